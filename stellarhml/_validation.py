@@ -1,0 +1,79 @@
+"""Checks of input that several estimators share; every message says what to do."""
+
+import numpy as np
+from sklearn.utils import check_array
+
+
+def check_wavelength(wavelength, *, n_pixels=None):
+    """Return a float64 copy of a strictly increasing wavelength grid, in angstrom.
+
+    Parameters
+    ----------
+    wavelength : array-like of shape (n_pixels,) or None
+        Vacuum wavelengths in angstrom. None stands for the pixel index.
+    n_pixels : int, default=None
+        Length that is required. None accepts any length.
+
+    Returns
+    -------
+    wavelength : ndarray of shape (n_pixels,), dtype float64
+        The checked copy.
+
+    Raises
+    ------
+    ValueError
+        If the length is wrong, a value is not finite, or the order is not strictly increasing.
+    """
+    if wavelength is None:
+        return np.arange(n_pixels, dtype=np.float64)
+    grid = check_array(wavelength, ensure_2d=False, dtype=np.float64, copy=True, input_name="wavelength")
+    if n_pixels is not None and grid.shape != (n_pixels,):
+        raise ValueError(
+            f"`wavelength` has shape {grid.shape} but X has {n_pixels} pixels (columns). "
+            "Pass the wavelengths of exactly those columns; after PhoenixPreprocessor these are its `wavelength_out_`."
+        )
+    steps = np.diff(grid)
+    if np.any(steps <= 0):
+        first = int(np.argmax(steps <= 0))
+        raise ValueError(
+            f"`wavelength` must increase strictly, but pixel {first + 1} ({grid[first + 1]:.4f} angstrom) "
+            f"does not exceed pixel {first} ({grid[first]:.4f} angstrom). "
+            "Sort the columns of X with np.argsort(wavelength)."
+        )
+    return grid
+
+
+def check_label_names(label_names, n_labels):
+    """Return the names of the label columns as a tuple of length `n_labels`.
+
+    Parameters
+    ----------
+    label_names : sequence of str or None
+        Names in the order of the columns. None names them ("teff", "logg", "feh") if there are
+        three of them, and "label0", "label1", ... otherwise.
+    n_labels : int
+        Number of label columns.
+
+    Returns
+    -------
+    names : tuple of str
+        The names.
+
+    Raises
+    ------
+    ValueError
+        If the number of names is wrong or one occurs twice.
+    """
+    if label_names is None:
+        return LABELS if n_labels == len(LABELS) else tuple(f"label{i}" for i in range(n_labels))
+    names = tuple(str(name) for name in label_names)
+    if len(names) != n_labels or len(set(names)) != len(names):
+        raise ValueError(
+            f"`label_names` is {names}, {len(names)} names of which {len(set(names))} differ, but there are {n_labels} "
+            "label columns. Give one distinct name for each column."
+        )
+    return names
+
+
+LABELS = ("teff", "logg", "feh")
+"""Default names of the labels: K, dex(cm/s2), dex."""

@@ -1,0 +1,62 @@
+"""Which nodes of a grid a caller asked for: all values of a label, a closed range, or exact values."""
+
+from numbers import Real
+
+import numpy as np
+
+from stellarhml.exceptions import GridNotFoundError
+
+
+def select_values(selection, available, name):
+    """Values of one label that `selection` stands for.
+
+    Parameters
+    ----------
+    selection : None, tuple (lo, hi), float or array-like of floats
+        None selects all of `available`; a tuple selects those of `available` in the closed range; a number, a list
+        or an array stands for itself, whether available or not.
+    available : array-like of shape (n_values,)
+        Values that the grid has.
+    name : str
+        Name of the label, for messages.
+
+    Returns
+    -------
+    values : ndarray of shape (n_selected,), dtype float64
+        Distinct values, sorted.
+
+    Raises
+    ------
+    ValueError
+        If `selection` is of another form.
+    GridNotFoundError
+        If a range holds no available value.
+    """
+    available = np.unique(np.asarray(available, dtype=np.float64))
+    if selection is None:
+        return available
+    if isinstance(selection, tuple):
+        if (
+            len(selection) != 2
+            or not all(isinstance(limit, Real) for limit in selection)
+            or selection[0] > selection[1]
+        ):
+            raise ValueError(
+                f"`{name}` is the tuple {selection}, but a tuple is a closed range (lo, hi) with lo <= hi. Write "
+                "exact values as a list."
+            )
+        values = available[(available >= selection[0]) & (available <= selection[1])]
+        if not values.size:
+            raise GridNotFoundError(
+                f"`{name}` is the range {selection}, but there is no node in it: the grid has "
+                f"{', '.join(f'{value:g}' for value in available)}. Widen the range."
+            )
+        return values
+    # Four decimals are more than any grid has, and undo what np.arange and np.linspace add.
+    values = np.unique(np.round(np.asarray(selection, dtype=np.float64), 4) + 0.0)
+    if not values.size or not np.all(np.isfinite(values)):
+        raise ValueError(
+            f"`{name}` is {selection!r}, but exact values must be finite, at least one. Pass None for all values, a "
+            "tuple (lo, hi) for a range, or a list of values."
+        )
+    return values

@@ -1,0 +1,1 @@
+"""Bytes to arrays and back: PHOENIX files, gollum, blase states, tables of observed spectra, saved estimators."""

@@ -1,0 +1,32 @@
+"""Write a file so that its name never stands for half of it: a temporary name first, then one rename."""
+
+import os
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path):
+    """Give a temporary path beside `path`, and rename it to `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where the file shall be. Its folder is created if needed.
+
+    Yields
+    ------
+    temporary : pathlib.Path
+        Path to write to, in the same folder (a rename across disks would not be atomic) and with the
+        same suffix (writers choose the format by it).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()

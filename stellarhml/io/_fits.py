@@ -1,0 +1,47 @@
+"""Open a FITS file so that every kind of damage is one error that names the file."""
+
+import warnings
+
+from stellarhml.exceptions import SpectrumFileError
+
+
+def read_fits(path, extract, cure):
+    """Return `extract(hdus)` of a FITS file that is whole.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    extract : callable
+        Takes the HDUList and returns what is wanted of it, with no reference to the open file.
+    cure : str
+        Sentence on what to do about a damaged file, the last of every message.
+
+    Returns
+    -------
+    content : object
+        What `extract` returned.
+
+    Raises
+    ------
+    SpectrumFileError
+        If the file is damaged, truncated or of another kind.
+    """
+    from astropy.io import fits
+
+    try:
+        # astropy says "may have been truncated" as a warning only, and raises only when the data are touched. It gets
+        # an open file because it leaves its own open when it fails.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with open(path, "rb") as file, fits.open(file, memmap=False, lazy_load_hdus=False) as hdus:
+                content = extract(hdus)
+    except Exception as error:  # by the kind of damage OSError, ValueError, TypeError, KeyError, VerifyError, ...
+        raise SpectrumFileError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read as a FITS file ({type(error).__name__}: {error}); it "
+            f"is damaged or truncated. {cure}"
+        ) from error
+    truncated = next((str(w.message) for w in caught if "truncated" in str(w.message)), None)
+    if truncated:
+        raise SpectrumFileError(f"{path} is truncated: {truncated} {cure}")
+    return content

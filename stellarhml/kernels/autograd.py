@@ -1,0 +1,72 @@
+"""The fused kernels as one differentiable torch operation, and the plain torch operation they are tested against."""
+
+import numpy as np
+import torch
+
+from stellarhml.kernels import fused
+
+
+def line_product(wavelength, components, start, stop, form):
+    """Render lines into a spectrum; gradients flow into `components`.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,), float64
+        Increasing wavelengths in angstrom.
+    components : tensor of shape (n_lines, 6), float64
+        Rows as in `kernels.fused`.
+    start, stop : ndarray of shape (n_lines,), int64
+        Windows of pixels.
+    form : int
+        How a line enters the product, see `kernels.fused`.
+
+    Returns
+    -------
+    flux : tensor of shape (n_pixels,), float64
+        The product of the lines.
+    """
+    return _LineProduct.apply(components, wavelength, start, stop, form)
+
+
+def line_product_reference(wavelength, components, start, stop, form):
+    """Evaluate `line_product` in plain torch: n_lines x n_pixels in memory, for tests.
+
+    Parameters
+    ----------
+    wavelength, components, start, stop, form : ndarray, tensor, ndarray, ndarray, int
+        As in `line_product`.
+
+    Returns
+    -------
+    flux : tensor of shape (n_pixels,), float64
+        The product of the lines.
+    """
+    center, a_l, g, a_g, s, depth = components.T[:, :, None]
+    x = torch.tensor(wavelength) - center
+    value = a_l / (1 + (x / g) ** 2) + a_g * torch.exp(-0.5 * (x / s) ** 2)
+    factor = {
+        fused.THIN: lambda: 1 - value.clamp(0, fused.DEPTH_MAX),
+        fused.EXPONENTIAL: lambda: 1 - depth * (1 - torch.exp(-value)),
+        fused.MINNAERT: lambda: 1 - depth * value / (1 + value),
+    }[form]()
+    pixel = torch.arange(len(wavelength))
+    inside = (pixel >= torch.tensor(start)[:, None]) & (pixel < torch.tensor(stop)[:, None])
+    return torch.where(inside, factor, 1.0).prod(0)
+
+
+class _LineProduct(torch.autograd.Function):
+    """Numba kernels behind torch's tape."""
+
+    @staticmethod
+    def forward(ctx, components, wavelength, start, stop, form):
+        array = np.ascontiguousarray(components.detach().numpy())
+        flux = fused.render(wavelength, array, start, stop, form)
+        ctx.arrays = (wavelength, array, start, stop, form, flux)
+        return torch.from_numpy(flux.copy())
+
+    @staticmethod
+    def backward(ctx, grad_flux):
+        wavelength, array, start, stop, form, flux = ctx.arrays
+        weight = grad_flux.numpy() * flux
+        grad = fused.gradient(wavelength, array, start, stop, weight, form)
+        return torch.from_numpy(grad), None, None, None, None

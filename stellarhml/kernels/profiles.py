@@ -1,0 +1,141 @@
+r"""Line profiles by name: from a line's own parameters to the components that the kernels evaluate.
+
+A profile says which parameters a line has, and turns them (a torch tensor, so that gradients flow) into
+rows (center, Lorentz peak, Lorentz half width, Gauss peak, Gauss sigma, limiting depth) of `kernels.fused`.
+
+``"pseudo-voigt"`` is Eq. 2 of the paper: :math:`V = a\,[\eta L(x; f) + (1 - \eta) G(x; f)]` with
+
+.. math::
+    \eta = 1.36603\,r - 0.47719\,r^2 + 0.11116\,r^3, \quad r = f_L / f, \quad
+    f_G = 2\sqrt{2 \ln 2}\,\sigma, \quad f_L = 2 \gamma,
+
+    f^5 = f_G^5 + 2.69269 f_G^4 f_L + 2.42843 f_G^3 f_L^2 + 4.47163 f_G^2 f_L^3 + 0.07842 f_G f_L^4 + f_L^5,
+
+where L and G are of unit area and share the full width f. ``"blase"`` is what the code of gully/blase
+computes instead: gamma in L, sigma in G, and f_G = 2.3548 sigma. In both, `a` is an equivalent width in angstrom.
+``"saturated-voigt"`` and ``"minnaert-voigt"`` take the shape of Eq. 2, scaled to unit peak, as an optical depth
+:math:`v = \tau V(x)/V(0)` of a line that cannot become deeper than D: :math:`1 - D\,(1 - e^{-v})`, and Minnaert's
+:math:`1 - D\,v / (1 + v)`, in which the depths of emergent lines of real atmospheres saturate more gently.
+
+References
+----------
+.. [1] Ida, T., Ando, M. and Toraya, H. (2000), "Extended pseudo-Voigt function for approximating the Voigt
+   profile", J. Appl. Cryst. 33, 1311 (the coefficients, from Thompson et al. 1987). doi:10.1107/S0021889800010219
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from stellarhml.kernels.fused import EXPONENTIAL, MINNAERT, THIN
+
+LINE_PARAMETERS = ("center", "log_amplitude", "log_sigma", "log_gamma")
+"""Parameters that every profile begins with: angstrom, then natural logarithms of angstrom."""
+
+_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+_SQRT_2PI = math.sqrt(2 * math.pi)
+# blase's own constants, kept to reproduce its output to 1e-10
+_BLASE_FWHM_PER_SIGMA = 2.3548
+_BLASE_PI = 3.141592654
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A line profile.
+
+    Parameters
+    ----------
+    name : str
+        Name by which estimators know it.
+    parameters : tuple of str
+        Names of the parameters of a line, in order.
+    components : callable
+        From a tensor of shape (n_lines, n_parameters) to one of shape (n_lines, 6).
+    form : int
+        How a line enters the product, see `kernels.fused`.
+    """
+
+    name: str
+    parameters: tuple
+    components: callable
+    form: int
+
+
+def get_profile(name):
+    """Return the profile of that name.
+
+    Parameters
+    ----------
+    name : {"pseudo-voigt", "blase", "saturated-voigt", "minnaert-voigt"}
+        The name.
+
+    Returns
+    -------
+    profile : Profile
+        The profile.
+
+    Raises
+    ------
+    KeyError
+        If there is no profile of that name.
+    """
+    return PROFILES[name]
+
+
+def _mixing(f_gauss, f_lorentz):
+    """Common full width f and Lorentz share eta of a pseudo-Voigt profile."""
+    f = (
+        f_gauss**5
+        + 2.69269 * f_gauss**4 * f_lorentz
+        + 2.42843 * f_gauss**3 * f_lorentz**2
+        + 4.47163 * f_gauss**2 * f_lorentz**3
+        + 0.07842 * f_gauss * f_lorentz**4
+        + f_lorentz**5
+    ) ** 0.2
+    r = f_lorentz / f
+    return f, 1.36603 * r - 0.47719 * r**2 + 0.11116 * r**3
+
+
+def _pseudo_voigt(theta):
+    """Eq. 2 of the paper: Lorentzian and Gaussian of the common full width."""
+    center, area = theta[:, 0], theta[:, 1].exp()
+    f, eta = _mixing(_FWHM_PER_SIGMA * theta[:, 2].exp(), 2 * theta[:, 3].exp())
+    sigma = f / _FWHM_PER_SIGMA
+    lorentz_peak = area * eta / (math.pi * f / 2)
+    gauss_peak = area * (1 - eta) / (_SQRT_2PI * sigma)
+    return torch.stack([center, lorentz_peak, f / 2, gauss_peak, sigma, torch.zeros_like(center)], dim=1)
+
+
+def _blase(theta):
+    """What gully/blase evaluates: own width in each term."""
+    center, area = theta[:, 0], theta[:, 1].exp()
+    sigma, gamma = theta[:, 2].exp(), theta[:, 3].exp()
+    _, eta = _mixing(_BLASE_FWHM_PER_SIGMA * sigma, 2 * gamma)
+    lorentz_peak = area * eta / (_BLASE_PI * gamma)
+    gauss_peak = area * (1 - eta) / (_SQRT_2PI * sigma)
+    return torch.stack([center, lorentz_peak, gamma, gauss_peak, sigma, torch.zeros_like(center)], dim=1)
+
+
+def _saturated_voigt(theta):
+    """Optical depth exp(log_amplitude) at the center, limiting depth 1 / (1 + exp(-logit_depth))."""
+    center, tau = theta[:, 0], theta[:, 1].exp()
+    f, eta = _mixing(_FWHM_PER_SIGMA * theta[:, 2].exp(), 2 * theta[:, 3].exp())
+    sigma = f / _FWHM_PER_SIGMA
+    lorentz_peak = eta / (math.pi * f / 2)
+    gauss_peak = (1 - eta) / (_SQRT_2PI * sigma)
+    total = lorentz_peak + gauss_peak
+    depth = theta[:, 4].sigmoid()
+    return torch.stack([center, tau * lorentz_peak / total, f / 2, tau * gauss_peak / total, sigma, depth], dim=1)
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("pseudo-voigt", LINE_PARAMETERS, _pseudo_voigt, THIN),
+        Profile("blase", LINE_PARAMETERS, _blase, THIN),
+        Profile("saturated-voigt", (*LINE_PARAMETERS, "logit_depth"), _saturated_voigt, EXPONENTIAL),
+        Profile("minnaert-voigt", (*LINE_PARAMETERS, "logit_depth"), _saturated_voigt, MINNAERT),
+    )
+}
+"""Profiles by name."""

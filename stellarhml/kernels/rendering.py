@@ -1,0 +1,102 @@
+"""Lines to flux and back: rendering, and training by automatic differentiation."""
+
+import numpy as np
+import torch
+
+from stellarhml.kernels import fused
+from stellarhml.kernels.autograd import line_product
+from stellarhml.kernels.profiles import get_profile
+from stellarhml.kernels.windows import line_windows
+
+
+def render_lines(wavelength, theta, *, profile, wing_cut):
+    """Render lines into a spectrum.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom.
+    theta : ndarray of shape (n_lines, n_parameters)
+        Line parameters in the order of the profile.
+    profile : str
+        Name of the profile.
+    wing_cut : int or None
+        Pixels on which a line is evaluated; None adapts them to each line (see `kernels.windows`).
+
+    Returns
+    -------
+    flux : ndarray of shape (n_pixels,), float64
+        Normalised flux, 1 where there is no line.
+    """
+    components = line_components(theta, profile)
+    start, stop = line_windows(wavelength, components, wing_cut, as_blase=_pixels_of_blase(profile, wing_cut))
+    if len(start) != len(components):
+        components = np.tile(components, (2, 1))
+    return fused.render(wavelength, components, start, stop, get_profile(profile).form)
+
+
+def line_components(theta, profile):
+    """Components of lines as the kernels take them.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (n_lines, n_parameters)
+        Line parameters.
+    profile : str
+        Name of the profile.
+
+    Returns
+    -------
+    components : ndarray of shape (n_lines, 6), float64
+        Rows as in `kernels.fused`.
+    """
+    theta = torch.tensor(np.asarray(theta, dtype=np.float64))
+    return np.ascontiguousarray(get_profile(profile).components(theta).numpy())
+
+
+def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter):
+    """Fit lines to a spectrum by the paper's training: mean squared error, Adam with amsgrad.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom.
+    flux : ndarray of shape (n_pixels,), float64
+        Normalised flux.
+    theta : ndarray of shape (n_lines, n_parameters)
+        Start values.
+    profile : str
+        Name of the profile.
+    wing_cut : int or None
+        Pixels on which a line is evaluated, around its start value; None adapts them to each start value.
+    pixels : slice
+        Pixels that count in the loss.
+    learning_rate : float
+        Step size of Adam, in units of the parameters.
+    max_iter : int
+        Number of epochs.
+
+    Returns
+    -------
+    theta : ndarray of shape (n_lines, n_parameters), float64
+        Fitted parameters.
+    """
+    start, stop = line_windows(
+        wavelength, line_components(theta, profile), wing_cut, as_blase=_pixels_of_blase(profile, wing_cut)
+    )
+    copies = len(start) // len(theta)
+    components_of, form = get_profile(profile).components, get_profile(profile).form
+    parameters = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor(flux[pixels], dtype=torch.float64)
+    adam = torch.optim.Adam([parameters], learning_rate, amsgrad=True)
+    for _ in range(max_iter):
+        adam.zero_grad()
+        components = components_of(parameters).repeat(copies, 1)
+        model = line_product(wavelength, components, start, stop, form)
+        torch.nn.functional.mse_loss(model[pixels], target).backward()
+        adam.step()
+    return parameters.detach().numpy().copy()
+
+
+def _pixels_of_blase(profile, wing_cut):
+    return profile == "blase" and wing_cut is not None

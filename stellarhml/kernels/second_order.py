@@ -1,0 +1,130 @@
+r"""Levenberg-Marquardt for all lines of a spectrum at once.
+
+Minimises :math:`\sum_p (S_p - F_p)^2 / s^2 + \sum_{jk} (\theta_{jk} - \theta^0_{jk})^2 / \kappa_{jk}^2`: the second sum is a
+weak prior that holds what a line does not show (the limiting depth of a weak line, say), so that the parameters of a
+line stay smooth from spectrum to spectrum.
+"""
+
+import numpy as np
+import torch
+
+from stellarhml.kernels import fused, normal_equations
+from stellarhml.kernels.profiles import get_profile
+from stellarhml.kernels.windows import line_windows
+
+_SOLVER_TOLERANCE = 1e-4  # wings of the Jacobian: it steers the steps, the model itself has its full wings
+_MAX_DAMPING = 1e8
+
+
+def fit_lines(wavelength, flux, theta, prior, prior_width, step_limit, *, profile, wing_cut, pixels, noise, max_iter, tol):
+    """Fit lines to a spectrum by Levenberg-Marquardt.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom.
+    flux : ndarray of shape (n_pixels,), float64
+        Normalised flux.
+    theta, prior, prior_width, step_limit : ndarray of shape (n_lines, n_parameters)
+        Start values, the prior's means and standard deviations, and the largest step.
+    profile : str
+        Name of the profile.
+    wing_cut : int or None
+        Pixels on which a line is evaluated; None adapts them to each line.
+    pixels : slice
+        Pixels that count.
+    noise : float
+        The s of the sum: deviation of the flux that weighs as much as a parameter one prior_width off.
+    max_iter : int
+        Largest number of steps.
+    tol : float
+        Relative decrease of the sum at which to stop.
+
+    Returns
+    -------
+    theta : ndarray of shape (n_lines, n_parameters), float64
+        Fitted parameters, in the order of the start values.
+    n_iter : int
+        Steps taken.
+    converged : bool
+        Whether the sum stopped decreasing before `max_iter`.
+    """
+    weight = np.zeros(wavelength.size)
+    weight[pixels] = 1 / noise
+    model = _Model(wavelength, profile, wing_cut)
+
+    def cost_of(theta):
+        model_flux = model.render(theta)
+        residual = (flux - model_flux) * weight
+        return model_flux, residual, residual @ residual + np.sum(((theta - prior) / prior_width) ** 2)
+
+    model_flux, residual, cost = cost_of(theta)
+    damping = 1e-2
+    for n_iter in range(1, max_iter + 1):
+        diagonal, pairs, first, second, rhs = model.normal_equations(theta, model_flux, residual * weight, weight)
+        rhs = rhs + (prior - theta) / prior_width**2
+        index = np.arange(theta.shape[1])
+        diagonal[:, index, index] += 1 / prior_width**2
+        scale = diagonal[:, index, index].copy()
+        improved = False
+        while damping < _MAX_DAMPING:
+            diagonal[:, index, index] = scale * (1 + damping)
+            step = normal_equations.solve(diagonal, pairs, first, second, rhs, 200, 1e-3)
+            trial = theta + np.clip(step, -step_limit, step_limit)
+            trial_flux, trial_residual, trial_cost = cost_of(trial)
+            if trial_cost < cost:
+                improved = True
+                break
+            damping *= 10
+        if not improved:
+            return theta, n_iter, True
+        gain = (cost - trial_cost) / cost
+        theta, model_flux, residual, cost = trial, trial_flux, trial_residual, trial_cost
+        damping = max(damping * 0.2, 1e-6)
+        if gain < tol:
+            return theta, n_iter, True
+    return theta, max_iter, False
+
+
+class _Model:
+    """The spectrum as a function of line parameters, and its normal equations."""
+
+    def __init__(self, wavelength, profile, wing_cut):
+        self.wavelength, self.wing_cut = wavelength, wing_cut
+        self.profile = get_profile(profile)
+
+    def render(self, theta):
+        components = self.profile.components(torch.from_numpy(theta)).numpy()
+        start, stop = line_windows(self.wavelength, components, self.wing_cut)
+        return fused.render(self.wavelength, np.ascontiguousarray(components), start, stop, self.profile.form)
+
+    def normal_equations(self, theta, model_flux, residual, weight):
+        """Blocks of J^T W J and J^T W r; `residual` carries the weight twice."""
+        components, chain = _chain(self.profile, theta)
+        start, stop = line_windows(self.wavelength, components, self.wing_cut, tolerance=_SOLVER_TOLERANCE)
+        order = np.argsort(start, kind="stable")
+        back = np.argsort(order, kind="stable")
+        start, stop = start[order], stop[order]
+        jac = fused.jacobian(self.wavelength, components[order], chain[order], start, stop, model_flux, self.profile.form)
+        inside = np.flatnonzero(weight)
+        first, second = normal_equations.overlaps(start, stop)
+        # weights are one constant on the pixels that count, so J^T W J needs no weighting inside them
+        if len(inside) < weight.size:
+            jac *= np.concatenate([weight[a:b] > 0 for a, b in zip(start, stop, strict=True)])[:, None]
+        diagonal, pairs, rhs = normal_equations.assemble(jac, start, stop, residual, first, second)
+        w2 = weight[inside[0]] ** 2
+        return diagonal[back] * w2, pairs * w2, order[first], order[second], rhs[back]
+
+
+def _chain(profile, theta):
+    """Components of lines and their derivatives, (n_lines, 6) and (n_lines, 6, n_parameters)."""
+    tensor = torch.tensor(theta, requires_grad=True)
+    components = profile.components(tensor)
+    rows = []
+    for k in range(components.shape[1]):
+        if components[:, k].requires_grad:
+            (grad,) = torch.autograd.grad(components[:, k].sum(), tensor, retain_graph=True, allow_unused=True)
+        else:
+            grad = None
+        rows.append(torch.zeros_like(tensor) if grad is None else grad)
+    return np.ascontiguousarray(components.detach().numpy()), torch.stack(rows, dim=1).numpy()

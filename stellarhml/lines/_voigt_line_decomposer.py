@@ -1,0 +1,350 @@
+"""VoigtLineDecomposer: from normalised flux to line parameters and back."""
+
+import warnings
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
+
+from stellarhml._parallel import map_items
+from stellarhml._sklearn import Interval, StrOptions, fit_context
+from stellarhml._validation import check_wavelength
+from stellarhml.exceptions import LineDetectionWarning
+from stellarhml.lines.catalog import build_catalog, match_to_catalog
+from stellarhml.lines.peaks import detect_lines, start_values
+from stellarhml.lines.table import csr_row, dense_row, rows_to_csr
+
+
+class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
+    r"""Decompose spectra into Voigt-like absorption lines by automatic differentiation.
+
+    Lines are minima of the flux with a given prominence. A spectrum is the product of its lines,
+    :math:`S = \prod_j (1 - V_j)`, and their centers, amplitudes and widths are trained on it by Adam
+    (mean squared error, amsgrad), each spectrum by itself. The defaults are the constants of the paper, but for its
+    margins of 30 and 60 angstrom, which suit its band of 4,800 angstrom only.
+
+    `fit` detects the lines of all spectra and merges them into one catalogue; `transform` fits each spectrum with
+    the lines of the catalogue that are detected in it; `inverse_transform` renders line parameters.
+
+    Parameters
+    ----------
+    wavelength : array-like of shape (n_pixels,), default=None
+        Vacuum wavelengths of the columns of `X`, in angstrom, strictly increasing. If None, the pixel index is used,
+        and every length below is in pixels.
+    prominence : float, default=0.005
+        Smallest prominence of a line, in units of the continuum.
+    distance : int, default=4
+        Smallest distance between two lines of a spectrum, in pixels.
+    profile : {"pseudo-voigt", "blase", "saturated-voigt"}, default="pseudo-voigt"
+        Line profile: Eq. 2 of the paper, what the code of blase computes, or the shape of Eq. 2 as an optical depth
+        under a limiting depth (see :mod:`stellarhml.kernels.profiles`).
+    wing_cut : int, default=6000
+        Number of pixels around its center on which a line is evaluated.
+    line_margin : float, default=0.0
+        Lines closer than this to either end are left out, in angstrom. The paper takes 30.
+    loss_margin : float, default=0.0
+        Pixels closer than this to either end are left out of the loss, in angstrom. The paper takes 60.
+    n_lines : int, default=None
+        Largest number of lines of a spectrum; the most prominent are kept. None keeps all.
+    match_tolerance : int, default=2
+        Distance up to which minima of two spectra are the same line, in pixels. 0 is the paper's rule.
+    learning_rate : float, default=0.05
+        Step of Adam, in angstrom for centers and in natural logarithms for the rest.
+    max_iter : int, default=100
+        Number of epochs. Training always runs all of them.
+    sparse_output : bool, default=True
+        Whether `transform` returns a scipy CSR matrix, in which absent lines take no memory, or a dense array, in
+        which they are NaN. ``set_output(transform="pandas")`` needs False.
+    backend : {"native", "blase"}, default="native"
+        Code that fits the lines. "blase" uses an installed gully/blase (not the tool of that name on PyPI) and needs
+        ``profile="blase"``.
+    n_jobs : int, default=None
+        Number of joblib workers over spectra.
+    verbose : bool, default=None
+        Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
+
+    Attributes
+    ----------
+    wavelength_ : ndarray of shape (n_pixels,), dtype float64
+        Wavelengths in use, in angstrom.
+    line_catalog_ : ndarray of shape (n_catalog_lines,), dtype float64
+        Wavelength by which each line is known, in angstrom, increasing.
+    n_iter_ : int
+        Epochs that `transform` runs: `max_iter`.
+    n_features_in_ : int
+        Number of pixels seen during :term:`fit`.
+
+    See Also
+    --------
+    LineManifoldInterpolator : Interpolates the parameters of each line over a grid.
+
+    Notes
+    -----
+    The training runs on the numba kernels of :mod:`stellarhml.kernels.fused` behind a ``torch.autograd.Function``:
+    the gradient is torch's, the memory is linear in pixels plus lines. Spectra are independent of each other: a row's
+    result depends neither on the other rows nor on `n_jobs`.
+
+    Examples
+    --------
+    >>> from stellarhml import VoigtLineDecomposer
+    >>> from stellarhml.datasets import make_stellar_grid
+    >>> grid = make_stellar_grid(random_state=0)
+    >>> decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, max_iter=20)
+    >>> theta = decomposer.fit_transform(grid.flux)
+    >>> theta.shape == (len(grid.flux), 4 * len(decomposer.line_catalog_))
+    True
+    >>> decomposer.inverse_transform(theta).shape == grid.flux.shape
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "wavelength": ["array-like", None],
+        "prominence": [Interval(Real, 0, None, closed="neither")],
+        "distance": [Interval(Integral, 1, None, closed="left")],
+        "profile": [StrOptions({"pseudo-voigt", "blase", "saturated-voigt"})],
+        "wing_cut": [Interval(Integral, 1, None, closed="left")],
+        "line_margin": [Interval(Real, 0, None, closed="left")],
+        "loss_margin": [Interval(Real, 0, None, closed="left")],
+        "n_lines": [Interval(Integral, 1, None, closed="left"), None],
+        "match_tolerance": [Interval(Integral, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "sparse_output": ["boolean"],
+        "backend": [StrOptions({"native", "blase"})],
+        "n_jobs": [Integral, None],
+        "verbose": ["boolean", None],
+    }
+
+    def __init__(
+        self,
+        *,
+        wavelength=None,
+        prominence=0.005,
+        distance=4,
+        profile="pseudo-voigt",
+        wing_cut=6000,
+        line_margin=0.0,
+        loss_margin=0.0,
+        n_lines=None,
+        match_tolerance=2,
+        learning_rate=0.05,
+        max_iter=100,
+        sparse_output=True,
+        backend="native",
+        n_jobs=None,
+        verbose=None,
+    ):
+        self.wavelength = wavelength
+        self.prominence = prominence
+        self.distance = distance
+        self.profile = profile
+        self.wing_cut = wing_cut
+        self.line_margin = line_margin
+        self.loss_margin = loss_margin
+        self.n_lines = n_lines
+        self.match_tolerance = match_tolerance
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.sparse_output = sparse_output
+        self.backend = backend
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Detect the lines of all spectra and merge them into the catalogue.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_spectra, n_pixels)
+            Normalised fluxes, continuum 1.
+        y : None
+            Ignored, present for the pipeline.
+
+        Returns
+        -------
+        self : VoigtLineDecomposer
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If `wavelength` does not fit `X`, or a flux is not finite.
+        BlaseNotInstalledError
+            If ``backend="blase"`` and gully/blase is not installed.
+        """
+        X = validate_data(self, X, dtype=FLOAT_DTYPES)
+        self.wavelength_ = check_wavelength(self.wavelength, n_pixels=X.shape[1])
+        if self.backend == "blase":
+            from stellarhml.lines.blase_backend import require_blase
+
+            require_blase()
+            if self.profile != "blase":
+                raise ValueError(f"backend='blase' fits profile='blase' only, but profile={self.profile!r}. Change one of them.")
+        first, last = np.searchsorted(
+            self.wavelength_, [self.wavelength_[0] + self.loss_margin, self.wavelength_[-1] - self.loss_margin]
+        )
+        if last < first:
+            raise ValueError(
+                f"`loss_margin`={self.loss_margin} at either end leaves nothing of the spectra, which cover "
+                f"{self.wavelength_[0]:.2f} to {self.wavelength_[-1]:.2f} angstrom. Lower it."
+            )
+        self._loss_pixels = slice(int(first), int(last) + 1)
+        self._catalog = build_catalog(
+            (self._detect(row)[0] for row in X), n_pixels=X.shape[1], tolerance=self.match_tolerance
+        )
+        self.line_catalog_ = self.wavelength_[self._catalog]
+        self.n_iter_ = self.max_iter
+        return self
+
+    def transform(self, X):
+        """Fit lines to spectra.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_spectra, n_pixels)
+            Normalised fluxes, continuum 1.
+
+        Returns
+        -------
+        theta : csr_matrix or ndarray of shape (n_spectra, n_parameters * n_catalog_lines)
+            Column ``n_parameters * i + j`` is parameter j of catalogue line i.
+
+        Warns
+        -----
+        LineDetectionWarning
+            With the number of spectra that have no line.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
+        fit_row = partial(_decompose, self)
+        rows = list(map_items(fit_row, X, n_jobs=self.n_jobs, verbose=self.verbose, description="Decomposing spectra"))
+        n_empty = sum(len(lines) == 0 for lines, _ in rows)
+        if n_empty:
+            warnings.warn(
+                f"{n_empty} of {len(X)} spectra have no line of prominence {self.prominence} that the catalogue knows; "
+                "their rows are empty. Lower `prominence`, or check that the fluxes are normalised.",
+                LineDetectionWarning,
+                stacklevel=2,
+            )
+        table = rows_to_csr(rows, len(self._catalog), self._n_parameters)
+        if self.sparse_output:
+            return table.astype(X.dtype)
+        dense = np.full(table.shape, np.nan, dtype=X.dtype)
+        dense[np.repeat(np.arange(len(X)), np.diff(table.indptr)), table.indices] = table.data
+        return dense
+
+    def inverse_transform(self, X):
+        """Render line parameters.
+
+        Parameters
+        ----------
+        X : csr_matrix or array-like of shape (n_spectra, n_parameters * n_catalog_lines)
+            Line parameters as `transform` gives them.
+
+        Returns
+        -------
+        flux : ndarray of shape (n_spectra, n_pixels)
+            Normalised fluxes, 1 where there is no line.
+        """
+        from stellarhml.kernels.rendering import render_lines
+
+        check_is_fitted(self)
+        X = check_array(X, accept_sparse="csr", dtype=FLOAT_DTYPES, ensure_all_finite=False, ensure_min_features=0)
+        n_columns = self._n_parameters * len(self._catalog)
+        if X.shape[1] != n_columns:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but {len(self._catalog)} lines of {self._n_parameters} parameters take "
+                f"{n_columns}. Pass what `transform` of this decomposer returns."
+            )
+        flux = np.empty((X.shape[0], self.wavelength_.size), dtype=X.dtype)
+        for i in range(X.shape[0]):
+            if sparse.issparse(X):
+                _, theta = csr_row(X, i, self._n_parameters)
+            else:
+                _, theta = dense_row(X[i], self._n_parameters)
+            flux[i] = render_lines(self.wavelength_, theta, profile=self.profile, wing_cut=self.wing_cut)
+        return flux
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of shape (n_parameters * n_catalog_lines,), dtype object
+            Such as ``"log_amplitude@8544.430"``.
+        """
+        check_is_fitted(self)
+        names = self.line_parameters
+        return np.array([f"{name}@{line:.3f}" for line in self.line_catalog_ for name in names], dtype=object)
+
+    @property
+    def line_parameters(self):
+        """Names of the parameters of a line, in the order of the columns."""
+        from stellarhml.kernels.profiles import get_profile
+
+        return get_profile(self.profile).parameters
+
+    @property
+    def _n_parameters(self):
+        return len(self.line_parameters)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _detect(self, row):
+        """Pixels, prominences and widths [angstrom] of the lines of one spectrum."""
+        found = detect_lines(
+            self.wavelength_,
+            np.asarray(row, dtype=np.float64),
+            prominence=self.prominence,
+            distance=self.distance,
+            edge=self.line_margin,
+        )
+        if self.n_lines is None or len(found[0]) <= self.n_lines:
+            return found
+        keep = np.sort(np.argsort(-found[1], kind="stable")[: self.n_lines])
+        return tuple(part[keep] for part in found)
+
+
+def _decompose(decomposer, row):
+    """Catalogue indices and fitted parameters of the lines of one spectrum."""
+    from stellarhml.kernels.rendering import train_adam
+
+    wavelength = decomposer.wavelength_
+    flux = np.asarray(row, dtype=np.float64)
+    if decomposer.backend == "blase":
+        from stellarhml.lines.blase_backend import fit_with_blase
+
+        pixels, theta = fit_with_blase(wavelength, flux, decomposer)
+        lines = match_to_catalog(pixels, decomposer._catalog, tolerance=decomposer.match_tolerance)
+        return lines[lines >= 0], theta[lines >= 0]
+    pixels, prominences, widths = decomposer._detect(flux)
+    lines = match_to_catalog(pixels, decomposer._catalog, tolerance=decomposer.match_tolerance)
+    known = lines >= 0
+    theta = start_values(wavelength[pixels[known]], prominences[known], widths[known], decomposer.profile)
+    lines = lines[known]
+    if not len(lines):
+        return lines, theta
+    theta = train_adam(
+        wavelength,
+        flux,
+        theta,
+        profile=decomposer.profile,
+        wing_cut=decomposer.wing_cut,
+        pixels=decomposer._loss_pixels,
+        learning_rate=decomposer.learning_rate,
+        max_iter=decomposer.max_iter,
+    )
+    return lines, theta

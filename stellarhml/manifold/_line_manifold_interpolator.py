@@ -1,0 +1,259 @@
+"""LineManifoldInterpolator: line parameters as functions of the labels."""
+
+import warnings
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from stellarhml._sklearn import StrOptions, fit_context
+from stellarhml._validation import check_label_names
+from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
+from stellarhml.manifold.lattice import LatticeWeights
+from stellarhml.manifold.line_bank import LineBank
+from stellarhml.manifold.scattered import ScatteredWeights
+
+_LATTICE_SHARE = 0.5  # nodes that fill at least half of their rectilinear grid are taken as a grid with holes
+
+
+class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixin, BaseEstimator):
+    r"""Interpolate the parameters of every line over the grid of labels.
+
+    One sparse vector of node weights serves all lines: :math:`\theta_j(x) = \sum_k w_k(x)\,\theta_{jk}`, multilinear
+    on a full grid as in the paper. A line that is absent from some of the nodes fades: its shape is the mean over the
+    nodes that have it, its amplitude is multiplied by their share of the weights, so that it goes to zero without a step.
+
+    Parameters
+    ----------
+    method : {"auto", "linear", "scattered"}, default="auto"
+        "linear" needs every node of a rectilinear grid. "auto" also takes grids with missing nodes, which are
+        interpolated between their neighbours, and falls back to "scattered" where nodes fill less than half of
+        the grid: linear on a Delaunay triangulation for two and three labels, inverse distances for more.
+    absent : {"fade", "vanish"}, default="fade"
+        What becomes of a line that is absent from some of the surrounding nodes. "vanish" is the paper's rule: a log
+        amplitude of -1000 at those nodes, and lines below -100 dropped, so that it is gone at a tenth of the way.
+    extrapolate : {"raise", "nan", "nearest"}, default="raise"
+        What to do with labels outside the grid: an error, NaN, or the nearest point of the grid; the latter two
+        with an :class:`~stellarhml.exceptions.ExtrapolationWarning` that counts them.
+    parameters : sequence of str, default=("center", "log_amplitude", "log_sigma", "log_gamma")
+        Parameters of a line, in the order of the columns; must contain "log_amplitude". Only used where lines can be
+        absent, in a sparse matrix or an array with NaN.
+    label_names : sequence of str, default=None
+        Names of the labels, for messages. None: ("teff", "logg", "feh") for three.
+
+    Attributes
+    ----------
+    nodes_ : ndarray of shape (n_nodes, n_labels), dtype float64
+        Distinct labels, sorted.
+    bounds_ : ndarray of shape (n_labels, 2), dtype float64
+        Smallest and largest value of each label.
+    n_features_in_ : int
+        Number of labels.
+
+    See Also
+    --------
+    VoigtLineDecomposer : Finds the lines.
+    SpectrumGenerator : Both, and rendering, under one name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stellarhml import LineManifoldInterpolator
+    >>> labels = np.array([[5000.0, 4.0], [5000.0, 5.0], [6000.0, 4.0], [6000.0, 5.0]])
+    >>> theta = np.array([[1.0], [2.0], [3.0], [4.0]])
+    >>> LineManifoldInterpolator().fit(labels, theta).predict([[5500.0, 4.5]])
+    array([[2.5]])
+    """
+
+    _parameter_constraints: dict = {
+        "method": [StrOptions({"auto", "linear", "scattered"})],
+        "absent": [StrOptions({"fade", "vanish"})],
+        "extrapolate": [StrOptions({"raise", "nan", "nearest"})],
+        "parameters": ["array-like"],
+        "label_names": ["array-like", None],
+    }
+
+    def __init__(
+        self,
+        *,
+        method="auto",
+        absent="fade",
+        extrapolate="raise",
+        parameters=("center", "log_amplitude", "log_sigma", "log_gamma"),
+        label_names=None,
+    ):
+        self.method = method
+        self.absent = absent
+        self.extrapolate = extrapolate
+        self.parameters = parameters
+        self.label_names = label_names
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Store the lines of each node.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_nodes, n_labels)
+            Labels. Rows that occur more than once are averaged.
+        y : array-like or sparse matrix of shape (n_nodes, n_outputs) or (n_nodes,)
+            Line parameters. Lines may be absent in a sparse matrix, or as NaN in an array.
+
+        Returns
+        -------
+        self : LineManifoldInterpolator
+            The fitted interpolator.
+
+        Raises
+        ------
+        GridIncompleteError
+            If ``method="linear"`` and nodes are missing.
+        ValueError
+            If the numbers of rows differ, a value is not finite, or lines are absent from a table whose
+            number of columns is no multiple of the number of parameters.
+        """
+        X = validate_data(self, X, dtype=np.float64)
+        if y is None:
+            raise ValueError("This LineManifoldInterpolator estimator requires y to be passed, but the target y is None.")
+        if not sparse.issparse(y):
+            y = check_array(y, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y")
+        else:
+            y = sparse.csr_matrix(y, dtype=np.float64)
+        check_consistent_length(X, y)
+        names = check_label_names(self.label_names, X.shape[1])
+        self._one_output = y.ndim == 1
+        self._sparse_output = sparse.issparse(y)
+        self._has_absent = self._sparse_output or bool(np.isnan(y).any())
+        self.nodes_, self._member = np.unique(X, axis=0, return_inverse=True)
+        self._member = self._member.ravel()
+        self.bounds_ = np.stack([self.nodes_.min(axis=0), self.nodes_.max(axis=0)], axis=1)
+        if self.method == "linear" or (self.method == "auto" and LatticeWeights.share(self.nodes_) >= _LATTICE_SHARE):
+            self._weights = LatticeWeights(self.nodes_)
+            if self.method == "linear":
+                self._weights.require_full(names)
+        else:
+            self._weights = ScatteredWeights(self.nodes_)
+        # spectra of the same node share its weight
+        share = 1 / np.bincount(self._member)[self._member]
+        self._spread = sparse.csr_matrix((share, (self._member, np.arange(len(X)))), shape=(len(self.nodes_), len(X)))
+        if self._has_absent:
+            n_parameters = self._n_parameters()
+            if y.ndim == 1 or y.shape[1] % n_parameters:
+                raise ValueError(
+                    f"y has shape {y.shape} and absent lines, but its columns are no multiple of the {n_parameters} "
+                    f"`parameters` {tuple(self.parameters)}. Set `parameters` to those of the line profile."
+                )
+            self._table = LineBank.from_table(y, n_parameters)
+        else:
+            self._table = y
+        return self
+
+    def predict(self, X):
+        """Interpolate line parameters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_labels)
+            Labels.
+
+        Returns
+        -------
+        theta : csr_matrix or ndarray of shape (n, n_outputs) or (n,)
+            Line parameters, in the form of the `y` of `fit`.
+
+        Raises
+        ------
+        LabelsOutsideGridError
+            If labels lie outside the grid and ``extrapolate="raise"``.
+        """
+        weights, outside = self.node_weights(X)
+        if not self._has_absent:
+            theta = np.asarray(weights @ self._table)
+            theta[outside] = np.nan if self.extrapolate == "nan" else theta[outside]
+            return theta
+        n_parameters = self._n_parameters()
+        n_columns = n_parameters * self._table.n_lines
+        dense = np.full((weights.shape[0], n_columns), np.nan) if not self._sparse_output else None
+        data, columns, lengths = [], [], []
+        for i in range(weights.shape[0]):
+            lines, theta = self._lines_of(weights, i)
+            if self.extrapolate == "nan" and outside[i]:
+                theta = np.full_like(theta, np.nan)
+            place = (lines[:, None] * n_parameters + np.arange(n_parameters)).ravel()
+            if dense is not None:
+                dense[i, place] = theta.ravel()
+                continue
+            data.append(theta.ravel())
+            columns.append(place)
+            lengths.append(len(place))
+        if dense is not None:
+            return dense
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        return sparse.csr_matrix((np.concatenate(data), np.concatenate(columns), indptr), shape=(len(lengths), n_columns))
+
+    def transform(self, X):
+        """Interpolate line parameters: the same as `predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_labels)
+            Labels.
+
+        Returns
+        -------
+        theta : csr_matrix or ndarray of shape (n, n_outputs) or (n,)
+            Line parameters.
+        """
+        return self.predict(X)
+
+    def node_weights(self, X):
+        """Weights of the training rows at given labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_labels)
+            Labels.
+
+        Returns
+        -------
+        weights : csr_matrix of shape (n, n_rows)
+            Weight of each row of the training `X`; rows sum to 1.
+        outside : ndarray of shape (n,), bool
+            Labels outside the grid.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        weights, outside = self._weights.weights(X)
+        if outside.any():
+            names = check_label_names(self.label_names, X.shape[1])
+            bounds = ", ".join(f"{n} {low:g} to {high:g}" for n, (low, high) in zip(names, self.bounds_, strict=True))
+            first = {name: float(value) for name, value in zip(names, X[np.argmax(outside)], strict=True)}
+            found = f"{outside.sum()} of {len(X)} labels lie outside the grid ({bounds}), first {first}"
+            if self.extrapolate == "raise":
+                raise LabelsOutsideGridError(
+                    f"{found}. Stay inside, or set extrapolate='nearest' or 'nan' on the LineManifoldInterpolator."
+                )
+            fate = "set to NaN" if self.extrapolate == "nan" else "moved to the nearest point of the grid"
+            warnings.warn(f"{found}; they were {fate}.", ExtrapolationWarning, stacklevel=3)
+        return (weights @ self._spread).tocsr(), outside
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.single_output = True
+        return tags
+
+    def _n_parameters(self):
+        if "log_amplitude" not in tuple(self.parameters):
+            raise ValueError(f"`parameters` is {tuple(self.parameters)}; it must contain 'log_amplitude'.")
+        return len(self.parameters)
+
+    def _lines_of(self, weights, i):
+        span = slice(weights.indptr[i], weights.indptr[i + 1])
+        return self._table.interpolate(
+            weights.indices[span],
+            weights.data[span],
+            amplitude=tuple(self.parameters).index("log_amplitude"),
+            absent=self.absent,
+        )

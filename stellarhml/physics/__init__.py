@@ -1,0 +1,1 @@
+"""Reference formulas in NumPy and SciPy: wavelengths, black bodies, line profiles."""
