@@ -13,9 +13,10 @@ rows (center, Lorentz peak, Lorentz half width, Gauss peak, Gauss sigma, limitin
 
 where L and G are of unit area and share the full width f. ``"blase"`` is what the code of gully/blase
 computes instead: gamma in L, sigma in G, and f_G = 2.3548 sigma. In both, `a` is an equivalent width in angstrom.
-``"saturated-voigt"`` and ``"minnaert-voigt"`` take the shape of Eq. 2, scaled to unit peak, as an optical depth
-:math:`v = \tau V(x)/V(0)` of a line that cannot become deeper than D: :math:`1 - D\,(1 - e^{-v})`, and Minnaert's
-:math:`1 - D\,v / (1 + v)`, in which the depths of emergent lines of real atmospheres saturate more gently.
+``"saturated-voigt"`` takes the shape of Eq. 2, scaled to unit peak, as an optical depth :math:`v = \tau V(x)/V(0)` of a
+line that cannot become deeper than D: :math:`1 - D\,(1 - e^{-v})`. ``"minnaert"`` saturates more gently, as emergent
+lines of real atmospheres do, :math:`1 - D\,v / (1 + v)`, and lets core and damping wings have their own strengths,
+:math:`v = \tau\,[e^{-x^2/2\sigma^2} + w / (1 + x^2/\gamma^2)]`.
 
 References
 ----------
@@ -67,7 +68,7 @@ def get_profile(name):
 
     Parameters
     ----------
-    name : {"pseudo-voigt", "blase", "saturated-voigt", "minnaert-voigt"}
+    name : {"pseudo-voigt", "blase", "saturated-voigt", "minnaert"}
         The name.
 
     Returns
@@ -129,13 +130,20 @@ def _saturated_voigt(theta):
     return torch.stack([center, tau * lorentz_peak / total, f / 2, tau * gauss_peak / total, sigma, depth], dim=1)
 
 
+def _minnaert(theta):
+    """Gauss core of optical depth exp(log_amplitude), Lorentz wings exp(log_wing) times as strong at the center."""
+    center, tau = theta[:, 0], theta[:, 1].exp()
+    sigma, gamma = theta[:, 2].exp(), theta[:, 3].exp()
+    return torch.stack([center, tau * theta[:, 5].exp(), gamma, tau, sigma, theta[:, 4].sigmoid()], dim=1)
+
+
 PROFILES = {
     profile.name: profile
     for profile in (
         Profile("pseudo-voigt", LINE_PARAMETERS, _pseudo_voigt, THIN),
         Profile("blase", LINE_PARAMETERS, _blase, THIN),
         Profile("saturated-voigt", (*LINE_PARAMETERS, "logit_depth"), _saturated_voigt, EXPONENTIAL),
-        Profile("minnaert-voigt", (*LINE_PARAMETERS, "logit_depth"), _saturated_voigt, MINNAERT),
+        Profile("minnaert", (*LINE_PARAMETERS, "logit_depth", "log_wing"), _minnaert, MINNAERT),
     )
 }
 """Profiles by name."""

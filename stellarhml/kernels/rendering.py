@@ -54,6 +54,57 @@ def line_components(theta, profile):
     return np.ascontiguousarray(get_profile(profile).components(theta).numpy())
 
 
+def line_depths(theta, profile):
+    """Depth of each line alone at its center, in units of the continuum.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (n_lines, n_parameters)
+        Line parameters.
+    profile : str
+        Name of the profile.
+
+    Returns
+    -------
+    depth : ndarray of shape (n_lines,)
+        Depths in [0, 1].
+    """
+    components = line_components(theta, profile)
+    return _loss(components, components[:, :1], get_profile(profile).form)[:, 0]
+
+
+def line_equivalent_widths(theta, profile):
+    """Equivalent width of each line alone, in angstrom.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (n_lines, n_parameters)
+        Line parameters.
+    profile : str
+        Name of the profile.
+
+    Returns
+    -------
+    width : ndarray of shape (n_lines,)
+        Integral of the depth over wavelength, by quadrature (to 1e-3 of itself) over 10^4 widths.
+    """
+    components = line_components(theta, profile)
+    scale = np.maximum(components[:, 2], components[:, 4])[:, None]
+    u = np.sinh(np.linspace(0, np.arcsinh(1e6), 801)) * 1e-2  # from a hundredth of the width to 10^4 of them
+    depth = _loss(components, components[:, :1] + u * scale, get_profile(profile).form)
+    return (2 * scale * 0.5 * (depth[:, 1:] + depth[:, :-1]) * np.diff(u)).sum(axis=1)
+
+
+def _loss(components, wavelength, form):
+    """1 - factor of each line at wavelengths of shape (n_lines, n)."""
+    center, a_l, g, a_g, s, d = components.T[:, :, None]
+    x = wavelength - center
+    value = a_l / (1 + (x / g) ** 2) + a_g * np.exp(-0.5 * (x / s) ** 2)
+    if form == fused.THIN:
+        return np.minimum(value, fused.DEPTH_MAX)
+    return d * (-np.expm1(-value) if form == fused.EXPONENTIAL else value / (1 + value))
+
+
 def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter):
     """Fit lines to a spectrum by the paper's training: mean squared error, Adam with amsgrad.
 

@@ -2,8 +2,10 @@ r"""Levenberg-Marquardt for all lines of a spectrum at once.
 
 Minimises :math:`\sum_p (S_p - F_p)^2 / s^2 + \sum_{jk} (\theta_{jk} - \theta^0_{jk})^2 / \kappa_{jk}^2`: the second sum is a
 weak prior that holds what a line does not show (the limiting depth of a weak line, say), so that the parameters of a
-line stay smooth from spectrum to spectrum.
+line stay smooth from spectrum to spectrum. Parameters stay within a box around the prior.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ _SOLVER_TOLERANCE = 1e-4  # wings of the Jacobian: it steers the steps, the mode
 _MAX_DAMPING = 1e8
 
 
-def fit_lines(wavelength, flux, theta, prior, prior_width, step_limit, *, profile, wing_cut, pixels, noise, max_iter, tol):
+def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_iter, tol):
     """Fit lines to a spectrum by Levenberg-Marquardt.
 
     Parameters
@@ -25,8 +27,8 @@ def fit_lines(wavelength, flux, theta, prior, prior_width, step_limit, *, profil
         Increasing wavelengths in angstrom.
     flux : ndarray of shape (n_pixels,), float64
         Normalised flux.
-    theta, prior, prior_width, step_limit : ndarray of shape (n_lines, n_parameters)
-        Start values, the prior's means and standard deviations, and the largest step.
+    start : Start
+        Start values, which are the prior's means, its standard deviations, the largest step and the box.
     profile : str
         Name of the profile.
     wing_cut : int or None
@@ -49,6 +51,8 @@ def fit_lines(wavelength, flux, theta, prior, prior_width, step_limit, *, profil
     converged : bool
         Whether the sum stopped decreasing before `max_iter`.
     """
+    prior, prior_width, step_limit, reach = start
+    theta = prior
     weight = np.zeros(wavelength.size)
     weight[pixels] = 1 / noise
     model = _Model(wavelength, profile, wing_cut)
@@ -70,7 +74,7 @@ def fit_lines(wavelength, flux, theta, prior, prior_width, step_limit, *, profil
         while damping < _MAX_DAMPING:
             diagonal[:, index, index] = scale * (1 + damping)
             step = normal_equations.solve(diagonal, pairs, first, second, rhs, 200, 1e-3)
-            trial = theta + np.clip(step, -step_limit, step_limit)
+            trial = np.clip(theta + np.clip(step, -step_limit, step_limit), prior - reach, prior + reach)
             trial_flux, trial_residual, trial_cost = cost_of(trial)
             if trial_cost < cost:
                 improved = True
@@ -84,6 +88,15 @@ def fit_lines(wavelength, flux, theta, prior, prior_width, step_limit, *, profil
         if gain < tol:
             return theta, n_iter, True
     return theta, max_iter, False
+
+
+class Start(NamedTuple):
+    """Where a fit begins and how far it may go; all arrays have shape (n_lines, n_parameters)."""
+
+    theta: np.ndarray
+    prior_width: np.ndarray
+    step_limit: np.ndarray
+    reach: np.ndarray
 
 
 class _Model:
@@ -105,7 +118,9 @@ class _Model:
         order = np.argsort(start, kind="stable")
         back = np.argsort(order, kind="stable")
         start, stop = start[order], stop[order]
-        jac = fused.jacobian(self.wavelength, components[order], chain[order], start, stop, model_flux, self.profile.form)
+        jac = fused.jacobian(
+            self.wavelength, components[order], chain[order], start, stop, model_flux, self.profile.form
+        )
         inside = np.flatnonzero(weight)
         first, second = normal_equations.overlaps(start, stop)
         # weights are one constant on the pixels that count, so J^T W J needs no weighting inside them

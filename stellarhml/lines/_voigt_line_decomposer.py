@@ -7,6 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
@@ -15,20 +16,22 @@ from stellarhml._sklearn import Interval, StrOptions, fit_context
 from stellarhml._validation import check_wavelength
 from stellarhml.exceptions import LineDetectionWarning
 from stellarhml.lines.catalog import build_catalog, match_to_catalog
-from stellarhml.lines.peaks import detect_lines, start_values
+from stellarhml.lines.peaks import detect_lines
+from stellarhml.lines.start import blase_start, second_order_start
 from stellarhml.lines.table import csr_row, dense_row, rows_to_csr
 
 
 class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
-    r"""Decompose spectra into Voigt-like absorption lines by automatic differentiation.
+    r"""Decompose spectra into Voigt-like absorption lines.
 
-    Lines are minima of the flux with a given prominence. A spectrum is the product of its lines,
-    :math:`S = \prod_j (1 - V_j)`, and their centers, amplitudes and widths are trained on it by Adam
-    (mean squared error, amsgrad), each spectrum by itself. The defaults are the constants of the paper, but for its
-    margins of 30 and 60 angstrom, which suit its band of 4,800 angstrom only.
+    Lines are minima of the flux with a given prominence; a spectrum is the product of its lines. `fit` detects
+    the lines of all spectra and merges them into one catalogue; `transform` fits each spectrum with lines of the
+    catalogue; `inverse_transform` renders line parameters.
 
-    `fit` detects the lines of all spectra and merges them into one catalogue; `transform` fits each spectrum with
-    the lines of the catalogue that are detected in it; `inverse_transform` renders line parameters.
+    By default saturating lines are fitted by Levenberg-Marquardt, and every spectrum gets every line of the catalogue,
+    so that a line too weak to be detected in one spectrum keeps its place. The paper's method is
+    ``profile="pseudo-voigt", solver="adam", wing_cut=6000, max_iter=100, match_tolerance=0, fit_undetected=False,
+    line_margin=30, loss_margin=60`` (:data:`stellarhml.pipeline.PAPER_SETTINGS`): mean squared error, Adam with amsgrad.
 
     Parameters
     ----------
@@ -39,29 +42,39 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Smallest prominence of a line, in units of the continuum.
     distance : int, default=4
         Smallest distance between two lines of a spectrum, in pixels.
-    profile : {"pseudo-voigt", "blase", "saturated-voigt"}, default="pseudo-voigt"
-        Line profile: Eq. 2 of the paper, what the code of blase computes, or the shape of Eq. 2 as an optical depth
-        under a limiting depth (see :mod:`stellarhml.kernels.profiles`).
-    wing_cut : int, default=6000
-        Number of pixels around its center on which a line is evaluated.
+    profile : {"minnaert", "saturated-voigt", "pseudo-voigt", "blase"}, default="minnaert"
+        Line profile: two that saturate, Eq. 2 of the paper, and what the code of blase computes (see
+        :mod:`stellarhml.kernels.profiles`).
+    solver : {"lm", "adam"}, default="lm"
+        Levenberg-Marquardt with weak priors, or the paper's training by automatic differentiation.
+    wing_cut : int, default=None
+        Number of pixels around its center on which a line is evaluated; the paper takes 6000. None evaluates each
+        line as far as it changes the flux by more than 1e-5.
     line_margin : float, default=0.0
         Lines closer than this to either end are left out, in angstrom. The paper takes 30.
     loss_margin : float, default=0.0
         Pixels closer than this to either end are left out of the loss, in angstrom. The paper takes 60.
     n_lines : int, default=None
-        Largest number of lines of a spectrum; the most prominent are kept. None keeps all.
+        Largest number of lines detected in a spectrum; the most prominent are kept. None keeps all.
     match_tolerance : int, default=2
         Distance up to which minima of two spectra are the same line, in pixels. 0 is the paper's rule.
+    fit_undetected : bool, default=True
+        Whether a spectrum is fitted with all lines of the catalogue or only with those detected in it (the paper).
     learning_rate : float, default=0.05
         Step of Adam, in angstrom for centers and in natural logarithms for the rest.
+    noise : float, default=0.03
+        How well "lm" fits the flux before its priors give way: the smaller, the closer the fit, the larger, the smoother
+        the parameters from spectrum to spectrum.
     max_iter : int, default=100
-        Number of epochs. Training always runs all of them.
+        Number of epochs of "adam", largest number of steps of "lm".
+    tol : float, default=1e-4
+        Relative decrease of its objective at which "lm" stops.
     sparse_output : bool, default=True
         Whether `transform` returns a scipy CSR matrix, in which absent lines take no memory, or a dense array, in
         which they are NaN. ``set_output(transform="pandas")`` needs False.
     backend : {"native", "blase"}, default="native"
         Code that fits the lines. "blase" uses an installed gully/blase (not the tool of that name on PyPI) and needs
-        ``profile="blase"``.
+        ``profile="blase"`` and ``solver="adam"``.
     n_jobs : int, default=None
         Number of joblib workers over spectra.
     verbose : bool, default=None
@@ -74,7 +87,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     line_catalog_ : ndarray of shape (n_catalog_lines,), dtype float64
         Wavelength by which each line is known, in angstrom, increasing.
     n_iter_ : int
-        Epochs that `transform` runs: `max_iter`.
+        `max_iter`: epochs that "adam" runs, steps that "lm" may take.
     n_features_in_ : int
         Number of pixels seen during :term:`fit`.
 
@@ -84,20 +97,20 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    The training runs on the numba kernels of :mod:`stellarhml.kernels.fused` behind a ``torch.autograd.Function``:
-    the gradient is torch's, the memory is linear in pixels plus lines. Spectra are independent of each other: a row's
-    result depends neither on the other rows nor on `n_jobs`.
+    Rendering and its derivatives are the numba kernels of :mod:`stellarhml.kernels.fused`; for "adam" they stand behind a
+    ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines. Spectra are
+    independent of each other: a row's result depends neither on the other rows nor on `n_jobs`.
 
     Examples
     --------
     >>> from stellarhml import VoigtLineDecomposer
     >>> from stellarhml.datasets import make_stellar_grid
     >>> grid = make_stellar_grid(random_state=0)
-    >>> decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, max_iter=20)
+    >>> decomposer = VoigtLineDecomposer(wavelength=grid.wavelength)
     >>> theta = decomposer.fit_transform(grid.flux)
-    >>> theta.shape == (len(grid.flux), 4 * len(decomposer.line_catalog_))
+    >>> theta.shape == (len(grid.flux), 6 * len(decomposer.line_catalog_))
     True
-    >>> decomposer.inverse_transform(theta).shape == grid.flux.shape
+    >>> bool(abs(decomposer.inverse_transform(theta) - grid.flux).max() < 0.02)
     True
     """
 
@@ -105,14 +118,18 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         "wavelength": ["array-like", None],
         "prominence": [Interval(Real, 0, None, closed="neither")],
         "distance": [Interval(Integral, 1, None, closed="left")],
-        "profile": [StrOptions({"pseudo-voigt", "blase", "saturated-voigt"})],
-        "wing_cut": [Interval(Integral, 1, None, closed="left")],
+        "profile": [StrOptions({"minnaert", "saturated-voigt", "pseudo-voigt", "blase"})],
+        "solver": [StrOptions({"lm", "adam"})],
+        "wing_cut": [Interval(Integral, 1, None, closed="left"), None],
         "line_margin": [Interval(Real, 0, None, closed="left")],
         "loss_margin": [Interval(Real, 0, None, closed="left")],
         "n_lines": [Interval(Integral, 1, None, closed="left"), None],
         "match_tolerance": [Interval(Integral, 0, None, closed="left")],
+        "fit_undetected": ["boolean"],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "noise": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
         "sparse_output": ["boolean"],
         "backend": [StrOptions({"native", "blase"})],
         "n_jobs": [Integral, None],
@@ -125,14 +142,18 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         wavelength=None,
         prominence=0.005,
         distance=4,
-        profile="pseudo-voigt",
-        wing_cut=6000,
+        profile="minnaert",
+        solver="lm",
+        wing_cut=None,
         line_margin=0.0,
         loss_margin=0.0,
         n_lines=None,
         match_tolerance=2,
+        fit_undetected=True,
         learning_rate=0.05,
+        noise=0.03,
         max_iter=100,
+        tol=1e-4,
         sparse_output=True,
         backend="native",
         n_jobs=None,
@@ -142,13 +163,17 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         self.prominence = prominence
         self.distance = distance
         self.profile = profile
+        self.solver = solver
         self.wing_cut = wing_cut
         self.line_margin = line_margin
         self.loss_margin = loss_margin
         self.n_lines = n_lines
         self.match_tolerance = match_tolerance
+        self.fit_undetected = fit_undetected
         self.learning_rate = learning_rate
+        self.noise = noise
         self.max_iter = max_iter
+        self.tol = tol
         self.sparse_output = sparse_output
         self.backend = backend
         self.n_jobs = n_jobs
@@ -183,8 +208,11 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
             from stellarhml.lines.blase_backend import require_blase
 
             require_blase()
-            if self.profile != "blase":
-                raise ValueError(f"backend='blase' fits profile='blase' only, but profile={self.profile!r}. Change one of them.")
+            if self.profile != "blase" or self.solver != "adam":
+                raise ValueError(
+                    f"backend='blase' fits profile='blase' by solver='adam' only, but profile={self.profile!r} and "
+                    f"solver={self.solver!r}. Change them, or the backend."
+                )
         first, last = np.searchsorted(
             self.wavelength_, [self.wavelength_[0] + self.loss_margin, self.wavelength_[-1] - self.loss_margin]
         )
@@ -194,8 +222,9 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
                 f"{self.wavelength_[0]:.2f} to {self.wavelength_[-1]:.2f} angstrom. Lower it."
             )
         self._loss_pixels = slice(int(first), int(last) + 1)
-        self._catalog = build_catalog(
-            (self._detect(row)[0] for row in X), n_pixels=X.shape[1], tolerance=self.match_tolerance
+        detections = [self._detect(row) for row in X]
+        self._catalog, self._prominence, self._width = build_catalog(
+            detections, n_pixels=X.shape[1], tolerance=self.match_tolerance
         )
         self.line_catalog_ = self.wavelength_[self._catalog]
         self.n_iter_ = self.max_iter
@@ -218,11 +247,25 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         -----
         LineDetectionWarning
             With the number of spectra that have no line.
+        ConvergenceWarning
+            With the number of spectra that ``solver="lm"`` has not fitted within `max_iter` steps.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
         fit_row = partial(_decompose, self)
-        rows = list(map_items(fit_row, X, n_jobs=self.n_jobs, verbose=self.verbose, description="Decomposing spectra"))
+        fits = map_items(fit_row, X, n_jobs=self.n_jobs, verbose=self.verbose, description="Decomposing spectra")
+        rows, converged = [], []
+        for lines, theta, done in fits:
+            rows.append((lines, theta))
+            converged.append(done)
+        n_unfinished = len(X) - sum(converged)
+        if n_unfinished:
+            warnings.warn(
+                f"{n_unfinished} of {len(X)} spectra did not converge in max_iter={self.max_iter} steps. Increase "
+                "max_iter, or check that the fluxes are normalised.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         n_empty = sum(len(lines) == 0 for lines, _ in rows)
         if n_empty:
             warnings.warn(
@@ -269,6 +312,35 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
                 _, theta = dense_row(X[i], self._n_parameters)
             flux[i] = render_lines(self.wavelength_, theta, profile=self.profile, wing_cut=self.wing_cut)
         return flux
+
+    @classmethod
+    def from_catalog(cls, wavelength, catalog, **parameters):
+        """Build a decomposer that knows its lines already, to render or fit them without a training set.
+
+        Parameters
+        ----------
+        wavelength : array-like of shape (n_pixels,)
+            Vacuum wavelengths in angstrom, strictly increasing.
+        catalog : array-like of shape (n_catalog_lines,), int
+            Pixels of the lines, strictly increasing.
+        **parameters : dict
+            Parameters of the constructor.
+
+        Returns
+        -------
+        decomposer : VoigtLineDecomposer
+            Fitted in all but `fit_undetected` of ``solver="lm"``, whose priors need a training set.
+        """
+        decomposer = cls(wavelength=np.asarray(wavelength), fit_undetected=False, **parameters)
+        decomposer.wavelength_ = check_wavelength(wavelength)
+        decomposer.n_features_in_ = decomposer.wavelength_.size
+        decomposer._catalog = np.asarray(catalog, dtype=np.int64)
+        decomposer._prominence = np.full(len(decomposer._catalog), decomposer.prominence)
+        decomposer._width = np.gradient(decomposer.wavelength_)[decomposer._catalog]
+        decomposer.line_catalog_ = decomposer.wavelength_[decomposer._catalog]
+        decomposer._loss_pixels = slice(None)
+        decomposer.n_iter_ = decomposer.max_iter
+        return decomposer
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of `transform`.
@@ -319,32 +391,76 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
 
 def _decompose(decomposer, row):
-    """Catalogue indices and fitted parameters of the lines of one spectrum."""
-    from stellarhml.kernels.rendering import train_adam
-
-    wavelength = decomposer.wavelength_
+    """Catalogue indices and fitted parameters of the lines of one spectrum, and whether the fit converged."""
     flux = np.asarray(row, dtype=np.float64)
     if decomposer.backend == "blase":
         from stellarhml.lines.blase_backend import fit_with_blase
 
-        pixels, theta = fit_with_blase(wavelength, flux, decomposer)
+        pixels, theta = fit_with_blase(decomposer.wavelength_, flux, decomposer)
         lines = match_to_catalog(pixels, decomposer._catalog, tolerance=decomposer.match_tolerance)
-        return lines[lines >= 0], theta[lines >= 0]
+        return lines[lines >= 0], theta[lines >= 0], True
     pixels, prominences, widths = decomposer._detect(flux)
     lines = match_to_catalog(pixels, decomposer._catalog, tolerance=decomposer.match_tolerance)
     known = lines >= 0
-    theta = start_values(wavelength[pixels[known]], prominences[known], widths[known], decomposer.profile)
-    lines = lines[known]
+    detected = lines[known], pixels[known], prominences[known], widths[known]
+    fit = _fit_adam if decomposer.solver == "adam" else _fit_second_order
+    return fit(decomposer, flux, *detected)
+
+
+def _fit_adam(decomposer, flux, lines, pixels, prominences, widths):
+    """The paper's training."""
+    from stellarhml.kernels.rendering import train_adam
+
+    if decomposer.fit_undetected:
+        lines, pixels, prominences, widths = _with_undetected(decomposer, flux, lines, pixels, prominences, widths)
+    theta = blase_start(decomposer.wavelength_[pixels], prominences, widths, decomposer.line_parameters)
+    if len(lines):
+        theta = train_adam(
+            decomposer.wavelength_,
+            flux,
+            theta,
+            profile=decomposer.profile,
+            wing_cut=decomposer.wing_cut,
+            pixels=decomposer._loss_pixels,
+            learning_rate=decomposer.learning_rate,
+            max_iter=decomposer.max_iter,
+        )
+    return lines, theta, True
+
+
+def _fit_second_order(decomposer, flux, lines, pixels, prominences, widths):
+    """Levenberg-Marquardt; start and prior come from the catalogue, so that they are alike in all spectra."""
+    from stellarhml.kernels.second_order import fit_lines
+
+    if decomposer.fit_undetected:
+        lines = np.arange(len(decomposer._catalog))
+    start = second_order_start(
+        decomposer.line_catalog_[lines],
+        1 - flux[decomposer._catalog[lines]],
+        decomposer._prominence[lines],
+        decomposer._width[lines],
+        decomposer.line_parameters,
+    )
     if not len(lines):
-        return lines, theta
-    theta = train_adam(
-        wavelength,
+        return lines, start.theta, True
+    theta, _, converged = fit_lines(
+        decomposer.wavelength_,
         flux,
-        theta,
+        start,
         profile=decomposer.profile,
         wing_cut=decomposer.wing_cut,
         pixels=decomposer._loss_pixels,
-        learning_rate=decomposer.learning_rate,
+        noise=decomposer.noise,
         max_iter=decomposer.max_iter,
+        tol=decomposer.tol,
     )
-    return lines, theta
+    return lines, theta, converged
+
+
+def _with_undetected(decomposer, flux, lines, pixels, prominences, widths):
+    """Add the lines of the catalogue that were not detected, as weak as they can be."""
+    everything = np.arange(len(decomposer._catalog))
+    all_pixels, all_widths = decomposer._catalog.copy(), decomposer._width.copy()
+    all_prominences = np.full(len(everything), 0.1 * decomposer.prominence)
+    all_pixels[lines], all_prominences[lines], all_widths[lines] = pixels, prominences, widths
+    return everything, all_pixels, all_prominences, all_widths

@@ -11,8 +11,8 @@ def build_catalog(detections, *, n_pixels, tolerance):
 
     Parameters
     ----------
-    detections : iterable of ndarray of int
-        Pixels of the lines of each spectrum.
+    detections : list of (pixels, prominences, widths)
+        Lines of each spectrum, as `peaks.detect_lines` returns them.
     n_pixels : int
         Length of the spectra.
     tolerance : int
@@ -22,12 +22,14 @@ def build_catalog(detections, *, n_pixels, tolerance):
     -------
     catalog : ndarray of shape (n_lines,), int64
         Pixels of the lines, increasing.
+    prominence : ndarray of shape (n_lines,)
+        Largest prominence of each line.
+    width : ndarray of shape (n_lines,)
+        Median width of each line, in angstrom.
     """
     counts = np.zeros(n_pixels, dtype=np.int64)
-    for pixels in detections:
+    for pixels, _, _ in detections:
         counts[pixels] += 1
-    if tolerance == 0:
-        return np.flatnonzero(counts)
     total = np.concatenate([[0], np.cumsum(counts)])
     pixel = np.arange(n_pixels)
     near = total[np.minimum(pixel + tolerance + 1, n_pixels)] - total[np.maximum(pixel - tolerance, 0)]
@@ -40,7 +42,8 @@ def build_catalog(detections, *, n_pixels, tolerance):
         if left[pixel]:
             chosen.append(pixel)
             left[max(0, pixel - tolerance) : pixel + tolerance + 1] = False
-    return np.sort(np.array(chosen, dtype=np.int64))
+    catalog = np.sort(np.array(chosen, dtype=np.int64))
+    return catalog, *_summarise(detections, catalog, tolerance)
 
 
 def match_to_catalog(pixels, catalog, *, tolerance):
@@ -73,3 +76,18 @@ def match_to_catalog(pixels, catalog, *, tolerance):
         taken[lines[k]] = k
     keep = (distance <= tolerance) & (taken[lines] == np.arange(len(pixels)))
     return np.where(keep, lines, -1)
+
+
+def _summarise(detections, catalog, tolerance):
+    """Largest prominence and median width of each catalogue line over all spectra."""
+    matched = [match_to_catalog(pixels, catalog, tolerance=tolerance) for pixels, _, _ in detections]
+    line = np.concatenate([lines[lines >= 0] for lines in matched])
+    prominences = np.concatenate([p[lines >= 0] for lines, (_, p, _) in zip(matched, detections, strict=True)])
+    widths = np.concatenate([w[lines >= 0] for lines, (_, _, w) in zip(matched, detections, strict=True)])
+    prominence, width = np.zeros(len(catalog)), np.zeros(len(catalog))
+    np.maximum.at(prominence, line, prominences)
+    order = np.lexsort((widths, line))
+    stop = np.searchsorted(line[order], np.arange(len(catalog)), side="right")
+    begin = np.searchsorted(line[order], np.arange(len(catalog)))
+    middle = (begin + stop) // 2  # upper median
+    return prominence, widths[order][middle] if len(catalog) else width

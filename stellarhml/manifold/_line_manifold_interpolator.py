@@ -116,7 +116,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         """
         X = validate_data(self, X, dtype=np.float64)
         if y is None:
-            raise ValueError("This LineManifoldInterpolator estimator requires y to be passed, but the target y is None.")
+            raise ValueError(
+                "This LineManifoldInterpolator estimator requires y to be passed, but the target y is None."
+            )
         if not sparse.issparse(y):
             y = check_array(y, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y")
         else:
@@ -169,29 +171,41 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             If labels lie outside the grid and ``extrapolate="raise"``.
         """
         weights, outside = self.node_weights(X)
+        theta = self.interpolate(weights)
+        if self.extrapolate == "nan" and outside.any():
+            if sparse.issparse(theta):
+                theta.data[np.repeat(outside, np.diff(theta.indptr))] = np.nan
+            else:
+                theta[outside] = np.nan
+        return theta
+
+    def interpolate(self, weights):
+        """Combine the line parameters of the training rows.
+
+        Parameters
+        ----------
+        weights : csr_matrix of shape (n, n_rows)
+            Weight of each training row, as `node_weights` returns them.
+
+        Returns
+        -------
+        theta : csr_matrix or ndarray of shape (n, n_outputs) or (n,)
+            Line parameters, in the form of the `y` of `fit`.
+        """
         if not self._has_absent:
-            theta = np.asarray(weights @ self._table)
-            theta[outside] = np.nan if self.extrapolate == "nan" else theta[outside]
-            return theta
+            return np.asarray(weights @ self._table)
         n_parameters = self._n_parameters()
         n_columns = n_parameters * self._table.n_lines
-        dense = np.full((weights.shape[0], n_columns), np.nan) if not self._sparse_output else None
-        data, columns, lengths = [], [], []
-        for i in range(weights.shape[0]):
-            lines, theta = self._lines_of(weights, i)
-            if self.extrapolate == "nan" and outside[i]:
-                theta = np.full_like(theta, np.nan)
-            place = (lines[:, None] * n_parameters + np.arange(n_parameters)).ravel()
-            if dense is not None:
-                dense[i, place] = theta.ravel()
-                continue
-            data.append(theta.ravel())
-            columns.append(place)
-            lengths.append(len(place))
-        if dense is not None:
+        rows = [self._lines_of(weights, i) for i in range(weights.shape[0])]
+        columns = [(lines[:, None] * n_parameters + np.arange(n_parameters)).ravel() for lines, _ in rows]
+        if not self._sparse_output:
+            dense = np.full((len(rows), n_columns), np.nan)
+            for i, (_, theta) in enumerate(rows):
+                dense[i, columns[i]] = theta.ravel()
             return dense
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        return sparse.csr_matrix((np.concatenate(data), np.concatenate(columns), indptr), shape=(len(lengths), n_columns))
+        indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
+        data = np.concatenate([theta.ravel() for _, theta in rows])
+        return sparse.csr_matrix((data, np.concatenate(columns), indptr), shape=(len(rows), n_columns))
 
     def transform(self, X):
         """Interpolate line parameters: the same as `predict`.

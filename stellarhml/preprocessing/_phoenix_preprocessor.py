@@ -260,7 +260,9 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
                 f"positive temperature in K (or NaN where unknown) for each of the {len(X)} spectra."
             )
         if self.wavelength is None and np.any(np.isfinite(teff)):
-            raise ValueError("A black body needs wavelengths. Pass `wavelength`, in vacuum angstrom, or leave `teff` out.")
+            raise ValueError(
+                "A black body needs wavelengths. Pass `wavelength`, in vacuum angstrom, or leave `teff` out."
+            )
         for row, temperature in zip(X, teff, strict=True):
             row = row[self._pixels].astype(np.float64)
             if np.isfinite(temperature):
