@@ -65,8 +65,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     noise : float, default=0.03
         How well "lm" fits the flux before its priors give way: the smaller, the closer the fit, the larger, the smoother
         the parameters from spectrum to spectrum.
-    max_iter : int, default=100
-        Number of epochs of "adam", largest number of steps of "lm".
+    max_iter : int, default=200
+        Number of epochs of "adam" (the paper: 100), largest number of steps of "lm".
     tol : float, default=1e-4
         Relative decrease of its objective at which "lm" stops.
     sparse_output : bool, default=True
@@ -152,7 +152,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         fit_undetected=True,
         learning_rate=0.05,
         noise=0.03,
-        max_iter=100,
+        max_iter=200,
         tol=1e-4,
         sparse_output=True,
         backend="native",

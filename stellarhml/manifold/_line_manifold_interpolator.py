@@ -21,16 +21,17 @@ _LATTICE_SHARE = 0.5  # nodes that fill at least half of their rectilinear grid 
 class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixin, BaseEstimator):
     r"""Interpolate the parameters of every line over the grid of labels.
 
-    One sparse vector of node weights serves all lines: :math:`\theta_j(x) = \sum_k w_k(x)\,\theta_{jk}`, multilinear
-    on a full grid as in the paper. A line that is absent from some of the nodes fades: its shape is the mean over the
+    One sparse vector of node weights serves all lines: :math:`\theta_j(x) = \sum_k w_k(x)\,\theta_{jk}`, piecewise cubic
+    in each label, or multilinear as in the paper. A line that is absent from some of the nodes fades: its shape is the mean over the
     nodes that have it, its amplitude is multiplied by their share of the weights, so that it goes to zero without a step.
 
     Parameters
     ----------
     method : {"auto", "linear", "scattered"}, default="auto"
-        "linear" needs every node of a rectilinear grid. "auto" also takes grids with missing nodes, which are
-        interpolated between their neighbours, and falls back to "scattered" where nodes fill less than half of
-        the grid: linear on a Delaunay triangulation for two and three labels, inverse distances for more.
+        "linear" is the paper's, multilinear, and needs every node of a rectilinear grid. "auto" is piecewise cubic in
+        labels of three values and more; it takes grids with missing nodes, which are interpolated between their
+        neighbours, and falls back to "scattered" where nodes fill less than half of the grid: linear on a Delaunay
+        triangulation for two and three labels, inverse distances for more.
     absent : {"fade", "vanish"}, default="fade"
         What becomes of a line that is absent from some of the surrounding nodes. "vanish" is the paper's rule: a log
         amplitude of -1000 at those nodes, and lines below -100 dropped, so that it is gone at a tenth of the way.
@@ -132,7 +133,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         self._member = self._member.ravel()
         self.bounds_ = np.stack([self.nodes_.min(axis=0), self.nodes_.max(axis=0)], axis=1)
         if self.method == "linear" or (self.method == "auto" and LatticeWeights.share(self.nodes_) >= _LATTICE_SHARE):
-            self._weights = LatticeWeights(self.nodes_)
+            self._weights = LatticeWeights(self.nodes_, smooth=self.method == "auto")
             if self.method == "linear":
                 self._weights.require_full(names)
         else:

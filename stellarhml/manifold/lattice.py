@@ -1,4 +1,8 @@
-"""Multilinear weights on a rectilinear grid of nodes, of which some may be missing."""
+"""Weights on a rectilinear grid of nodes, of which some may be missing: multilinear, or smooth and local.
+
+The smooth weights are the tensor product of piecewise cubic Hermite interpolation with three-point slopes: continuous
+with their first derivative, exact for quadratics on any spacing, at most four nodes per label.
+"""
 
 import itertools
 
@@ -13,17 +17,19 @@ _EDGE = 1e-9  # labels this close to a bound, relative to the axis, count as ins
 class LatticeWeights:
     """Weights of grid nodes at any labels, the same for everything that is interpolated.
 
-    A node that is missing is itself interpolated between its nearest neighbours on one axis, the one on which they
-    are fewest steps apart (on a tie, the axis with most values). Where a missing node has no neighbours on both
+    A node that is missing is itself interpolated between its neighbours on one axis (linearly, or by the polynomial
+    through two on each side), the one on which they are fewest steps apart (on a tie, the axis with most values). Where a missing node has no neighbours on both
     sides of any axis, the cells that touch it count as outside.
 
     Parameters
     ----------
     nodes : ndarray of shape (n_nodes, n_labels)
         Distinct labels of the nodes.
+    smooth : bool
+        Cubic rather than linear weights, on axes of three nodes and more.
     """
 
-    def __init__(self, nodes):
+    def __init__(self, nodes, *, smooth):
         self.axes = [np.unique(column) for column in nodes.T]
         shape = tuple(len(axis) for axis in self.axes)
         position = tuple(np.searchsorted(axis, column) for axis, column in zip(self.axes, nodes.T, strict=True))
@@ -32,7 +38,8 @@ class LatticeWeights:
         self.nodes = nodes
         self.missing = np.argwhere(owner < 0)
         self._owner = owner
-        self._fill = {tuple(hole): _fill_hole(owner, hole, self.axes) for hole in self.missing}
+        self._fill = {tuple(hole): _fill_hole(owner, hole, self.axes, smooth) for hole in self.missing}
+        self._slopes = [_slope_matrix(axis) if smooth and len(axis) > 2 else None for axis in self.axes]
 
     @staticmethod
     def share(nodes):
@@ -66,47 +73,89 @@ class LatticeWeights:
             Rows that were outside, or next to a missing node that nothing could stand for.
         """
         outside = np.zeros(len(labels), dtype=bool)
-        corners = []  # per axis: lower index, upper index, upper weight
-        for axis, column in zip(self.axes, labels.T, strict=True):
+        per_axis = []
+        for axis, slopes, column in zip(self.axes, self._slopes, labels.T, strict=True):
             slack = _EDGE * max(axis[-1] - axis[0], abs(axis[0]), 1e-300)
             outside |= (column < axis[0] - slack) | (column > axis[-1] + slack)
-            column = np.clip(column, axis[0], axis[-1])
-            lower = np.clip(np.searchsorted(axis, column, side="right") - 1, 0, max(len(axis) - 2, 0))
-            upper = np.minimum(lower + 1, len(axis) - 1)
-            width = np.where(upper > lower, axis[upper] - axis[lower], 1.0)
-            corners.append((lower, upper, (column - axis[lower]) / width))
+            per_axis.append(_axis_weights(axis, slopes, np.clip(column, axis[0], axis[-1])))
         rows, columns, values = [], [], []
-        for side in itertools.product((0, 1), repeat=len(self.axes)):
-            weight = np.ones(len(labels))
-            for (_, _, t), high in zip(corners, side, strict=True):
-                weight = weight * (t if high else 1 - t)
-            index = tuple(corner[high] for corner, high in zip(corners, side, strict=True))
-            used = np.flatnonzero(weight > 0)
-            for i, node in zip(used, self._owner[tuple(k[used] for k in index)], strict=True):
-                parts = ((node, 1.0),) if node >= 0 else self._fill[tuple(int(k[i]) for k in index)]
+        for i in range(len(labels)):
+            used = [np.flatnonzero(weights[i]) for weights in per_axis]
+            for index in itertools.product(*used):
+                weight = np.prod([weights[i, k] for weights, k in zip(per_axis, index, strict=True)])
+                node = self._owner[index]
+                parts = ((node, 1.0),) if node >= 0 else self._fill[tuple(map(int, index))]
                 if parts is None:
                     outside[i] = True
                     parts = ((_nearest(self.nodes, self.axes, labels[i]), 1.0),)
                 for node_k, share in parts:
                     rows.append(i)
                     columns.append(node_k)
-                    values.append(weight[i] * share)
+                    values.append(weight * share)
         return sparse.csr_matrix((values, (rows, columns)), shape=(len(labels), len(self.nodes))), outside
 
 
-def _fill_hole(owner, hole, axes):
+def _slope_matrix(axis):
+    """Derivatives at the nodes of an axis as linear functions of the values: the parabola through three neighbours."""
+    n = len(axis)
+    slopes = np.zeros((n, n))
+    for i in range(n):
+        k = np.clip(np.arange(i - 1, i + 2), 0, None) if i else np.arange(3)
+        k = k - max(k[-1] - (n - 1), 0)
+        a, b, c = axis[k]
+        x = axis[i]
+        slopes[i, k] = (
+            (2 * x - b - c) / ((a - b) * (a - c)),
+            (2 * x - a - c) / ((b - a) * (b - c)),
+            (2 * x - a - b) / ((c - a) * (c - b)),
+        )
+    return slopes
+
+
+def _axis_weights(axis, slopes, x):
+    """Weights of the nodes of one axis at `x`, shape (n, n_nodes), zero but for the neighbours."""
+    n = len(axis)
+    rows = np.arange(len(x))
+    weights = np.zeros((len(x), n))
+    if n == 1:
+        weights[:, 0] = 1
+        return weights
+    lower = np.clip(np.searchsorted(axis, x, side="right") - 1, 0, n - 2)
+    width = axis[lower + 1] - axis[lower]
+    t = (x - axis[lower]) / width
+    if slopes is None:
+        weights[rows, lower], weights[rows, lower + 1] = 1 - t, t
+        return weights
+    weights[rows, lower] = (1 + 2 * t) * (1 - t) ** 2
+    weights[rows, lower + 1] = t**2 * (3 - 2 * t)
+    weights += (width * t * (1 - t) ** 2)[:, None] * slopes[lower]
+    weights -= (width * t**2 * (1 - t))[:, None] * slopes[lower + 1]
+    return weights
+
+
+def _fill_hole(owner, hole, axes, smooth):
     """Nodes and shares that stand for a missing node, or None."""
     best = None
+    n_side = 2 if smooth else 1
     for k, axis in enumerate(axes):
         line = owner[tuple(hole[:k]) + (slice(None),) + tuple(hole[k + 1 :])]
         there = np.flatnonzero(line >= 0)
         below, above = there[there < hole[k]], there[there > hole[k]]
-        if len(below) and len(above):
-            low, high = below[-1], above[0]
-            t = (axis[hole[k]] - axis[low]) / (axis[high] - axis[low])
-            candidate = (high - low, -len(axis), k, ((int(line[low]), 1 - t), (int(line[high]), t)))
-            best = candidate if best is None or candidate[:3] < best[:3] else best
-    return None if best is None else best[3]
+        if not (len(below) and len(above)):
+            continue
+        rank = (above[0] - below[-1], -len(axis), k)
+        if best is None or rank < best[0]:
+            support = np.concatenate([below[-n_side:], above[:n_side]])
+            best = rank, tuple(zip(line[support].tolist(), _lagrange(axis[support], axis[hole[k]]), strict=True))
+    return None if best is None else best[1]
+
+
+def _lagrange(points, x):
+    """Weights of the polynomial through `points` at `x`."""
+    return [
+        float(np.prod([(x - other) / (point - other) for other in np.delete(points, i)]))
+        for i, point in enumerate(points)
+    ]
 
 
 def _nearest(nodes, axes, labels):

@@ -89,7 +89,12 @@ class LineBank:
         weight = np.repeat(weights, [s.stop - s.start for s in spans])
         values = np.concatenate([self.values[s] for s in spans]).astype(np.float64, copy=False)
         lines, place = np.unique(line, return_inverse=True)
+        # where a line is absent from a node, negative weights of smooth interpolation have no meaning
+        complete = np.bincount(place, minlength=len(lines)) == len(nodes)
+        positive = np.maximum(weight, 0) / np.maximum(weights, 0).sum()
+        weight = np.where(complete[place], weight, positive)
         present = np.bincount(place, weight, minlength=len(lines))
+        lines, place, weight, values, present = _drop_unweighted(lines, place, weight, values, present)
         theta = np.stack(
             [np.bincount(place, weight * column, minlength=len(lines)) / present for column in values.T], axis=1
         )
@@ -99,3 +104,13 @@ class LineBank:
         theta[:, amplitude] = theta[:, amplitude] * present + ABSENT_LOG_AMPLITUDE * (1 - present)
         kept = theta[:, amplitude] >= VANISHED_LOG_AMPLITUDE
         return lines[kept].astype(np.int64), theta[kept]
+
+
+def _drop_unweighted(lines, place, weight, values, present):
+    """Leave out lines that only nodes without weight have."""
+    kept = present > 0
+    if kept.all():
+        return lines, place, weight, values, present
+    entry = kept[place]
+    renumber = np.cumsum(kept) - 1
+    return lines[kept], renumber[place[entry]], weight[entry], values[entry], present[kept]

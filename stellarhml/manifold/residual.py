@@ -45,7 +45,9 @@ class ResidualBasis:
         keep = np.argsort(values)[::-1][: min(rank, len(values))]
         keep = keep[values[keep] > np.finfo(np.float32).eps * max(values.max(), 0)]
         scale = np.sqrt(values[keep])
-        vectors = vectors[:, keep] * np.sign(vectors[np.abs(vectors[:, keep]).argmax(axis=0), keep])  # no sign left free
+        vectors = vectors[:, keep] * np.sign(
+            vectors[np.abs(vectors[:, keep]).argmax(axis=0), keep]
+        )  # no sign left free
         basis = (vectors / scale).T @ residual
         return cls(mean.astype(np.float32), basis.astype(np.float32), vectors * scale)
 
