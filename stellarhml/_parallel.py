@@ -1,7 +1,10 @@
 """The one way in which the package runs work in parallel: joblib over independent items, in order."""
 
+import sys
+from functools import cache
+
 from sklearn.utils.parallel import Parallel, delayed
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 
@@ -62,9 +65,7 @@ def progress(iterable, *, total=None, verbose=None, description="", unit="it"):
 
 def _on_one_thread(function, item):
     """Apply `function` with every thread pool held to one thread."""
-    import sys
-
-    with threadpool_limits(1):
+    with _thread_pools().limit(limits=1):
         torch = sys.modules.get("torch")
         if torch is None:
             return function(item)
@@ -74,3 +75,11 @@ def _on_one_thread(function, item):
             return function(item)
         finally:
             torch.set_num_threads(before)
+
+
+@cache
+def _thread_pools():
+    """Thread pools of the libraries of this process, looked up once: the look-up takes milliseconds."""
+    import scipy.linalg  # noqa: F401  (its BLAS must be loaded to be found)
+
+    return ThreadpoolController()

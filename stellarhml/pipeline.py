@@ -25,9 +25,16 @@ PAPER_SETTINGS = {
     },
     "interpolator": {"method": "linear", "absent": "vanish"},
     "generator": {"residual_rank": None},
-    "regressor": {"search": "bayes", "n_initial_points": 30, "n_calls": 50, "polish": False},
+    "regressor": {
+        "search": "bayes",
+        "n_initial_points": 30,
+        "n_calls": 50,
+        "polish": False,
+        "continuum_degree": None,
+    },
 }
-"""Parameters of each step under which the package computes what the paper did (its margins suit its band of 4,811 angstrom)."""
+"""Parameters of each step under which the package computes what the paper did (its margins suit its band of 4,811
+angstrom)."""
 
 
 def make_stellar_pipeline(
@@ -61,7 +68,8 @@ def make_stellar_pipeline(
     -------
     pipeline : Pipeline
         Steps "preprocess" and "regress"; nested parameters are reached as in
-        ``regress__generator__decomposer__prominence``. `X` is raw flux without a known Teff, so that no black body is divided.
+        ``regress__generator__decomposer__prominence``. `X` is raw flux without a known Teff, so that no black body
+        is divided.
 
     Raises
     ------

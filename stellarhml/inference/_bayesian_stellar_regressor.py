@@ -23,9 +23,9 @@ _AT_BOUND = 1e-6  # share of a label's range within which a result counts as bei
 class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     r"""Infer labels from spectra by searching a spectrum generator.
 
-    `fit` fits the `generator` on (labels, flux). `predict` finds, for each spectrum, the labels whose generated spectrum
-    is nearest: a global search, then a least-squares polish from the best points. The default search is the paper's, a
-    Gaussian-process minimisation of the RMS difference with 30 random and 20 guided calls.
+    `fit` fits the `generator` on (labels, flux). `predict` finds, for each spectrum, the labels whose generated
+    spectrum is nearest: a global search, then a least-squares polish from the best points. The default search is the
+    paper's, a Gaussian-process minimisation of the RMS difference with 30 random and 20 guided calls.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    The standard deviations of ``predict(..., return_std=True)`` are those of the linearised least-squares fit: noise, given
-    as `flux_error` or estimated from the residuals. The freedom of the continuum is in them, the error of the generator
-    itself is not.
+    The standard deviations of ``predict(..., return_std=True)`` are those of the linearised least-squares fit:
+    noise, given as `flux_error` or estimated from the residuals. The freedom of the continuum is in them, the error
+    of the generator itself is not.
 
     Examples
     --------
@@ -150,7 +150,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         labels = check_array(y.reshape(len(y), -1), dtype=np.float64)
         if len(np.unique(labels, axis=0)) < 2:
             raise ValueError(
-                f"The grid has one node only ({len(X)} spectra, n_samples = 1 distinct label): there is nothing to infer "
+                f"The grid has one node only ({len(X)} spectra, n_samples = 1 distinct label): nothing lies "
                 "between. Give spectra at two or more labels."
             )
         generator = SpectrumGenerator() if self.generator is None else clone(self.generator)
@@ -213,14 +213,14 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         items = [(flux[i], None if error is None else error[i]) for i in range(len(flux))]
         rows = list(
             map_items(
-                partial(_infer_one, self),
+                partial(_infer_one, self, return_std),
                 items,
                 n_jobs=self.n_jobs,
                 verbose=self.verbose,
                 description="Inferring labels",
             )
         )
-        labels, std = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+        labels, std = (np.stack([row[k] for row in rows]) for k in (0, 1))
         self._warn(labels, [row[2] for row in rows])
         if self._one_output:
             labels, std = labels[:, 0], std[:, 0]
@@ -299,14 +299,14 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         n_bound, n_failed = int(at_bound.sum()), int(len(labels) - sum(converged))
         if n_bound or n_failed:
             warnings.warn(
-                f"Of {len(labels)} spectra, {n_bound} have a label at a bound of the grid and {n_failed} did not converge. "
-                "A label at a bound may lie outside; widen the grid, or increase n_calls.",
+                f"Of {len(labels)} spectra, {n_bound} have a label at a bound of the grid, {n_failed} did not "
+                "converge. A label at a bound may lie outside; widen the grid, or increase n_calls.",
                 InferenceWarning,
                 stacklevel=3,
             )
 
 
-def _infer_one(regressor, item):
+def _infer_one(regressor, return_std, item):
     """Labels, standard deviations and convergence of one spectrum."""
     flux, error = item
     bounds = regressor.bounds_
@@ -327,4 +327,5 @@ def _infer_one(regressor, item):
     best, converged = points[0], True
     if regressor.polish:
         best, converged = polish(problem.residuals, points[: regressor.n_starts], bounds[free])
-    return problem.complete(best), problem.standard_deviations(best), converged
+    labels = problem.complete(best)
+    return labels, problem.standard_deviations(best) if return_std else np.full_like(labels, np.nan), converged

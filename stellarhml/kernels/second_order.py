@@ -1,8 +1,8 @@
 r"""Levenberg-Marquardt for all lines of a spectrum at once.
 
-Minimises :math:`\sum_p (S_p - F_p)^2 / s^2 + \sum_{jk} (\theta_{jk} - \theta^0_{jk})^2 / \kappa_{jk}^2`: the second sum is a
-weak prior that holds what a line does not show (the limiting depth of a weak line, say), so that the parameters of a
-line stay smooth from spectrum to spectrum. Parameters stay within a box around the prior.
+Minimises :math:`\sum_p (S_p - F_p)^2 / s^2 + \sum_{jk} (\theta_{jk} - \theta^0_{jk})^2 / \kappa_{jk}^2`: the second
+sum is a weak prior that holds what a line does not show (the limiting depth of a weak line, say), so that the
+parameters of a line stay smooth from spectrum to spectrum. Parameters stay within a box around the prior.
 """
 
 from typing import NamedTuple
@@ -133,13 +133,10 @@ class _Model:
 
 def _chain(profile, theta):
     """Components of lines and their derivatives, (n_lines, 6) and (n_lines, 6, n_parameters)."""
-    tensor = torch.tensor(theta, requires_grad=True)
-    components = profile.components(tensor)
-    rows = []
-    for k in range(components.shape[1]):
-        if components[:, k].requires_grad:
-            (grad,) = torch.autograd.grad(components[:, k].sum(), tensor, retain_graph=True, allow_unused=True)
-        else:
-            grad = None
-        rows.append(torch.zeros_like(tensor) if grad is None else grad)
-    return np.ascontiguousarray(components.detach().numpy()), torch.stack(rows, dim=1).numpy()
+    n_lines, n_components = len(theta), 6
+    # one copy of the lines per component, so that a single backward pass gives all rows of the Jacobian
+    copies = torch.tensor(theta).repeat(n_components, 1).requires_grad_()
+    components = profile.components(copies).reshape(n_components, n_lines, n_components)
+    (grad,) = torch.autograd.grad(torch.einsum("klk->", components), copies)
+    chain = grad.reshape(n_components, n_lines, -1).transpose(0, 1)
+    return components[0].detach().numpy().copy(), np.ascontiguousarray(chain.numpy())

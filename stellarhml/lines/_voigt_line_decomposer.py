@@ -15,9 +15,9 @@ from stellarhml._parallel import map_items
 from stellarhml._sklearn import Interval, StrOptions, fit_context
 from stellarhml._validation import check_wavelength
 from stellarhml.exceptions import LineDetectionWarning
-from stellarhml.lines.catalog import build_catalog, match_to_catalog
+from stellarhml.lines.catalog import build_catalog
+from stellarhml.lines.fitting import decompose_row
 from stellarhml.lines.peaks import detect_lines
-from stellarhml.lines.start import blase_start, second_order_start
 from stellarhml.lines.table import csr_row, dense_row, rows_to_csr
 
 
@@ -31,7 +31,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     By default saturating lines are fitted by Levenberg-Marquardt, and every spectrum gets every line of the catalogue,
     so that a line too weak to be detected in one spectrum keeps its place. The paper's method is
     ``profile="pseudo-voigt", solver="adam", wing_cut=6000, max_iter=100, match_tolerance=0, fit_undetected=False,
-    line_margin=30, loss_margin=60`` (:data:`stellarhml.pipeline.PAPER_SETTINGS`): mean squared error, Adam with amsgrad.
+    line_margin=30, loss_margin=60`` (:data:`stellarhml.pipeline.PAPER_SETTINGS`): mean squared error, Adam with
+    amsgrad.
 
     Parameters
     ----------
@@ -63,8 +64,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     learning_rate : float, default=0.05
         Step of Adam, in angstrom for centers and in natural logarithms for the rest.
     noise : float, default=0.03
-        How well "lm" fits the flux before its priors give way: the smaller, the closer the fit, the larger, the smoother
-        the parameters from spectrum to spectrum.
+        How well "lm" fits the flux before its priors give way: the smaller, the closer the fit; the larger, the
+        smoother the parameters from spectrum to spectrum.
     max_iter : int, default=200
         Number of epochs of "adam" (the paper: 100), largest number of steps of "lm".
     tol : float, default=1e-4
@@ -97,9 +98,9 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Rendering and its derivatives are the numba kernels of :mod:`stellarhml.kernels.fused`; for "adam" they stand behind a
-    ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines. Spectra are
-    independent of each other: a row's result depends neither on the other rows nor on `n_jobs`.
+    Rendering and its derivatives are the numba kernels of :mod:`stellarhml.kernels.fused`; for "adam" they stand
+    behind a ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines.
+    Spectra are independent: a row's result depends neither on the other rows nor on `n_jobs`.
 
     Examples
     --------
@@ -222,7 +223,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
                 f"{self.wavelength_[0]:.2f} to {self.wavelength_[-1]:.2f} angstrom. Lower it."
             )
         self._loss_pixels = slice(int(first), int(last) + 1)
-        detections = [self._detect(row) for row in X]
+        detections = [self.detect(row) for row in X]
         self._catalog, self._prominence, self._width = build_catalog(
             detections, n_pixels=X.shape[1], tolerance=self.match_tolerance
         )
@@ -252,13 +253,9 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
-        fit_row = partial(_decompose, self)
-        fits = map_items(fit_row, X, n_jobs=self.n_jobs, verbose=self.verbose, description="Decomposing spectra")
-        rows, converged = [], []
-        for lines, theta, done in fits:
-            rows.append((lines, theta))
-            converged.append(done)
-        n_unfinished = len(X) - sum(converged)
+        progress = {"n_jobs": self.n_jobs, "verbose": self.verbose, "description": "Decomposing spectra"}
+        fits = list(map_items(partial(decompose_row, self), X, **progress))
+        n_unfinished = sum(not converged for _, _, converged in fits)
         if n_unfinished:
             warnings.warn(
                 f"{n_unfinished} of {len(X)} spectra did not converge in max_iter={self.max_iter} steps. Increase "
@@ -266,6 +263,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=2,
             )
+        rows = [(lines, theta) for lines, theta, _ in fits]
         n_empty = sum(len(lines) == 0 for lines, _ in rows)
         if n_empty:
             warnings.warn(
@@ -359,6 +357,31 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         names = self.line_parameters
         return np.array([f"{name}@{line:.3f}" for line in self.line_catalog_ for name in names], dtype=object)
 
+    def detect(self, row):
+        """Detect the lines of one spectrum.
+
+        Parameters
+        ----------
+        row : array-like of shape (n_pixels,)
+            Normalised flux.
+
+        Returns
+        -------
+        pixels, prominences, widths : ndarray of shape (n_lines,)
+            Pixels of the minima, their prominences, and their widths as standard deviations [angstrom].
+        """
+        found = detect_lines(
+            self.wavelength_,
+            np.asarray(row, dtype=np.float64),
+            prominence=self.prominence,
+            distance=self.distance,
+            edge=self.line_margin,
+        )
+        if self.n_lines is None or len(found[0]) <= self.n_lines:
+            return found
+        keep = np.sort(np.argsort(-found[1], kind="stable")[: self.n_lines])
+        return tuple(part[keep] for part in found)
+
     @property
     def line_parameters(self):
         """Names of the parameters of a line, in the order of the columns."""
@@ -374,93 +397,3 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-    def _detect(self, row):
-        """Pixels, prominences and widths [angstrom] of the lines of one spectrum."""
-        found = detect_lines(
-            self.wavelength_,
-            np.asarray(row, dtype=np.float64),
-            prominence=self.prominence,
-            distance=self.distance,
-            edge=self.line_margin,
-        )
-        if self.n_lines is None or len(found[0]) <= self.n_lines:
-            return found
-        keep = np.sort(np.argsort(-found[1], kind="stable")[: self.n_lines])
-        return tuple(part[keep] for part in found)
-
-
-def _decompose(decomposer, row):
-    """Catalogue indices and fitted parameters of the lines of one spectrum, and whether the fit converged."""
-    flux = np.asarray(row, dtype=np.float64)
-    if decomposer.backend == "blase":
-        from stellarhml.lines.blase_backend import fit_with_blase
-
-        pixels, theta = fit_with_blase(decomposer.wavelength_, flux, decomposer)
-        lines = match_to_catalog(pixels, decomposer._catalog, tolerance=decomposer.match_tolerance)
-        return lines[lines >= 0], theta[lines >= 0], True
-    pixels, prominences, widths = decomposer._detect(flux)
-    lines = match_to_catalog(pixels, decomposer._catalog, tolerance=decomposer.match_tolerance)
-    known = lines >= 0
-    detected = lines[known], pixels[known], prominences[known], widths[known]
-    fit = _fit_adam if decomposer.solver == "adam" else _fit_second_order
-    return fit(decomposer, flux, *detected)
-
-
-def _fit_adam(decomposer, flux, lines, pixels, prominences, widths):
-    """The paper's training."""
-    from stellarhml.kernels.rendering import train_adam
-
-    if decomposer.fit_undetected:
-        lines, pixels, prominences, widths = _with_undetected(decomposer, flux, lines, pixels, prominences, widths)
-    theta = blase_start(decomposer.wavelength_[pixels], prominences, widths, decomposer.line_parameters)
-    if len(lines):
-        theta = train_adam(
-            decomposer.wavelength_,
-            flux,
-            theta,
-            profile=decomposer.profile,
-            wing_cut=decomposer.wing_cut,
-            pixels=decomposer._loss_pixels,
-            learning_rate=decomposer.learning_rate,
-            max_iter=decomposer.max_iter,
-        )
-    return lines, theta, True
-
-
-def _fit_second_order(decomposer, flux, lines, pixels, prominences, widths):
-    """Levenberg-Marquardt; start and prior come from the catalogue, so that they are alike in all spectra."""
-    from stellarhml.kernels.second_order import fit_lines
-
-    if decomposer.fit_undetected:
-        lines = np.arange(len(decomposer._catalog))
-    start = second_order_start(
-        decomposer.line_catalog_[lines],
-        1 - flux[decomposer._catalog[lines]],
-        decomposer._prominence[lines],
-        decomposer._width[lines],
-        decomposer.line_parameters,
-    )
-    if not len(lines):
-        return lines, start.theta, True
-    theta, _, converged = fit_lines(
-        decomposer.wavelength_,
-        flux,
-        start,
-        profile=decomposer.profile,
-        wing_cut=decomposer.wing_cut,
-        pixels=decomposer._loss_pixels,
-        noise=decomposer.noise,
-        max_iter=decomposer.max_iter,
-        tol=decomposer.tol,
-    )
-    return lines, theta, converged
-
-
-def _with_undetected(decomposer, flux, lines, pixels, prominences, widths):
-    """Add the lines of the catalogue that were not detected, as weak as they can be."""
-    everything = np.arange(len(decomposer._catalog))
-    all_pixels, all_widths = decomposer._catalog.copy(), decomposer._width.copy()
-    all_prominences = np.full(len(everything), 0.1 * decomposer.prominence)
-    all_pixels[lines], all_prominences[lines], all_widths[lines] = pixels, prominences, widths
-    return everything, all_pixels, all_prominences, all_widths

@@ -21,9 +21,10 @@ _LATTICE_SHARE = 0.5  # nodes that fill at least half of their rectilinear grid 
 class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixin, BaseEstimator):
     r"""Interpolate the parameters of every line over the grid of labels.
 
-    One sparse vector of node weights serves all lines: :math:`\theta_j(x) = \sum_k w_k(x)\,\theta_{jk}`, piecewise cubic
-    in each label, or multilinear as in the paper. A line that is absent from some of the nodes fades: its shape is the mean over the
-    nodes that have it, its amplitude is multiplied by their share of the weights, so that it goes to zero without a step.
+    One sparse vector of node weights serves all lines: :math:`\theta_j(x) = \sum_k w_k(x)\,\theta_{jk}`, piecewise
+    cubic in each label, or multilinear as in the paper. A line that is absent from some of the nodes fades: its
+    shape is the mean over the nodes that have it, its amplitude is multiplied by their share of the weights, so that
+    it goes to zero without a step.
 
     Parameters
     ----------

@@ -18,8 +18,8 @@ class LatticeWeights:
     """Weights of grid nodes at any labels, the same for everything that is interpolated.
 
     A node that is missing is itself interpolated between its neighbours on one axis (linearly, or by the polynomial
-    through two on each side), the one on which they are fewest steps apart (on a tie, the axis with most values). Where a missing node has no neighbours on both
-    sides of any axis, the cells that touch it count as outside.
+    through two on each side), the one on which they are fewest steps apart (on a tie, the axis with most values).
+    Where a missing node has no neighbours on both sides of any axis, the cells that touch it count as outside.
 
     Parameters
     ----------

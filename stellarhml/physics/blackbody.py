@@ -1,4 +1,5 @@
-r"""Flux of a black body per wavelength, :math:`\pi B_\lambda = \frac{2 \pi h c^2}{\lambda^5 (e^{hc/\lambda kT} - 1)}`."""
+r"""Flux of a black body per wavelength, :math:`\pi B_\lambda = \frac{2 \pi h c^2}{\lambda^5 (e^{hc/\lambda kT} -
+1)}`."""
 
 import numpy as np
 

@@ -134,8 +134,8 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         )
         if self.continuum == "shared" and len(self.anchors_) <= self.degree:
             warnings.warn(
-                f"The spectra have {len(self.anchors_)} local maxima at least peak_distance={self.peak_distance} pixels "
-                f"apart, too few for degree={self.degree}: degree {len(self.anchors_) - 1} is used. "
+                f"The spectra have {len(self.anchors_)} local maxima at least peak_distance={self.peak_distance} "
+                f"pixels apart, too few for degree={self.degree}: degree {len(self.anchors_) - 1} is used. "
                 "Lower `peak_distance` or `degree`.",
                 ContinuumWarning,
                 stacklevel=2,

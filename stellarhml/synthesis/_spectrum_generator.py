@@ -40,7 +40,8 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     residual_rank : int, default=16
         Largest rank of the basis of residuals. None leaves residuals out.
     label_names : sequence of str, default=None
-        Names of the labels. None: ("teff", "logg", "feh") for three. The one called "teff", in K, goes to `preprocessor`.
+        Names of the labels. None: ("teff", "logg", "feh") for three. The one called "teff", in K, goes to
+        `preprocessor`.
     n_jobs : int, default=None
         Number of joblib workers for the decomposition, where the decomposer's own is None.
     verbose : bool, default=None

@@ -1,0 +1,64 @@
+"""Fitting by an installed gully/blase, after making sure that it is that package.
+
+The code of gully/blase is not on PyPI; the package that has its name there is an unrelated tool for blazars.
+"""
+
+from importlib.util import find_spec
+
+import numpy as np
+
+from stellarhml.exceptions import BlaseNotInstalledError
+
+
+def require_blase():
+    """Check that `blase` is gully/blase.
+
+    Raises
+    ------
+    BlaseNotInstalledError
+        If no package of that name is installed, or one without `blase.emulator`.
+    """
+    cure = (
+        "backend='blase' needs the code of the repository gully/blase on GitHub: install it from there, or use the "
+        "default backend='native', which computes the same model with profile='blase'."
+    )
+    if find_spec("blase") is None:
+        raise BlaseNotInstalledError(f"No package `blase` is installed. {cure} Do not install `blase` from PyPI.")
+    if find_spec("blase.emulator") is None:
+        raise BlaseNotInstalledError(
+            "The package `blase` that is installed has no module `blase.emulator`: it is not gully/blase but most "
+            f"likely the unrelated tool for blazars that has this name on PyPI. Uninstall it. {cure}"
+        )
+
+
+def fit_with_blase(wavelength, flux, decomposer):
+    """Fit one spectrum by `blase.emulator.SparseLinearEmulator`.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom; blase leaves out lines within 30, and pixels within 60, of either end.
+    flux : ndarray of shape (n_pixels,), float64
+        Normalised flux.
+    decomposer : VoigtLineDecomposer
+        Its `prominence`, `wing_cut`, `max_iter` and `learning_rate` are used.
+
+    Returns
+    -------
+    pixels : ndarray of shape (n_lines,), int64
+        Pixels on which blase found the lines.
+    theta : ndarray of shape (n_lines, 4), float64
+        Center [angstrom], and logarithms of amplitude, sigma and gamma.
+    """
+    from blase.emulator import SparseLinearEmulator
+
+    wing_cut = min(decomposer.wing_cut or wavelength.size - 1, wavelength.size - 1)
+    emulator = SparseLinearEmulator(
+        wavelength, flux, prominence=decomposer.prominence, device="cpu", wing_cut_pixels=wing_cut
+    )
+    found = emulator.lam_centers.detach().cpu().numpy().copy()
+    emulator.optimize(epochs=decomposer.max_iter, LR=decomposer.learning_rate)
+    state = {key: value.detach().cpu().numpy() for key, value in emulator.state_dict().items()}
+    keys = ("lam_centers", "amplitudes", "sigma_widths", "gamma_widths")
+    theta = np.stack([state[key] for key in keys], axis=1).astype(np.float64)
+    return np.searchsorted(wavelength, found).astype(np.int64), theta

@@ -1,0 +1,79 @@
+"""scikit-learn's whole check battery, with its length, on every public estimator."""
+
+import inspect
+import pkgutil
+from importlib import import_module
+
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.utils.estimator_checks import (
+    check_param_validation,
+    estimator_checks_generator,
+    parametrize_with_checks,
+)
+
+import stellarhml
+from stellarhml import (
+    BayesianStellarRegressor,
+    LineManifoldInterpolator,
+    PhoenixPreprocessor,
+    SpectrumGenerator,
+    VoigtLineDecomposer,
+)
+
+# Random numbers are no spectra: their continua, lines and labels call for the package's own warnings.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::stellarhml.exceptions.StellarHMLWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+QUICK_GENERATOR = SpectrumGenerator(decomposer=VoigtLineDecomposer(max_iter=5))
+ESTIMATORS = [
+    PhoenixPreprocessor(),
+    VoigtLineDecomposer(max_iter=5),
+    VoigtLineDecomposer(solver="adam", profile="pseudo-voigt", n_lines=1, max_iter=5),
+    LineManifoldInterpolator(),
+    SpectrumGenerator(),
+]
+SLOW_ESTIMATORS = [
+    BayesianStellarRegressor(generator=QUICK_GENERATOR, search="nodes", n_starts=1, random_state=0),
+    BayesianStellarRegressor(generator=QUICK_GENERATOR, n_initial_points=2, n_calls=2, polish=False, random_state=0),
+]
+
+# Checks that a transformer and a regressor get from scikit-learn 1.9; earlier versions have a few less.
+N_CHECKS = 45
+
+
+def _name(estimator):
+    return repr(estimator)
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_estimator_obeys_sklearn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(SLOW_ESTIMATORS)
+def test_slow_estimator_obeys_sklearn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS + SLOW_ESTIMATORS, ids=_name)
+def test_battery_is_complete(estimator):
+    assert sum(1 for _ in estimator_checks_generator(estimator)) >= N_CHECKS
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS + SLOW_ESTIMATORS, ids=_name)
+def test_every_parameter_has_a_constraint(estimator):
+    assert set(type(estimator)._parameter_constraints) == set(inspect.signature(type(estimator)).parameters)
+    check_param_validation(type(estimator).__name__, estimator)
+
+
+def test_every_public_estimator_is_in_the_list():
+    found = set()
+    for module in pkgutil.walk_packages(stellarhml.__path__, "stellarhml."):
+        for _, cls in inspect.getmembers(import_module(module.name), inspect.isclass):
+            if issubclass(cls, BaseEstimator) and cls.__module__.startswith("stellarhml"):
+                found.add(cls)
+    assert {type(estimator) for estimator in ESTIMATORS + SLOW_ESTIMATORS} == found
