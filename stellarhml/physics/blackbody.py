@@ -1,5 +1,7 @@
-r"""Flux of a black body per wavelength, :math:`\pi B_\lambda = \frac{2 \pi h c^2}{\lambda^5 (e^{hc/\lambda kT} -
-1)}`."""
+r"""Flux of a black body per wavelength.
+
+.. math:: \pi B_\lambda = \frac{2 \pi h c^2}{\lambda^5 (e^{hc/\lambda kT} - 1)}
+"""
 
 import numpy as np
 
