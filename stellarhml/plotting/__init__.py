@@ -1,1 +1,21 @@
+"""Displays: figures that keep their arrays and import matplotlib when they draw."""
 
+import importlib
+
+_PUBLIC = {
+    "ManifoldDisplay": "stellarhml.plotting._manifold_display",
+    "SpectrumFitDisplay": "stellarhml.plotting._spectrum_fit_display",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name):
+    """Import a public name on first use."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names are {', '.join(__all__)}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,325 @@
+"""The command `stellarhml`: the demo, building a generator, and inferring labels from files.
+
+Nothing heavy is imported before the arguments are known to be right.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+from stellarhml import __version__
+from stellarhml.reporting import manual
+
+_DONE, _SOME_FAILED, _ERROR, _INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        """Print one line and exit with 2."""
+        self.exit(_ERROR, f"stellarhml: error: {message}. See {self.prog} --help.\n")
+
+
+def main(argv=None):
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : list of str, default=None
+        Arguments. None takes those of the process.
+
+    Returns
+    -------
+    code : int
+        Exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    with _one_line_warnings():
+        try:
+            return arguments.run(arguments)
+        except KeyboardInterrupt:
+            _tell("interrupted")
+            return _INTERRUPTED
+        # what users can cause; anything else is a bug and keeps its traceback
+        except (ValueError, OSError, ImportError, MemoryError) as error:
+            _tell(f"error: {_one_line(error) or type(error).__name__}")
+            return _ERROR
+
+
+def _parser():
+    """All arguments of the command."""
+    parser = _Parser(prog="stellarhml", description=manual.MAIN, epilog=manual.MAIN_END)
+    parser.add_argument("--version", action="version", version=f"stellarhml {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser(
+        "demo", help="the whole method on packaged data", description=manual.DEMO, epilog=manual.DEMO_END
+    )
+    demo.set_defaults(run=_demo)
+    demo.add_argument("--out", metavar="DIR", default="stellarhml-demo", help="folder for the files [%(default)s]")
+    demo.add_argument("--jobs", metavar="N", type=_jobs, default=2, help="processes; -1: one a core [%(default)s]")
+    _add_search(demo)
+    demo.add_argument(
+        "--snr", metavar="X", type=_positive, default=100.0, help="signal-to-noise ratio of a pixel [%(default)g]"
+    )
+    demo.add_argument("--seed", metavar="N", type=_seed, default=0, help="of noise and search [%(default)s]")
+
+    build = commands.add_parser(
+        "build", help="a generator from a folder of PHOENIX spectra", description=manual.BUILD, epilog=manual.BUILD_END
+    )
+    build.set_defaults(run=_build)
+    build.add_argument("--phoenix", metavar="FOLDER", required=True, help="folder of the grid")
+    build.add_argument("--out", metavar="FILE", required=True, help="file to write, such as generator.joblib")
+    for name, text in (("teff", "K"), ("logg", "dex(cm/s2)"), ("feh", "dex")):
+        build.add_argument(f"--{name}", nargs=2, type=float, metavar=("LO", "HI"), help=f"range to read, {text} [all]")
+    build.add_argument(
+        "--wavelength",
+        nargs=2,
+        type=float,
+        metavar=("LO", "HI"),
+        default=(8038.0, 12849.0),
+        help="window, vacuum angstrom [8038 12849]",
+    )
+    build.add_argument("--prominence", metavar="X", type=_positive, help="of the weakest line to find [0.005]")
+    build.add_argument("--allow-missing", action="store_true", help="go on if nodes of the ranges have no file")
+    build.add_argument("--paper", action="store_true", help="the paper's settings in place of the defaults")
+    build.add_argument("--jobs", metavar="N", type=_jobs, default=1, help="processes; -1: one a core [%(default)s]")
+
+    predict = commands.add_parser(
+        "predict", help="labels of observed spectra", description=manual.PREDICT, epilog=manual.PREDICT_END
+    )
+    predict.set_defaults(run=_predict)
+    predict.add_argument("spectra", nargs="+", metavar="SPECTRUM", help="files to read")
+    predict.add_argument("--generator", metavar="FILE", required=True, help="file that build or demo wrote")
+    predict.add_argument(
+        "--medium", choices=("vacuum", "air"), required=True, help="what the wavelengths are measured in"
+    )
+    predict.add_argument("--out", metavar="FILE", help="CSV file to write the table to")
+    _add_search(predict, paper=True)
+    predict.add_argument("--seed", metavar="N", type=_seed, default=0, help="of the search [%(default)s]")
+    predict.add_argument("--jobs", metavar="N", type=_jobs, default=1, help="processes; -1: one a core [%(default)s]")
+    return parser
+
+
+def _add_search(parser, *, paper=False):
+    group = parser.add_mutually_exclusive_group()
+    if paper:
+        group.add_argument("--paper", action="store_true", help="the paper's inference: no polish, no free continuum")
+    group.add_argument(
+        "--search",
+        choices=("bayes", "nodes"),
+        default="bayes",
+        help="bayes: the paper's, by Gaussian processes; nodes: nearest nodes, ten times faster [%(default)s]",
+    )
+
+
+def _demo(arguments):
+    """Run the demo and tell what came out."""
+    from stellarhml.datasets._mini_grid import load_mini_grid
+    from stellarhml.reporting.demo import run_demo
+    from stellarhml.reporting.tables import format_truth_table
+
+    start = time.perf_counter()
+    _require_folder(Path(arguments.out))
+    grid = load_mini_grid()
+    print(
+        f"Training grid: {len(grid.labels)} spectra of {grid.wavelength.size} pixels, {grid.wavelength[0]:.0f}-"
+        f"{grid.wavelength[-1]:.0f} angstrom. Test: {len(grid.labels_offgrid)} spectra between the nodes, S/N "
+        f"{arguments.snr:g} per pixel.",
+        flush=True,
+    )
+    result = run_demo(
+        grid,
+        arguments.out,
+        n_jobs=arguments.jobs,
+        search=arguments.search,
+        snr=arguments.snr,
+        seed=arguments.seed,
+        verbose=True,
+    )
+    print(f"\n{format_truth_table(result.table, result.label_names)}\n")
+    for star, note in zip(result.table["star"], result.table["note"], strict=True):
+        if note:
+            print(f"{star}: {note}")
+    print(f"Mean absolute errors: {_mean_errors(result)}. Checked: no test star is in the training grid.")
+    print("Standard deviations (std) are those of the noise; the error of the generator is not in them.")
+    print(
+        f"Generator of {result.n_lines} lines built in {result.build_seconds:.1f} s; {len(grid.labels_offgrid)} stars "
+        f"inferred in {result.infer_seconds:.1f} s with {arguments.jobs} processes; all in "
+        f"{time.perf_counter() - start:.1f} s."
+    )
+    for what, path in result.files.items():
+        print(f"{what:>10}: {path}")
+    return _DONE
+
+
+def _mean_errors(result):
+    """Mean absolute errors of a demo as text."""
+    last = result.table.iloc[-1]
+    units = {"teff": ("Teff", ".1f", " K"), "logg": ("log g", ".3f", " dex"), "feh": ("[Fe/H]", ".3f", " dex")}
+    texts = []
+    for name in result.label_names:
+        text, digits, unit = units.get(name, (name, ".4g", ""))
+        texts.append(f"{text} {last[f'{name}_error']:{digits}}{unit}")
+    return ", ".join(texts)
+
+
+def _build(arguments):
+    """Build a generator and save it."""
+    from stellarhml.datasets._phoenix import load_phoenix
+    from stellarhml.io.persistence import save
+    from stellarhml.reporting.building import make_generator, reproduction_rms
+
+    out = Path(arguments.out)
+    _require_file(out)
+    start = time.perf_counter()
+    ranges = {name: getattr(arguments, name) for name in ("teff", "logg", "feh")}
+    grid = load_phoenix(
+        arguments.phoenix,
+        **{name: None if limits is None else tuple(limits) for name, limits in ranges.items()},
+        wavelength=tuple(arguments.wavelength),
+        missing="report" if arguments.allow_missing else "raise",
+        verbose=True,
+    )
+    generator = make_generator(
+        grid.wavelength,
+        label_names=grid.label_names,
+        paper=arguments.paper,
+        prominence=arguments.prominence,
+        n_jobs=arguments.jobs,
+        verbose=True,
+    )
+    generator.fit(grid.labels, grid.flux)
+    rms = reproduction_rms(generator, grid.flux, grid.labels)
+    save(generator, out)
+    print(
+        f"{len(grid.labels)} spectra of {grid.wavelength.size} pixels, {grid.wavelength[0]:.2f}-"
+        f"{grid.wavelength[-1]:.2f} angstrom: {len(generator.decomposer_.line_catalog_)} lines. RMS at the nodes "
+        f"{rms:.5f} of the continuum. {time.perf_counter() - start:.1f} s."
+    )
+    print(f"generator: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return _DONE
+
+
+def _predict(arguments):
+    """Infer labels of files; one that cannot be read does not stop the others."""
+    from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
+    from stellarhml.io._atomic import atomic_path
+    from stellarhml.io.persistence import load
+    from stellarhml.pipeline import PAPER_SETTINGS
+    from stellarhml.reporting.inferring import infer_observations
+    from stellarhml.reporting.observing import read_observation
+    from stellarhml.reporting.tables import format_spectrum_table, spectrum_table
+    from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
+
+    if arguments.out is not None:
+        _require_file(Path(arguments.out))
+    generator = load(arguments.generator)
+    if not isinstance(generator, SpectrumGenerator):
+        raise ValueError(
+            f"{arguments.generator} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file "
+            "that stellarhml build or demo wrote."
+        )
+    results = []
+    for path in arguments.spectra:
+        try:
+            results.append(read_observation(path, generator, medium=arguments.medium))
+        except (ValueError, OSError) as error:
+            results.append(_one_line(error))
+    good = [result for result in results if not isinstance(result, str)]
+    if good:
+        settings = PAPER_SETTINGS["regressor"] if arguments.paper else {"search": arguments.search}
+        regressor = BayesianStellarRegressor.from_generator(
+            generator, random_state=arguments.seed, verbose=False, **settings
+        )
+        found = iter(infer_observations(regressor, good, n_jobs=arguments.jobs, verbose=len(good) > 1 or None))
+        results = [result if isinstance(result, str) else _pair(result, next(found)) for result in results]
+    n_failed = 0
+    for path, result in zip(arguments.spectra, results, strict=True):
+        if isinstance(result, str):
+            n_failed += 1
+            _tell(f"error: {result if path in result else f'{path}: {result}'}")
+    table = spectrum_table(arguments.spectra, generator.label_names_, results)
+    if arguments.out is not None:
+        with atomic_path(arguments.out) as temporary:
+            table.to_csv(temporary, index=False)
+    if n_failed == len(results):
+        return _ERROR
+    print(format_spectrum_table(table, generator.label_names_))
+    return _SOME_FAILED if n_failed else _DONE
+
+
+def _pair(observation, inference):
+    """What was found for an observation, with it; or why nothing was."""
+    return inference if isinstance(inference, str) else (observation, inference)
+
+
+def _require_file(path):
+    """Raise, before any work, if a file cannot be written."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, but --out needs the name of a file in it.")
+    _require_folder(path.parent)
+
+
+def _require_folder(path):
+    """Create a folder, or raise an error that names it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{path} cannot be made a folder ({error.strerror}). Choose another --out.") from error
+
+
+def _jobs(text):
+    value = int(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 processes cannot work; give 1 or more, or -1 for one a core")
+    return value
+
+
+def _positive(text):
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _seed(text):
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
+    return value
+
+
+def _one_line(error):
+    """Text of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
+def _tell(text):
+    """Write a line to standard error, above any progress bar."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(f"stellarhml: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _one_line_warnings():
+    """Show warnings as one line each on standard error."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", UserWarning)
+            warnings.simplefilter("default", RuntimeWarning)
+        warnings.showwarning = lambda message, category, *_: _tell(f"warning: {_one_line(message)}")
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

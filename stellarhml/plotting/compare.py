@@ -1,0 +1,84 @@
+"""A spectrum beside the model that a regressor has for it."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.polynomial import legendre
+
+
+class Comparison(NamedTuple):
+    """One spectrum and its model; all arrays have shape (n_pixels,).
+
+    Parameters
+    ----------
+    wavelength : ndarray
+        Vacuum wavelengths in angstrom.
+    flux : ndarray
+        Normalised flux, NaN where a pixel is masked.
+    flux_error : ndarray or None
+        Standard deviation of the normalised flux, infinite where a pixel is masked.
+    fitted : ndarray
+        Model, times the continuum that brings it nearest to the flux.
+    """
+
+    wavelength: np.ndarray
+    flux: np.ndarray
+    flux_error: np.ndarray | None
+    fitted: np.ndarray
+
+    @property
+    def rms(self):
+        """Root mean square of flux minus model over the pixels that are not masked."""
+        return float(np.sqrt(np.nanmean((self.flux - self.fitted) ** 2)))
+
+    @property
+    def chi2(self):
+        """Mean of the squared residuals in units of the errors: 1 if the noise explains them."""
+        if self.flux_error is None:
+            return np.nan
+        return float(np.nanmean(((self.flux - self.fitted) / self.flux_error) ** 2))
+
+
+def compare(regressor, flux, labels, *, flux_error=None):
+    """Compute the model of a spectrum at given labels.
+
+    Parameters
+    ----------
+    regressor : BayesianStellarRegressor
+        Fitted regressor.
+    flux : array-like of shape (n_pixels,)
+        Flux, as the regressor's `predict` takes it.
+    labels : array-like of shape (n_labels,)
+        Labels at which the model is generated.
+    flux_error : array-like of shape (n_pixels,), default=None
+        Standard deviations of the flux; infinity masks a pixel.
+
+    Returns
+    -------
+    comparison : Comparison
+        Normalised flux and model.
+    """
+    generator = regressor.generator_
+    raw = np.asarray(flux, dtype=np.float64)
+    normalised = np.asarray(generator.normalise(raw[None]), dtype=np.float64)[0]
+    error = None if flux_error is None else np.asarray(flux_error, dtype=np.float64)
+    if generator.preprocessor_ is not None:
+        kept = np.searchsorted(generator.preprocessor_.wavelength_, generator.wavelength_)
+        # the normalisation divides by a positive continuum, which flux and error share
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = normalised / raw[kept]
+        error = None if error is None else error[kept] * np.where(np.isfinite(scale), scale, np.nanmedian(scale))
+    used = np.ones(normalised.size, dtype=bool) if error is None else np.isfinite(error)
+    model = np.reshape(generator.predict(np.reshape(labels, (1, -1))), -1)
+    weight = np.ones(normalised.size) if error is None else 1 / error
+    fitted = model * _continuum(model, normalised, weight, used, regressor.continuum_degree)
+    return Comparison(generator.wavelength_, np.where(used, normalised, np.nan), error, fitted)
+
+
+def _continuum(model, flux, weight, used, degree):
+    """Polynomial by which the model comes nearest to the flux, shape (n_pixels,)."""
+    if degree is None:
+        return np.ones(model.size)
+    basis = legendre.legvander(np.linspace(-1, 1, model.size), min(degree, max(int(used.sum()) - 2, 0)))
+    design = basis[used] * (model * weight)[used, None]
+    return basis @ np.linalg.lstsq(design, (flux * weight)[used], rcond=None)[0]

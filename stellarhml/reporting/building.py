@@ -1,0 +1,84 @@
+"""From a grid of raw spectra to a generator that can be saved and used on observed spectra."""
+
+import numpy as np
+from sklearn.base import clone
+
+from stellarhml.pipeline import PAPER_SETTINGS, make_stellar_pipeline
+
+_PEAK_DISTANCE = 5001  # pixels, the paper's
+_ANCHOR_WIDTH = 11  # pixels: at a signal-to-noise ratio of 100, an anchor of one pixel would carry 1 % of noise
+
+
+def continuum_settings(n_pixels):
+    """Settings of the preprocessor for spectra of a given length.
+
+    Parameters
+    ----------
+    n_pixels : int
+        Number of pixels.
+
+    Returns
+    -------
+    settings : dict
+        The paper's distance between maxima, and a degree that leaves about two maxima to each coefficient: a fifth
+        for the full band, as in the paper, and lower for short windows.
+    """
+    degree = min(5, n_pixels // (2 * _PEAK_DISTANCE))
+    return {"degree": degree, "peak_distance": _PEAK_DISTANCE, "anchor_width": _ANCHOR_WIDTH}
+
+
+def make_generator(wavelength, *, label_names=None, paper=False, prominence=None, n_jobs=None, verbose=None):
+    """Set up a generator with a preprocessor of its own, so that it takes raw flux.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Vacuum wavelengths of the grid, in angstrom.
+    label_names : sequence of str, default=None
+        Names of the labels.
+    paper : bool, default=False
+        Whether to use the paper's settings in place of the defaults.
+    prominence : float, default=None
+        Smallest prominence of a line. None is the default, 0.005, in either case.
+    n_jobs, verbose : int, bool, default=None
+        Workers, and progress bar.
+
+    Returns
+    -------
+    generator : SpectrumGenerator
+        Not fitted.
+    """
+    settings = {"preprocessor": continuum_settings(len(wavelength))}
+    if paper:
+        settings = {name: dict(step) for name, step in PAPER_SETTINGS.items()}
+    if prominence is not None:
+        settings.setdefault("decomposer", {})["prominence"] = prominence
+    pipeline = make_stellar_pipeline(
+        wavelength=wavelength, settings=settings, label_names=label_names, n_jobs=n_jobs, verbose=verbose
+    )
+    generator = clone(pipeline.named_steps["regress"].generator)
+    return generator.set_params(preprocessor=clone(pipeline.named_steps["preprocess"]))
+
+
+def reproduction_rms(generator, flux, labels):
+    """Root mean square by which a generator misses the normalised spectra of its own grid.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted generator.
+    flux : ndarray of shape (n_spectra, n_pixels)
+        Raw fluxes of the grid.
+    labels : ndarray of shape (n_spectra, n_labels)
+        Their labels.
+
+    Returns
+    -------
+    rms : float
+        In units of the continuum.
+    """
+    total = 0.0
+    for row, label in zip(flux, labels, strict=True):
+        difference = generator.predict(label[None]) - generator.normalise(row[None], label[None])
+        total += float(np.mean(np.asarray(difference, dtype=np.float64) ** 2))
+    return float(np.sqrt(total / len(labels)))

@@ -1,0 +1,97 @@
+"""What `stellarhml --help` and the `--help` of each command say."""
+
+MAIN = """\
+Effective temperature, surface gravity and metallicity from high-resolution stellar spectra, by treating spectra as
+sets of spectral lines: every spectrum of a model grid is decomposed into lines, the parameters of every line are
+interpolated over the grid, and an observed spectrum is compared with what the lines give between the grid's nodes.
+"""
+
+MAIN_END = """\
+examples:
+  stellarhml demo
+  stellarhml build --phoenix PHOENIX/ --teff 5000 6000 --wavelength 8450 8700 --out generator.joblib
+  stellarhml predict --generator generator.joblib --medium vacuum star.fits
+  stellarhml build --help
+
+exit codes:
+  0    everything was done
+  1    predict: some of the spectra could not be done; the table says why
+  2    nothing was done: wrong arguments, or an error, told in one line on standard error
+  130  interrupted
+"""
+
+DEMO = """\
+Build a generator on the packaged grid (66 solar-type spectra, 8450-8700 angstrom), add noise to six spectra between
+its nodes, infer their labels, and compare them with the truth. Takes under a minute on two cores.
+"""
+
+DEMO_END = """\
+output, in the folder --out:
+  stars.csv         truth, inferred value, error and standard deviation of each label and star, and seconds
+  figure.png        a star, its model and the difference; the manifold of its strongest line
+  generator.joblib  the generator, for `stellarhml predict`; generator.joblib.json says what it is
+  star_1.fits       the first star with its noise, as an example of what `stellarhml predict` reads
+The table also goes to standard output. Standard deviations are those of the noise alone: the error of the generator
+itself is not in them.
+
+examples:
+  stellarhml demo
+  stellarhml demo --search nodes --out /tmp/demo
+  stellarhml predict --generator stellarhml-demo/generator.joblib --medium vacuum stellarhml-demo/star_1.fits
+"""
+
+BUILD = """\
+Read PHOENIX-ACES spectra from a local folder, decompose them into lines, and save a spectrum generator.
+"""
+
+BUILD_END = """\
+input:
+  FOLDER has PHOENIX's own layout: WAVE_PHOENIX-ACES-AGSS-COND-2011.fits and, below it, files like
+  PHOENIX-ACES-AGSS-COND-2011/Z-0.0/lte05800-4.50-0.0.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits.
+  Ranges are closed, and take what the folder has between their ends. Spectra are used at their own resolution: to
+  infer from broadened spectra, broaden the grid first. Memory: all spectra at once, 4 bytes a pixel.
+
+output:
+  FILE and FILE.json: the generator, and what it is. Only open generators that you trust: they are Python pickles.
+
+method:
+  The defaults differ from the paper: lines that saturate, fitted by Levenberg-Marquardt; what lines leave over kept in
+  a basis of low rank; piecewise cubic manifolds. --paper takes the paper's settings; they need a band of more than
+  120 angstrom, of which lines within 30 angstrom of either end are left out.
+
+examples:
+  stellarhml build --phoenix PHOENIX/ --out generator.joblib
+  stellarhml build --phoenix PHOENIX/ --teff 5000 6000 --logg 4 5 --feh -0.5 0 --wavelength 8450 8700 --out g.joblib
+
+exit codes:
+  0 done, 2 error
+"""
+
+PREDICT = """\
+Infer labels of observed spectra with a generator that `stellarhml build` or `stellarhml demo` saved.
+"""
+
+PREDICT_END = """\
+input:
+  SPECTRUM is a table of two or three columns: wavelength, flux and, if known, the standard deviation of the flux;
+  text or CSV (# begins a comment), ECSV, or a FITS table (.fits). Columns are found by name, or taken in this order.
+  Wavelengths are in angstrom unless the table states a unit. Pixels whose flux or error is not finite are masked.
+  The spectrum must be at rest (radial velocity removed) and of the grid's resolution: velocities and broadening are not
+  fitted yet, a later version will. Fluxes may be in any unit and need not be normalised. They are interpolated
+  linearly onto the generator's pixels; what they do not cover is masked.
+
+output, a table on standard output and in --out:
+  spectrum, status  the file; ok, flagged (see note) or failed
+  <label>, _std     label and its standard deviation: noise alone, the error of the generator is not in it
+  coverage          share of the generator's pixels that the spectrum has
+  rms, chi2         residual in units of the continuum; its mean square in units of the errors, if these are known
+  seconds           time of this spectrum
+  note              why a row is flagged (little coverage, a label at the edge of the grid) or failed
+
+examples:
+  stellarhml predict --generator generator.joblib --medium air --out labels.csv night1/*.txt
+  stellarhml predict --generator generator.joblib --medium vacuum --search nodes --jobs 4 star.ecsv
+
+exit codes:
+  0 all done, 1 some spectra failed and the others were done, 2 none was done
+"""

@@ -1,0 +1,118 @@
+"""A generator from a folder of state dictionaries of blase."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from stellarhml import LineManifoldInterpolator, SpectrumGenerator
+from stellarhml.exceptions import BlaseStateError, GridNotFoundError, LabelsOutsideGridError, LineDetectionWarning
+from stellarhml.io.blase import state_name, write_state_dict
+from stellarhml.kernels.rendering import render_lines
+
+LAM = 8500 + 0.05 * np.arange(400)
+AXES = ((5000, 5100), (4.0, 4.5), (-0.5, 0.0))
+PIXELS = np.array([60, 130, 140, 300])
+KEYS = ("lam_centers", "amplitudes", "sigma_widths", "gamma_widths")
+
+
+def lines_at(teff, logg, feh):
+    """Lines whose parameters are linear in the labels, shape (4, 4), around given pixels."""
+    heat, gravity = (teff - 5000) / 100, logg - 4
+    return np.stack(
+        [
+            LAM[PIXELS] + 0.01 * heat,
+            np.array([-2.0, -3.0, -2.5, -4.0]) + 0.3 * feh - 0.2 * heat,
+            np.full(4, -2.5) + 0.1 * gravity,
+            np.array([-3.0, -3.5, -2.8, -3.2]) + 0.2 * gravity,
+        ],
+        axis=1,
+    )
+
+
+@pytest.fixture
+def archive(tmp_path):
+    for labels in itertools.product(*AXES):
+        state = dict(zip(KEYS, lines_at(*labels).T, strict=True))
+        write_state_dict(tmp_path / state_name(*labels), {**state, "pre_line_centers": LAM[PIXELS]})
+    return tmp_path
+
+
+@pytest.mark.parametrize("wing_cut", [100, 6000])
+@pytest.mark.parametrize("labels", [(5000.0, 4.0, -0.5), (5100.0, 4.5, 0.0), (5030.0, 4.1, -0.2)])
+def test_flux_is_that_of_the_lines(archive, labels, wing_cut):
+    generator = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM, wing_cut=wing_cut)
+    # linear parameters are interpolated exactly, so the lines between the nodes are known too
+    want = render_lines(LAM, lines_at(*labels), profile="blase", wing_cut=wing_cut)
+    np.testing.assert_allclose(generator.predict([labels])[0], want, rtol=0, atol=1e-11)
+    table = generator.line_table(labels)
+    np.testing.assert_allclose(table[list(table.columns[:4])], lines_at(*labels), rtol=1e-12)
+    np.testing.assert_allclose(table.index, LAM[PIXELS], rtol=1e-15)
+
+
+def test_the_generator_knows_its_grid(archive):
+    generator = SpectrumGenerator.from_blase_archive(str(archive), wavelength=LAM)
+    assert generator.label_names_ == ("teff", "logg", "feh")
+    np.testing.assert_array_equal(generator.interpolator_.nodes_, list(itertools.product(*AXES)))
+    np.testing.assert_array_equal(generator.wavelength_, LAM)
+    assert generator.residual_ is None
+    with pytest.raises(LabelsOutsideGridError, match="teff 5000 to 5100"):
+        generator.predict([[5200.0, 4.0, 0.0]])
+
+
+def test_lines_of_some_nodes_only_follow_the_rule_for_absent_ones(archive):
+    missing = archive / state_name(5100, 4.0, 0.0)
+    lines = lines_at(5100, 4.0, 0.0)[[0, 1, 3]]
+    write_state_dict(missing, {**dict(zip(KEYS, lines.T, strict=True)), "pre_line_centers": LAM[PIXELS[[0, 1, 3]]]})
+    interpolator = LineManifoldInterpolator(method="linear", absent="vanish")
+    vanish = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM, interpolator=interpolator)
+    fade = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
+    labels = np.array([[5080.0, 4.1, -0.1]])
+    assert len(vanish.line_table(labels[0])) == 3
+    assert len(fade.line_table(labels[0])) == 4
+    assert len(fade.line_table([5100.0, 4.0, 0.0])) == 3
+    np.testing.assert_allclose(
+        vanish.predict(labels)[0],
+        render_lines(LAM, lines_at(*labels[0])[[0, 1, 3]], profile="blase", wing_cut=6000),
+        rtol=0,
+        atol=1e-11,
+    )
+
+
+def test_states_without_the_first_centers_are_known_by_their_fitted_ones(archive):
+    for labels in itertools.product(*AXES):
+        write_state_dict(archive / state_name(*labels), dict(zip(KEYS, lines_at(*labels).T, strict=True)))
+    generator = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
+    # 0.01 angstrom off the pixel is nearest to the same pixel
+    np.testing.assert_allclose(generator.decomposer_.line_catalog_, LAM[PIXELS], rtol=1e-15)
+
+
+def test_damaged_lines_are_left_out_with_a_count(archive):
+    lines = lines_at(5000, 4.0, 0.0)
+    lines[1, 2] = np.nan
+    path = archive / state_name(5000, 4.0, 0.0)
+    write_state_dict(path, {**dict(zip(KEYS, lines.T, strict=True)), "pre_line_centers": LAM[[60, 130, 140, 140]]})
+    with pytest.warns(LineDetectionWarning, match="2 lines of the archive were left out"):
+        generator = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
+    assert len(generator.line_table([5000.0, 4.0, 0.0])) == 2
+
+
+def test_a_missing_key_is_named(archive):
+    path = archive / state_name(5100, 4.5, 0.0)
+    torch.save({key: torch.zeros(3) for key in KEYS if key != "gamma_widths"}, path)
+    with pytest.raises(BlaseStateError, match=r"T5100G4\.5Z0\.0\.pt lacks gamma_widths"):
+        SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
+
+
+def test_a_folder_without_states_is_refused(tmp_path):
+    (tmp_path / "notes.pt").touch()
+    with pytest.raises(GridNotFoundError, match=r"holds no file named like T4700G4\.5Z-0\.5\.pt"):
+        SpectrumGenerator.from_blase_archive(tmp_path, wavelength=LAM)
+    with pytest.raises(GridNotFoundError, match="is not a folder"):
+        SpectrumGenerator.from_blase_archive(tmp_path / "nowhere", wavelength=LAM)
+
+
+def test_unsorted_wavelengths_are_refused(archive):
+    with pytest.raises(ValueError, match="increase strictly"):
+        SpectrumGenerator.from_blase_archive(archive, wavelength=LAM[::-1])

@@ -1,0 +1,264 @@
+"""SpectrumGenerator: labels to flux."""
+
+import itertools
+
+import joblib
+import numpy as np
+import pytest
+from scipy.integrate import trapezoid
+from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import make_pipeline
+
+from stellarhml import LineManifoldInterpolator, PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer
+from stellarhml.datasets import make_stellar_grid
+from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
+from stellarhml.kernels.rendering import render_lines
+
+BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1], [5600.0, 4.4, -0.25]])
+SLOPE = 3e14 * (1 + 0.2 * np.linspace(-1, 1, 400))
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return make_stellar_grid(random_state=0)
+
+
+@pytest.fixture(scope="module")
+def generator(grid):
+    return SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
+
+
+@pytest.fixture(scope="module")
+def lines_alone(grid):
+    return SpectrumGenerator(wavelength=grid.wavelength, residual_rank=None).fit(grid.labels, grid.flux)
+
+
+@pytest.fixture(scope="module")
+def raw_generator(grid):
+    preprocessor = PhoenixPreprocessor(peak_distance=40, degree=2)
+    return SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor).fit(grid.labels, grid.flux * SLOPE)
+
+
+def test_nodes_without_residual_are_the_clones_of_the_decomposer(grid, lines_alone):
+    decomposer = VoigtLineDecomposer(wavelength=grid.wavelength)
+    clones = decomposer.inverse_transform(decomposer.fit_transform(grid.flux))
+    # weights at a node are one for it, up to rounding of cubic weights (1e-16 per neighbour)
+    np.testing.assert_allclose(lines_alone.predict(grid.labels), clones, rtol=0, atol=1e-11)
+    assert lines_alone.residual_ is None
+
+
+def test_nodes_with_a_full_residual_are_the_spectra_themselves(grid):
+    full = SpectrumGenerator(wavelength=grid.wavelength, residual_rank=len(grid.flux)).fit(grid.labels, grid.flux)
+    # the residual, of order 0.01, is kept in float32, components below 3e-4 of the largest are left out
+    np.testing.assert_allclose(full.predict(grid.labels), grid.flux, rtol=0, atol=1e-5)
+
+
+def test_a_residual_brings_predictions_nearer(grid, generator, lines_alone):
+    def rms(model):
+        return np.sqrt(np.mean((model.predict(grid.labels) - grid.flux) ** 2))
+
+    assert rms(generator) < 0.3 * rms(lines_alone)
+    assert generator.residual_.basis.shape[0] <= 16
+
+
+def test_predictions_between_nodes_are_better_than_pixel_interpolation(generator, grid):
+    # the same lines on a grid with twice the nodes: every second Teff lies between those of the training grid
+    truth = make_stellar_grid(n_teff=4, random_state=0)
+    coarse = (truth.labels[:, 0] == 5000) | (truth.labels[:, 0] == 5500) | (truth.labels[:, 0] == 5750)
+    model = SpectrumGenerator(wavelength=grid.wavelength).fit(truth.labels[coarse], truth.flux[coarse])
+    pixels = LineManifoldInterpolator(method="linear").fit(truth.labels[coarse], truth.flux[coarse])
+    error = model.predict(truth.labels[~coarse]) - truth.flux[~coarse]
+    pixel_error = pixels.predict(truth.labels[~coarse]) - truth.flux[~coarse]
+    assert np.sqrt(np.mean(error**2)) < 0.5 * np.sqrt(np.mean(pixel_error**2))
+
+
+def test_score_is_one_for_its_own_predictions_and_less_for_noise(grid, generator, raw_generator):
+    assert generator.score(BETWEEN, generator.predict(BETWEEN)) == pytest.approx(1, abs=1e-12)
+    assert 0.999 < generator.score(grid.labels, grid.flux) <= 1
+    assert generator.score(grid.labels, grid.flux[::-1]) < 0.9
+    assert 0.99 < raw_generator.score(grid.labels, grid.flux * SLOPE) <= 1
+
+
+def test_raw_flux_is_its_continuum_times_the_normalised_flux(grid, raw_generator):
+    raw = grid.flux * SLOPE
+    # teff is a label of the grid, so its black body is divided too
+    by_hand = PhoenixPreprocessor(wavelength=grid.wavelength, peak_distance=40, degree=2)
+    normalised = by_hand.fit_transform(raw, teff=grid.labels[:, 0])
+    np.testing.assert_array_equal(raw_generator.normalise(raw, labels=grid.labels), normalised)
+    np.testing.assert_allclose(raw_generator.predict(grid.labels), normalised, rtol=0, atol=5e-3)
+    direct = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, normalised)
+    np.testing.assert_array_equal(raw_generator.predict(BETWEEN), direct.predict(BETWEEN))
+    # without labels no black body is divided
+    np.testing.assert_array_equal(raw_generator.normalise(raw), raw_generator.preprocessor_.transform(raw))
+
+
+def test_wavelengths_reach_the_steps_and_the_window_crops(grid):
+    preprocessor = PhoenixPreprocessor(window=(8502.0, 8512.0), peak_distance=40, degree=2)
+    model = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor).fit(grid.labels, grid.flux)
+    inside = (grid.wavelength >= 8502) & (grid.wavelength <= 8512)
+    np.testing.assert_array_equal(model.wavelength_, grid.wavelength[inside])
+    assert model.predict(BETWEEN).shape == (3, inside.sum())
+    assert preprocessor.wavelength is None  # what was passed in stays as it was
+    assert not hasattr(preprocessor, "wavelength_")
+
+
+def test_labels_without_a_teff_divide_no_black_body(grid):
+    names = ("alpha", "logg", "feh")
+    model = SpectrumGenerator(
+        wavelength=grid.wavelength, preprocessor=PhoenixPreprocessor(peak_distance=40, degree=2), label_names=names
+    ).fit(grid.labels, grid.flux)
+    by_hand = PhoenixPreprocessor(wavelength=grid.wavelength, peak_distance=40, degree=2).fit_transform(grid.flux)
+    np.testing.assert_array_equal(model.normalise(grid.flux, labels=grid.labels), by_hand)
+    assert model.label_names_ == names
+
+
+@pytest.mark.parametrize("residual_rank", [None, 16])
+def test_jacobian_equals_finite_differences(grid, residual_rank):
+    # whole windows: adaptive ones take and drop pixels of 1e-5 as the labels move, which a small step magnifies
+    model = SpectrumGenerator(
+        wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(wing_cut=400), residual_rank=residual_rank
+    ).fit(grid.labels, grid.flux)
+    jacobian = model.jacobian(BETWEEN)
+    assert jacobian.shape == (3, 400, 3)
+    span = np.array([750.0, 1.0, 0.5])
+    for k in range(3):
+        h = np.zeros(3)
+        h[k] = 1e-4 * span[k]
+        numeric = (model.predict(BETWEEN + h) - model.predict(BETWEEN - h)) / (2 * h[k])
+        # truncation: (1e-3)^2 / 6 of third derivatives, of order 100 in units of the range
+        np.testing.assert_allclose(jacobian[..., k] * span[k], numeric * span[k], rtol=0, atol=1e-4)
+        assert np.abs(numeric * span[k]).max() > 0.01
+
+
+def test_jacobian_at_the_edge_is_one_sided_and_zero_for_a_fixed_label(grid):
+    one = grid.labels[:, 2] == 0
+    model = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels[one], grid.flux[one])
+    edge = np.array([[5000.0, 3.5, 0.0]])
+    jacobian = model.jacobian(edge)[0]
+    np.testing.assert_array_equal(jacobian[:, 2], 0)
+    h = np.array([0.75, 0, 0])
+    np.testing.assert_allclose(jacobian[:, 0], (model.predict(edge + h) - model.predict(edge))[0] / 0.75, atol=1e-12)
+
+
+@pytest.mark.parametrize("profile", ["minnaert", "saturated-voigt", "pseudo-voigt", "blase"])
+def test_line_table_agrees_with_the_rendered_lines(grid, profile):
+    model = SpectrumGenerator(
+        wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(profile=profile), residual_rank=None
+    ).fit(grid.labels, grid.flux)
+    table = model.line_table(BETWEEN[1])
+    assert list(table.columns) == [*model.decomposer_.line_parameters, "depth", "equivalent_width"]
+    np.testing.assert_array_equal(table.index, model.decomposer_.line_catalog_)
+    parameters = table[list(model.decomposer_.line_parameters)].to_numpy()
+    np.testing.assert_allclose(
+        render_lines(grid.wavelength, parameters, profile=profile, wing_cut=None),
+        model.predict(BETWEEN[1:2])[0],
+        rtol=1e-12,
+    )
+    for row, (_, line) in zip(parameters, table.iterrows(), strict=True):
+        # sinh-spaced around the center, to 1000 widths: what lies beyond is 2 / (1000 pi) of a Lorentzian
+        scale = np.exp(max(row[2], row[3]))
+        lam = row[0] + scale * 1e-2 * np.sinh(np.linspace(-np.arcsinh(1e5), np.arcsinh(1e5), 4001))
+        flux = render_lines(lam, row[None], profile=profile, wing_cut=len(lam))
+        assert line["depth"] == pytest.approx(1 - flux.min(), rel=1e-6)
+        # 0.5 %: the promised 0.1 %, and wings beyond 1000 widths, more of them for saturated lines
+        assert line["equivalent_width"] == pytest.approx(trapezoid(1 - flux, lam), rel=5e-3)
+
+
+def test_labels_outside_the_grid_are_refused(generator):
+    with pytest.raises(LabelsOutsideGridError, match=r"teff 5000 to 5750.*'teff': 6000.0"):
+        generator.predict([[5100.0, 4.0, 0.0], [6000.0, 4.0, 0.0]])
+    with pytest.raises(LabelsOutsideGridError):
+        generator.line_table([5100.0, 9.0, 0.0])
+
+
+def test_labels_outside_are_nan_or_moved_where_asked(grid):
+    x = np.array([[5100.0, 4.0, 0.0], [6000.0, 4.0, 0.0]])
+    model = SpectrumGenerator(wavelength=grid.wavelength, interpolator=LineManifoldInterpolator(extrapolate="nan"))
+    with pytest.warns(ExtrapolationWarning, match="1 of 2"):
+        flux = model.fit(grid.labels, grid.flux).predict(x)
+    assert np.isfinite(flux[0]).all()
+    assert np.isnan(flux[1]).all()
+    model.set_params(interpolator__extrapolate="nearest").fit(grid.labels, grid.flux)
+    with pytest.warns(ExtrapolationWarning, match="moved to the nearest"):
+        flux = model.predict(x)
+    np.testing.assert_allclose(flux[1:], model.predict([[5750.0, 4.0, 0.0]]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_labels", [1, 2, 4])
+def test_any_number_of_labels(n_labels):
+    wavelength = 8500 + 0.05 * np.arange(120)
+    axes = [np.array([0.0, 0.5, 1.0])] * n_labels
+    labels = np.array(list(itertools.product(*axes)))
+    strength = 0.2 + 0.3 * labels.mean(axis=1)
+    flux = 1 - strength[:, None] * np.exp(-0.5 * ((wavelength - 8503.01) / 0.1) ** 2)
+    model = SpectrumGenerator(wavelength=wavelength).fit(labels, flux)
+    x = np.full((1, n_labels), 0.3)
+    want = 1 - (0.2 + 0.3 * 0.3) * np.exp(-0.5 * ((wavelength - 8503.01) / 0.1) ** 2)
+    # a Gauss line in a profile with wings, held by priors: the residual takes the rest
+    np.testing.assert_allclose(model.predict(x)[0], want, atol=0.005)
+    assert model.jacobian(x).shape == (1, 120, n_labels)
+
+
+@pytest.mark.xfail(reason="centers of float32 flux are float32 too, rounded to 0.001 angstrom: 0.0017 of flux here")
+def test_training_on_single_precision_does_not_cost_accuracy(grid, lines_alone):
+    single = clone(lines_alone).fit(grid.labels, grid.flux.astype(np.float32))
+    # flux in float32 is known to 1e-7; fits of both agree to their own tolerance
+    np.testing.assert_allclose(single.predict(BETWEEN), lines_alone.predict(BETWEEN), atol=5e-5)
+
+
+@pytest.mark.parametrize("mmap_mode", [None, "r"])
+def test_joblib_gives_the_same_predictions(generator, raw_generator, tmp_path, mmap_mode):
+    for model in (generator, raw_generator):
+        joblib.dump(model, tmp_path / "generator.joblib")
+        loaded = joblib.load(tmp_path / "generator.joblib", mmap_mode=mmap_mode)
+        np.testing.assert_array_equal(loaded.predict(BETWEEN), model.predict(BETWEEN))
+        np.testing.assert_array_equal(loaded.jacobian(BETWEEN[:1]), model.jacobian(BETWEEN[:1]))
+        assert loaded.line_table(BETWEEN[0]).equals(model.line_table(BETWEEN[0]))
+        if mmap_mode:
+            assert isinstance(loaded.residual_.basis, np.memmap)
+
+
+def sentence(grid, decomposer, *steps, **interpolation):
+    """The forward model as DESIGN.md, section 4, says it."""
+    return TransformedTargetRegressor(
+        regressor=LineManifoldInterpolator(parameters=decomposer.line_parameters, **interpolation),
+        transformer=make_pipeline(*steps, decomposer),
+        check_inverse=False,
+    )
+
+
+@pytest.mark.parametrize("sparse_output", [True, False])
+@pytest.mark.parametrize("fit_undetected", [True, False])
+def test_generator_is_the_sentence_with_a_name(grid, sparse_output, fit_undetected):
+    decomposer = VoigtLineDecomposer(
+        wavelength=grid.wavelength, sparse_output=sparse_output, fit_undetected=fit_undetected
+    )
+    preprocessor = PhoenixPreprocessor(wavelength=grid.wavelength, peak_distance=40, degree=2)
+    model = sentence(grid, decomposer, preprocessor).fit(grid.labels, grid.flux * SLOPE)
+    named = SpectrumGenerator(
+        preprocessor=preprocessor,
+        decomposer=decomposer,
+        residual_rank=None,
+        label_names=("temperature", "logg", "feh"),  # the sentence has no Teff to divide a black body by
+    ).fit(grid.labels, grid.flux * SLOPE)
+    np.testing.assert_array_equal(model.predict(BETWEEN), named.predict(BETWEEN))
+
+
+@pytest.mark.xfail(reason="lines set to NaN outside the grid are taken for absent: the flux is 1, not NaN")
+@pytest.mark.parametrize("sparse_output", [True, False])
+def test_the_sentence_gives_no_flux_outside_the_grid(grid, sparse_output):
+    decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, sparse_output=sparse_output)
+    model = sentence(grid, decomposer, extrapolate="nan").fit(grid.labels, grid.flux)
+    with pytest.warns(ExtrapolationWarning):
+        flux = model.predict([[9000.0, 4.0, 0.0]])
+    assert np.isnan(flux).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(grid, bad):
+    flux, labels = grid.flux.copy(), grid.labels.copy()
+    flux[3, 3] = labels[3, 2] = bad
+    for x, y in ((grid.labels, flux), (labels, grid.flux)):
+        with pytest.raises(ValueError, match=r"NaN|infinity"):
+            SpectrumGenerator(wavelength=grid.wavelength).fit(x, y)

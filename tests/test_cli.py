@@ -1,0 +1,375 @@
+"""The command line, in process but where a fresh process is what counts."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+
+from stellarhml import __version__
+from stellarhml.cli import main
+from stellarhml.datasets import make_stellar_grid
+from stellarhml.io.persistence import load
+from stellarhml.io.tables import write_spectrum_table
+from stellarhml.physics.wavelength import vacuum_to_air
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """27 nodes, 300 pixels, 12 lines."""
+    return make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=300, n_lines=12, random_state=3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, grid):
+    """The grid in PHOENIX's layout, on fluxes of an arbitrary unit."""
+    root = tmp_path_factory.mktemp("phoenix")
+    fits.PrimaryHDU(grid.wavelength).writeto(root / "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits")
+    for (teff, logg, feh), flux in zip(grid.labels, grid.flux, strict=True):
+        hdu = fits.PrimaryHDU((1e14 * flux).astype(np.float32))
+        hdu.header.update(PHXTEFF=teff, PHXLOGG=logg, PHXM_H=feh, PHXALPHA=0.0)
+        z = "-0.0" if feh == 0 else f"{feh:+.1f}"
+        name = f"lte{teff:05.0f}-{logg:.2f}{z}.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits"
+        path = root / "PHOENIX-ACES-AGSS-COND-2011" / f"Z{z}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hdu.writeto(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def generator_file(tmp_path_factory, folder):
+    """A generator that `build` wrote."""
+    path = tmp_path_factory.mktemp("generator") / "generator.joblib"
+    assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520"]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def star(grid):
+    """Wavelength, flux, error and labels of the node in the middle of the grid; its continuum has a slope."""
+    row = np.flatnonzero((grid.labels == [5250.0, 4.0, 0.0]).all(axis=1))[0]
+    slope = 3e-5 * (1 + 0.01 * (grid.wavelength - grid.wavelength[0]))
+    noise = np.random.default_rng(0).normal(scale=0.005, size=grid.wavelength.size)
+    return grid.wavelength, slope * (grid.flux[row] + noise), 0.005 * slope, grid.labels[row]
+
+
+def _predict(generator_file, *arguments, medium="vacuum"):
+    start = ["predict", "--generator", str(generator_file), "--medium", medium]
+    search = [] if "--paper" in arguments else ["--search", "nodes"]
+    return main([*start, *search, *map(str, arguments)])
+
+
+def _exit_code(arguments):
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    return raised.value.code
+
+
+def _one_error(capsys):
+    """The one line on standard error; nothing on standard output."""
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("stellarhml: error: ")
+    assert captured.out == ""
+    return lines[0]
+
+
+def test_help_names_input_output_examples_and_exit_codes(capsys):
+    for command in ([], ["demo"], ["build"], ["predict"]):
+        assert _exit_code([*command, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert "examples:" in text
+        assert f"stellarhml {command[0] if command else 'demo'}" in text
+        if command:
+            assert "output" in text
+        if command != ["demo"]:
+            assert "exit codes:" in text
+        assert max(map(len, text.splitlines())) <= 120
+
+
+def test_help_of_predict_states_what_a_spectrum_must_be(capsys):
+    _exit_code(["predict", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "must be at rest" in text
+    assert "resolution" in text
+
+
+def test_examples_of_the_help_are_valid_commands(capsys):
+    from stellarhml.cli import _parser
+
+    for command in ([], ["demo"], ["build"], ["predict"]):
+        _exit_code([*command, "--help"])
+        examples = capsys.readouterr().out.split("examples:")[1].split("exit codes:")[0]
+        calls = [line.split() for line in examples.splitlines() if line.strip()]
+        assert calls
+        for call in calls:
+            assert call[0] == "stellarhml"
+            if "--help" not in call:
+                _parser().parse_args(call[1:])
+
+
+def test_version(capsys):
+    assert _exit_code(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"stellarhml {__version__}"
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom stellarhml.cli import main\n"
+        "try:\n    main(['predict', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'matplotlib', 'astropy', 'numba', 'sklearn', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "COMMAND"),
+        (["nonsense"], "nonsense"),
+        (["demo", "--jobs", "0"], "-1 for one a core"),
+        (["demo", "--snr", "-3"], "positive"),
+        (["demo", "--seed", "-1"], "between 0 and"),
+        (["demo", "--search", "magic"], "magic"),
+        (["build", "--out", "g.joblib"], "--phoenix"),
+        (["predict", "--generator", "g.joblib", "star.txt"], "--medium"),
+        (["predict", "--generator", "g.joblib", "--medium", "water", "star.txt"], "water"),
+        (["predict", "--generator", "g", "--medium", "air", "--paper", "--search", "nodes", "s"], "not allowed with"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_with_2(arguments, text, capsys):
+    assert _exit_code(arguments) == 2
+    assert text in _one_error(capsys)
+
+
+def test_build_reports_and_saves(generator_file, grid, folder, tmp_path, capsys):
+    path = tmp_path / "new" / "g.joblib"
+    arguments = ["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8510"]
+    assert main([*arguments, "--teff", "5000", "5250", "--prominence", "0.02"]) == 0
+    out = capsys.readouterr().out
+    generator = load(path)
+    assert generator.interpolator_.bounds_[0].tolist() == [5000.0, 5250.0]
+    assert generator.wavelength_[[0, -1]].tolist() == pytest.approx([8500.0, 8510.0])
+    assert generator.decomposer_.prominence == 0.02
+    n_lines = len(generator.decomposer_.line_catalog_)
+    assert f"18 spectra of {generator.wavelength_.size} pixels" in out
+    assert f"{n_lines} lines" in out
+    assert n_lines == np.sum(grid.line_centers < 8510)
+    # lines and residual leave little over at the nodes themselves
+    assert float(re.search(r"RMS at the nodes ([\d.]+)", out)[1]) < 1e-3
+    assert json.loads((path.parent / "g.joblib.json").read_text())["class"].endswith("SpectrumGenerator")
+
+
+def test_build_with_the_papers_settings(folder, tmp_path):
+    # its margins leave nothing of 15 angstrom, which must be an error that says so
+    path = tmp_path / "g.joblib"
+    assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520", "--paper"]) == 2
+    assert not path.exists()
+
+
+def test_paper_settings_reach_the_generator():
+    from stellarhml.reporting.building import make_generator
+
+    generator = make_generator(np.arange(100.0), paper=True, prominence=0.01)
+    assert generator.decomposer.profile == "pseudo-voigt"
+    assert generator.decomposer.prominence == 0.01
+    assert generator.interpolator.absent == "vanish"
+    assert generator.residual_rank is None
+    assert generator.preprocessor.continuum == "each"
+
+
+@pytest.mark.parametrize(
+    ("extra", "text"),
+    [
+        (["--phoenix", "/nonexistent"], "/nonexistent"),
+        (["--teff", "9000", "9500"], "teff"),
+        (["--wavelength", "9000", "9100"], "9000"),
+        (["--out", "."], "folder"),
+        (["--out", "/proc/none/g.joblib"], "/proc/none"),
+    ],
+)
+def test_build_errors_are_one_line(folder, tmp_path, extra, text, capsys):
+    path = tmp_path / "g.joblib"
+    assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520", *extra]) == 2
+    assert text in _one_error(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_build_on_missing_nodes(phoenix_folder, tmp_path, capsys):
+    """Refused, unless asked for; then told on one line."""
+    next(phoenix_folder.rglob("lte05100-4.50-0.0*")).unlink()
+    arguments = ["build", "--phoenix", str(phoenix_folder), "--out", str(tmp_path / "g.joblib")]
+    assert main(arguments) == 2
+    assert "1 of the 12 selected nodes" in _one_error(capsys)
+    # spectra without a line make a generator of the residual alone, with a warning
+    assert main([*arguments, "--allow-missing"]) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stellarhml: warning: ")]
+    assert any("1 of the 12 selected nodes" in line for line in warned)
+    assert any("line" in line for line in warned)
+
+
+def test_predict_recovers_a_star(generator_file, star, tmp_path, capsys):
+    wavelength, flux, error, labels = star
+    write_spectrum_table(tmp_path / "star.csv", wavelength, flux, error)
+    # the same in air, without errors
+    np.savetxt(tmp_path / "air.txt", np.stack([vacuum_to_air(wavelength), flux], axis=1), fmt="%.6f %.8e")
+    out = tmp_path / "new" / "labels.csv"
+    assert _predict(generator_file, "--out", out, tmp_path / "star.csv") == 0
+    assert _predict(generator_file, "--out", tmp_path / "air.csv", tmp_path / "air.txt", medium="air") == 0
+    printed = capsys.readouterr().out
+    for path in (out, tmp_path / "air.csv"):
+        table = pd.read_csv(path)
+        assert len(table) == 1
+        # noise alone, at a node; four standard deviations are exceeded once in 10,000 draws
+        for name, truth in zip(("teff", "logg", "feh"), labels, strict=True):
+            assert abs(table[name][0] - truth) < 4 * table[f"{name}_std"][0], name
+        # twelve lines at a signal-to-noise ratio of 200
+        assert 1 < table["teff_std"][0] < 40
+        assert f"{table['teff'][0]:.1f}" in printed
+    assert pd.read_csv(out)["coverage"][0] == 1.0
+    assert pd.read_csv(out)["chi2"][0] == pytest.approx(1.0, abs=0.3)
+    assert np.isnan(pd.read_csv(tmp_path / "air.csv")["chi2"][0])
+
+
+def test_predict_takes_air_for_what_it_is(generator_file, star, tmp_path):
+    """Vacuum wavelengths declared as air are off by 2.3 angstrom, and the fit shows it."""
+    wavelength, flux, error, _ = star
+    write_spectrum_table(tmp_path / "star.csv", wavelength, flux, error)
+    rms = {}
+    for medium in ("vacuum", "air"):
+        _predict(generator_file, "--out", tmp_path / "t.csv", tmp_path / "star.csv", medium=medium)
+        rms[medium] = pd.read_csv(tmp_path / "t.csv")["rms"][0]
+    assert rms["air"] > 5 * rms["vacuum"]
+
+
+def test_one_bad_file_does_not_stop_the_others(generator_file, star, tmp_path, capsys):
+    wavelength, flux, error, labels = star
+    write_spectrum_table(tmp_path / "good.fits", wavelength, flux, error)
+    (tmp_path / "text.txt").write_text("this is no spectrum\nat all, no\n")
+    write_spectrum_table(tmp_path / "far.csv", wavelength + 500, flux, error)
+    part = slice(0, 40)
+    write_spectrum_table(tmp_path / "part.ecsv", wavelength[part], flux[part], error[part])
+    names = ["text.txt", "good.fits", "missing.csv", "far.csv", "part.ecsv"]
+    assert _predict(generator_file, "--out", tmp_path / "t.csv", *(tmp_path / name for name in names)) == 1
+    captured = capsys.readouterr()
+    table = pd.read_csv(tmp_path / "t.csv", keep_default_na=True).set_index("spectrum")
+    table.index = [name.rsplit("/", 1)[1] for name in table.index]
+    assert table.index.tolist() == names
+    assert table["status"].tolist() == ["failed", "ok", "failed", "failed", "flagged"]
+    assert abs(table.loc["good.fits", "teff"] - labels[0]) < 25
+    assert table.loc[["text.txt", "missing.csv", "far.csv"], "teff"].isna().all()
+    assert "does not exist" in table.loc["missing.csv", "note"]
+    assert "share none" in table.loc["far.csv", "note"]
+    assert "covers 13.3 %" in table.loc["part.ecsv", "note"]
+    errors = [line for line in captured.err.splitlines() if "error:" in line]
+    assert len(errors) == 3
+    assert all(line.startswith("stellarhml: error: ") for line in errors)
+    assert captured.out.count("\n") == 1 + len(names)
+
+
+def test_no_spectrum_done_is_2(generator_file, star, tmp_path, capsys):
+    wavelength, flux, _, _ = star
+    write_spectrum_table(tmp_path / "far.csv", wavelength - 500, flux)
+    assert _predict(generator_file, tmp_path / "far.csv") == 2
+    assert "share none" in _one_error(capsys)
+
+
+def test_a_spectrum_that_cannot_be_inferred_does_not_stop_the_others(
+    generator_file, star, tmp_path, monkeypatch, capsys
+):
+    from stellarhml import BayesianStellarRegressor
+
+    wavelength, flux, error, _ = star
+    predict = BayesianStellarRegressor.predict
+
+    def fail_on_large_flux(self, X, **parameters):
+        if X.max() > 1:
+            raise ValueError("nothing fits")
+        return predict(self, X, **parameters)
+
+    monkeypatch.setattr(BayesianStellarRegressor, "predict", fail_on_large_flux)
+    write_spectrum_table(tmp_path / "large.csv", wavelength, 1e9 * flux, 1e9 * error)
+    write_spectrum_table(tmp_path / "small.csv", wavelength, flux, error)
+    assert _predict(generator_file, "--out", tmp_path / "t.csv", tmp_path / "large.csv", tmp_path / "small.csv") == 1
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert table["status"].tolist() == ["failed", "ok"]
+    assert table["note"][0] == "nothing fits"
+    assert f"stellarhml: error: {tmp_path / 'large.csv'}: nothing fits" in capsys.readouterr().err
+    assert _predict(generator_file, tmp_path / "large.csv") == 2
+    assert "nothing fits" in _one_error(capsys)
+
+
+def test_masked_pixels_do_not_count(generator_file, star, tmp_path):
+    """Cosmic rays, marked or not: only the marked ones do no harm."""
+    wavelength, flux, error, labels = star
+    hit = np.random.default_rng(1).choice(wavelength.size, 60, replace=False)
+    spoilt, masked = flux.copy(), error.copy()
+    spoilt[hit] *= 0.3
+    masked[hit] = np.inf
+    write_spectrum_table(tmp_path / "masked.fits", wavelength, spoilt, masked)
+    write_spectrum_table(tmp_path / "plain.fits", wavelength, spoilt, error)
+    _predict(generator_file, "--out", tmp_path / "t.csv", tmp_path / "masked.fits", tmp_path / "plain.fits")
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert abs(table["teff"][0] - labels[0]) < 30
+    assert table["coverage"][0] == pytest.approx(0.8)
+    assert table["chi2"][0] < 1.5 < table["chi2"][1]
+
+
+def test_paper_inference_is_the_papers(generator_file, star, tmp_path, monkeypatch):
+    from stellarhml.pipeline import PAPER_SETTINGS
+    from stellarhml.reporting import inferring
+
+    used = []
+
+    def note_the_regressor(regressor, observations, **_):
+        used.append(regressor)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(inferring, "infer_observations", note_the_regressor)
+    write_spectrum_table(tmp_path / "star.csv", *star[:3])
+    _predict(generator_file, "--paper", tmp_path / "star.csv")
+    _predict(generator_file, tmp_path / "star.csv")
+    paper, default = (regressor.get_params(deep=False) for regressor in used)
+    assert PAPER_SETTINGS["regressor"].items() <= paper.items()
+    assert default["search"] == "nodes"
+    assert default["polish"]
+
+
+def test_predict_in_a_new_process_gives_the_same(generator_file, star, tmp_path, capsys):
+    wavelength, flux, error, _ = star
+    write_spectrum_table(tmp_path / "star.fits", wavelength, flux, error)
+    arguments = ["--generator", str(generator_file), "--medium", "vacuum", "--search", "nodes"]
+    files = [str(tmp_path / "star.fits")]
+    command = [sys.executable, "-m", "stellarhml.cli", "predict", *arguments, "--out", str(tmp_path / "there.csv")]
+    done = subprocess.run([*command, *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert main(["predict", *arguments, "--out", str(tmp_path / "here.csv"), *files]) == 0
+    here, there = pd.read_csv(tmp_path / "here.csv"), pd.read_csv(tmp_path / "there.csv")
+    pd.testing.assert_frame_equal(here.drop(columns="seconds"), there.drop(columns="seconds"))
+
+
+def test_predict_refuses_what_is_no_generator(tmp_path, capsys):
+    from stellarhml import PhoenixPreprocessor, save
+
+    save(PhoenixPreprocessor(), tmp_path / "p.joblib")
+    assert _predict(tmp_path / "p.joblib", tmp_path / "star.csv") == 2
+    assert "PhoenixPreprocessor" in _one_error(capsys)
+    assert _predict(tmp_path / "nothing.joblib", tmp_path / "star.csv") == 2
+    assert "nothing.joblib does not exist" in _one_error(capsys)
+
+
+def test_interruption_is_one_line(monkeypatch, capsys):
+    from stellarhml.datasets import _mini_grid
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_mini_grid, "load_mini_grid", interrupt)
+    assert main(["demo", "--out", "stellarhml-demo"]) == 130
+    assert capsys.readouterr().err.strip() == "stellarhml: interrupted"

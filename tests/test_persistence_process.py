@@ -1,0 +1,46 @@
+"""A fitted pipeline written here gives the same answers in another process."""
+
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+
+from stellarhml import make_stellar_pipeline
+from stellarhml.datasets import make_stellar_grid
+
+READ_AND_PREDICT = """
+import sys
+import joblib
+import numpy as np
+
+folder = sys.argv[1]
+for mmap_mode in (None, "r"):
+    pipeline = joblib.load(folder + "/pipeline.joblib", mmap_mode=mmap_mode)
+    labels, std = pipeline.predict(np.load(folder + "/flux.npy"), return_std=True)
+    flux = pipeline[-1].generator_.predict(labels)
+    np.savez(f"{folder}/result_{mmap_mode}.npz", labels=labels, std=std, flux=flux)
+"""
+
+
+def test_pipeline_in_a_new_process(tmp_path):
+    grid = make_stellar_grid(random_state=0)
+    raw = grid.flux * 3e14
+    settings = {
+        "preprocessor": {"peak_distance": 40, "degree": 2},
+        "regressor": {"search": "nodes", "n_starts": 1},
+    }
+    pipeline = make_stellar_pipeline(wavelength=grid.wavelength, settings=settings, random_state=0)
+    pipeline.fit(raw, grid.labels)
+    star = raw[[8, 9]].mean(axis=0) + raw.std() * 0.01 * np.random.default_rng(0).normal(size=(1, 400))
+    labels, std = pipeline.predict(star, return_std=True)
+    np.save(tmp_path / "flux.npy", star)
+    joblib.dump(pipeline, tmp_path / "pipeline.joblib")
+    command = [sys.executable, "-W", "error", "-c", READ_AND_PREDICT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for mmap_mode in (None, "r"):
+        result = np.load(tmp_path / f"result_{mmap_mode}.npz")
+        np.testing.assert_array_equal(result["labels"], labels)
+        np.testing.assert_array_equal(result["std"], std)
+        np.testing.assert_array_equal(result["flux"], pipeline[-1].generator_.predict(labels))
