@@ -170,6 +170,27 @@ def test_standard_deviations_are_the_scatter_over_noise():
     np.testing.assert_allclose(double, labels[:5], atol=1e-3)
 
 
+def test_standard_deviations_include_the_freedom_of_the_continuum():
+    # a line so broad that a cubic takes up part of it: what the label shows beside the continuum is less
+    wavelength = 8500 + 0.05 * np.arange(80)
+    labels = np.linspace(0, 1, 4)
+
+    def spectra(labels):
+        return 1 - (0.2 + 0.4 * labels)[:, None] * np.exp(-0.5 * ((wavelength - 8502.01) / 0.5) ** 2)
+
+    noise = np.random.default_rng(0).normal(scale=0.01, size=(40, 80))
+    error, quoted = np.full(noise.shape, 0.01), {}
+    for degree in (None, 3):
+        regressor = BayesianStellarRegressor(
+            generator=SpectrumGenerator(wavelength=wavelength), search="nodes", n_starts=1, continuum_degree=degree
+        ).fit(spectra(labels), labels)
+        found, std = regressor.predict(spectra(np.array([0.45])) + noise, flux_error=error, return_std=True)
+        quoted[degree] = std.mean()
+        # the scatter of 40 draws is known to 11 %: three times that
+        assert quoted[degree] == pytest.approx(found.std(ddof=1), rel=0.34)
+    assert quoted[3] > 1.6 * quoted[None]
+
+
 def test_a_label_without_a_trace_has_an_infinite_standard_deviation():
     wavelength, labels, flux = toy(1)
     labels = np.array([[a, b] for a in labels[:, 0] for b in (0.0, 1.0)])

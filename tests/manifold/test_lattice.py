@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.interpolate import LinearNDInterpolator, RegularGridInterpolator
+from threadpoolctl import threadpool_limits
 
 from stellarhml import LineManifoldInterpolator
 from stellarhml.exceptions import ExtrapolationWarning, GridIncompleteError, LabelsOutsideGridError
@@ -13,6 +14,13 @@ TEFF, LOGG, FEH = np.array([5000.0, 5100, 5300, 5700, 5900]), np.array([3.0, 3.5
 AXES = (TEFF, LOGG, FEH)
 NODES = np.array(list(itertools.product(*AXES)))
 LOW, HIGH = NODES.min(axis=0), NODES.max(axis=0)
+
+
+@pytest.fixture(autouse=True)
+def single_thread():
+    """One BLAS thread: qhull's matrices are 3 x 3, and on busy cores threads make them a hundred times slower."""
+    with threadpool_limits(1):
+        yield
 
 
 def inside(n, low=LOW, high=HIGH, seed=0):
