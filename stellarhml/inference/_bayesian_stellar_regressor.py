@@ -85,7 +85,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "generator": [HasMethods(["fit", "predict", "jacobian"]), None],
+        "generator": [HasMethods(["fit", "predict_nearest", "jacobian"]), None],
         "search": [StrOptions({"bayes", "nodes"})],
         "n_initial_points": [Interval(Integral, 1, None, closed="left")],
         "n_calls": [Interval(Integral, 2, None, closed="left")],
@@ -188,7 +188,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Fluxes, as those of `fit`.
         flux_error : array-like of shape (n_spectra, n_pixels), default=None
             Standard deviations of the fluxes, positive; infinity masks a pixel. With a preprocessor in the
-            generator they are scaled as the flux is.
+            generator they are scaled as the flux is; a preprocessor in front of this step, in a pipeline, leaves
+            them alone, and they must be those of the normalised flux.
         return_std : bool, default=False
             Whether to return standard deviations too.
 
@@ -207,6 +208,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         error = self._check_error(flux_error, X)
+        if error is not None:
+            X = _bridge_masked(X, error)
         flux = np.asarray(self.generator_.normalise(X), dtype=np.float64)
         if error is not None and self.generator_.preprocessor_ is not None:
             error = self._scale_error(error, X, flux)
@@ -221,7 +224,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         )
         labels, std = (np.stack([row[k] for row in rows]) for k in (0, 1))
-        self._warn(labels, [row[2] for row in rows])
+        self._warn(labels, [row[2] for row in rows], [row[3] for row in rows])
         if self._one_output:
             labels, std = labels[:, 0], std[:, 0]
         return (labels, std) if return_std else labels
@@ -242,9 +245,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         inside = np.all((self._nodes >= self.bounds_[:, 0]) & (self._nodes <= self.bounds_[:, 1]), axis=1)
         self._nodes = self._nodes[inside] if inside.any() else self.bounds_.mean(axis=1)[None]
         if self.search == "nodes":
-            flux = np.concatenate(
-                [np.reshape(generator.predict(node[None]), (1, -1)).astype(np.float32) for node in self._nodes]
-            )
+            flux = np.concatenate([generator.predict_nearest(node[None])[0].astype(np.float32) for node in self._nodes])
             spread = flux.std(axis=0)
             self._scan_pixels = np.sort(np.argsort(-spread, kind="stable")[:_SCAN_PIXELS])
             self._scan_flux = flux[:, self._scan_pixels].astype(np.float64)
@@ -291,11 +292,12 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             ratio = flux / raw
         return error[:, pixels] * np.where(np.isfinite(ratio), ratio, np.nanmedian(ratio, axis=1, keepdims=True))
 
-    def _warn(self, labels, converged):
+    def _warn(self, labels, converged, outside):
         low, high = self.bounds_.T
         slack = _AT_BOUND * (high - low)
         free = high > low
         at_bound = ((labels <= low + slack) | (labels >= high - slack))[:, free].any(axis=1)
+        at_bound |= np.array(outside)
         n_bound, n_failed = int(at_bound.sum()), int(len(labels) - sum(converged))
         if n_bound or n_failed:
             warnings.warn(
@@ -307,7 +309,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 def _infer_one(regressor, return_std, item):
-    """Labels, standard deviations and convergence of one spectrum."""
+    """Labels, standard deviations, convergence, and whether the grid ends there, of one spectrum."""
     flux, error = item
     bounds = regressor.bounds_
     free = bounds[:, 1] > bounds[:, 0]
@@ -328,4 +330,14 @@ def _infer_one(regressor, return_std, item):
     if regressor.polish:
         best, converged = polish(problem.residuals, points[: regressor.n_starts], bounds[free])
     labels = problem.complete(best)
-    return labels, problem.standard_deviations(best) if return_std else np.full_like(labels, np.nan), converged
+    std = problem.standard_deviations(best) if return_std else np.full_like(labels, np.nan)
+    return labels, std, converged, problem.is_at_edge(best, bounds[free])
+
+
+def _bridge_masked(X, error):
+    """Replace masked pixels by a line between their neighbours, so that the normalisation does not see them."""
+    X = X.copy()
+    for row, good in zip(X, np.isfinite(error), strict=True):
+        pixels = np.arange(len(row))
+        row[~good] = np.interp(pixels[~good], pixels[good], row[good])
+    return X

@@ -3,6 +3,9 @@
 import numpy as np
 from numpy.polynomial import legendre
 
+EDGE = 3e-3
+"""Distance from the end of the grid, in units of a label's range, at which a result counts as being at its edge."""
+
 
 class Misfit:
     r"""Weighted residuals of one spectrum as a function of the free labels.
@@ -46,12 +49,23 @@ class Misfit:
 
     def residuals(self, values):
         """Weighted residuals, shape (n_used_pixels,), at free labels of shape (n_free,)."""
-        model = np.reshape(self._generator.predict(self.complete(values)[None]), -1)[self._used]
+        model = self._generator.predict_nearest(self.complete(values)[None])[0][0, self._used]
         return (model * self._continuum(model) - self._flux) * self._inverse
 
     def rms(self, values):
         """Root mean square of the weighted residuals: the paper's loss."""
         return float(np.sqrt(np.mean(self.residuals(values) ** 2)))
+
+    def is_at_edge(self, values, bounds):
+        """Whether the grid ends within a few thousandths of the bounds (n_free, 2) around labels (n_free,) inside them.
+
+        A grid with missing corners, or scattered nodes, ends before the ranges of its labels do.
+        """
+        step = EDGE * np.ptp(bounds, axis=1) * np.eye(len(values))
+        around = np.clip(np.concatenate([values[None], values + step, values - step]), bounds[:, 0], bounds[:, 1])
+        labels = np.tile(self._fixed, (len(around), 1))
+        labels[:, self._free] = around
+        return bool(self._generator.interpolator_.locate(labels)[1].any())
 
     def standard_deviations(self, values):
         """Standard deviations of all labels, shape (n_labels,), linearised at free labels of shape (n_free,).
@@ -62,7 +76,7 @@ class Misfit:
         labels = self.complete(values)[None]
         jacobian = self._generator.jacobian(labels)[0][self._used][:, self._free] * self._inverse[:, None]
         if self._basis is not None:
-            model = np.reshape(self._generator.predict(labels), -1)[self._used]
+            model = self._generator.predict_nearest(labels)[0][0, self._used]
             jacobian = jacobian * self._continuum(model)[:, None]
             q, _ = np.linalg.qr(self._basis * (model * self._inverse)[:, None])
             jacobian = jacobian - q @ (q.T @ jacobian)

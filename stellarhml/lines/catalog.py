@@ -43,6 +43,10 @@ def build_catalog(detections, *, n_pixels, tolerance):
             chosen.append(pixel)
             left[max(0, pixel - tolerance) : pixel + tolerance + 1] = False
     catalog = np.sort(np.array(chosen, dtype=np.int64))
+    # two lines of one spectrum that are nearest to the same catalogue line: the one that loses it gets its own
+    for pixels, _, _ in detections:
+        lost = pixels[match_to_catalog(pixels, catalog, tolerance=tolerance) < 0]
+        catalog = np.union1d(catalog, lost).astype(np.int64) if len(lost) else catalog
     return catalog, *_summarise(detections, catalog, tolerance)
 
 

@@ -129,14 +129,16 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         names = check_label_names(self.label_names, X.shape[1])
         self._one_output = y.ndim == 1
         self._sparse_output = sparse.issparse(y)
+        self._n_outputs = 1 if y.ndim == 1 else y.shape[1]
         self._has_absent = self._sparse_output or bool(np.isnan(y).any())
         self.nodes_, self._member = np.unique(X, axis=0, return_inverse=True)
         self._member = self._member.ravel()
         self.bounds_ = np.stack([self.nodes_.min(axis=0), self.nodes_.max(axis=0)], axis=1)
         if self.method == "linear" or (self.method == "auto" and LatticeWeights.share(self.nodes_) >= _LATTICE_SHARE):
-            self._weights = LatticeWeights(self.nodes_, smooth=self.method == "auto")
-            if self.method == "linear":
-                self._weights.require_full(names)
+            full_for = names if self.method == "linear" else None
+            self._weights = LatticeWeights(self.nodes_, smooth=self.method == "auto", full_for=full_for)
+        elif X.shape[1] == 1:
+            self._weights = LatticeWeights(self.nodes_, smooth=False)
         else:
             self._weights = ScatteredWeights(self.nodes_)
         # spectra of the same node share its weight
@@ -239,10 +241,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         outside : ndarray of shape (n,), bool
             Labels outside the grid.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        weights, outside = self._weights.weights(X)
+        weights, outside = self.locate(X)
         if outside.any():
+            X = np.asarray(X, dtype=np.float64)
             names = check_label_names(self.label_names, X.shape[1])
             bounds = ", ".join(f"{n} {low:g} to {high:g}" for n, (low, high) in zip(names, self.bounds_, strict=True))
             first = {name: float(value) for name, value in zip(names, X[np.argmax(outside)], strict=True)}
@@ -253,7 +254,43 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
                 )
             fate = "set to NaN" if self.extrapolate == "nan" else "moved to the nearest point of the grid"
             warnings.warn(f"{found}; they were {fate}.", ExtrapolationWarning, stacklevel=3)
+        return weights, outside
+
+    def locate(self, X):
+        """Weights of the training rows at the nearest point of the grid: `node_weights` without a word.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_labels)
+            Labels.
+
+        Returns
+        -------
+        weights : csr_matrix of shape (n, n_rows)
+            Weight of each row of the training `X`; rows sum to 1.
+        outside : ndarray of shape (n,), bool
+            Labels outside the grid.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        weights, outside = self._weights.weights(X)
         return (weights @ self._spread).tocsr(), outside
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of shape (n_outputs,), dtype object
+            ``"output0"``, ``"output1"``, ...
+        """
+        check_is_fitted(self)
+        return np.array([f"output{i}" for i in range(self._n_outputs)], dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

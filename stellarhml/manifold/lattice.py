@@ -27,9 +27,16 @@ class LatticeWeights:
         Distinct labels of the nodes.
     smooth : bool
         Cubic rather than linear weights, on axes of three nodes and more.
+    full_for : tuple of str, default=None
+        Names of the labels, if no node may be missing.
+
+    Raises
+    ------
+    GridIncompleteError
+        If a node is missing that may not be.
     """
 
-    def __init__(self, nodes, *, smooth):
+    def __init__(self, nodes, *, smooth, full_for=None):
         self.axes = [np.unique(column) for column in nodes.T]
         shape = tuple(len(axis) for axis in self.axes)
         position = tuple(np.searchsorted(axis, column) for axis, column in zip(self.axes, nodes.T, strict=True))
@@ -38,6 +45,8 @@ class LatticeWeights:
         self.nodes = nodes
         self.missing = np.argwhere(owner < 0)
         self._owner = owner
+        if full_for is not None:
+            self._require_full(full_for)
         self._fill = {tuple(hole): _fill_hole(owner, hole, self.axes, smooth) for hole in self.missing}
         self._slopes = [_slope_matrix(axis) if smooth and len(axis) > 2 else None for axis in self.axes]
 
@@ -46,7 +55,7 @@ class LatticeWeights:
         """Fraction of the rectilinear grid spanned by `nodes` that is there."""
         return len(nodes) / np.prod([float(len(np.unique(column))) for column in nodes.T])
 
-    def require_full(self, names):
+    def _require_full(self, names):
         """Raise GridIncompleteError if a node is missing."""
         if len(self.missing):
             first = {name: float(axis[i]) for name, axis, i in zip(names, self.axes, self.missing[0], strict=True)}
@@ -73,26 +82,39 @@ class LatticeWeights:
             Rows that were outside, or next to a missing node that nothing could stand for.
         """
         outside = np.zeros(len(labels), dtype=bool)
-        per_axis = []
-        for axis, slopes, column in zip(self.axes, self._slopes, labels.T, strict=True):
+        inner = labels.copy()
+        for k, axis in enumerate(self.axes):
             slack = _EDGE * max(axis[-1] - axis[0], abs(axis[0]), 1e-300)
-            outside |= (column < axis[0] - slack) | (column > axis[-1] + slack)
-            per_axis.append(_axis_weights(axis, slopes, np.clip(column, axis[0], axis[-1])))
+            outside |= (labels[:, k] < axis[0] - slack) | (labels[:, k] > axis[-1] + slack)
+            inner[:, k] = np.clip(labels[:, k], axis[0], axis[-1])
+        smooth = [_axis_weights(*parts) for parts in zip(self.axes, self._slopes, inner.T, strict=True)]
         rows, columns, values = [], [], []
         for i in range(len(labels)):
-            used = [np.flatnonzero(weights[i]) for weights in per_axis]
-            for index in itertools.product(*used):
-                weight = np.prod([weights[i, k] for weights, k in zip(per_axis, index, strict=True)])
-                node = self._owner[index]
-                parts = ((node, 1.0),) if node >= 0 else self._fill[tuple(map(int, index))]
-                if parts is None:
-                    outside[i] = True
-                    parts = ((_nearest(self.nodes, self.axes, labels[i]), 1.0),)
-                for node_k, share in parts:
-                    rows.append(i)
-                    columns.append(node_k)
-                    values.append(weight * share)
+            parts = self._combine([weights[i] for weights in smooth])
+            if parts is None:  # a cubic reaches further than its cell: where that hits a hole, the cell's corners do
+                parts = self._combine(
+                    [_axis_weights(a, None, x[None])[0] for a, x in zip(self.axes, inner[i], strict=True)]
+                )
+            if parts is None:
+                outside[i] = True
+                parts = [(_nearest(self.nodes, self.axes, labels[i]), 1.0)]
+            for node, weight in parts:
+                rows.append(i)
+                columns.append(node)
+                values.append(weight)
         return sparse.csr_matrix((values, (rows, columns)), shape=(len(labels), len(self.nodes))), outside
+
+    def _combine(self, per_axis):
+        """Nodes and weights of a tensor product, or None where it needs a node that nothing stands for."""
+        parts = []
+        for index in itertools.product(*(np.flatnonzero(weights) for weights in per_axis)):
+            weight = np.prod([weights[k] for weights, k in zip(per_axis, index, strict=True)])
+            node = self._owner[index]
+            stand_in = ((node, 1.0),) if node >= 0 else self._fill[tuple(map(int, index))]
+            if stand_in is None:
+                return None
+            parts.extend((node_k, weight * share) for node_k, share in stand_in)
+        return parts
 
 
 def _slope_matrix(axis):

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 from scipy.spatial import Delaunay, QhullError
+from threadpoolctl import threadpool_limits
 
 _MAX_SIMPLEX_LABELS = 3  # a triangulation grows exponentially with the number of labels
 _EDGE = 1e-9
@@ -30,7 +31,9 @@ class ScatteredWeights:
         self._simplices = None
         if 2 <= nodes.shape[1] <= _MAX_SIMPLEX_LABELS and len(nodes) > nodes.shape[1] + 1:
             try:
-                self._simplices = Delaunay(self._points)
+                with threadpool_limits(1):  # thousands of 3 x 3 systems: threads only stand in each other's way
+                    self._simplices = Delaunay(self._points)
+                    self._transform = self._simplices.transform
             except QhullError:  # nodes in a plane or on a line
                 self._simplices = None
 
@@ -57,6 +60,9 @@ class ScatteredWeights:
             simplex = self._simplices.find_simplex(points, tol=_EDGE)
             outside = simplex < 0
             parts = [self._barycentric(p, s) for p, s in zip(points, simplex, strict=True)]
+        constant = np.ptp(self.nodes, axis=0) == 0
+        slack = _EDGE * np.maximum(np.abs(self._low), 1)
+        outside |= (np.abs(labels - self._low) > slack)[:, constant].any(axis=1)
         rows = np.repeat(np.arange(len(labels)), [len(nodes) for nodes, _ in parts])
         columns = np.concatenate([nodes for nodes, _ in parts])
         values = np.concatenate([weight for _, weight in parts])
@@ -65,7 +71,7 @@ class ScatteredWeights:
     def _barycentric(self, point, simplex):
         if simplex < 0:
             return self._nearest(point)
-        transform = self._simplices.transform[simplex]
+        transform = self._transform[simplex]
         if not np.isfinite(transform).all():  # a flat simplex on the hull
             return self._inverse_distance(point)
         first = transform[:-1] @ (point - transform[-1])

@@ -11,7 +11,7 @@ from stellarhml._sklearn import Interval, StrOptions, fit_context
 from stellarhml._validation import check_wavelength
 from stellarhml.exceptions import ContinuumWarning, WavelengthCoverageError
 from stellarhml.physics.blackbody import blackbody_flux
-from stellarhml.preprocessing.continuum import continuum_operator, find_anchors
+from stellarhml.preprocessing.continuum import continuum_operator, drop_sunken_anchors, find_anchors
 
 
 class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
@@ -20,7 +20,8 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
     The paper's :math:`\bar S = S / (B\,Q_5\,P_{99})`: black body at the known Teff, percentile of the flux, polynomial
     through local maxima. By default the maxima are found once, on the mean of the training spectra, and shared by
     all spectra: the continuum is then linear in the flux and varies smoothly with the labels, where a set of maxima
-    that changes from node to node makes it jump. ``continuum="each"`` is the paper's own.
+    that changes from node to node makes it jump. Maxima inside broad lines, more than 2 % below the polynomial
+    through the others, are left out. ``continuum="each"`` is the paper's own.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
     >>> flux = slope * (1 - 0.5 * np.exp(-(((wavelength - 8505) / 0.1) ** 2)))[None]
     >>> scaler = PhoenixPreprocessor(wavelength=wavelength, continuum="none", window=(8504, 8506))
     >>> scaler.fit_transform(flux).round(2)[0, ::10]
-    array([0.97, 0.97, 0.5 , 0.99, 1.  ])
+    array([0.94, 0.96, 0.49, 0.99, 1.  ])
     """
 
     _parameter_constraints: dict = {
@@ -128,7 +129,9 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         self.wavelength_out_ = self.wavelength_[self._pixels]
         rows = self._scaled_rows(X, teff)
         mean = sum((row for row, _ in rows), np.zeros(self.wavelength_out_.size)) / len(X)
-        self.anchors_ = self._anchors(mean)
+        self.anchors_ = drop_sunken_anchors(
+            mean, self.wavelength_out_, self._anchors(mean), degree=self.degree, width=self.anchor_width
+        )
         self._operator = continuum_operator(
             self.wavelength_out_, self.anchors_, degree=self.degree, width=self.anchor_width
         )
@@ -189,7 +192,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         for i, (row, good) in enumerate(self._scaled_rows(X, teff)):
             continuum = self._continuum(row)
             good &= bool(np.all(continuum > 0))
-            out[i] = row / continuum if good else row
+            out[i] = row / (continuum if good else np.abs(row).max() or 1.0)
             n_bad += not good
         if n_bad:
             warnings.warn(
@@ -269,7 +272,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
                 row = row / blackbody_flux(self.wavelength_out_, temperature)
             scale = np.percentile(row, self.percentile)
             good = bool(scale > 0)
-            yield row / (scale if good else np.abs(row).max() or 1.0), good
+            yield row / (scale if good else 1.0), good
 
     def _anchors(self, row):
         return find_anchors(row, distance=self.peak_distance, width=self.anchor_width)

@@ -10,6 +10,9 @@ from numpy.polynomial import legendre
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
+SUNKEN = 0.02
+"""Share of the continuum by which a maximum may lie below it: inside a broad line there are maxima too."""
+
 
 def find_anchors(flux, *, distance, width=1):
     """Local maxima of a spectrum, at least `distance` pixels apart.
@@ -31,6 +34,36 @@ def find_anchors(flux, *, distance, width=1):
     smooth = uniform_filter1d(flux, width, mode="nearest") if width > 1 else flux
     anchors = find_peaks(smooth, distance=max(1, min(distance, flux.size)))[0]
     return anchors if anchors.size else np.array([int(np.argmax(smooth))])
+
+
+def drop_sunken_anchors(flux, wavelength, anchors, *, degree, width=1):
+    """Leave out anchors that lie inside lines: far below the polynomial through the others.
+
+    Parameters
+    ----------
+    flux : ndarray of shape (n_pixels,)
+        The spectrum on which the anchors were found.
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom.
+    anchors : ndarray of shape (n_anchors,), int64
+        Pixels of local maxima.
+    degree, width : int
+        As in `continuum_operator`.
+
+    Returns
+    -------
+    anchors : ndarray of shape (n_kept,), int64
+        Without those more than 2 % below the fit, dropped one by one from the lowest; degree + 2 are always kept.
+    """
+    while len(anchors) > degree + 2:
+        solve, basis, members = continuum_operator(wavelength, anchors, degree=degree, width=width)
+        level = flux[members].mean(axis=1)
+        ratio = level / (basis[anchors] @ (solve @ level))
+        lowest = int(np.argmin(ratio))
+        if ratio[lowest] > 1 - SUNKEN:
+            break
+        anchors = np.delete(anchors, lowest)
+    return anchors
 
 
 def continuum_operator(wavelength, anchors, *, degree, width=1):

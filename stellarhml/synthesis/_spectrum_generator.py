@@ -229,12 +229,29 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         weights, outside = self.interpolator_.node_weights(X)
-        flux = self.decomposer_.inverse_transform(self.interpolator_.interpolate(weights))
-        if self.residual_ is not None:
-            flux = flux + self.residual_.at(weights)
+        flux = self._render(weights)
         if self.interpolator_.extrapolate == "nan":
             flux[outside] = np.nan
         return flux[:, 0] if self._one_output else flux
+
+    def predict_nearest(self, X):
+        """Generate spectra without refusing labels outside the grid: what a search needs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_spectra, n_labels)
+            Labels.
+
+        Returns
+        -------
+        flux : ndarray of shape (n_spectra, n_pixels_out)
+            Normalised fluxes, at the nearest point of the grid for labels outside.
+        outside : ndarray of shape (n_spectra,), bool
+            Labels outside the grid.
+        """
+        check_is_fitted(self)
+        weights, outside = self.interpolator_.locate(X)
+        return self._render(weights), outside
 
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination of generated spectra, pixels weighted by their variance.
@@ -278,7 +295,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self.preprocessor_.transform(flux, teff=None if labels is None else self._teff(np.asarray(labels)))
 
     def jacobian(self, X, *, step=1e-3):
-        """Differentiate spectra with respect to the labels, by central differences inside the grid.
+        """Differentiate spectra with respect to the labels, by central differences within the grid's bounds.
 
         Parameters
         ----------
@@ -302,8 +319,8 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             shifted[0, :, k] = np.maximum(X[:, k] - half, low[k])
             shifted[1, :, k] = np.minimum(X[:, k] + half, high[k])
             width = shifted[1, :, k] - shifted[0, :, k]
-            below, above = self.predict(shifted[0]), self.predict(shifted[1])
-            difference = (above - below).reshape(len(X), -1)
+            below, above = self.predict_nearest(shifted[0])[0], self.predict_nearest(shifted[1])[0]
+            difference = above - below
             columns.append(difference / np.where(width > 0, width, 1.0)[:, None])
         return np.stack(columns, axis=2)
 
@@ -337,6 +354,11 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         # lines cannot follow arbitrary targets
         tags.regressor_tags.poor_score = True
         return tags
+
+    def _render(self, weights):
+        """Normalised fluxes from the weights of the training rows."""
+        flux = self.decomposer_.inverse_transform(self.interpolator_.interpolate(weights))
+        return flux if self.residual_ is None else flux + self.residual_.at(weights)
 
     def _teff(self, labels):
         """Column of the effective temperature, or None."""

@@ -224,7 +224,6 @@ def test_a_masked_pixel_changes_nothing(nodes, generator):
     np.testing.assert_allclose(clean[0] / SPAN, TRUTH / SPAN, atol=1e-3)
 
 
-@pytest.mark.xfail(reason="masked pixels take part in percentile and continuum of the preprocessor")
 def test_a_masked_pixel_changes_nothing_in_the_normalisation_either(grid):
     preprocessor = PhoenixPreprocessor(peak_distance=40, degree=3)
     generator = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor)
@@ -354,7 +353,6 @@ def test_from_generator_checks_its_parameters(generator, grid):
         BayesianStellarRegressor.from_generator(SpectrumGenerator(wavelength=grid.wavelength))
 
 
-@pytest.mark.xfail(reason="the search proposes labels in cells of the missing corner, where the generator raises")
 @pytest.mark.parametrize("search", ["nodes", "bayes"])
 def test_a_grid_without_one_corner_can_be_searched(grid, search):
     # PHOENIX itself lacks corners: hot stars of low gravity
@@ -370,7 +368,6 @@ def test_a_grid_without_one_corner_can_be_searched(grid, search):
         regressor.predict(grid.flux[[0]])
 
 
-@pytest.mark.xfail(reason="the search covers the ranges of the labels, the generator stops at the hull of the nodes")
 def test_scattered_nodes_can_be_searched(grid):
     jitter = np.random.default_rng(2).uniform(-40, 40, len(grid.labels))
     labels = grid.labels + np.stack([jitter, jitter / 1000, jitter / 1000], axis=1)

@@ -139,7 +139,6 @@ def test_two_lines_of_one_spectrum_never_merge(separation):
     assert theta.nnz == 2 * 6
 
 
-@pytest.mark.xfail(reason="lines 4 pixels apart, the default `distance`, meet in a line between them; one is lost")
 def test_lines_at_the_smallest_distance_do_not_merge_either():
     sharp = dips([50, 54], [52], [52], sigma=0.8)
     assert [len(VoigtLineDecomposer().fit(sharp).detect(row)[0]) for row in sharp] == [2, 1, 1]

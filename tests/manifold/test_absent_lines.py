@@ -170,6 +170,5 @@ def test_infinite_parameters_are_refused(table):
         LineManifoldInterpolator().fit(NODES, bad)
 
 
-@pytest.mark.xfail(reason="no get_feature_names_out, so scikit-learn gives this transformer no set_output")
 def test_set_output_is_available_as_on_every_transformer(table):
     LineManifoldInterpolator().set_output(transform="default").fit(NODES, table)

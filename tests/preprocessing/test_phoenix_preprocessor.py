@@ -233,12 +233,7 @@ def test_flux_without_a_positive_continuum_is_counted_and_left_in_its_shape():
     "percentile",
     [
         100,
-        pytest.param(
-            50,
-            marks=pytest.mark.xfail(
-                reason="divided by its percentile, where warning and docstring say its largest absolute flux"
-            ),
-        ),
+        50,
     ],
 )
 def test_a_polynomial_that_dips_below_zero_is_said_too(percentile):
