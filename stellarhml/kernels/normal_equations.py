@@ -105,40 +105,78 @@ def solve(diagonal, pairs, first, second, rhs, max_iter, tol):
     step : ndarray of shape (n_lines, n_parameters)
         The solution.
     """
-    inverse = np.empty_like(diagonal)
-    for i in range(len(diagonal)):
-        inverse[i] = np.linalg.inv(diagonal[i])
-    step = np.zeros_like(rhs)
-    left = rhs.copy()
-    z = _times(inverse, left)
-    direction = z.copy()
-    rho = np.sum(left * z)
-    goal = tol * tol * rho
-    for _ in range(max_iter):
-        if rho <= goal:
+    n_lines, n_par = rhs.shape
+    inverse = np.empty(diagonal.shape)
+    for i in range(n_lines):
+        _invert(diagonal[i], inverse[i])
+    step, left, image = np.zeros(rhs.shape), rhs.copy(), np.empty(rhs.shape)
+    z, direction = np.empty(rhs.shape), np.zeros(rhs.shape)
+    rho, goal, beta = 0.0, 0.0, 0.0
+    # loops rather than array expressions: each of those costs a second of compilation
+    for k_iter in range(max_iter + 1):
+        _multiply(inverse, left, z)
+        rho_new = _dot(left, z)
+        if k_iter == 0:
+            goal = tol * tol * rho_new
+        else:
+            beta = rho_new / rho
+        rho = rho_new
+        if rho <= goal or k_iter == max_iter:
             break
-        image = _times(diagonal, direction)
+        for i in range(n_lines):
+            for a in range(n_par):
+                direction[i, a] = z[i, a] + beta * direction[i, a]
+        _multiply(diagonal, direction, image)
         for k in range(len(first)):
             i, j = first[k], second[k]
-            for a in range(rhs.shape[1]):
-                for b in range(rhs.shape[1]):
+            for a in range(n_par):
+                for b in range(n_par):
                     image[i, a] += pairs[k, a, b] * direction[j, b]
                     image[j, b] += pairs[k, a, b] * direction[i, a]
-        alpha = rho / np.sum(direction * image)
-        step += alpha * direction
-        left -= alpha * image
-        z = _times(inverse, left)
-        rho_new = np.sum(left * z)
-        direction = z + rho_new / rho * direction
-        rho = rho_new
+        alpha = rho / _dot(direction, image)
+        for i in range(n_lines):
+            for a in range(n_par):
+                step[i, a] += alpha * direction[i, a]
+                left[i, a] -= alpha * image[i, a]
     return step
 
 
 @njit(cache=True, nogil=True)
-def _times(blocks, vectors):
-    out = np.zeros_like(vectors)
+def _invert(block, out):
+    """Invert a small positive definite matrix into `out`, by elimination without pivots."""
+    n = block.shape[0]
+    left = block.copy()
+    for i in range(n):
+        for j in range(n):
+            out[i, j] = 1.0 if i == j else 0.0
+    for k in range(n):
+        pivot = 1.0 / left[k, k]
+        for j in range(n):
+            left[k, j] *= pivot
+            out[k, j] *= pivot
+        for i in range(n):
+            factor = left[i, k]
+            if i != k:
+                for j in range(n):
+                    left[i, j] -= factor * left[k, j]
+                    out[i, j] -= factor * out[k, j]
+
+
+@njit(cache=True, nogil=True)
+def _multiply(blocks, vectors, out):
+    """Block-diagonal matrix times vectors, into `out`."""
     for i in range(len(blocks)):
         for a in range(vectors.shape[1]):
+            total = 0.0
             for b in range(vectors.shape[1]):
-                out[i, a] += blocks[i, a, b] * vectors[i, b]
-    return out
+                total += blocks[i, a, b] * vectors[i, b]
+            out[i, a] = total
+
+
+@njit(cache=True, nogil=True)
+def _dot(left, right):
+    total = 0.0
+    for i in range(left.shape[0]):
+        for a in range(left.shape[1]):
+            total += left[i, a] * right[i, a]
+    return total
