@@ -63,7 +63,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Whether a spectrum is fitted with all lines of the catalogue or only with those detected in it (the paper).
     learning_rate : float, default=0.05
         Step of Adam, in angstrom for centers and in natural logarithms for the rest.
-    noise : float, default=0.03
+    noise : float, default=0.1
         How well "lm" fits the flux before its priors give way: the smaller, the closer the fit; the larger, the
         smoother the parameters from spectrum to spectrum.
     max_iter : int, default=200
@@ -152,7 +152,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         match_tolerance=2,
         fit_undetected=True,
         learning_rate=0.05,
-        noise=0.03,
+        noise=0.1,
         max_iter=200,
         tol=1e-4,
         sparse_output=True,

@@ -37,7 +37,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Finds and fits lines. None is ``VoigtLineDecomposer()``.
     interpolator : LineManifoldInterpolator, default=None
         Interpolates them. None is ``LineManifoldInterpolator()``.
-    residual_rank : int, default=16
+    residual_rank : int, default=32
         Largest rank of the basis of residuals. None leaves residuals out.
     label_names : sequence of str, default=None
         Names of the labels. None: ("teff", "logg", "feh") for three. The one called "teff", in K, goes to
@@ -94,7 +94,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         preprocessor=None,
         decomposer=None,
         interpolator=None,
-        residual_rank=16,
+        residual_rank=32,
         label_names=None,
         n_jobs=None,
         verbose=None,

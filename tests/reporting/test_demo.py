@@ -116,7 +116,8 @@ def test_unknown_errors_are_taken_from_the_scatter(result, grid):
     for other in others:
         # 400 pixels know the noise to 3.5 %
         np.testing.assert_allclose(other.std, first.std, rtol=0.15)
-        np.testing.assert_allclose(other.labels, first.labels, rtol=1e-4)
+        # a metallicity of zero, at the edge of the grid, has no relative error
+        np.testing.assert_allclose(other.labels, first.labels, rtol=1e-4, atol=1e-6)
         assert np.isnan(other.chi2)
     assert first.chi2 == pytest.approx(1, abs=0.3)
 
