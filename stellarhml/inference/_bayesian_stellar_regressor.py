@@ -213,6 +213,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         flux = np.asarray(self.generator_.normalise(X), dtype=np.float64)
         if error is not None and self.generator_.preprocessor_ is not None:
             error = self._scale_error(error, X, flux)
+            _require_pixels(error)
         items = [(flux[i], None if error is None else error[i]) for i in range(len(flux))]
         rows = list(
             map_items(
@@ -277,11 +278,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"values that are not positive; it needs a positive error for each flux, shape {X.shape}. Give "
                 "infinity to mask a pixel."
             )
-        if not np.isfinite(error).any(axis=1).all():
-            first = int(np.argmin(np.isfinite(error).any(axis=1)))
-            raise ValueError(
-                f"All pixels of spectrum {first} are masked by `flux_error`. Leave it out, or unmask pixels."
-            )
+        _require_pixels(error)
         return error
 
     def _scale_error(self, error, X, flux):
@@ -341,3 +338,13 @@ def _bridge_masked(X, error):
         pixels = np.arange(len(row))
         row[~good] = np.interp(pixels[~good], pixels[good], row[good])
     return X
+
+
+def _require_pixels(error):
+    """Raise if a spectrum has no pixel left, in all or in the window of the generator."""
+    if not np.isfinite(error).any(axis=1).all():
+        first = int(np.argmin(np.isfinite(error).any(axis=1)))
+        raise ValueError(
+            f"All pixels of spectrum {first} that the generator uses are masked by `flux_error`. Leave the spectrum "
+            "out, or unmask pixels."
+        )

@@ -254,7 +254,7 @@ def test_all_pixels_masked_is_refused(nodes, generator):
     flux = generator.predict(TRUTH)
     error = np.full(flux.shape, 0.01)
     error[1] = np.inf
-    with pytest.raises(ValueError, match="All pixels of spectrum 1 are masked"):
+    with pytest.raises(ValueError, match="All pixels of spectrum 1 that the generator uses are masked"):
         nodes.predict(flux, flux_error=error)
 
 
@@ -375,3 +375,15 @@ def test_scattered_nodes_can_be_searched(grid):
         generator=SpectrumGenerator(wavelength=grid.wavelength), n_initial_points=8, n_calls=9, random_state=0
     ).fit(grid.flux, labels)
     assert np.isfinite(regressor.predict(grid.flux[[9]])).all()
+
+
+def test_a_window_without_a_pixel_left_is_refused(grid):
+    low, high = grid.wavelength[100], grid.wavelength[300]
+    preprocessor = PhoenixPreprocessor(window=(low, high), peak_distance=40, degree=1)
+    generator = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor)
+    generator.fit(grid.labels, grid.flux)
+    error = np.full((1, grid.wavelength.size), 0.01)
+    error[0, 90:310] = np.inf
+    regressor = BayesianStellarRegressor.from_generator(generator, search="nodes")
+    with pytest.raises(ValueError, match="All pixels of spectrum 0 that the generator uses are masked"):
+        regressor.predict(grid.flux[:1], flux_error=error)
