@@ -36,7 +36,7 @@ itself is not in them.
 
 examples:
   stellarhml demo
-  stellarhml demo --search nodes --out /tmp/demo
+  stellarhml demo --search nodes --out demo
   stellarhml predict --generator stellarhml-demo/generator.joblib --medium vacuum stellarhml-demo/star_1.fits
 """
 
