@@ -1,11 +1,15 @@
 """The one way in which the package runs work in parallel: joblib over independent items, in order."""
 
 import sys
-from functools import cache
+import warnings
+from functools import cache, partial
 
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
+
+from stellarhml._store import digest
+from stellarhml.exceptions import StoreWarning
 
 
 def map_items(function, items, *, n_jobs=None, verbose=None, description="", total=None):
@@ -40,6 +44,75 @@ def map_items(function, items, *, n_jobs=None, verbose=None, description="", tot
     yield from progress(results, total=total, verbose=verbose, description=description)
 
 
+def map_stored(
+    function, items, *, store, settings, pack, unpack, n_jobs=None, verbose=None, description="", total=None
+):
+    """Yield `function(item)` for each of `items` like `map_items`, and keep each result as soon as it is there.
+
+    The worker that has computed a result writes it; when the same job is started again, it is read instead. Both pass
+    through `pack` and `unpack`, so that it makes no difference which it was.
+
+    Parameters
+    ----------
+    function : callable
+        Picklable function of one argument.
+    items : iterable
+        What to apply it to, such as the rows of an array: anything that `stellarhml._store.digest` takes. Consumed
+        lazily, a few per worker ahead.
+    store : ResultStore or None
+        Where results are kept. Every worker must see its folder. None keeps nothing: this is `map_items` then.
+    settings : str
+        Digest of all but the item that a result depends on.
+    pack : callable
+        Picklable function from a result to a dict of arrays.
+    unpack : callable
+        Picklable function from such a dict to a result.
+    n_jobs, verbose, description, total
+        As in `map_items`. The time left is estimated from the items that were computed, not from those read.
+
+    Yields
+    ------
+    result : object
+        What `function` returned, or has returned in an earlier run.
+
+    Raises
+    ------
+    StoreError
+        If a result cannot be written, for example because the disk is full.
+
+    Warns
+    -----
+    StoreWarning
+        At the end, with the number of kept results that were damaged and have been computed again.
+    """
+    if store is None:
+        yield from map_items(function, items, n_jobs=n_jobs, verbose=verbose, description=description, total=total)
+        return
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    task = partial(_through_store, function, store, settings, pack, unpack)
+    # One item a batch: joblib would learn from items that are read to send hundreds at once to one worker.
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1)
+    outcomes = parallel(delayed(_on_one_thread)(task, item) for item in items)
+    n_damaged = 0
+    with progress(None, total=total, verbose=verbose, description=description) as bar:
+        if not bar.disable:
+            bar.smoothing = 0  # the mean over all items; what was read stands in `initial` and does not count
+        for result, state in outcomes:
+            n_damaged += state == "damaged"
+            if state == "read" and not bar.disable:
+                bar.initial += 1
+            bar.update()
+            yield result
+    if n_damaged:
+        warnings.warn(
+            f"{n_damaged} of the results kept in {store.folder} were damaged, or written by another version, and have "
+            "been computed again. Check the disk if you did not expect this.",
+            StoreWarning,
+            stacklevel=2,
+        )
+
+
 def progress(iterable, *, total=None, verbose=None, description="", unit="it"):
     """Wrap `iterable` in a progress bar that appears after two seconds.
 
@@ -61,6 +134,18 @@ def progress(iterable, *, total=None, verbose=None, description="", unit="it"):
     """
     disable = None if verbose is None else not verbose
     return tqdm(iterable, total=total, desc=description, unit=unit, disable=disable, delay=0 if verbose else 2)
+
+
+def _through_store(function, store, settings, pack, unpack, item):
+    """Result of one item, and whether it was "read", "computed", or computed since its file was "damaged"."""
+    key = digest(settings, item)
+    known = key in store
+    arrays = store.read(key) if known else None
+    if arrays is not None:
+        return unpack(arrays), "read"
+    arrays = pack(function(item))
+    store.write(key, arrays)
+    return unpack(arrays), "damaged" if known else "computed"
 
 
 def _on_one_thread(function, item):

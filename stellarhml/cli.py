@@ -210,8 +210,8 @@ def _build(arguments):
 
 def _predict(arguments):
     """Infer labels of files; one that cannot be read does not stop the others."""
+    from stellarhml._atomic import atomic_path
     from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
-    from stellarhml.io._atomic import atomic_path
     from stellarhml.io.persistence import load
     from stellarhml.pipeline import PAPER_SETTINGS
     from stellarhml.reporting.inferring import infer_observations

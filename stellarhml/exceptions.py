@@ -37,6 +37,10 @@ class DownloadError(OSError):
     """A download failed; what had arrived is kept and the next call goes on from there."""
 
 
+class StoreError(OSError):
+    """A result of a long job could not be written; those written before are kept."""
+
+
 class StellarHMLWarning(UserWarning):
     """Base class of the warnings of this package."""
 
@@ -59,3 +63,7 @@ class InferenceWarning(StellarHMLWarning):
 
 class VersionWarning(StellarHMLWarning):
     """A saved estimator was written by other versions of the packages it needs."""
+
+
+class StoreWarning(StellarHMLWarning):
+    """Kept results of an earlier run were damaged and had to be computed again."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
+from stellarhml._atomic import atomic_path
 from stellarhml._parallel import progress
 from stellarhml._validation import LABELS
 from stellarhml.datasets._selection import select_values
@@ -17,7 +18,6 @@ from stellarhml.exceptions import (
     StellarHMLWarning,
     WavelengthCoverageError,
 )
-from stellarhml.io._atomic import atomic_path
 from stellarhml.io.phoenix import (
     WAVE_NAME,
     list_phoenix_nodes,

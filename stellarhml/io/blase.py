@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stellarhml._atomic import atomic_path
 from stellarhml.exceptions import BlaseStateError, GridNotFoundError
-from stellarhml.io._atomic import atomic_path
 
 LINE_KEYS = ("lam_centers", "amplitudes", "sigma_widths", "gamma_widths")
 OPTIONAL_LINE_KEYS = ("pre_line_centers",)

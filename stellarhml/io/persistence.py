@@ -11,8 +11,8 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from stellarhml._atomic import atomic_path
 from stellarhml.exceptions import PersistenceError, VersionWarning
-from stellarhml.io._atomic import atomic_path
 
 SCHEMA = 1
 _PACKAGES = ("stellarhml", "scikit-learn", "torch", "numpy", "scipy", "joblib")

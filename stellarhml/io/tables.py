@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stellarhml._atomic import atomic_path
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.io._atomic import atomic_path
 from stellarhml.io._table_files import Column, read_fits_columns, read_text_columns
 from stellarhml.physics.wavelength import air_to_vacuum
 

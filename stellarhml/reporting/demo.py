@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from stellarhml._atomic import atomic_path
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
-from stellarhml.io._atomic import atomic_path
 from stellarhml.io.persistence import save
 from stellarhml.io.tables import write_spectrum_table
 from stellarhml.reporting.building import make_generator
