@@ -47,7 +47,7 @@ def map_items(function, items, *, n_jobs=None, verbose=None, description="", tot
 def map_stored(
     function, items, *, store, settings, pack, unpack, n_jobs=None, verbose=None, description="", total=None
 ):
-    """Yield `function(item)` for each of `items` like `map_items`, and keep each result as soon as it is there.
+    """Yield `function(item)` for each of `items`, in order, like `map_items`, and keep each result once it is there.
 
     The worker that has computed a result writes it; when the same job is started again, it is read instead. Both pass
     through `pack` and `unpack`, so that it makes no difference which it was.
@@ -60,7 +60,7 @@ def map_stored(
         What to apply it to, such as the rows of an array: anything that `stellarhml._store.digest` takes. Consumed
         lazily, a few per worker ahead.
     store : ResultStore or None
-        Where results are kept. Every worker must see its folder. None keeps nothing: this is `map_items` then.
+        Where results are kept. Every worker must see its folder. None keeps nothing.
     settings : str
         Digest of all but the item that a result depends on.
     pack : callable
@@ -85,14 +85,12 @@ def map_stored(
     StoreWarning
         At the end, with the number of kept results that were damaged and have been computed again.
     """
-    if store is None:
-        yield from map_items(function, items, n_jobs=n_jobs, verbose=verbose, description=description, total=total)
-        return
     if total is None and hasattr(items, "__len__"):
         total = len(items)
     task = partial(_through_store, function, store, settings, pack, unpack)
-    # One item a batch: joblib would learn from items that are read to send hundreds at once to one worker.
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1)
+    # One item a batch: joblib would learn from items that are read to send hundreds at once to one worker. No
+    # max_nbytes: above it joblib copies each item to shared memory and leaves it there until the last one is done.
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1, max_nbytes=None)
     outcomes = parallel(delayed(_on_one_thread)(task, item) for item in items)
     n_damaged = 0
     with progress(None, total=total, verbose=verbose, description=description) as bar:
@@ -138,6 +136,8 @@ def progress(iterable, *, total=None, verbose=None, description="", unit="it"):
 
 def _through_store(function, store, settings, pack, unpack, item):
     """Result of one item, and whether it was "read", "computed", or computed since its file was "damaged"."""
+    if store is None:
+        return function(item), "computed"
     key = digest(settings, item)
     known = key in store
     arrays = store.read(key) if known else None
