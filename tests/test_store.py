@@ -353,12 +353,13 @@ def test_killed_and_started_again(tmp_path):
     environment = {**os.environ, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("store/*.result"))) < 8:
+    while len(list(tmp_path.glob("store/[!.]*"))) < 8:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    time.sleep(0.2)  # the workers were killed too, but only their parent can wait for them
     for leftover in Path("/dev/shm").glob(f"sem.loky-{process.pid}-*"):
         leftover.unlink()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/[!.]*")}
