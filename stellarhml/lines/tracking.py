@@ -211,7 +211,7 @@ def _grow_along_links(position, spectrum, start, pairs, tolerance):
     by_position = np.argsort(position, kind="stable")
     rank = np.empty(len(position), np.uint64)
     rank[by_position] = np.arange(len(position), dtype=np.uint64)
-    key = (distance[:n_links] * (2.0**31 / tolerance)).astype(np.uint64) << np.uint64(32)
+    key = (distance[:n_links] * (2.0**31 / max(tolerance, 1e-9))).astype(np.uint64) << np.uint64(32)
     key |= np.minimum(rank[first], rank[second])
     order = np.argsort(key, kind="stable")
     del key, rank, by_position, distance
