@@ -104,6 +104,13 @@ def track_lines(centers, labels=None, *, tolerance):
         are ordered by median wavelength, so that these are increasing but where two lines cross. The result does
         not depend on the order of the spectra.
 
+    Notes
+    -----
+    2 km/s suits both test grids, at R 45,000 and unbroadened: links between nodes are rare around that distance,
+    between the shifts of one line and the spacing of different ones. Two lines may be exchanged where one step of the
+    grid shifts them by more than half of their separation. Without labels a line should move by less than `tolerance`
+    over all spectra.
+
     Examples
     --------
     >>> import numpy as np
