@@ -22,7 +22,7 @@ def check_wavelength(wavelength, *, n_pixels=None):
     Raises
     ------
     ValueError
-        If the length is wrong, a value is not finite, or the order is not strictly increasing.
+        If the length is wrong, a value is not finite or not positive, or the order is not strictly increasing.
     """
     if wavelength is None:
         return np.arange(n_pixels, dtype=np.float64)
@@ -31,6 +31,11 @@ def check_wavelength(wavelength, *, n_pixels=None):
         raise ValueError(
             f"`wavelength` has shape {grid.shape} but X has {n_pixels} pixels (columns). "
             "Pass the wavelengths of exactly those columns; after PhoenixPreprocessor these are its `wavelength_out_`."
+        )
+    if grid[0] <= 0:
+        raise ValueError(
+            f"`wavelength` begins at {grid[0]:g}, but wavelengths are positive, in angstrom. Pass wavelength=None if "
+            "the columns of X are known by their pixel index only."
         )
     steps = np.diff(grid)
     if np.any(steps <= 0):

@@ -24,7 +24,7 @@ FLOORS = {
     "plotting": {"synthesis"},
     "reporting": {"datasets", "inference", "io", "physics", "pipeline", "plotting", "preprocessing", "synthesis"},
 }
-BELOW = {"_atomic", "_parallel", "_sklearn", "_store", "_validation", "exceptions"}
+BELOW = {"_atomic", "_parallel", "_sklearn", "_store", "_validation", "exceptions", "flags"}
 TOP = {
     "__init__": set(),
     "pipeline": {"inference", "lines", "manifold", "preprocessing", "synthesis"},

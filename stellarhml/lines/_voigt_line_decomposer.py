@@ -1,34 +1,31 @@
 """VoigtLineDecomposer: from normalised flux to line parameters and back."""
 
-import warnings
-from functools import partial
+import os
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
-from stellarhml._parallel import map_items
 from stellarhml._sklearn import Interval, StrOptions, fit_context
 from stellarhml._validation import check_wavelength
-from stellarhml.exceptions import LineDetectionWarning
-from stellarhml.lines.catalog import build_catalog
-from stellarhml.lines.fitting import decompose_row
+from stellarhml.lines.decomposition import decompose_rows, render_rows
+from stellarhml.lines.learning import learn_catalog, refine_catalog
 from stellarhml.lines.peaks import detect_lines
-from stellarhml.lines.table import csr_row, dense_row, rows_to_csr
+from stellarhml.lines.state import as_labels, prepare
 
 
 class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     r"""Decompose spectra into Voigt-like absorption lines.
 
-    Lines are minima of the flux with a given prominence; a spectrum is the product of its lines. `fit` detects
-    the lines of all spectra and merges them into one catalogue; `transform` fits each spectrum with lines of the
-    catalogue; `inverse_transform` renders line parameters.
+    Lines are minima of the flux with a given prominence; a spectrum is the product of its lines. `fit` detects the
+    lines of all spectra and tracks them over the grid into one catalogue; `transform` fits each spectrum with lines of
+    the catalogue; `inverse_transform` renders line parameters; `decompose` is `transform` with errors and flags.
 
-    By default saturating lines are fitted by Levenberg-Marquardt, and every spectrum gets every line of the catalogue,
+    By default saturating lines are fitted by Levenberg-Marquardt. `fit` then also fits the spectra, adds lines where
+    their residuals ask for them, and learns to predict a spectrum's lines from its look as a whole, which is where
+    later fits begin and what they are drawn to. Every spectrum gets every line of the catalogue that shows in it,
     so that a line too weak to be detected in one spectrum keeps its place. The paper's method is
     ``profile="pseudo-voigt", solver="adam", wing_cut=6000, max_iter=100, match_tolerance=0, fit_undetected=False,
     line_margin=30, loss_margin=60`` (:data:`stellarhml.pipeline.PAPER_SETTINGS`): mean squared error, Adam with
@@ -47,25 +44,35 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Line profile: two that saturate, Eq. 2 of the paper, and what the code of blase computes (see
         :mod:`stellarhml.kernels.profiles`).
     solver : {"lm", "adam"}, default="lm"
-        Levenberg-Marquardt with weak priors, or the paper's training by automatic differentiation.
+        Levenberg-Marquardt with priors, or the paper's training by automatic differentiation.
     wing_cut : int, default=None
         Number of pixels around its center on which a line is evaluated; the paper takes 6000. None evaluates each
-        line as far as it changes the flux by more than 1e-5.
+        line as far as it changes the flux.
     line_margin : float, default=0.0
         Lines closer than this to either end are left out, in angstrom. The paper takes 30.
     loss_margin : float, default=0.0
         Pixels closer than this to either end are left out of the loss, in angstrom. The paper takes 60.
     n_lines : int, default=None
-        Largest number of lines detected in a spectrum; the most prominent are kept. None keeps all.
-    match_tolerance : int, default=2
-        Distance up to which minima of two spectra are the same line, in pixels. 0 is the paper's rule.
+        Largest number of lines detected in a spectrum; the most prominent are kept, and none is added later. None
+        keeps all.
+    match_tolerance : float, default=2.0
+        Distance up to which minima of neighbouring spectra are the same line, in km/s. 0 takes equal pixels for the
+        same line, which is the paper's rule.
     fit_undetected : bool, default=True
         Whether a spectrum is fitted with all lines of the catalogue or only with those detected in it (the paper).
     learning_rate : float, default=0.05
         Step of Adam, in angstrom for centers and in natural logarithms for the rest.
-    noise : float, default=0.1
+    noise : float, default=0.03
         How well "lm" fits the flux before its priors give way: the smaller, the closer the fit; the larger, the
         smoother the parameters from spectrum to spectrum.
+    n_rounds : int, default=2
+        Largest number of times that "lm" adds lines where the residuals of the training spectra have minima of the
+        given prominence.
+    rms_tol : float, default=0.001
+        Median error of the clones, in units of the continuum, at which no more lines are added.
+    subsample : int, default=128
+        Largest number of spectra from which `fit` learns more than the detected lines; it takes those that differ
+        most. None takes all.
     max_iter : int, default=200
         Number of epochs of "adam" (the paper: 100), largest number of steps of "lm".
     tol : float, default=1e-4
@@ -76,6 +83,9 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     backend : {"native", "blase"}, default="native"
         Code that fits the lines. "blase" uses an installed gully/blase (not the tool of that name on PyPI) and needs
         ``profile="blase"`` and ``solver="adam"``.
+    store : str or path-like, default=None
+        Folder that keeps the fit of each spectrum as soon as it is there. The same job, started again after it was cut
+        short, reads what it finds, verifies it, and computes the rest.
     n_jobs : int, default=None
         Number of joblib workers over spectra.
     verbose : bool, default=None
@@ -87,6 +97,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Wavelengths in use, in angstrom.
     line_catalog_ : ndarray of shape (n_catalog_lines,), dtype float64
         Wavelength by which each line is known, in angstrom, increasing.
+    n_detected_ : ndarray of shape (n_catalog_lines,), dtype int64
+        Number of spectra in which `fit` detected each line; 0 for lines that were added.
     n_iter_ : int
         `max_iter`: epochs that "adam" runs, steps that "lm" may take.
     n_features_in_ : int
@@ -99,8 +111,9 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     Notes
     -----
     Rendering and its derivatives are the numba kernels of :mod:`stellarhml.kernels.fused`; for "adam" they stand
-    behind a ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines.
-    Spectra are independent: a row's result depends neither on the other rows nor on `n_jobs`.
+    behind a ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines. A row's
+    result depends on what `fit` has learnt, but neither on the other rows nor on `n_jobs`. Rows are taken one at a
+    time, so that `X` may be a memory map.
 
     Examples
     --------
@@ -125,14 +138,18 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         "line_margin": [Interval(Real, 0, None, closed="left")],
         "loss_margin": [Interval(Real, 0, None, closed="left")],
         "n_lines": [Interval(Integral, 1, None, closed="left"), None],
-        "match_tolerance": [Interval(Integral, 0, None, closed="left")],
+        "match_tolerance": [Interval(Real, 0, None, closed="left")],
         "fit_undetected": ["boolean"],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "noise": [Interval(Real, 0, None, closed="neither")],
+        "n_rounds": [Interval(Integral, 0, None, closed="left")],
+        "rms_tol": [Interval(Real, 0, None, closed="left")],
+        "subsample": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "sparse_output": ["boolean"],
         "backend": [StrOptions({"native", "blase"})],
+        "store": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
         "verbose": ["boolean", None],
     }
@@ -149,14 +166,18 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         line_margin=0.0,
         loss_margin=0.0,
         n_lines=None,
-        match_tolerance=2,
+        match_tolerance=2.0,
         fit_undetected=True,
         learning_rate=0.05,
-        noise=0.1,
+        noise=0.03,
+        n_rounds=2,
+        rms_tol=0.001,
+        subsample=128,
         max_iter=200,
         tol=1e-4,
         sparse_output=True,
         backend="native",
+        store=None,
         n_jobs=None,
         verbose=None,
     ):
@@ -173,23 +194,27 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         self.fit_undetected = fit_undetected
         self.learning_rate = learning_rate
         self.noise = noise
+        self.n_rounds = n_rounds
+        self.rms_tol = rms_tol
+        self.subsample = subsample
         self.max_iter = max_iter
         self.tol = tol
         self.sparse_output = sparse_output
         self.backend = backend
+        self.store = store
         self.n_jobs = n_jobs
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Detect the lines of all spectra and merge them into the catalogue.
+        """Learn the lines of a grid.
 
         Parameters
         ----------
         X : array-like of shape (n_spectra, n_pixels)
             Normalised fluxes, continuum 1.
-        y : None
-            Ignored, present for the pipeline.
+        y : array-like of shape (n_spectra, n_labels), default=None
+            Labels of the spectra, if known: lines are tracked along their axes. Anything but numbers is ignored.
 
         Returns
         -------
@@ -202,9 +227,11 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
             If `wavelength` does not fit `X`, or a flux is not finite.
         BlaseNotInstalledError
             If ``backend="blase"`` and gully/blase is not installed.
+        StoreError
+            If `store` cannot be written.
         """
         X = validate_data(self, X, dtype=FLOAT_DTYPES)
-        self.wavelength_ = check_wavelength(self.wavelength, n_pixels=X.shape[1])
+        prepare(self, check_wavelength(self.wavelength, n_pixels=X.shape[1]))
         if self.backend == "blase":
             from stellarhml.lines.blase_backend import require_blase
 
@@ -214,20 +241,11 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
                     f"backend='blase' fits profile='blase' by solver='adam' only, but profile={self.profile!r} and "
                     f"solver={self.solver!r}. Change them, or the backend."
                 )
-        first = np.searchsorted(self.wavelength_, self.wavelength_[0] + self.loss_margin)
-        last = np.searchsorted(self.wavelength_, self.wavelength_[-1] - self.loss_margin, side="right")
-        if last <= first:
-            raise ValueError(
-                f"`loss_margin`={self.loss_margin} at either end leaves nothing of the spectra, which cover "
-                f"{self.wavelength_[0]:.2f} to {self.wavelength_[-1]:.2f} angstrom. Lower it."
-            )
-        self._loss_pixels = slice(int(first), int(last))
-        detections = [self.detect(row) for row in X]
-        self._catalog, self._prominence, self._width = build_catalog(
-            detections, n_pixels=X.shape[1], tolerance=self.match_tolerance
-        )
+        labels = as_labels(y, len(X))
+        learn_catalog(self, X, labels)
+        if self.solver == "lm":
+            refine_catalog(self, X, labels)
         self.line_catalog_ = self.wavelength_[self._catalog]
-        self.n_iter_ = self.max_iter
         return self
 
     def transform(self, X):
@@ -244,40 +262,42 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
             Column ``n_parameters * i + j`` is parameter j of catalogue line i. Always float64: in float32 a
             center would be rounded to 0.001 angstrom.
 
+        Raises
+        ------
+        StoreError
+            If `store` cannot be written.
+
         Warns
         -----
         LineDetectionWarning
             With the number of spectra that have no line.
         ConvergenceWarning
             With the number of spectra that ``solver="lm"`` has not fitted within `max_iter` steps.
+        StoreWarning
+            With the number of kept fits that were damaged and have been computed again.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
-        progress = {"n_jobs": self.n_jobs, "verbose": self.verbose, "description": "Decomposing spectra"}
-        fits = list(map_items(partial(decompose_row, self), X, **progress))
-        n_unfinished = sum(not converged for _, _, converged in fits)
-        if n_unfinished:
-            warnings.warn(
-                f"{n_unfinished} of {len(X)} spectra did not converge in max_iter={self.max_iter} steps. Increase "
-                "max_iter, or check that the fluxes are normalised.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        rows = [(lines, theta) for lines, theta, _ in fits]
-        n_empty = sum(len(lines) == 0 for lines, _ in rows)
-        if n_empty:
-            warnings.warn(
-                f"{n_empty} of {len(X)} spectra have no line of prominence {self.prominence} that the catalogue knows; "
-                "their rows are empty. Lower `prominence`, or check that the fluxes are normalised.",
-                LineDetectionWarning,
-                stacklevel=2,
-            )
-        table = rows_to_csr(rows, len(self._catalog), self._n_parameters)
+        table = self.decompose(X).theta
         if self.sparse_output:
             return table
         dense = np.full(table.shape, np.nan)
-        dense[np.repeat(np.arange(len(X)), np.diff(table.indptr)), table.indices] = table.data
+        dense[np.repeat(np.arange(table.shape[0]), np.diff(table.indptr)), table.indices] = table.data
         return dense
+
+    def decompose(self, X):
+        """Fit lines to spectra, and say how well that went.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_spectra, n_pixels)
+            Normalised fluxes, continuum 1.
+
+        Returns
+        -------
+        decomposition : Decomposition
+            Lines, flags of lines and spectra, errors of the clones by window. Raises and warns as `transform`.
+        """
+        check_is_fitted(self)
+        return decompose_rows(self, validate_data(self, X, dtype=FLOAT_DTYPES, reset=False))
 
     def inverse_transform(self, X):
         """Render line parameters.
@@ -293,27 +313,16 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
             Normalised fluxes, 1 where there is no line; NaN for a sparse row with NaN, and for a dense row of
             NaN only.
         """
-        from stellarhml.kernels.rendering import render_lines
-
         check_is_fitted(self)
         X = check_array(X, accept_sparse="csr", dtype=FLOAT_DTYPES, ensure_all_finite=False, ensure_min_features=0)
-        n_columns = self._n_parameters * len(self._catalog)
+        n_parameters = len(self.line_parameters)
+        n_columns = n_parameters * len(self._catalog)
         if X.shape[1] != n_columns:
             raise ValueError(
-                f"X has {X.shape[1]} columns, but {len(self._catalog)} lines of {self._n_parameters} parameters take "
+                f"X has {X.shape[1]} columns, but {len(self._catalog)} lines of {n_parameters} parameters take "
                 f"{n_columns}. Pass what `transform` of this decomposer returns."
             )
-        flux = np.empty((X.shape[0], self.wavelength_.size), dtype=X.dtype)
-        for i in range(X.shape[0]):
-            if sparse.issparse(X):
-                _, theta = csr_row(X, i, self._n_parameters)
-            else:
-                _, theta = dense_row(X[i], self._n_parameters)
-            flux[i] = render_lines(self.wavelength_, theta, profile=self.profile, wing_cut=self.wing_cut)
-            # labels outside the grid: NaN in a sparse row, or a dense row that is NaN throughout
-            if np.isnan(theta).any() or (not sparse.issparse(X) and n_columns and np.isnan(X[i]).all()):
-                flux[i] = np.nan
-        return flux
+        return render_rows(self, X)
 
     @classmethod
     def from_catalog(cls, wavelength, catalog, **parameters):
@@ -334,14 +343,14 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
             Fitted in all but `fit_undetected` of ``solver="lm"``, whose priors need a training set.
         """
         decomposer = cls(wavelength=np.asarray(wavelength), fit_undetected=False, **parameters)
-        decomposer.wavelength_ = check_wavelength(wavelength)
+        prepare(decomposer, check_wavelength(wavelength))
         decomposer.n_features_in_ = decomposer.wavelength_.size
         decomposer._catalog = np.asarray(catalog, dtype=np.int64)
         decomposer._prominence = np.full(len(decomposer._catalog), decomposer.prominence)
         decomposer._width = np.gradient(decomposer.wavelength_)[decomposer._catalog]
+        decomposer._added = np.zeros(len(decomposer._catalog), dtype=bool)
+        decomposer.n_detected_ = np.zeros(len(decomposer._catalog), dtype=np.int64)
         decomposer.line_catalog_ = decomposer.wavelength_[decomposer._catalog]
-        decomposer._loss_pixels = slice(None)
-        decomposer.n_iter_ = decomposer.max_iter
         return decomposer
 
     def get_feature_names_out(self, input_features=None):
@@ -392,7 +401,3 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         from stellarhml.kernels.profiles import get_profile
 
         return get_profile(self.profile).parameters
-
-    @property
-    def _n_parameters(self):
-        return len(self.line_parameters)

@@ -1,97 +1,137 @@
-"""Identity of lines across spectra: one catalogue, to which each spectrum's detections are matched."""
+"""The catalogue: one list of lines for all spectra, and the detections of each spectrum that belong to them.
+
+Distances are velocities, in km/s, unless the decomposer has no wavelengths: then they are pixels.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 
+from stellarhml.lines.tracking import SPEED_OF_LIGHT, summarise_lines, track_lines
 
-def build_catalog(detections, *, n_pixels, tolerance):
-    """Merge the detections of many spectra into one list of lines.
 
-    Positions where most spectra have a line come first; each takes the detections within `tolerance` that
-    no earlier line has taken. With ``tolerance=0`` every pixel with a detection is a line (the paper's rule).
+class Detections(NamedTuple):
+    """Minima of one spectrum, all of shape (n_detections,)."""
+
+    pixels: np.ndarray
+    """Pixels, increasing."""
+    positions: np.ndarray
+    """Velocities that stand for wavelengths (see `velocity_scale`), between pixels."""
+    prominences: np.ndarray
+    """In units of the continuum."""
+    widths: np.ndarray
+    """Standard deviations in angstrom."""
+
+
+class Catalog(NamedTuple):
+    """Lines of all spectra, all of shape (n_lines,)."""
+
+    pixels: np.ndarray
+    """Pixels, strictly increasing."""
+    prominences: np.ndarray
+    """Largest prominence of each line."""
+    widths: np.ndarray
+    """Median width of each line, in angstrom."""
+    n_spectra: np.ndarray
+    """Number of spectra in which it was detected."""
+
+
+def velocity_scale(wavelength):
+    """Positions of pixels on a scale on which distances are velocities.
 
     Parameters
     ----------
-    detections : list of (pixels, prominences, widths)
-        Lines of each spectrum, as `peaks.detect_lines` returns them.
-    n_pixels : int
-        Length of the spectra.
-    tolerance : int
-        Largest distance from a catalogue line, in pixels.
+    wavelength : ndarray of shape (n_pixels,) or int
+        Wavelengths in angstrom; or the number of pixels, whose index then is the scale.
 
     Returns
     -------
-    catalog : ndarray of shape (n_lines,), int64
-        Pixels of the lines, increasing.
-    prominence : ndarray of shape (n_lines,)
-        Largest prominence of each line.
-    width : ndarray of shape (n_lines,)
-        Median width of each line, in angstrom.
+    scale : ndarray of shape (n_pixels,)
+        c ln(wavelength) in km/s, or the pixel index.
     """
-    counts = np.zeros(n_pixels, dtype=np.int64)
-    for pixels, _, _ in detections:
-        counts[pixels] += 1
-    total = np.concatenate([[0], np.cumsum(counts)])
-    pixel = np.arange(n_pixels)
-    near = total[np.minimum(pixel + tolerance + 1, n_pixels)] - total[np.maximum(pixel - tolerance, 0)]
-    candidates = np.flatnonzero(counts)
-    # most detections nearby first; among equals the pixel with most of its own, then the bluer one
-    order = candidates[np.lexsort((candidates, -counts[candidates], -near[candidates]))]
-    left = counts > 0
-    chosen = []
-    for pixel in order:
-        if left[pixel]:
-            chosen.append(pixel)
-            left[max(0, pixel - tolerance) : pixel + tolerance + 1] = False
-    catalog = np.sort(np.array(chosen, dtype=np.int64))
-    # two lines of one spectrum that are nearest to the same catalogue line: the one that loses it gets its own
-    for pixels, _, _ in detections:
-        lost = pixels[match_to_catalog(pixels, catalog, tolerance=tolerance) < 0]
-        catalog = np.union1d(catalog, lost).astype(np.int64) if len(lost) else catalog
-    return catalog, *_summarise(detections, catalog, tolerance)
+    if np.ndim(wavelength):
+        return SPEED_OF_LIGHT * np.log(wavelength)
+    return np.arange(float(wavelength))
 
 
-def match_to_catalog(pixels, catalog, *, tolerance):
+def build_catalog(detections, scale, *, labels=None, tolerance):
+    """Merge the detections of many spectra into one list of lines.
+
+    Parameters
+    ----------
+    detections : list of Detections
+        Lines of each spectrum.
+    scale : ndarray of shape (n_pixels,)
+        What `velocity_scale` returned.
+    labels : ndarray of shape (n_spectra, n_labels), default=None
+        Labels of the spectra, along whose axes lines are tracked.
+    tolerance : float
+        Largest distance between a line in one spectrum and in the next. 0: equal pixels, the paper's rule.
+
+    Returns
+    -------
+    catalog : Catalog
+        The lines.
+    """
+    # the tracker takes wavelengths, of which only the ratios count
+    middle = scale[len(scale) // 2]
+    places = [d.positions if tolerance else scale[d.pixels] for d in detections]
+    centers = [np.exp((place - middle) / SPEED_OF_LIGHT) for place in places]
+    lines = track_lines(centers, labels if tolerance else None, tolerance=tolerance)
+    summary = summarise_lines(lines, centers, [d.prominences for d in detections], [d.widths for d in detections])
+    pixels = nearest_pixel(scale, middle + SPEED_OF_LIGHT * np.log(summary.center))
+    # two lines whose middles share a pixel cannot be told apart by it
+    pixels, first, member = np.unique(pixels, return_index=True, return_inverse=True)
+    prominences = np.zeros(len(pixels))
+    np.maximum.at(prominences, member.ravel(), summary.prominence)
+    n_spectra = np.bincount(member.ravel(), weights=summary.n_spectra, minlength=len(pixels)).astype(np.int64)
+    return Catalog(pixels.astype(np.int64), prominences, summary.width[first], n_spectra)
+
+
+def nearest_pixel(scale, positions):
+    """Pixel nearest to each position.
+
+    Parameters
+    ----------
+    scale : ndarray of shape (n_pixels,)
+        Increasing positions of the pixels.
+    positions : ndarray of shape (n,)
+        Positions.
+
+    Returns
+    -------
+    pixels : ndarray of shape (n,), int64
+        Pixels; of two equally near the bluer.
+    """
+    right = np.clip(np.searchsorted(scale, positions), 0, len(scale) - 1)
+    left = np.maximum(right - 1, 0)
+    return np.where(np.abs(scale[left] - positions) <= np.abs(scale[right] - positions), left, right)
+
+
+def match_to_catalog(positions, lines, *, tolerance):
     """Catalogue line of each detection of one spectrum.
 
     Parameters
     ----------
-    pixels : ndarray of shape (n_detections,), int64
-        Increasing pixels of the detections.
-    catalog : ndarray of shape (n_lines,), int64
-        Increasing pixels of the catalogue.
-    tolerance : int
-        Largest distance, in pixels.
+    positions : ndarray of shape (n_detections,)
+        Increasing positions of the detections.
+    lines : ndarray of shape (n_lines,)
+        Increasing positions of the lines.
+    tolerance : float
+        Largest distance.
 
     Returns
     -------
-    lines : ndarray of shape (n_detections,), int64
-        Index of the nearest catalogue line, or -1: too far, or nearer to another detection (the bluer one of
-        two at the same distance keeps it).
+    matched : ndarray of shape (n_detections,), int64
+        Index of the nearest line, or -1: too far, or nearer to another detection (the bluer one of two at the same
+        distance keeps it).
     """
-    if not len(catalog):
-        return np.full(len(pixels), -1, dtype=np.int64)
-    right = np.clip(np.searchsorted(catalog, pixels), 0, len(catalog) - 1)
-    left = np.maximum(right - 1, 0)
-    lines = np.where(np.abs(catalog[left] - pixels) <= np.abs(catalog[right] - pixels), left, right)
-    distance = np.abs(catalog[lines] - pixels)
-    order = np.lexsort((pixels, distance))
-    taken = np.full(len(catalog), -1, dtype=np.int64)
-    for k in order[::-1]:  # the nearest writes last
-        taken[lines[k]] = k
-    keep = (distance <= tolerance) & (taken[lines] == np.arange(len(pixels)))
-    return np.where(keep, lines, -1)
-
-
-def _summarise(detections, catalog, tolerance):
-    """Largest prominence and median width of each catalogue line over all spectra."""
-    matched = [match_to_catalog(pixels, catalog, tolerance=tolerance) for pixels, _, _ in detections]
-    line = np.concatenate([lines[lines >= 0] for lines in matched])
-    prominences = np.concatenate([p[lines >= 0] for lines, (_, p, _) in zip(matched, detections, strict=True)])
-    widths = np.concatenate([w[lines >= 0] for lines, (_, _, w) in zip(matched, detections, strict=True)])
-    prominence, width = np.zeros(len(catalog)), np.zeros(len(catalog))
-    np.maximum.at(prominence, line, prominences)
-    order = np.lexsort((widths, line))
-    stop = np.searchsorted(line[order], np.arange(len(catalog)), side="right")
-    begin = np.searchsorted(line[order], np.arange(len(catalog)))
-    middle = (begin + stop) // 2  # upper median
-    return prominence, widths[order][middle] if len(catalog) else width
+    if not len(lines):
+        return np.full(len(positions), -1, dtype=np.int64)
+    matched = nearest_pixel(lines, positions).astype(np.int64)
+    distance = np.abs(lines[matched] - positions)
+    taken = np.full(len(lines), -1, dtype=np.int64)
+    order = np.lexsort((positions, distance))[::-1]
+    taken[matched[order]] = order  # the nearest writes last
+    keep = (distance <= tolerance) & (taken[matched] == np.arange(len(positions)))
+    return np.where(keep, matched, -1)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from stellarhml.kernels.rendering import render_lines
 from stellarhml.kernels.second_order import Start
 
 # Start values of gully/blase, found there by experiment: a = 0.14 prominence [angstrom],
@@ -19,6 +20,7 @@ _LOG_WING = -3.0  # wings of a twentieth of the core, which is what weak lines o
 # held-out nodes of the SME grid (window 8450-8700 angstrom): interpolated lines plus residual against the node
 _PRIOR_WEAK, _PRIOR_STRONG = (0.3, 3.0, 0.3, 0.5, 0.5, 1.0), (0.5, 5.0, 0.7, 0.7, 1.0, 1.5)
 _REACH_WEAK, _REACH_STRONG = (1.0, 3.0, 1.0, 2.0, 3.0, 3.0), (1.0, 4.0, 2.0, 3.0, 5.0, 4.0)
+_SHRINK = 0.3  # of the prior's widths once they are around what other spectra have taught
 _STEP = (0.5, 0.7, 0.7, 0.7, 0.7, 0.7)
 
 
@@ -93,3 +95,38 @@ def second_order_start(centers, depths, prominences, widths, parameters):
     for scale in (prior, reach, step):
         scale[:, 0] *= widths
     return Start(theta, prior, step, reach)
+
+
+def learnt_start(decomposer, flux):
+    """Start, prior and bounds of all lines of the catalogue, from what other spectra have taught where there is any.
+
+    Parameters
+    ----------
+    decomposer : VoigtLineDecomposer
+        With its catalogue.
+    flux : ndarray of shape (n_pixels,)
+        Normalised flux.
+
+    Returns
+    -------
+    start : Start
+        Arrays of shape (n_catalog_lines, n_parameters).
+    """
+    pixels, prior = decomposer._catalog, decomposer._prior
+    depths = 1 - flux[pixels]
+    if prior is None:
+        return _start(decomposer, depths)
+    known, theta = decomposer._known, prior.predict(flux)
+    if not known.all():
+        # what the lines that are known leave over is the depth of the new ones
+        clone = render_lines(decomposer.wavelength_, theta, profile=decomposer.profile, wing_cut=decomposer.wing_cut)
+        depths = np.where(known, depths, (clone - flux)[pixels])
+    start = _start(decomposer, depths)
+    start.theta[known] = theta
+    start.prior_width[known] *= _SHRINK
+    return start
+
+
+def _start(decomposer, depths):
+    centers = decomposer.wavelength_[decomposer._catalog]
+    return second_order_start(centers, depths, decomposer._prominence, decomposer._width, decomposer.line_parameters)

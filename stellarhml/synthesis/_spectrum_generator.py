@@ -140,10 +140,11 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if self.preprocessor is not None:
             self.preprocessor_ = _with_defaults(clone(self.preprocessor), wavelength=wavelength)
             flux = self.preprocessor_.fit_transform(flux, teff=self._teff(X))
-            wavelength = self.preprocessor_.wavelength_out_
+            # without wavelengths there is only a pixel index, which is no wavelength to hand on
+            wavelength = None if self.preprocessor_.wavelength is None else self.preprocessor_.wavelength_out_
         decomposer = VoigtLineDecomposer() if self.decomposer is None else clone(self.decomposer)
         self.decomposer_ = _with_defaults(decomposer, wavelength=wavelength, n_jobs=self.n_jobs, verbose=self.verbose)
-        theta = self.decomposer_.fit_transform(flux)
+        theta = self.decomposer_.fit_transform(flux, X)
         interpolator = LineManifoldInterpolator() if self.interpolator is None else clone(self.interpolator)
         interpolator.set_params(parameters=self.decomposer_.line_parameters, label_names=self.label_names_)
         self.interpolator_ = interpolator.fit(X, theta)

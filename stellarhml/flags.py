@@ -1,0 +1,61 @@
+"""The one registry of flags: what may be wrong with a line or with a spectrum.
+
+Flags are bits, so that one integer holds any number of them; 0 means that nothing is to be said. The meaning of each
+is its attribute `meaning`.
+"""
+
+from enum import IntFlag
+
+
+class _Flag(IntFlag):
+    """A flag that knows its meaning."""
+
+    def __new__(cls, value, meaning=""):
+        flag = int.__new__(cls, value)
+        flag._value_, flag.meaning = value, meaning
+        return flag
+
+
+class LineFlag(_Flag):
+    """Of one line in one spectrum."""
+
+    UNDETECTED = 1, "fitted, though this spectrum has no minimum of the asked prominence there"
+    ABSENT = 2, "changes this spectrum nowhere by more than 1e-4, and is left out of it"
+    AT_BOUND = 4, "a parameter ended at the limit that the fit sets to it"
+    SATURATED = 8, "deeper than nine tenths of its limiting depth: its strength shows in its wings only"
+    ADDED = 16, "a minimum of no spectrum: added where the residuals asked for it"
+    AT_EDGE = 32, "its center lies within one width of the ends of the pixels that count, or beyond them"
+
+
+class SpectrumFlag(_Flag):
+    """Of one spectrum."""
+
+    NOT_CONVERGED = 1, "the fit ran out of steps"
+    NO_LINES = 2, "no line of the catalogue was fitted"
+    POOR_FIT = 4, "the clone is off by more than three times what the training spectra have in the median"
+
+
+def name_flags(value, registry):
+    """Names of the flags that are set.
+
+    Parameters
+    ----------
+    value : int
+        Any combination of flags.
+    registry : {LineFlag, SpectrumFlag}
+        What they are flags of.
+
+    Returns
+    -------
+    names : str
+        Such as ``"UNDETECTED|AT_BOUND"``, empty if none is set.
+
+    Examples
+    --------
+    >>> from stellarhml.flags import LineFlag, name_flags
+    >>> name_flags(5, LineFlag)
+    'UNDETECTED|AT_BOUND'
+    >>> LineFlag.AT_BOUND.meaning
+    'a parameter ended at the limit that the fit sets to it'
+    """
+    return "|".join(flag.name for flag in registry if value & flag)
