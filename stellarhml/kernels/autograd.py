@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from stellarhml.kernels import fused
+from stellarhml.kernels import forms, fused
 
 
 def line_product(wavelength, components, start, stop, form):
@@ -45,9 +45,9 @@ def line_product_reference(wavelength, components, start, stop, form):
     x = torch.tensor(wavelength) - center
     value = a_l / (1 + (x / g) ** 2) + a_g * torch.exp(-0.5 * (x / s) ** 2)
     factor = {
-        fused.THIN: lambda: 1 - value.clamp(0, fused.DEPTH_MAX),
-        fused.EXPONENTIAL: lambda: 1 - depth * (1 - torch.exp(-value)),
-        fused.MINNAERT: lambda: 1 - depth * value / (1 + value),
+        forms.THIN: lambda: 1 - value.clamp(0, forms.DEPTH_MAX),
+        forms.EXPONENTIAL: lambda: 1 - depth * (1 - torch.exp(-value)),
+        forms.MINNAERT: lambda: 1 - depth * value / (1 + value),
     }[form]()
     pixel = torch.arange(len(wavelength))
     inside = (pixel >= torch.tensor(start)[:, None]) & (pixel < torch.tensor(stop)[:, None])

@@ -5,8 +5,8 @@ line, :math:`\ln f` is smooth: on a cell of half width h, whose middle lies D fr
 `NODES` Chebyshev nodes leaves about :math:`v\,(h/2D)^8`. So a line multiplies its factors into the nodes of cells that
 grow with the distance, and only its neighbourhood into pixels. Once per block the logarithms of the nodes are passed
 down to the leaves and from there to the pixels; the gradient passes the pixels' weights up the same way, which is the
-exact adjoint. All cells are the same in wavelength, so any increasing wavelengths will do: only the first leaves of a dense
-stretch are longer than they need be.
+exact adjoint. All cells are the same in wavelength, so any increasing wavelengths will do; leaves hold more
+pixels where these are dense.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from stellarhml.kernels.forms import GAUSS_REACH, NODES, compiled, exp, log
 DEPTH = 7
 LEAVES = 1 << DEPTH
 LEAF_PIXELS = 16
-_ABSOLUTE, _RELATIVE = 1e-11, 1e-8  # error allowed to one line in ln f, and in its derivative beside its peak
+_ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # error allowed to one line in ln f, and in its derivative beside its peak
 
 _T = np.cos((2 * np.arange(NODES) + 1) * np.pi / (2 * NODES))
 _TO_POWERS = np.linalg.inv(np.vander(_T, increasing=True))  # (power, node): polynomial through values on the nodes
@@ -157,6 +157,7 @@ def pass_down(nodes, wavelength, edge, left, width, flux):
             for i in range(NODES):
                 nodes[cell * NODES + i] += _SPLIT_T[cell & 1, n, i] * value
     power, total = np.empty(NODES), np.empty(edge[LEAVES] - edge[0])
+    lam, flux = wavelength[edge[0] : edge[LEAVES]], flux[edge[0] : edge[LEAVES]]
     for leaf in range(LEAVES):
         middle, scale = left + (leaf + 0.5) * width, 2.0 / width
         for m in range(NODES):
@@ -165,14 +166,14 @@ def pass_down(nodes, wavelength, edge, left, width, flux):
             value = nodes[(LEAVES + leaf) * NODES + n]
             for m in range(NODES):
                 power[m] += _FROM_POWERS[n, m] * value
-        for p in range(edge[leaf], edge[leaf + 1]):
-            t = (wavelength[p] - middle) * scale
+        for p in range(np.uint64(edge[leaf] - edge[0]), np.uint64(edge[leaf + 1] - edge[0])):
+            t = (lam[p] - middle) * scale
             value = power[NODES - 1]
             for m in range(NODES - 2, -1, -1):
                 value = value * t + power[m]
-            total[p - edge[0]] = value
-    for p in range(edge[0], edge[LEAVES]):
-        flux[p] *= exp(total[p - edge[0]])
+            total[p] = value
+    for p in range(len(total)):
+        flux[p] *= exp(total[p])
 
 
 @compiled
@@ -195,7 +196,7 @@ def pass_up(weight, wavelength, edge, left, width, nodes):
         middle, scale = left + (leaf + 0.5) * width, 2.0 / width
         for m in range(NODES):
             power[m] = 0.0
-        for p in range(edge[leaf], edge[leaf + 1]):
+        for p in range(np.uint64(edge[leaf]), np.uint64(edge[leaf + 1])):
             t, w = (wavelength[p] - middle) * scale, weight[p]
             for m in range(NODES):
                 power[m] += w

@@ -18,6 +18,8 @@ DEPTH_MAX = 1 - 1e-9
 GAUSS_REACH = math.sqrt(80.0)
 """|x| / s where exp(-x^2 / 2 s^2) = e^-40: 4e-18, below the resolution of float64 beside 1."""
 
+# Loops over pixels count in unsigned numbers: a signed index might be negative, which numba would have to test for, and
+# a loop with a test in it does not vectorise.
 NODES = 8
 """Nodes of a cell of `kernels.cells`, known to the compiler."""
 
@@ -82,12 +84,12 @@ def multiply_nodes(lam, out, lo, c, al, g, d, form):
 def _multiply_wing(lam, out, lo, hi, c, al, g, d, form):
     """Multiply out[lo:hi] by a line without its Gaussian."""
     if form == EXPONENTIAL:
-        for p in range(lo, hi):
+        for p in range(np.uint64(lo), np.uint64(hi)):
             u = (lam[p] - c) / g
             out[p] *= 1.0 - d * (1.0 - exp(-al / (1.0 + u * u)))
     else:
         m, deep, floor = rational(d, form)
-        for p in range(lo, hi):
+        for p in range(np.uint64(lo), np.uint64(hi)):
             u = (lam[p] - c) / g
             f = 1.0 - deep * al / (1.0 + u * u + m * al)
             out[p] *= floor if f < floor else f
@@ -97,7 +99,7 @@ def _multiply_wing(lam, out, lo, hi, c, al, g, d, form):
 def multiply_core(lam, out, lo, hi, c, al, g, ag, s, d, form):
     """Multiply out[lo:hi] by a line."""
     m, deep, floor = rational(d, form)
-    for p in range(lo, hi):
+    for p in range(np.uint64(lo), np.uint64(hi)):
         x = lam[p] - c
         u, z = x / g, x / s
         v = al / (1.0 + u * u) + ag * exp(-0.5 * z * z)
@@ -125,7 +127,7 @@ def _sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
     """Add the sums of weight times d ln f of a line without its Gaussian to `sums`, in the order of `grad_of_sums`."""
     s0 = s1 = s2 = sd = 0.0
     if form == EXPONENTIAL:
-        for p in range(lo, hi):
+        for p in range(np.uint64(lo), np.uint64(hi)):
             u = (lam[p] - c) / g
             lor = 1.0 / (1.0 + u * u)
             e = exp(-al * lor)
@@ -137,7 +139,7 @@ def _sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
             s2 += w * u * u
     else:
         m, d, floor = rational(d, form)
-        for p in range(lo, hi):
+        for p in range(np.uint64(lo), np.uint64(hi)):
             u = (lam[p] - c) / g
             r = 1.0 + u * u + m * al
             left = r - d * al
@@ -168,7 +170,7 @@ def _sum_core(lam, weight, lo, hi, c, al, g, ag, s, d, form, sums):
     """Add the sums of weight times d ln f to `sums`, in the order of `grad_of_sums`."""
     s0 = s1 = s2 = sd = g0 = g1 = g2 = 0.0
     m, deep, floor = rational(d, form)
-    for p in range(lo, hi):
+    for p in range(np.uint64(lo), np.uint64(hi)):
         x = lam[p] - c
         u, z = x / g, x / s
         lor, gau = 1.0 / (1.0 + u * u), exp(-0.5 * z * z)

@@ -181,7 +181,7 @@ def _render(
             n_cells, n_runs = cover(edge, left, width, lo, hi, c, far[j], cells, runs)
             n_used += n_cells
             for k in range(n_runs):
-                lo, hi = runs[k]
+                lo, hi = runs[k, 0], runs[k, 1]
                 core_lo = edge_of(wavelength, lo, hi, c - GAUSS_REACH * s)
                 core_hi = edge_of(wavelength, core_lo, hi, c + GAUSS_REACH * s)
                 multiply_core(wavelength, flux, core_lo, core_hi, c, al, g, ag, s, d, form)
@@ -223,17 +223,18 @@ def _sum(
             j = lines[entry]
             c, al, g, ag, s, d = components[j]
             lo, hi = max(start[j], bounds[b]), min(stop[j], bounds[b + 1])
+            own = sums[entry]
             n_cells, n_runs = cover(edge, left, width, lo, hi, c, far[j], cells, runs)
             for k in range(n_runs):
-                lo, hi = runs[k]
+                lo, hi = runs[k, 0], runs[k, 1]
                 core_lo = edge_of(wavelength, lo, hi, c - GAUSS_REACH * s)
                 core_hi = edge_of(wavelength, core_lo, hi, c + GAUSS_REACH * s)
-                sum_core(wavelength, weight, core_lo, core_hi, c, al, g, ag, s, d, form, sums[entry])
+                sum_core(wavelength, weight, core_lo, core_hi, c, al, g, ag, s, d, form, own)
                 for first, last in ((lo, core_lo), (core_hi, hi)):
-                    sum_wing(wavelength, weight, first, last, c, al, g, d, form, sums[entry])
+                    sum_wing(wavelength, weight, first, last, c, al, g, d, form, own)
             for k in range(n_cells):
                 node = cells[k] * NODES
-                sum_nodes(where, nodes, node, c, al, g, d, form, sums[entry])
+                sum_nodes(where, nodes, node, c, al, g, d, form, own)
 
 
 @compiled
@@ -275,25 +276,27 @@ def jacobian(wavelength, components, chain, start, stop, flux, form):
         c, al, g, ag, s, d = components[j]
         m, deep, floor = rational(d, form)
         length = stop[j] - start[j]
+        lam, level = wavelength[start[j] : stop[j]], flux[start[j] : stop[j]]
         for i in range(length):
-            x = wavelength[start[j] + i] - c
+            x = lam[i] - c
             u, z = x / g, x / s
             lor, gau = 1.0 / (1.0 + u * u), exp(-0.5 * z * z)
             w, per_depth = slopes(al * lor + ag * gau, d, m, deep, floor, form)
-            w *= flux[start[j] + i]
+            w *= level[i]
             steep, bell = 2.0 * al / g * lor * lor * u * w, ag / s * gau * z * w
             base[0, i] = steep + bell
             base[1, i] = lor * w
             base[2, i] = steep * u
             base[3, i] = gau * w
             base[4, i] = bell * z
-            base[5, i] = flux[start[j] + i] * per_depth
+            base[5, i] = level[i] * per_depth
         for k in range(chain.shape[2]):
             for b in range(6):
                 # most parameters act on one component
                 factor = chain[j, b, k]
                 if factor != 0.0:
+                    column = jac[k, row : row + length]
                     for i in range(length):
-                        jac[k, row + i] += factor * base[b, i]
+                        column[i] += factor * base[b, i]
         row += length
     return jac

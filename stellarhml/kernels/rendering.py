@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from stellarhml.kernels import fused
+from stellarhml.kernels import forms, fused
 from stellarhml.kernels.autograd import line_product
 from stellarhml.kernels.profiles import get_profile
 from stellarhml.kernels.windows import line_windows
@@ -100,9 +100,9 @@ def _loss(components, wavelength, form):
     center, a_l, g, a_g, s, d = components.T[:, :, None]
     x = wavelength - center
     value = a_l / (1 + (x / g) ** 2) + a_g * np.exp(-0.5 * (x / s) ** 2)
-    if form == fused.THIN:
-        return np.minimum(value, fused.DEPTH_MAX)
-    return d * (-np.expm1(-value) if form == fused.EXPONENTIAL else value / (1 + value))
+    if form == forms.THIN:
+        return np.minimum(value, forms.DEPTH_MAX)
+    return d * (-np.expm1(-value) if form == forms.EXPONENTIAL else value / (1 + value))
 
 
 def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter):
