@@ -248,7 +248,6 @@ def _grad_of_blocks(components, lines, sums, grad):
         grad_of_sums(components[j], total[j], grad[j])
 
 
-@compiled
 def jacobian(wavelength, components, chain, start, stop, flux, form):
     """Derivative of the flux with respect to the parameters of every line, on its window, on every pixel.
 
@@ -266,11 +265,18 @@ def jacobian(wavelength, components, chain, start, stop, flux, form):
     jac : ndarray of shape (n_parameters, sum of window lengths), float64
         The windows of all lines, one after the other.
     """
-    longest = total = 0
-    for j in range(len(start)):
-        longest = max(longest, stop[j] - start[j])
-        total += stop[j] - start[j]
-    jac, base = np.zeros((chain.shape[2], total)), np.empty((6, longest))
+    length = stop - start
+    # NumPy's memory comes in large pages, numba's in small ones, which take longer to get than to fill
+    jac = np.empty((chain.shape[2], length.sum()))
+    base = np.empty((6, length.max(initial=0)))
+    _jacobian(wavelength, components, chain, start, stop, flux, form, base, jac)
+    return jac
+
+
+@compiled
+def _jacobian(wavelength, components, chain, start, stop, flux, form, base, jac):
+    """Fill `jac` as `jacobian` returns it; `base`, (6, longest window), is for the derivatives to the components."""
+    b0, b1, b2, b3, b4, b5 = base[0], base[1], base[2], base[3], base[4], base[5]
     row = 0
     for j in range(components.shape[0]):
         c, al, g, ag, s, d = components[j]
@@ -284,19 +290,16 @@ def jacobian(wavelength, components, chain, start, stop, flux, form):
             w, per_depth = slopes(al * lor + ag * gau, d, m, deep, floor, form)
             w *= level[i]
             steep, bell = 2.0 * al / g * lor * lor * u * w, ag / s * gau * z * w
-            base[0, i] = steep + bell
-            base[1, i] = lor * w
-            base[2, i] = steep * u
-            base[3, i] = gau * w
-            base[4, i] = bell * z
-            base[5, i] = level[i] * per_depth
+            b0[i] = steep + bell
+            b1[i] = lor * w
+            b2[i] = steep * u
+            b3[i] = gau * w
+            b4[i] = bell * z
+            b5[i] = level[i] * per_depth
         for k in range(chain.shape[2]):
-            for b in range(6):
-                # most parameters act on one component
-                factor = chain[j, b, k]
-                if factor != 0.0:
-                    column = jac[k, row : row + length]
-                    for i in range(length):
-                        column[i] += factor * base[b, i]
+            k0, k1, k2 = chain[j, 0, k], chain[j, 1, k], chain[j, 2, k]
+            k3, k4, k5 = chain[j, 3, k], chain[j, 4, k], chain[j, 5, k]
+            column = jac[k, row : row + length]
+            for i in range(length):
+                column[i] = k0 * b0[i] + k1 * b1[i] + k2 * b2[i] + k3 * b3[i] + k4 * b4[i] + k5 * b5[i]
         row += length
-    return jac
