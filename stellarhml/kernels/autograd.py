@@ -6,7 +6,7 @@ import torch
 from stellarhml.kernels import forms, fused
 
 
-def line_product(wavelength, components, start, stop, form):
+def line_product(wavelength, components, start, stop, form, *, n_threads=1, every_pixel=False):
     """Render lines into a spectrum; gradients flow into `components`.
 
     Parameters
@@ -19,13 +19,15 @@ def line_product(wavelength, components, start, stop, form):
         Windows of pixels.
     form : int
         How a line enters the product, see `kernels.fused`.
+    n_threads, every_pixel : int, bool
+        As in `fused.render`.
 
     Returns
     -------
     flux : tensor of shape (n_pixels,), float64
         The product of the lines.
     """
-    return _LineProduct.apply(components, wavelength, start, stop, form)
+    return _LineProduct.apply(components, wavelength, start, stop, form, n_threads, every_pixel)
 
 
 def line_product_reference(wavelength, components, start, stop, form):
@@ -58,9 +60,10 @@ class _LineProduct(torch.autograd.Function):
     """Numba kernels behind torch's tape."""
 
     @staticmethod
-    def forward(ctx, components, wavelength, start, stop, form):
+    def forward(ctx, components, wavelength, start, stop, form, n_threads, every_pixel):
         array = np.ascontiguousarray(components.detach().numpy())
-        flux = fused.render(wavelength, array, start, stop, form)
+        ctx.how = {"n_threads": n_threads, "every_pixel": every_pixel}
+        flux = fused.render(wavelength, array, start, stop, form, **ctx.how)
         ctx.arrays = (wavelength, array, start, stop, form, flux)
         return torch.from_numpy(flux.copy())
 
@@ -68,5 +71,5 @@ class _LineProduct(torch.autograd.Function):
     def backward(ctx, grad_flux):
         wavelength, array, start, stop, form, flux = ctx.arrays
         weight = grad_flux.numpy() * flux
-        grad = fused.gradient(wavelength, array, start, stop, weight, form)
-        return torch.from_numpy(grad), None, None, None, None
+        grad = fused.gradient(wavelength, array, start, stop, weight, form, **ctx.how)
+        return torch.from_numpy(grad), None, None, None, None, None, None

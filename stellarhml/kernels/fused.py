@@ -15,8 +15,6 @@ center the line is interpolated (`kernels.cells`), which changes ln S by 1e-10 o
 result has the same bits for any number of threads. Memory is linear in pixels plus lines.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from stellarhml.kernels.cells import (
@@ -45,6 +43,7 @@ from stellarhml.kernels.forms import (
     sum_nodes,
     sum_wing,
 )
+from stellarhml.kernels.threads import in_threads
 
 
 def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixel=False):
@@ -94,7 +93,7 @@ def gradient(wavelength, components, start, stop, weight, form, *, n_threads=1, 
     """
     blocks = _Blocks(wavelength, components, start, stop, every_pixel)
     sums = np.zeros((blocks.lines.size, 7))
-    blocks.run(_sum, n_threads, form, np.ascontiguousarray(weight), sums)
+    blocks.run(_sum, n_threads, form, np.require(weight, np.float64, ["C", "W"]), sums)
     grad = np.empty(blocks.components.shape)
     _grad_of_blocks(blocks.components, blocks.lines, sums, grad)
     return grad
@@ -104,9 +103,10 @@ class _Blocks:
     """Blocks of pixels, and which lines have pixels in each."""
 
     def __init__(self, wavelength, components, start, stop, every_pixel):
-        self.wavelength = np.ascontiguousarray(wavelength, dtype=np.float64)
-        self.components = np.ascontiguousarray(components)
-        self.start, self.stop = np.ascontiguousarray(start), np.ascontiguousarray(stop)
+        # joblib hands read-only arrays to its workers, for which numba would compile everything again
+        self.wavelength = np.require(wavelength, np.float64, ["C", "W"])
+        self.components = np.require(components, np.float64, ["C", "W"])
+        self.start, self.stop = (np.require(part, np.int64, ["C", "W"]) for part in (start, stop))
         n_pixels = self.wavelength.size
         self.origin = self.wavelength[0] if n_pixels else 0.0
         extent = self.wavelength[-1] - self.origin if n_pixels > 1 else 1.0
@@ -140,14 +140,7 @@ class _Blocks:
                 last,
             )
 
-        n_blocks = len(self.bounds) - 1
-        if n_threads == 1:
-            some(0, n_blocks)
-            return
-        # lines crowd in the blue, so threads take several turns each
-        cuts = np.linspace(0, n_blocks, 8 * n_threads + 1).astype(int)
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(some, cuts[:-1], cuts[1:]))
+        in_threads(some, len(self.bounds) - 1, n_threads)
 
 
 def _lines_of_blocks(start, stop, bounds):
@@ -248,12 +241,12 @@ def _grad_of_blocks(components, lines, sums, grad):
         grad_of_sums(components[j], total[j], grad[j])
 
 
-def jacobian(wavelength, components, chain, start, stop, flux, form):
+def jacobian(wavelength, components, chain, start, stop, flux, form, *, n_threads=1):
     """Derivative of the flux with respect to the parameters of every line, on its window, on every pixel.
 
     Parameters
     ----------
-    wavelength, components, start, stop, form : ndarray, int
+    wavelength, components, start, stop, form, n_threads : ndarray, int
         As in `render`.
     chain : ndarray of shape (n_lines, 6, n_parameters), float64
         Derivative of each line's components with respect to its parameters.
@@ -265,24 +258,30 @@ def jacobian(wavelength, components, chain, start, stop, flux, form):
     jac : ndarray of shape (n_parameters, sum of window lengths), float64
         The windows of all lines, one after the other.
     """
-    length = stop - start
+    edge = np.concatenate([[0], np.cumsum(stop - start)])
     # NumPy's memory comes in large pages, numba's in small ones, which take longer to get than to fill
-    jac = np.empty((chain.shape[2], length.sum()))
-    base = np.empty((6, length.max(initial=0)))
-    _jacobian(wavelength, components, chain, start, stop, flux, form, base, jac)
+    jac = np.empty((chain.shape[2], edge[-1]))
+
+    def some(first, last):
+        _jacobian(wavelength, components, chain, start, edge, flux, form, jac, first, last)
+
+    in_threads(some, len(components), n_threads)
     return jac
 
 
 @compiled
-def _jacobian(wavelength, components, chain, start, stop, flux, form, base, jac):
-    """Fill `jac` as `jacobian` returns it; `base`, (6, longest window), is for the derivatives to the components."""
-    b0, b1, b2, b3, b4, b5 = base[0], base[1], base[2], base[3], base[4], base[5]
-    row = 0
-    for j in range(components.shape[0]):
+def _jacobian(wavelength, components, chain, start, edge, flux, form, jac, first_line, last_line):
+    """Fill `jac` as `jacobian` returns it, for some lines; line j has the columns [edge[j], edge[j + 1])."""
+    longest = 0
+    for j in range(first_line, last_line):
+        longest = max(longest, edge[j + 1] - edge[j])
+    b0, b1, b2 = np.empty(longest), np.empty(longest), np.empty(longest)
+    b3, b4, b5 = np.empty(longest), np.empty(longest), np.empty(longest)
+    for j in range(first_line, last_line):
         c, al, g, ag, s, d = components[j]
         m, deep, floor = rational(d, form)
-        length = stop[j] - start[j]
-        lam, level = wavelength[start[j] : stop[j]], flux[start[j] : stop[j]]
+        length = edge[j + 1] - edge[j]
+        lam, level = wavelength[start[j] : start[j] + length], flux[start[j] : start[j] + length]
         for i in range(length):
             x = lam[i] - c
             u, z = x / g, x / s
@@ -299,7 +298,6 @@ def _jacobian(wavelength, components, chain, start, stop, flux, form, base, jac)
         for k in range(chain.shape[2]):
             k0, k1, k2 = chain[j, 0, k], chain[j, 1, k], chain[j, 2, k]
             k3, k4, k5 = chain[j, 3, k], chain[j, 4, k], chain[j, 5, k]
-            column = jac[k, row : row + length]
+            column = jac[k, edge[j] : edge[j + 1]]
             for i in range(length):
                 column[i] = k0 * b0[i] + k1 * b1[i] + k2 * b2[i] + k3 * b3[i] + k4 * b4[i] + k5 * b5[i]
-        row += length

@@ -8,6 +8,7 @@ ahead * n_parameters), one after the other, which conjugate gradients go through
 import numpy as np
 
 from stellarhml.kernels.forms import compiled, inlined
+from stellarhml.kernels.threads import in_threads
 
 
 def neighbours(start, stop):
@@ -26,8 +27,7 @@ def neighbours(start, stop):
     return np.maximum(np.searchsorted(start, stop) - np.arange(1, len(start) + 1), 0)
 
 
-@compiled
-def assemble(jac, start, stop, residual, ahead):
+def assemble(jac, start, stop, residual, ahead, *, n_threads=1):
     """Blocks of J^T J and J^T r.
 
     Parameters
@@ -40,6 +40,8 @@ def assemble(jac, start, stop, residual, ahead):
         Weighted residual r.
     ahead : ndarray of shape (n_lines,), int64
         See `neighbours`.
+    n_threads : int, default=1
+        Threads; the result does not depend on it.
 
     Returns
     -------
@@ -51,35 +53,41 @@ def assemble(jac, start, stop, residual, ahead):
         J^T r.
     """
     n_lines, n_par = len(start), jac.shape[0]
-    first, n_blocks = np.zeros(n_lines, np.int64), 0
-    for i in range(n_lines):
-        n_blocks += ahead[i]
-        if i + 1 < n_lines:
-            first[i + 1] = first[i] + stop[i] - start[i]
-    diagonal, rhs = np.zeros((n_lines, n_par, n_par)), np.zeros((n_lines, n_par))
-    upper = np.zeros(n_blocks * n_par * n_par)
-    row = 0
-    for i in range(n_lines):
+    edge = np.concatenate([[0], np.cumsum(stop - start)])
+    rows = np.concatenate([[0], np.cumsum(ahead)]) * n_par**2
+    diagonal, rhs = np.empty((n_lines, n_par, n_par)), np.empty((n_lines, n_par))
+    upper = np.empty(rows[-1])
+
+    def some(first, last):
+        _assemble(jac, start, stop, residual, ahead, edge, rows, diagonal, upper, rhs, first, last)
+
+    in_threads(some, n_lines, n_threads)
+    return diagonal, upper, rhs
+
+
+@compiled
+def _assemble(jac, start, stop, residual, ahead, edge, rows, diagonal, upper, rhs, first_line, last_line):
+    """Fill what `assemble` returns, for some lines; edge and rows are where each begins in `jac` and `upper`."""
+    n_par = jac.shape[0]
+    for i in range(first_line, last_line):
         length = stop[i] - start[i]
         for a in range(n_par):
-            own, right = jac[a, first[i] : first[i] + length], residual[start[i] : stop[i]]
+            own, right = jac[a, edge[i] : edge[i + 1]], residual[start[i] : stop[i]]
             total = 0.0
             for p in range(length):
                 total += own[p] * right[p]
             rhs[i, a] = total
-        _add_products(jac, first[i], first[i], length, diagonal[i])
-        block = upper[row : row + n_par * n_par * ahead[i]].reshape((n_par, n_par * ahead[i]))
+        _products(jac, edge[i], edge[i], length, diagonal[i])
+        block = upper[rows[i] : rows[i + 1]].reshape((n_par, n_par * ahead[i]))
         for k in range(ahead[i]):
             j = i + 1 + k
             length = min(stop[i], stop[j]) - start[j]
-            _add_products(jac, first[i] + start[j] - start[i], first[j], length, block[:, k * n_par : (k + 1) * n_par])
-        row += n_par * n_par * ahead[i]
-    return diagonal, upper, rhs
+            _products(jac, edge[i] + start[j] - start[i], edge[j], length, block[:, k * n_par : (k + 1) * n_par])
 
 
 @inlined
-def _add_products(jac, left, right, length, block):
-    """Products of pixels from `left` with pixels from `right`, two by two parameters at a time."""
+def _products(jac, left, right, length, block):
+    """Fill `block` with products of pixels from `left` with pixels from `right`, two by two parameters at a time."""
     n_par = jac.shape[0]
     for a in range(0, n_par, 2):
         a = min(a, n_par - 2)  # an odd last parameter is done together with the one before it, again

@@ -18,7 +18,7 @@ _SOLVER_TOLERANCE = 1e-4  # wings of the Jacobian: it steers the steps, the mode
 _MAX_DAMPING = 1e8
 
 
-def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_iter, tol):
+def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_iter, tol, n_threads=1):
     """Fit lines to a spectrum by Levenberg-Marquardt.
 
     Parameters
@@ -41,6 +41,8 @@ def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_
         Largest number of steps.
     tol : float
         Relative decrease of the sum at which to stop.
+    n_threads : int, default=1
+        Threads; the result does not depend on it.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_
     theta = prior
     weight = np.zeros(wavelength.size)
     weight[pixels] = 1 / noise
-    model = _Model(wavelength, profile, wing_cut)
+    model = _Model(wavelength, profile, wing_cut, n_threads)
 
     def cost_of(theta):
         model_flux = model.render(theta)
@@ -103,14 +105,15 @@ class Start(NamedTuple):
 class _Model:
     """The spectrum as a function of line parameters, and its normal equations."""
 
-    def __init__(self, wavelength, profile, wing_cut):
-        self.wavelength, self.wing_cut = wavelength, wing_cut
+    def __init__(self, wavelength, profile, wing_cut, n_threads):
+        self.wavelength = np.require(wavelength, np.float64, ["C", "W"])  # as in `fused`
+        self.wing_cut, self.n_threads = wing_cut, n_threads
         self.profile = get_profile(profile)
 
     def render(self, theta):
         components = self.profile.components(torch.from_numpy(theta)).numpy()
         start, stop = line_windows(self.wavelength, components, self.wing_cut)
-        return fused.render(self.wavelength, np.ascontiguousarray(components), start, stop, self.profile.form)
+        return fused.render(self.wavelength, components, start, stop, self.profile.form, n_threads=self.n_threads)
 
     def normal_equations(self, theta, model_flux, residual, weight):
         """Blocks of J^T W J and J^T W r for lines[order]; `residual` carries the weight twice."""
@@ -119,14 +122,21 @@ class _Model:
         order = np.argsort(start, kind="stable")
         start, stop = start[order], stop[order]
         jac = fused.jacobian(
-            self.wavelength, components[order], chain[order], start, stop, model_flux, self.profile.form
+            self.wavelength,
+            components[order],
+            chain[order],
+            start,
+            stop,
+            model_flux,
+            self.profile.form,
+            n_threads=self.n_threads,
         )
         inside = weight > 0
         # weights are one constant on the pixels that count, so J^T W J needs no weighting inside them
         if not inside.all():
             jac *= np.concatenate([inside[a:b] for a, b in zip(start, stop, strict=True)])
         ahead = normal_equations.neighbours(start, stop)
-        diagonal, upper, rhs = normal_equations.assemble(jac, start, stop, residual, ahead)
+        diagonal, upper, rhs = normal_equations.assemble(jac, start, stop, residual, ahead, n_threads=self.n_threads)
         w2 = weight.max() ** 2
         diagonal *= w2
         upper *= w2
