@@ -1,5 +1,7 @@
 """The compiled kernels against plain formulas, their gradients against autograd and finite differences."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -94,28 +96,30 @@ def test_render_equals_the_written_out_equations(profile):
     np.testing.assert_allclose(got, in_numpy(theta, profile), **tolerance)
 
 
+@pytest.mark.parametrize("every_pixel", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("profile", NAMES)
-def test_render_equals_plain_torch_on_windows(profile, seed):
+def test_render_equals_plain_torch_on_windows(profile, seed, every_pixel):
     theta = make_lines(profile, seed)
     components = components_of(theta, profile)
     windows = make_windows(components, seed)
     form = get_profile(profile).form
-    got = fused.render(LAM, components, *windows, form)
+    got = fused.render(LAM, components, *windows, form, every_pixel=every_pixel)
     # rounding of 40 factors; where a clamped line leaves 1e-9, the subtraction 1 - v costs digits relative to it
     np.testing.assert_allclose(
         got, line_product_reference(LAM, torch.tensor(components), *windows, form).numpy(), rtol=1e-12, atol=1e-20
     )
 
 
+@pytest.mark.parametrize("every_pixel", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("profile", NAMES)
-def test_gradient_equals_autograd_of_the_plain_torch(profile, seed):
+def test_gradient_equals_autograd_of_the_plain_torch(profile, seed, every_pixel):
     theta = make_lines(profile, seed)
     windows = make_windows(components_of(theta, profile), seed)
     weight = torch.tensor(np.random.default_rng(seed).normal(size=len(LAM)))
     form, gradients = get_profile(profile).form, []
-    for product in (line_product, line_product_reference):
+    for product in (partial(line_product, every_pixel=every_pixel), line_product_reference):
         parameters = torch.tensor(theta, requires_grad=True)
         flux = product(LAM, get_profile(profile).components(parameters), *windows, form)
         (flux * weight).sum().backward()
