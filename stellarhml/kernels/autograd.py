@@ -64,12 +64,14 @@ class _LineProduct(torch.autograd.Function):
         array = np.ascontiguousarray(components.detach().numpy())
         ctx.how = {"n_threads": n_threads, "every_pixel": every_pixel}
         flux = fused.render(wavelength, array, start, stop, form, **ctx.how)
-        ctx.arrays = (wavelength, array, start, stop, form, flux)
-        return torch.from_numpy(flux.copy())
+        ctx.arrays = (wavelength, array, start, stop, form)
+        flux = torch.from_numpy(flux)
+        ctx.save_for_backward(flux)  # torch refuses the backward pass if it is overwritten
+        return flux
 
     @staticmethod
     def backward(ctx, grad_flux):
-        wavelength, array, start, stop, form, flux = ctx.arrays
-        weight = grad_flux.numpy() * flux
+        wavelength, array, start, stop, form = ctx.arrays
+        weight = (grad_flux * ctx.saved_tensors[0]).numpy()
         grad = fused.gradient(wavelength, array, start, stop, weight, form, **ctx.how)
         return torch.from_numpy(grad), None, None, None, None, None, None

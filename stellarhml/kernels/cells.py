@@ -166,12 +166,11 @@ def pass_down(nodes, wavelength, edge, left, width, flux):
             value = nodes[(LEAVES + leaf) * NODES + n]
             for m in range(NODES):
                 power[m] += _FROM_POWERS[n, m] * value
+        # names rather than an array: the loop vectorises only if nothing it reads may change
+        a, b, c, d, e, f, g, h = power[0], power[1], power[2], power[3], power[4], power[5], power[6], power[7]
         for p in range(np.uint64(edge[leaf] - edge[0]), np.uint64(edge[leaf + 1] - edge[0])):
             t = (lam[p] - middle) * scale
-            value = power[NODES - 1]
-            for m in range(NODES - 2, -1, -1):
-                value = value * t + power[m]
-            total[p] = value
+            total[p] = a + t * (b + t * (c + t * (d + t * (e + t * (f + t * (g + t * h))))))
     for p in range(len(total)):
         flux[p] *= exp(total[p])
 
@@ -194,13 +193,20 @@ def pass_up(weight, wavelength, edge, left, width, nodes):
         nodes[n] = 0.0
     for leaf in range(LEAVES):
         middle, scale = left + (leaf + 0.5) * width, 2.0 / width
-        for m in range(NODES):
-            power[m] = 0.0
+        a = b = c = d = e = f = g = h = 0.0
         for p in range(np.uint64(edge[leaf]), np.uint64(edge[leaf + 1])):
             t, w = (wavelength[p] - middle) * scale, weight[p]
-            for m in range(NODES):
-                power[m] += w
-                w *= t
+            a += w
+            b += w * t
+            t2 = t * t
+            c += w * t2
+            d += w * t2 * t
+            w *= t2 * t2
+            e += w
+            f += w * t
+            g += w * t2
+            h += w * t2 * t
+        power[0], power[1], power[2], power[3], power[4], power[5], power[6], power[7] = a, b, c, d, e, f, g, h
         for n in range(NODES):
             total = 0.0
             for m in range(NODES):

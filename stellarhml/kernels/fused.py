@@ -211,7 +211,7 @@ def _sum(
     for b in range(first_block, last_block):
         left = origin + b * LEAVES * width
         place(wavelength, bounds[b], bounds[b + 1], left, width, edge, where)
-        pass_up(weight, wavelength, edge, left, width, nodes)
+        gathered = False
         for entry in range(offset[b], offset[b + 1]):
             j = lines[entry]
             c, al, g, ag, s, d = components[j]
@@ -225,6 +225,9 @@ def _sum(
                 sum_core(wavelength, weight, core_lo, core_hi, c, al, g, ag, s, d, form, own)
                 for first, last in ((lo, core_lo), (core_hi, hi)):
                     sum_wing(wavelength, weight, first, last, c, al, g, d, form, own)
+            if n_cells > 0 and not gathered:
+                pass_up(weight, wavelength, edge, left, width, nodes)
+                gathered = True
             for k in range(n_cells):
                 node = cells[k] * NODES
                 sum_nodes(where, nodes, node, c, al, g, d, form, own)
