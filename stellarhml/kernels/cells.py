@@ -81,10 +81,10 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
         How many of them there are.
     """
     i, last = 0, LEAVES
-    if edge[0] < lo:
-        i = np.searchsorted(edge, lo)
-    if edge[LEAVES] > hi:
-        last = np.searchsorted(edge, hi, side="right") - 1
+    while edge[i] < lo:
+        i += 1
+    while edge[last] > hi:
+        last -= 1
     n_cells = n_runs = 0
     done = lo
     while i < last:
@@ -125,7 +125,7 @@ def place(wavelength, first, last, left, width, edge, where):
 
 @compiled
 def edge_of(wavelength, lo, hi, value):
-    """First pixel of [lo, hi) at `value` or beyond: a search that compiles faster than NumPy's."""
+    """First pixel of [lo, hi) at `value` or beyond: NumPy's search takes a second to compile."""
     while lo < hi:
         middle = (lo + hi) // 2
         if wavelength[middle] < value:

@@ -112,7 +112,7 @@ def multiply_core(lam, out, lo, hi, c, al, g, ag, s, d, form):
 
 @compiled
 def sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
-    """Add the sums of weight times d ln f of a line without its Gaussian to `sums`, in the order of `grad_of_sums`."""
+    """Add the sums of weight times d ln f of a line without its Gaussian to `sums`, in the order of `gradient_of`."""
     _sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums)
 
 
@@ -124,7 +124,7 @@ def sum_nodes(lam, weight, lo, c, al, g, d, form, sums):
 
 @inlined
 def _sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
-    """Add the sums of weight times d ln f of a line without its Gaussian to `sums`, in the order of `grad_of_sums`."""
+    """Add the sums of weight times d ln f of a line without its Gaussian to `sums`, in the order of `gradient_of`."""
     s0 = s1 = s2 = sd = 0.0
     if form == EXPONENTIAL:
         for p in range(np.uint64(lo), np.uint64(hi)):
@@ -157,17 +157,18 @@ def _sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
 
 @compiled
 def sum_core(lam, weight, lo, hi, c, al, g, ag, s, d, form, sums):
-    """Add the sums of weight times d ln f to `sums`, in the order of `grad_of_sums`."""
-    # inlined twice, with the form known, so that no branch is left in the loop
+    """Add the sums of weight times d ln f to `sums`, in the order of `gradient_of`."""
+    # inlined twice, with the form known, so that no branch is left in the loop; as a plain constant, it would also be
+    # compiled twice
     if form == EXPONENTIAL:
-        _sum_core(lam, weight, lo, hi, c, al, g, ag, s, d, EXPONENTIAL, sums)
+        _sum_core(lam, weight, lo, hi, c, al, g, ag, s, d, np.int64(EXPONENTIAL), sums)
     else:
         _sum_core(lam, weight, lo, hi, c, al, g, ag, s, d, form, sums)
 
 
 @inlined
 def _sum_core(lam, weight, lo, hi, c, al, g, ag, s, d, form, sums):
-    """Add the sums of weight times d ln f to `sums`, in the order of `grad_of_sums`."""
+    """Add the sums of weight times d ln f to `sums`, in the order of `gradient_of`."""
     s0 = s1 = s2 = sd = g0 = g1 = g2 = 0.0
     m, deep, floor = rational(d, form)
     for p in range(np.uint64(lo), np.uint64(hi)):
@@ -205,24 +206,23 @@ def slopes(v, d, m, deep, floor, form):
     return 0.0 if b < floor * a else slope, -m * v * a * inverse
 
 
-@compiled
-def grad_of_sums(component, sums, grad):
-    """Write the gradient with respect to the six components of a line.
+def gradient_of(components, sums):
+    """Put the sums together to the gradient with respect to the six components of every line.
 
     Parameters
     ----------
-    component : ndarray of shape (6,)
-        The line.
-    sums : ndarray of shape (7,)
+    components : ndarray of shape (n_lines, 6)
+        Rows as in `kernels.fused`.
+    sums : ndarray of shape (7, n_lines)
         Sums of w L^2 u, w L, w L^2 u^2, w G, w G z, w G z^2 and weight * d ln f / dD,
         where w = weight * d ln f / dv, L = 1 / (1 + u^2) and G = exp(-z^2 / 2).
-    grad : ndarray of shape (6,)
-        Filled.
+
+    Returns
+    -------
+    grad : ndarray of shape (n_lines, 6)
+        The gradient.
     """
-    _, al, g, ag, s, _ = component
-    grad[0] = ag * sums[4] / s + 2.0 * al * sums[0] / g
-    grad[1] = sums[1]
-    grad[2] = 2.0 * al * sums[2] / g
-    grad[3] = sums[3]
-    grad[4] = ag * sums[5] / s
-    grad[5] = sums[6]
+    _, al, g, ag, s, _ = components.T
+    with np.errstate(all="ignore"):  # widths of zero and infinities give NaN, as they do in the kernels
+        center = ag * sums[4] / s + 2.0 * al * sums[0] / g
+        return np.stack([center, sums[1], 2.0 * al * sums[2] / g, sums[3], ag * sums[5] / s, sums[6]], axis=1)

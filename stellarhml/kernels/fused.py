@@ -33,7 +33,7 @@ from stellarhml.kernels.forms import (
     NODES,
     compiled,
     exp,
-    grad_of_sums,
+    gradient_of,
     multiply_core,
     multiply_nodes,
     multiply_wing,
@@ -94,9 +94,8 @@ def gradient(wavelength, components, start, stop, weight, form, *, n_threads=1, 
     blocks = _Blocks(wavelength, components, start, stop, every_pixel)
     sums = np.zeros((blocks.lines.size, 7))
     blocks.run(_sum, n_threads, form, np.require(weight, np.float64, ["C", "W"]), sums)
-    grad = np.empty(blocks.components.shape)
-    _grad_of_blocks(blocks.components, blocks.lines, sums, grad)
-    return grad
+    n_lines = len(blocks.components)
+    return gradient_of(blocks.components, [np.bincount(blocks.lines, part, n_lines) for part in sums.T])
 
 
 class _Blocks:
@@ -231,17 +230,6 @@ def _sum(
             for k in range(n_cells):
                 node = cells[k] * NODES
                 sum_nodes(where, nodes, node, c, al, g, d, form, own)
-
-
-@compiled
-def _grad_of_blocks(components, lines, sums, grad):
-    """Add up the sums of all blocks, in their order."""
-    total = np.zeros((len(components), 7))
-    for entry in range(len(lines)):
-        for k in range(7):
-            total[lines[entry], k] += sums[entry, k]
-    for j in range(len(components)):
-        grad_of_sums(components[j], total[j], grad[j])
 
 
 def jacobian(wavelength, components, chain, start, stop, flux, form, *, n_threads=1):

@@ -77,7 +77,7 @@ def _assemble(jac, start, stop, residual, ahead, edge, rows, diagonal, upper, rh
             for p in range(length):
                 total += own[p] * right[p]
             rhs[i, a] = total
-        _products(jac, edge[i], edge[i], length, diagonal[i])
+        _products(jac, edge[i], edge[i], length, diagonal[i, :, :n_par])  # a slice, as below: compiled once
         block = upper[rows[i] : rows[i + 1]].reshape((n_par, n_par * ahead[i]))
         for k in range(ahead[i]):
             j = i + 1 + k
