@@ -104,7 +104,6 @@ def _products(jac, left, right, length, block):
             block[a, b], block[a, b + 1], block[a + 1, b], block[a + 1, b + 1] = s00, s01, s10, s11
 
 
-@compiled
 def solve(diagonal, upper, ahead, rhs, max_iter, tol):
     """Conjugate gradients on the block-sparse normal equations, preconditioned by the diagonal blocks.
 
@@ -126,34 +125,25 @@ def solve(diagonal, upper, ahead, rhs, max_iter, tol):
     step : ndarray of shape (n_lines, n_parameters)
         The solution.
     """
-    n_lines, n_par = rhs.shape
-    inverse = np.empty(diagonal.shape)
-    for i in range(n_lines):
-        _invert(diagonal[i], inverse[i])
-    step, left, image = np.zeros(rhs.shape), rhs.copy(), np.empty(rhs.shape)
-    z, direction = np.empty(rhs.shape), np.zeros(rhs.shape)
-    rho, goal, beta = 0.0, 0.0, 0.0
-    # loops rather than array expressions: each of those costs a second of compilation
-    for k_iter in range(max_iter + 1):
-        _multiply(inverse, left, z)
-        rho_new = _dot(left, z)
-        if k_iter == 0:
-            goal = tol * tol * rho_new
-        else:
-            beta = rho_new / rho
-        rho = rho_new
-        if rho <= goal or k_iter == max_iter:
+    inverse, z, image = np.empty(diagonal.shape), np.empty(rhs.shape), np.empty(rhs.shape)
+    _invert(diagonal, inverse)
+    step, left, direction = np.zeros(rhs.shape), rhs.copy(), np.zeros(rhs.shape)
+    _multiply(inverse, left, z)
+    rho = _dot(left, z)
+    goal, beta = tol**2 * rho, 0.0
+    for _ in range(max_iter):
+        if rho <= goal:
             break
-        for i in range(n_lines):
-            for a in range(n_par):
-                direction[i, a] = z[i, a] + beta * direction[i, a]
+        direction *= beta
+        direction += z
         _multiply(diagonal, direction, image)
         _add_upper(upper, ahead, direction, image)
         alpha = rho / _dot(direction, image)
-        for i in range(n_lines):
-            for a in range(n_par):
-                step[i, a] += alpha * direction[i, a]
-                left[i, a] -= alpha * image[i, a]
+        step += alpha * direction
+        left -= alpha * image
+        _multiply(inverse, left, z)
+        rho, before = _dot(left, z), rho
+        beta = rho / before
     return step
 
 
@@ -177,24 +167,27 @@ def _add_upper(upper, ahead, vectors, image):
 
 
 @compiled
-def _invert(block, out):
-    """Invert a small positive definite matrix into `out`, by elimination without pivots."""
-    n = block.shape[0]
-    left = block.copy()
-    for i in range(n):
-        for j in range(n):
-            out[i, j] = 1.0 if i == j else 0.0
-    for k in range(n):
-        pivot = 1.0 / left[k, k]
-        for j in range(n):
-            left[k, j] *= pivot
-            out[k, j] *= pivot
+def _invert(blocks, inverse):
+    """Invert small positive definite matrices into `inverse`, by elimination without pivots."""
+    n = blocks.shape[1]
+    left = np.empty((n, n))
+    for block in range(len(blocks)):
+        out = inverse[block]
         for i in range(n):
-            factor = left[i, k]
-            if i != k:
-                for j in range(n):
-                    left[i, j] -= factor * left[k, j]
-                    out[i, j] -= factor * out[k, j]
+            for j in range(n):
+                left[i, j] = blocks[block, i, j]
+                out[i, j] = 1.0 if i == j else 0.0
+        for k in range(n):
+            pivot = 1.0 / left[k, k]
+            for j in range(n):
+                left[k, j] *= pivot
+                out[k, j] *= pivot
+            for i in range(n):
+                factor = left[i, k]
+                if i != k:
+                    for j in range(n):
+                        left[i, j] -= factor * left[k, j]
+                        out[i, j] -= factor * out[k, j]
 
 
 @compiled
@@ -208,10 +201,5 @@ def _multiply(blocks, vectors, out):
             out[i, a] = total
 
 
-@compiled
 def _dot(left, right):
-    total = 0.0
-    for i in range(left.shape[0]):
-        for a in range(left.shape[1]):
-            total += left[i, a] * right[i, a]
-    return total
+    return np.einsum("ij,ij->", left, right)  # not BLAS, whose threads would change the last bits
