@@ -10,9 +10,9 @@ and enters the spectrum :math:`S = \prod_j f_j` in one of three forms: `THIN`, :
 turns its own parameters into components is said in `kernels.profiles`.
 
 A line is evaluated on its window of pixels only, its Gaussian only where it exceeds e^-40 of its peak, and far from its
-center the line is interpolated (`kernels.cells`), which changes ln S by 1e-11 or less. Work goes block by block of about
-2,048 pixels that stay in the processor's cache. Each block is summed up in one fixed order by one thread, so that the
-result has the same bits for any number of threads. Memory is linear in pixels plus lines.
+center the line is interpolated (`kernels.cells`), which changes ln S by 1e-11 or less. Work goes block by block, of
+about 2,048 pixels that stay in the processor's cache. Each block is summed up in one fixed order by one thread, so that
+the result has the same bits for any number of threads. Memory is linear in pixels plus lines.
 """
 
 import numpy as np
