@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from stellarhml.kernels import fused
+from stellarhml.kernels import forms, fused
 
 
-def line_product(wavelength, components, start, stop, form):
+def line_product(wavelength, components, start, stop, form, *, n_threads=1, every_pixel=False):
     """Render lines into a spectrum; gradients flow into `components`.
 
     Parameters
@@ -19,13 +19,15 @@ def line_product(wavelength, components, start, stop, form):
         Windows of pixels.
     form : int
         How a line enters the product, see `kernels.fused`.
+    n_threads, every_pixel : int, bool
+        As in `fused.render`.
 
     Returns
     -------
     flux : tensor of shape (n_pixels,), float64
         The product of the lines.
     """
-    return _LineProduct.apply(components, wavelength, start, stop, form)
+    return _LineProduct.apply(components, wavelength, start, stop, form, n_threads, every_pixel)
 
 
 def line_product_reference(wavelength, components, start, stop, form):
@@ -45,9 +47,9 @@ def line_product_reference(wavelength, components, start, stop, form):
     x = torch.tensor(wavelength) - center
     value = a_l / (1 + (x / g) ** 2) + a_g * torch.exp(-0.5 * (x / s) ** 2)
     factor = {
-        fused.THIN: lambda: 1 - value.clamp(0, fused.DEPTH_MAX),
-        fused.EXPONENTIAL: lambda: 1 - depth * (1 - torch.exp(-value)),
-        fused.MINNAERT: lambda: 1 - depth * value / (1 + value),
+        forms.THIN: lambda: 1 - value.clamp(0, forms.DEPTH_MAX),
+        forms.EXPONENTIAL: lambda: 1 - depth * (1 - torch.exp(-value)),
+        forms.MINNAERT: lambda: 1 - depth * value / (1 + value),
     }[form]()
     pixel = torch.arange(len(wavelength))
     inside = (pixel >= torch.tensor(start)[:, None]) & (pixel < torch.tensor(stop)[:, None])
@@ -58,15 +60,18 @@ class _LineProduct(torch.autograd.Function):
     """Numba kernels behind torch's tape."""
 
     @staticmethod
-    def forward(ctx, components, wavelength, start, stop, form):
+    def forward(ctx, components, wavelength, start, stop, form, n_threads, every_pixel):
         array = np.ascontiguousarray(components.detach().numpy())
-        flux = fused.render(wavelength, array, start, stop, form)
-        ctx.arrays = (wavelength, array, start, stop, form, flux)
-        return torch.from_numpy(flux.copy())
+        ctx.how = {"n_threads": n_threads, "every_pixel": every_pixel}
+        flux = fused.render(wavelength, array, start, stop, form, **ctx.how)
+        ctx.arrays = (wavelength, array, start, stop, form)
+        flux = torch.from_numpy(flux)
+        ctx.save_for_backward(flux)  # torch refuses the backward pass if it is overwritten
+        return flux
 
     @staticmethod
     def backward(ctx, grad_flux):
-        wavelength, array, start, stop, form, flux = ctx.arrays
-        weight = grad_flux.numpy() * flux
-        grad = fused.gradient(wavelength, array, start, stop, weight, form)
-        return torch.from_numpy(grad), None, None, None, None
+        wavelength, array, start, stop, form = ctx.arrays
+        weight = (grad_flux * ctx.saved_tensors[0]).numpy()
+        grad = fused.gradient(wavelength, array, start, stop, weight, form, **ctx.how)
+        return torch.from_numpy(grad), None, None, None, None, None, None

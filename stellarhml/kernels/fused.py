@@ -4,30 +4,49 @@ Every profile of the package is, per line, one Lorentzian plus one Gaussian,
 
 .. math:: v(\lambda) = \frac{A_L}{1 + (x/g)^2} + A_G\,e^{-x^2/2s^2}, \qquad x = \lambda - c,
 
-and enters the spectrum :math:`S = \prod_j f_j` in one of three forms: `THIN`, :math:`f = 1 - v` with v clamped to
-[0, 1 - 1e-9]; `EXPONENTIAL`, an optical depth under a limiting depth D, :math:`f = 1 - D (1 - e^{-v})`; `MINNAERT`,
+and enters the spectrum :math:`S = \prod_j f_j` in one of three forms: `THIN`, :math:`f = 1 - v` with f at least 1e-9;
+`EXPONENTIAL`, an optical depth under a limiting depth D, :math:`f = 1 - D (1 - e^{-v})`; `MINNAERT`,
 :math:`f = 1 - D\,v / (1 + v)`. The six numbers (c, A_L, g, A_G, s, D) of a line are its *components*; how a profile
 turns its own parameters into components is said in `kernels.profiles`.
 
-Memory is linear in pixels plus lines. A line is evaluated on its window of pixels only, and its Gaussian
-only where it exceeds e^-40 of its peak (4e-18, below the resolution of float64 beside 1).
+A line is evaluated on its window of pixels only, its Gaussian only where it exceeds e^-40 of its peak, and far from its
+center the line is interpolated (`kernels.cells`), which changes ln S by 1e-11 or less. Work goes block by block, of
+about 2,048 pixels that stay in the processor's cache. Each block is summed up in one fixed order by one thread, so that
+the result has the same bits for any number of threads. Memory is linear in pixels plus lines.
 """
 
-import math
-
 import numpy as np
-from numba import njit
 
-THIN, EXPONENTIAL, MINNAERT = 0, 1, 2
-DEPTH_MAX = 1 - 1e-9
-"""Largest depth of one line in the thin form (blase's clamp)."""
+from stellarhml.kernels.cells import (
+    DEPTH,
+    LEAF_PIXELS,
+    LEAVES,
+    cover,
+    edge_of,
+    far_from,
+    pass_down,
+    pass_up,
+    place,
+)
+from stellarhml.kernels.forms import (
+    GAUSS_REACH,
+    NODES,
+    compiled,
+    exp,
+    gradient_of,
+    multiply_core,
+    multiply_nodes,
+    multiply_wing,
+    rational,
+    slopes,
+    sum_core,
+    sum_nodes,
+    sum_wing,
+)
+from stellarhml.kernels.threads import in_threads
 
-_GAUSS_REACH = math.sqrt(80.0)  # |x| / s where exp(-x^2 / 2 s^2) = e^-40
-_MATH = {"contract", "reassoc", "nsz", "arcp"}  # vector sums; NaN and infinity keep their meaning
 
-
-@njit(cache=True, nogil=True, fastmath=_MATH)
-def render(wavelength, components, start, stop, form):
+def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixel=False):
     """Multiply all lines into a spectrum.
 
     Parameters
@@ -41,45 +60,28 @@ def render(wavelength, components, start, stop, form):
         Window of pixels of each line, [start, stop).
     form : {THIN, EXPONENTIAL, MINNAERT}
         How a line enters the product.
+    n_threads : int, default=1
+        Threads; the result does not depend on it.
+    every_pixel : bool, default=False
+        Whether to evaluate lines on every pixel, instead of interpolating far wings.
 
     Returns
     -------
     flux : ndarray of shape (n_pixels,), float64
         The product, 1 where there is no line.
     """
-    flux = np.ones(wavelength.size)
-    for j in range(components.shape[0]):
-        c, al, g, ag, s, d = components[j]
-        lo, hi = start[j], stop[j]
-        core_lo, core_hi = _core(wavelength, c, s, lo, hi)
-        # one loop per form and part: they vectorise without a branch inside
-        for first, last in ((lo, core_lo), (core_hi, hi)):
-            if form == THIN:
-                for p in range(first, last):
-                    u = (wavelength[p] - c) / g
-                    flux[p] *= 1.0 - min(al / (1.0 + u * u), DEPTH_MAX)
-            elif form == EXPONENTIAL:
-                for p in range(first, last):
-                    u = (wavelength[p] - c) / g
-                    flux[p] *= 1.0 + d * math.expm1(-al / (1.0 + u * u))
-            else:
-                for p in range(first, last):
-                    u = (wavelength[p] - c) / g
-                    flux[p] *= 1.0 - d * al / (1.0 + u * u + al)
-        for p in range(core_lo, core_hi):
-            x = wavelength[p] - c
-            u, z = x / g, x / s
-            flux[p] *= _factor(al / (1.0 + u * u) + ag * math.exp(-0.5 * z * z), d, form)[0]
+    blocks = _Blocks(wavelength, components, start, stop, every_pixel)
+    flux = np.ones(blocks.wavelength.size)
+    blocks.run(_render, n_threads, form, flux)
     return flux
 
 
-@njit(cache=True, nogil=True, fastmath=_MATH)
-def gradient(wavelength, components, start, stop, weight, form):
+def gradient(wavelength, components, start, stop, weight, form, *, n_threads=1, every_pixel=False):
     """Gradient of a scalar loss with respect to the components of every line.
 
     Parameters
     ----------
-    wavelength, components, start, stop, form : ndarray, int
+    wavelength, components, start, stop, form, n_threads, every_pixel : ndarray, int, bool
         As in `render`.
     weight : ndarray of shape (n_pixels,), float64
         dloss/dflux times flux, pixel by pixel.
@@ -89,63 +91,153 @@ def gradient(wavelength, components, start, stop, weight, form):
     grad : ndarray of shape (n_lines, 6), float64
         dloss/dcomponents.
     """
-    grad = np.empty(components.shape)
-    for j in range(components.shape[0]):
-        c, al, g, ag, s, d = components[j]
-        lo, hi = start[j], stop[j]
-        core_lo, core_hi = _core(wavelength, c, s, lo, hi)
-        sum_c = sum_al = sum_g = sum_ag = sum_s = sum_d = sum_bell = 0.0
-        for first, last in ((lo, core_lo), (core_hi, hi)):
-            if form == THIN and al < DEPTH_MAX:  # the paper's form, and its wings are most of its pixels
-                for p in range(first, last):
-                    u = (wavelength[p] - c) / g
-                    lor = 1.0 / (1.0 + u * u)
-                    w = lor * weight[p] / (al * lor - 1.0)
-                    steep = lor * u * w
-                    sum_al += w
-                    sum_g += steep * u
-                    sum_c += steep
-                continue
-            for p in range(first, last):
-                u = (wavelength[p] - c) / g
-                lor = 1.0 / (1.0 + u * u)
-                f, slope, per_depth = _factor(al * lor, d, form)
-                w = weight[p] * slope / f
-                sum_d += weight[p] * per_depth / f
-                steep = lor * lor * u * w
-                sum_al += lor * w
-                sum_g += steep * u
-                sum_c += steep
-        for p in range(core_lo, core_hi):
-            x = wavelength[p] - c
-            u, z = x / g, x / s
-            lor, gau = 1.0 / (1.0 + u * u), math.exp(-0.5 * z * z)
-            f, slope, per_depth = _factor(al * lor + ag * gau, d, form)
-            w = weight[p] * slope / f
-            sum_d += weight[p] * per_depth / f
-            steep = lor * lor * u * w
-            sum_al += lor * w
-            sum_g += steep * u
-            sum_c += steep
-            sum_ag += gau * w
-            sum_bell += gau * z * w
-            sum_s += gau * z * z * w
-        grad[j, 0] = ag * sum_bell / s + 2.0 * al * sum_c / g
-        grad[j, 1] = sum_al
-        grad[j, 2] = 2.0 * al * sum_g / g
-        grad[j, 3] = sum_ag
-        grad[j, 4] = ag * sum_s / s
-        grad[j, 5] = sum_d
-    return grad
+    blocks = _Blocks(wavelength, components, start, stop, every_pixel)
+    sums = np.zeros((blocks.lines.size, 7))
+    blocks.run(_sum, n_threads, form, np.require(weight, np.float64, ["C", "W"]), sums)
+    n_lines = len(blocks.components)
+    return gradient_of(blocks.components, [np.bincount(blocks.lines, part, n_lines) for part in sums.T])
 
 
-@njit(cache=True, nogil=True, fastmath=_MATH)
-def jacobian(wavelength, components, chain, start, stop, flux, form):
-    """Derivative of the flux with respect to the parameters of every line, on its window.
+class _Blocks:
+    """Blocks of pixels, and which lines have pixels in each."""
+
+    def __init__(self, wavelength, components, start, stop, every_pixel):
+        # joblib hands read-only arrays to its workers, for which numba would compile everything again
+        self.wavelength = np.require(wavelength, np.float64, ["C", "W"])
+        self.components = np.require(components, np.float64, ["C", "W"])
+        self.start, self.stop = (np.require(part, np.int64, ["C", "W"]) for part in (start, stop))
+        n_pixels = self.wavelength.size
+        self.origin = self.wavelength[0] if n_pixels else 0.0
+        extent = self.wavelength[-1] - self.origin if n_pixels > 1 else 1.0
+        self.width = LEAF_PIXELS * extent / max(n_pixels - 1, 1)
+        n_blocks = int(extent / (self.width * LEAVES)) + 1
+        self.bounds = np.searchsorted(self.wavelength, self.origin + self.width * LEAVES * np.arange(n_blocks + 1))
+        self.bounds[0], self.bounds[-1] = 0, n_pixels
+        self.offset, self.lines = _lines_of_blocks(self.start, self.stop, self.bounds)
+        self.far = np.full((len(self.components), DEPTH + 1), np.inf)
+        if not every_pixel:
+            self.far[:] = far_from(self.components, self.width)
+
+    def run(self, kernel, n_threads, form, *arrays):
+        """Run a kernel on all blocks."""
+
+        def some(first, last):
+            kernel(
+                self.wavelength,
+                self.components,
+                self.start,
+                self.stop,
+                self.far,
+                self.bounds,
+                self.offset,
+                self.lines,
+                self.origin,
+                self.width,
+                form,
+                *arrays,
+                first,
+                last,
+            )
+
+        in_threads(some, len(self.bounds) - 1, n_threads)
+
+
+def _lines_of_blocks(start, stop, bounds):
+    """Lines with pixels in block b, lines[offset[b]:offset[b + 1]], in increasing order."""
+    n_blocks = len(bounds) - 1
+    first = np.searchsorted(bounds, start, side="right") - 1
+    count = np.where(start < stop, np.searchsorted(bounds, stop) - first, 0)
+    lines = np.repeat(np.arange(len(start)), count)
+    block = np.arange(lines.size) + np.repeat(first - (np.cumsum(count) - count), count)
+    order = np.argsort(block.astype(np.min_scalar_type(n_blocks)), kind="stable")  # 16 bits sort in linear time
+    return np.searchsorted(block[order], np.arange(n_blocks + 1)), lines[order]
+
+
+@compiled
+def _render(
+    wavelength, components, start, stop, far, bounds, offset, lines, origin, width, form, flux, first_block, last_block
+):
+    """`render` on some blocks."""
+    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((LEAVES + 1, 2), np.int64)
+    where, nodes = np.empty(2 * LEAVES * NODES), np.empty(2 * LEAVES * NODES)
+    for b in range(first_block, last_block):
+        left = origin + b * LEAVES * width
+        place(wavelength, bounds[b], bounds[b + 1], left, width, edge, where)
+        for n in range(nodes.size):
+            nodes[n] = 1.0
+        n_used = 0
+        for entry in range(offset[b], offset[b + 1]):
+            j = lines[entry]
+            c, al, g, ag, s, d = components[j]
+            lo, hi = max(start[j], bounds[b]), min(stop[j], bounds[b + 1])
+            n_cells, n_runs = cover(edge, left, width, lo, hi, c, far[j], cells, runs)
+            n_used += n_cells
+            for k in range(n_runs):
+                lo, hi = runs[k, 0], runs[k, 1]
+                core_lo = edge_of(wavelength, lo, hi, c - GAUSS_REACH * s)
+                core_hi = edge_of(wavelength, core_lo, hi, c + GAUSS_REACH * s)
+                multiply_core(wavelength, flux, core_lo, core_hi, c, al, g, ag, s, d, form)
+                for first, last in ((lo, core_lo), (core_hi, hi)):
+                    multiply_wing(wavelength, flux, first, last, c, al, g, d, form)
+            for k in range(n_cells):
+                node = cells[k] * NODES
+                multiply_nodes(where, nodes, node, c, al, g, d, form)
+        if n_used > 0:
+            pass_down(nodes, wavelength, edge, left, width, flux)
+
+
+@compiled
+def _sum(
+    wavelength,
+    components,
+    start,
+    stop,
+    far,
+    bounds,
+    offset,
+    lines,
+    origin,
+    width,
+    form,
+    weight,
+    sums,
+    first_block,
+    last_block,
+):
+    """Sums of `gradient` on some blocks, for each line of each block."""
+    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((LEAVES + 1, 2), np.int64)
+    where, nodes = np.empty(2 * LEAVES * NODES), np.empty(2 * LEAVES * NODES)
+    for b in range(first_block, last_block):
+        left = origin + b * LEAVES * width
+        place(wavelength, bounds[b], bounds[b + 1], left, width, edge, where)
+        gathered = False
+        for entry in range(offset[b], offset[b + 1]):
+            j = lines[entry]
+            c, al, g, ag, s, d = components[j]
+            lo, hi = max(start[j], bounds[b]), min(stop[j], bounds[b + 1])
+            own = sums[entry]
+            n_cells, n_runs = cover(edge, left, width, lo, hi, c, far[j], cells, runs)
+            for k in range(n_runs):
+                lo, hi = runs[k, 0], runs[k, 1]
+                core_lo = edge_of(wavelength, lo, hi, c - GAUSS_REACH * s)
+                core_hi = edge_of(wavelength, core_lo, hi, c + GAUSS_REACH * s)
+                sum_core(wavelength, weight, core_lo, core_hi, c, al, g, ag, s, d, form, own)
+                for first, last in ((lo, core_lo), (core_hi, hi)):
+                    sum_wing(wavelength, weight, first, last, c, al, g, d, form, own)
+            if n_cells > 0 and not gathered:
+                pass_up(weight, wavelength, edge, left, width, nodes)
+                gathered = True
+            for k in range(n_cells):
+                node = cells[k] * NODES
+                sum_nodes(where, nodes, node, c, al, g, d, form, own)
+
+
+def jacobian(wavelength, components, chain, start, stop, flux, form, *, n_threads=1):
+    """Derivative of the flux with respect to the parameters of every line, on its window, on every pixel.
 
     Parameters
     ----------
-    wavelength, components, start, stop, form : ndarray, int
+    wavelength, components, start, stop, form, n_threads : ndarray, int
         As in `render`.
     chain : ndarray of shape (n_lines, 6, n_parameters), float64
         Derivative of each line's components with respect to its parameters.
@@ -154,53 +246,49 @@ def jacobian(wavelength, components, chain, start, stop, flux, form):
 
     Returns
     -------
-    jac : ndarray of shape (sum of window lengths, n_parameters), float64
+    jac : ndarray of shape (n_parameters, sum of window lengths), float64
         The windows of all lines, one after the other.
     """
-    n_parameters = chain.shape[2]
-    jac = np.empty((np.sum(stop - start), n_parameters))
-    row = 0
-    for j in range(components.shape[0]):
-        c, al, g, ag, s, d = components[j]
-        core_lo, core_hi = _core(wavelength, c, s, start[j], stop[j])
-        for p in range(start[j], stop[j]):
-            x = wavelength[p] - c
-            u, z = x / g, x / s
-            lor = 1.0 / (1.0 + u * u)
-            gau = math.exp(-0.5 * z * z) if core_lo <= p < core_hi else 0.0
-            f, slope, per_depth = _factor(al * lor + ag * gau, d, form)
-            w = flux[p] * slope / f
-            steep = 2.0 * al * lor * lor * u / g * w
-            bell = ag * gau * z / s * w
-            for k in range(n_parameters):
-                jac[row, k] = (
-                    (steep + bell) * chain[j, 0, k]
-                    + lor * w * chain[j, 1, k]
-                    + steep * u * chain[j, 2, k]
-                    + gau * w * chain[j, 3, k]
-                    + bell * z * chain[j, 4, k]
-                    + flux[p] * per_depth / f * chain[j, 5, k]
-                )
-            row += 1
+    edge = np.concatenate([[0], np.cumsum(stop - start)])
+    # NumPy's memory comes in large pages, numba's in small ones, which take longer to get than to fill
+    jac = np.empty((chain.shape[2], edge[-1]))
+
+    def some(first, last):
+        _jacobian(wavelength, components, chain, start, edge, flux, form, jac, first, last)
+
+    in_threads(some, len(components), n_threads)
     return jac
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _factor(v, d, form):
-    """Factor of one line in the product, and its derivatives with respect to v and to the limiting depth."""
-    if form == THIN:
-        return (1.0 - v, -1.0, 0.0) if v < DEPTH_MAX else (1.0 - DEPTH_MAX, 0.0, 0.0)
-    if form == EXPONENTIAL:
-        e = math.exp(-v)
-        return 1.0 - d * (1.0 - e), -d * e, e - 1.0
-    q = 1.0 / (1.0 + v)
-    return 1.0 - d * v * q, -d * q * q, -v * q
-
-
-@njit(cache=True, nogil=True)
-def _core(wavelength, c, s, lo, hi):
-    """Pixels of [lo, hi) where the Gaussian counts."""
-    reach = _GAUSS_REACH * s
-    core_lo = lo + np.searchsorted(wavelength[lo:hi], c - reach)
-    core_hi = lo + np.searchsorted(wavelength[lo:hi], c + reach)
-    return core_lo, core_hi
+@compiled
+def _jacobian(wavelength, components, chain, start, edge, flux, form, jac, first_line, last_line):
+    """Fill `jac` as `jacobian` returns it, for some lines; line j has the columns [edge[j], edge[j + 1])."""
+    longest = 0
+    for j in range(first_line, last_line):
+        longest = max(longest, edge[j + 1] - edge[j])
+    b0, b1, b2 = np.empty(longest), np.empty(longest), np.empty(longest)
+    b3, b4, b5 = np.empty(longest), np.empty(longest), np.empty(longest)
+    for j in range(first_line, last_line):
+        c, al, g, ag, s, d = components[j]
+        m, deep, floor = rational(d, form)
+        length = edge[j + 1] - edge[j]
+        lam, level = wavelength[start[j] : start[j] + length], flux[start[j] : start[j] + length]
+        for i in range(length):
+            x = lam[i] - c
+            u, z = x / g, x / s
+            lor, gau = 1.0 / (1.0 + u * u), exp(-0.5 * z * z)
+            w, per_depth = slopes(al * lor + ag * gau, d, m, deep, floor, form)
+            w *= level[i]
+            steep, bell = 2.0 * al / g * lor * lor * u * w, ag / s * gau * z * w
+            b0[i] = steep + bell
+            b1[i] = lor * w
+            b2[i] = steep * u
+            b3[i] = gau * w
+            b4[i] = bell * z
+            b5[i] = level[i] * per_depth
+        for k in range(chain.shape[2]):
+            k0, k1, k2 = chain[j, 0, k], chain[j, 1, k], chain[j, 2, k]
+            k3, k4, k5 = chain[j, 3, k], chain[j, 4, k], chain[j, 5, k]
+            column = jac[k, edge[j] : edge[j + 1]]
+            for i in range(length):
+                column[i] = k0 * b0[i] + k1 * b1[i] + k2 * b2[i] + k3 * b3[i] + k4 * b4[i] + k5 * b5[i]

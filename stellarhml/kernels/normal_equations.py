@@ -1,12 +1,18 @@
-"""Normal equations of all lines of a spectrum, block-sparse because lines only meet their neighbours."""
+"""Normal equations of all lines of a spectrum, block-sparse because lines only meet their neighbours.
+
+Lines are in the order of the first pixels of their windows, so that the neighbours of line i are the `ahead[i]` lines
+after it. The blocks of J^T J above the diagonal are one flat array: for each line a matrix of shape (n_parameters,
+ahead * n_parameters), one after the other, which conjugate gradients go through from front to back.
+"""
 
 import numpy as np
-from numba import njit
+
+from stellarhml.kernels.forms import compiled, inlined
+from stellarhml.kernels.threads import in_threads
 
 
-@njit(cache=True, nogil=True)
-def overlaps(start, stop):
-    """Pairs of lines whose windows overlap.
+def neighbours(start, stop):
+    """Count the neighbours after each line.
 
     Parameters
     ----------
@@ -15,84 +21,98 @@ def overlaps(start, stop):
 
     Returns
     -------
-    first, second : ndarray of shape (n_pairs,), int64
-        Pairs with first < second.
+    ahead : ndarray of shape (n_lines,), int64
+        Number of lines after each whose windows begin before its own ends.
     """
-    n_pairs = 0
-    for i in range(len(start)):
-        j = i + 1
-        while j < len(start) and start[j] < stop[i]:
-            n_pairs += 1
-            j += 1
-    first, second = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64)
-    n_pairs = 0
-    for i in range(len(start)):
-        j = i + 1
-        while j < len(start) and start[j] < stop[i]:
-            first[n_pairs], second[n_pairs] = i, j
-            n_pairs += 1
-            j += 1
-    return first, second
+    return np.maximum(np.searchsorted(start, stop) - np.arange(1, len(start) + 1), 0)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def assemble(jac, start, stop, residual, first, second):
+def assemble(jac, start, stop, residual, ahead, *, n_threads=1):
     """Blocks of J^T J and J^T r.
 
     Parameters
     ----------
-    jac : ndarray of shape (sum of window lengths, n_parameters)
-        Windows of all lines, one after the other, as `fused.jacobian` returns them.
+    jac : ndarray of shape (n_parameters, sum of window lengths)
+        Windows of all lines, one after the other, as `fused.jacobian` returns them. At least two parameters.
     start, stop : ndarray of shape (n_lines,), int64
         Windows.
     residual : ndarray of shape (n_pixels,)
         Weighted residual r.
-    first, second : ndarray of shape (n_pairs,), int64
-        Overlapping pairs.
+    ahead : ndarray of shape (n_lines,), int64
+        See `neighbours`.
+    n_threads : int, default=1
+        Threads; the result does not depend on it.
 
     Returns
     -------
     diagonal : ndarray of shape (n_lines, n_parameters, n_parameters)
         Blocks of each line with itself.
-    pairs : ndarray of shape (n_pairs, n_parameters, n_parameters)
-        Blocks of each pair.
+    upper : ndarray of shape (sum of ahead * n_parameters**2,)
+        Blocks of each line with its neighbours.
     rhs : ndarray of shape (n_lines, n_parameters)
         J^T r.
     """
-    n_lines, n_par = len(start), jac.shape[1]
-    offset = np.zeros(n_lines + 1, np.int64)
-    for i in range(n_lines):
-        offset[i + 1] = offset[i] + stop[i] - start[i]
-    diagonal, rhs = np.zeros((n_lines, n_par, n_par)), np.zeros((n_lines, n_par))
-    for i in range(n_lines):
-        for p in range(start[i], stop[i]):
-            row = jac[offset[i] + p - start[i]]
-            for a in range(n_par):
-                rhs[i, a] += row[a] * residual[p]
-                for b in range(n_par):
-                    diagonal[i, a, b] += row[a] * row[b]
-    pairs = np.zeros((len(first), n_par, n_par))
-    for k in range(len(first)):
-        i, j = first[k], second[k]
-        block = pairs[k]
-        for p in range(start[j], min(stop[i], stop[j])):
-            row_i, row_j = jac[offset[i] + p - start[i]], jac[offset[j] + p - start[j]]
-            for a in range(n_par):
-                for b in range(n_par):
-                    block[a, b] += row_i[a] * row_j[b]
-    return diagonal, pairs, rhs
+    n_lines, n_par = len(start), jac.shape[0]
+    edge = np.concatenate([[0], np.cumsum(stop - start)])
+    rows = np.concatenate([[0], np.cumsum(ahead)]) * n_par**2
+    diagonal, rhs = np.empty((n_lines, n_par, n_par)), np.empty((n_lines, n_par))
+    upper = np.empty(rows[-1])
+
+    def some(first, last):
+        _assemble(jac, start, stop, residual, ahead, edge, rows, diagonal, upper, rhs, first, last)
+
+    in_threads(some, n_lines, n_threads)
+    return diagonal, upper, rhs
 
 
-@njit(cache=True, nogil=True)
-def solve(diagonal, pairs, first, second, rhs, max_iter, tol):
+@compiled
+def _assemble(jac, start, stop, residual, ahead, edge, rows, diagonal, upper, rhs, first_line, last_line):
+    """Fill what `assemble` returns, for some lines; edge and rows are where each begins in `jac` and `upper`."""
+    n_par = jac.shape[0]
+    for i in range(first_line, last_line):
+        length = stop[i] - start[i]
+        for a in range(n_par):
+            own, right = jac[a, edge[i] : edge[i + 1]], residual[start[i] : stop[i]]
+            total = 0.0
+            for p in range(length):
+                total += own[p] * right[p]
+            rhs[i, a] = total
+        _products(jac, edge[i], edge[i], length, diagonal[i, :, :n_par])  # a slice, as below: compiled once
+        block = upper[rows[i] : rows[i + 1]].reshape((n_par, n_par * ahead[i]))
+        for k in range(ahead[i]):
+            j = i + 1 + k
+            length = min(stop[i], stop[j]) - start[j]
+            _products(jac, edge[i] + start[j] - start[i], edge[j], length, block[:, k * n_par : (k + 1) * n_par])
+
+
+@inlined
+def _products(jac, left, right, length, block):
+    """Fill `block` with products of pixels from `left` with pixels from `right`, two by two parameters at a time."""
+    n_par = jac.shape[0]
+    for a in range(0, n_par, 2):
+        a = min(a, n_par - 2)  # an odd last parameter is done together with the one before it, again
+        for b in range(0, n_par, 2):
+            b = min(b, n_par - 2)
+            x0, x1 = jac[a, left : left + length], jac[a + 1, left : left + length]
+            y0, y1 = jac[b, right : right + length], jac[b + 1, right : right + length]
+            s00 = s01 = s10 = s11 = 0.0
+            for p in range(length):
+                s00 += x0[p] * y0[p]
+                s01 += x0[p] * y1[p]
+                s10 += x1[p] * y0[p]
+                s11 += x1[p] * y1[p]
+            block[a, b], block[a, b + 1], block[a + 1, b], block[a + 1, b + 1] = s00, s01, s10, s11
+
+
+def solve(diagonal, upper, ahead, rhs, max_iter, tol):
     """Conjugate gradients on the block-sparse normal equations, preconditioned by the diagonal blocks.
 
     Parameters
     ----------
     diagonal : ndarray of shape (n_lines, n_parameters, n_parameters)
         Diagonal blocks, damping and prior included.
-    pairs, first, second : ndarray
-        Off-diagonal blocks, see `assemble`.
+    upper, ahead : ndarray
+        Blocks above the diagonal, see `assemble`.
     rhs : ndarray of shape (n_lines, n_parameters)
         Right-hand side.
     max_iter : int
@@ -105,64 +125,72 @@ def solve(diagonal, pairs, first, second, rhs, max_iter, tol):
     step : ndarray of shape (n_lines, n_parameters)
         The solution.
     """
-    n_lines, n_par = rhs.shape
-    inverse = np.empty(diagonal.shape)
-    for i in range(n_lines):
-        _invert(diagonal[i], inverse[i])
-    step, left, image = np.zeros(rhs.shape), rhs.copy(), np.empty(rhs.shape)
-    z, direction = np.empty(rhs.shape), np.zeros(rhs.shape)
-    rho, goal, beta = 0.0, 0.0, 0.0
-    # loops rather than array expressions: each of those costs a second of compilation
-    for k_iter in range(max_iter + 1):
-        _multiply(inverse, left, z)
-        rho_new = _dot(left, z)
-        if k_iter == 0:
-            goal = tol * tol * rho_new
-        else:
-            beta = rho_new / rho
-        rho = rho_new
-        if rho <= goal or k_iter == max_iter:
+    inverse, z, image = np.empty(diagonal.shape), np.empty(rhs.shape), np.empty(rhs.shape)
+    _invert(diagonal, inverse)
+    step, left, direction = np.zeros(rhs.shape), rhs.copy(), np.zeros(rhs.shape)
+    _multiply(inverse, left, z)
+    rho = _dot(left, z)
+    goal, beta = tol**2 * rho, 0.0
+    for _ in range(max_iter):
+        if rho <= goal:
             break
-        for i in range(n_lines):
-            for a in range(n_par):
-                direction[i, a] = z[i, a] + beta * direction[i, a]
+        direction *= beta
+        direction += z
         _multiply(diagonal, direction, image)
-        for k in range(len(first)):
-            i, j = first[k], second[k]
-            for a in range(n_par):
-                for b in range(n_par):
-                    image[i, a] += pairs[k, a, b] * direction[j, b]
-                    image[j, b] += pairs[k, a, b] * direction[i, a]
+        _add_upper(upper, ahead, direction, image)
         alpha = rho / _dot(direction, image)
-        for i in range(n_lines):
-            for a in range(n_par):
-                step[i, a] += alpha * direction[i, a]
-                left[i, a] -= alpha * image[i, a]
+        step += alpha * direction
+        left -= alpha * image
+        _multiply(inverse, left, z)
+        rho, before = _dot(left, z), rho
+        beta = rho / before
     return step
 
 
-@njit(cache=True, nogil=True)
-def _invert(block, out):
-    """Invert a small positive definite matrix into `out`, by elimination without pivots."""
-    n = block.shape[0]
-    left = block.copy()
-    for i in range(n):
-        for j in range(n):
-            out[i, j] = 1.0 if i == j else 0.0
-    for k in range(n):
-        pivot = 1.0 / left[k, k]
-        for j in range(n):
-            left[k, j] *= pivot
-            out[k, j] *= pivot
+@compiled
+def _add_upper(upper, ahead, vectors, image):
+    """Add the blocks above the diagonal and their transposes, times vectors, to `image`."""
+    n_lines, n_par = vectors.shape
+    flat, out = vectors.reshape(n_lines * n_par), image.reshape(n_lines * n_par)
+    row = 0
+    for i in range(n_lines):
+        width = ahead[i] * n_par
+        behind = (i + 1) * n_par
+        vector, result = flat[behind : behind + width], out[behind : behind + width]
+        for a in range(n_par):
+            block, value, total = upper[row : row + width], vectors[i, a], 0.0
+            for q in range(width):
+                total += block[q] * vector[q]
+                result[q] += block[q] * value
+            image[i, a] += total
+            row += width
+
+
+@compiled
+def _invert(blocks, inverse):
+    """Invert small positive definite matrices into `inverse`, by elimination without pivots."""
+    n = blocks.shape[1]
+    left = np.empty((n, n))
+    for block in range(len(blocks)):
+        out = inverse[block]
         for i in range(n):
-            factor = left[i, k]
-            if i != k:
-                for j in range(n):
-                    left[i, j] -= factor * left[k, j]
-                    out[i, j] -= factor * out[k, j]
+            for j in range(n):
+                left[i, j] = blocks[block, i, j]
+                out[i, j] = 1.0 if i == j else 0.0
+        for k in range(n):
+            pivot = 1.0 / left[k, k]
+            for j in range(n):
+                left[k, j] *= pivot
+                out[k, j] *= pivot
+            for i in range(n):
+                factor = left[i, k]
+                if i != k:
+                    for j in range(n):
+                        left[i, j] -= factor * left[k, j]
+                        out[i, j] -= factor * out[k, j]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _multiply(blocks, vectors, out):
     """Block-diagonal matrix times vectors, into `out`."""
     for i in range(len(blocks)):
@@ -173,10 +201,5 @@ def _multiply(blocks, vectors, out):
             out[i, a] = total
 
 
-@njit(cache=True, nogil=True)
 def _dot(left, right):
-    total = 0.0
-    for i in range(left.shape[0]):
-        for a in range(left.shape[1]):
-            total += left[i, a] * right[i, a]
-    return total
+    return np.einsum("ij,ij->", left, right)  # not BLAS, whose threads would change the last bits

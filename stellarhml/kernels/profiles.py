@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stellarhml.kernels.fused import EXPONENTIAL, MINNAERT, THIN
+from stellarhml.kernels.forms import EXPONENTIAL, MINNAERT, THIN
 
 LINE_PARAMETERS = ("center", "log_amplitude", "log_sigma", "log_gamma")
 """Parameters that every profile begins with: angstrom, then natural logarithms of angstrom."""

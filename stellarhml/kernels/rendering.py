@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from stellarhml.kernels import fused
+from stellarhml.kernels import forms, fused
 from stellarhml.kernels.autograd import line_product
 from stellarhml.kernels.profiles import get_profile
 from stellarhml.kernels.windows import line_windows
 
 
-def render_lines(wavelength, theta, *, profile, wing_cut):
+def render_lines(wavelength, theta, *, profile, wing_cut, n_threads=1):
     """Render lines into a spectrum.
 
     Parameters
@@ -22,6 +22,8 @@ def render_lines(wavelength, theta, *, profile, wing_cut):
         Name of the profile.
     wing_cut : int or None
         Pixels on which a line is evaluated; None adapts them to each line (see `kernels.windows`).
+    n_threads : int, default=1
+        Threads; the result does not depend on it.
 
     Returns
     -------
@@ -32,7 +34,7 @@ def render_lines(wavelength, theta, *, profile, wing_cut):
     start, stop = line_windows(wavelength, components, wing_cut, as_blase=_pixels_of_blase(profile, wing_cut))
     if len(start) != len(components):
         components = np.tile(components, (2, 1))
-    return fused.render(wavelength, components, start, stop, get_profile(profile).form)
+    return fused.render(wavelength, components, start, stop, get_profile(profile).form, n_threads=n_threads)
 
 
 def line_components(theta, profile):
@@ -100,12 +102,12 @@ def _loss(components, wavelength, form):
     center, a_l, g, a_g, s, d = components.T[:, :, None]
     x = wavelength - center
     value = a_l / (1 + (x / g) ** 2) + a_g * np.exp(-0.5 * (x / s) ** 2)
-    if form == fused.THIN:
-        return np.minimum(value, fused.DEPTH_MAX)
-    return d * (-np.expm1(-value) if form == fused.EXPONENTIAL else value / (1 + value))
+    if form == forms.THIN:
+        return np.minimum(value, forms.DEPTH_MAX)
+    return d * (-np.expm1(-value) if form == forms.EXPONENTIAL else value / (1 + value))
 
 
-def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter):
+def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, n_threads=1):
     """Fit lines to a spectrum by the paper's training: mean squared error, Adam with amsgrad.
 
     Parameters
@@ -126,6 +128,8 @@ def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_r
         Step size of Adam, in units of the parameters.
     max_iter : int
         Number of epochs.
+    n_threads : int, default=1
+        Threads; the result does not depend on it.
 
     Returns
     -------
@@ -143,7 +147,7 @@ def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_r
     for _ in range(max_iter):
         adam.zero_grad()
         components = components_of(parameters).repeat(copies, 1)
-        model = line_product(wavelength, components, start, stop, form)
+        model = line_product(wavelength, components, start, stop, form, n_threads=n_threads)
         torch.nn.functional.mse_loss(model[pixels], target).backward()
         adam.step()
     return parameters.detach().numpy().copy()

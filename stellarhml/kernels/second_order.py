@@ -18,7 +18,7 @@ _SOLVER_TOLERANCE = 1e-4  # wings of the Jacobian: it steers the steps, the mode
 _MAX_DAMPING = 1e8
 
 
-def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_iter, tol):
+def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_iter, tol, n_threads=1):
     """Fit lines to a spectrum by Levenberg-Marquardt.
 
     Parameters
@@ -41,6 +41,8 @@ def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_
         Largest number of steps.
     tol : float
         Relative decrease of the sum at which to stop.
+    n_threads : int, default=1
+        Threads; the result does not depend on it.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_
     theta = prior
     weight = np.zeros(wavelength.size)
     weight[pixels] = 1 / noise
-    model = _Model(wavelength, profile, wing_cut)
+    model = _Model(wavelength, profile, wing_cut, n_threads)
 
     def cost_of(theta):
         model_flux = model.render(theta)
@@ -65,15 +67,16 @@ def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_
     model_flux, residual, cost = cost_of(theta)
     damping = 1e-2
     for n_iter in range(1, max_iter + 1):
-        diagonal, pairs, first, second, rhs = model.normal_equations(theta, model_flux, residual * weight, weight)
-        rhs = rhs + (prior - theta) / prior_width**2
+        diagonal, upper, ahead, rhs, order = model.normal_equations(theta, model_flux, residual * weight, weight)
+        rhs += ((prior - theta) / prior_width**2)[order]
         index = np.arange(theta.shape[1])
-        diagonal[:, index, index] += 1 / prior_width**2
+        diagonal[:, index, index] += 1 / prior_width[order] ** 2
         scale = diagonal[:, index, index].copy()
         improved = False
         while damping < _MAX_DAMPING:
             diagonal[:, index, index] = scale * (1 + damping)
-            step = normal_equations.solve(diagonal, pairs, first, second, rhs, 200, 1e-3)
+            step = np.empty_like(theta)
+            step[order] = normal_equations.solve(diagonal, upper, ahead, rhs, 200, 1e-3)
             trial = np.clip(theta + np.clip(step, -step_limit, step_limit), prior - reach, prior + reach)
             trial_flux, trial_residual, trial_cost = cost_of(trial)
             if trial_cost < cost:
@@ -102,33 +105,42 @@ class Start(NamedTuple):
 class _Model:
     """The spectrum as a function of line parameters, and its normal equations."""
 
-    def __init__(self, wavelength, profile, wing_cut):
-        self.wavelength, self.wing_cut = wavelength, wing_cut
+    def __init__(self, wavelength, profile, wing_cut, n_threads):
+        self.wavelength = np.require(wavelength, np.float64, ["C", "W"])  # as in `fused`
+        self.wing_cut, self.n_threads = wing_cut, n_threads
         self.profile = get_profile(profile)
 
     def render(self, theta):
         components = self.profile.components(torch.from_numpy(theta)).numpy()
         start, stop = line_windows(self.wavelength, components, self.wing_cut)
-        return fused.render(self.wavelength, np.ascontiguousarray(components), start, stop, self.profile.form)
+        return fused.render(self.wavelength, components, start, stop, self.profile.form, n_threads=self.n_threads)
 
     def normal_equations(self, theta, model_flux, residual, weight):
-        """Blocks of J^T W J and J^T W r; `residual` carries the weight twice."""
+        """Blocks of J^T W J and J^T W r for lines[order]; `residual` carries the weight twice."""
         components, chain = _chain(self.profile, theta)
         start, stop = line_windows(self.wavelength, components, self.wing_cut, tolerance=_SOLVER_TOLERANCE)
         order = np.argsort(start, kind="stable")
-        back = np.argsort(order, kind="stable")
         start, stop = start[order], stop[order]
         jac = fused.jacobian(
-            self.wavelength, components[order], chain[order], start, stop, model_flux, self.profile.form
+            self.wavelength,
+            components[order],
+            chain[order],
+            start,
+            stop,
+            model_flux,
+            self.profile.form,
+            n_threads=self.n_threads,
         )
-        inside = np.flatnonzero(weight)
-        first, second = normal_equations.overlaps(start, stop)
+        inside = weight > 0
         # weights are one constant on the pixels that count, so J^T W J needs no weighting inside them
-        if len(inside) < weight.size:
-            jac *= np.concatenate([weight[a:b] > 0 for a, b in zip(start, stop, strict=True)])[:, None]
-        diagonal, pairs, rhs = normal_equations.assemble(jac, start, stop, residual, first, second)
-        w2 = weight[inside[0]] ** 2
-        return diagonal[back] * w2, pairs * w2, order[first], order[second], rhs[back]
+        if not inside.all():
+            jac *= np.concatenate([inside[a:b] for a, b in zip(start, stop, strict=True)])
+        ahead = normal_equations.neighbours(start, stop)
+        diagonal, upper, rhs = normal_equations.assemble(jac, start, stop, residual, ahead, n_threads=self.n_threads)
+        w2 = weight.max() ** 2
+        diagonal *= w2
+        upper *= w2
+        return diagonal, upper, ahead, rhs, order
 
 
 def _chain(profile, theta):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-WING_TOLERANCE = 1e-5
+WING_TOLERANCE = 1e-7
 """Effect on the flux below which the adaptive windows leave a line's wing out."""
 
 
@@ -20,7 +20,7 @@ def line_windows(wavelength, components, wing_cut, *, as_blase=False, tolerance=
         shorter is used whole). None: each line as far as it changes the flux by more than `tolerance`.
     as_blase : bool, default=False
         Whether to take the very pixels of gully/blase, whose windows skip their last pixel and take the next.
-    tolerance : float, default=1e-5
+    tolerance : float, default=1e-7
         See `wing_cut`.
 
     Returns

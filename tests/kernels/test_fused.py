@@ -1,10 +1,12 @@
 """The compiled kernels against plain formulas, their gradients against autograd and finite differences."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from stellarhml.kernels import fused
+from stellarhml.kernels import forms, fused
 from stellarhml.kernels.autograd import line_product, line_product_reference
 from stellarhml.kernels.profiles import PROFILES, get_profile
 from stellarhml.kernels.rendering import render_lines
@@ -94,28 +96,30 @@ def test_render_equals_the_written_out_equations(profile):
     np.testing.assert_allclose(got, in_numpy(theta, profile), **tolerance)
 
 
+@pytest.mark.parametrize("every_pixel", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("profile", NAMES)
-def test_render_equals_plain_torch_on_windows(profile, seed):
+def test_render_equals_plain_torch_on_windows(profile, seed, every_pixel):
     theta = make_lines(profile, seed)
     components = components_of(theta, profile)
     windows = make_windows(components, seed)
     form = get_profile(profile).form
-    got = fused.render(LAM, components, *windows, form)
+    got = fused.render(LAM, components, *windows, form, every_pixel=every_pixel)
     # rounding of 40 factors; where a clamped line leaves 1e-9, the subtraction 1 - v costs digits relative to it
     np.testing.assert_allclose(
         got, line_product_reference(LAM, torch.tensor(components), *windows, form).numpy(), rtol=1e-12, atol=1e-20
     )
 
 
+@pytest.mark.parametrize("every_pixel", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("profile", NAMES)
-def test_gradient_equals_autograd_of_the_plain_torch(profile, seed):
+def test_gradient_equals_autograd_of_the_plain_torch(profile, seed, every_pixel):
     theta = make_lines(profile, seed)
     windows = make_windows(components_of(theta, profile), seed)
     weight = torch.tensor(np.random.default_rng(seed).normal(size=len(LAM)))
     form, gradients = get_profile(profile).form, []
-    for product in (line_product, line_product_reference):
+    for product in (partial(line_product, every_pixel=every_pixel), line_product_reference):
         parameters = torch.tensor(theta, requires_grad=True)
         flux = product(LAM, get_profile(profile).components(parameters), *windows, form)
         (flux * weight).sum().backward()
@@ -171,7 +175,7 @@ def test_jacobian_equals_finite_differences_through_the_profile(profile):
     start, stop = make_windows(components, seed=3)
     flux = fused.render(LAM, components, start, stop, form)
     jac = fused.jacobian(LAM, components, np.ascontiguousarray(chain), start, stop, flux, form)
-    assert jac.shape == ((stop - start).sum(), theta.shape[1])
+    assert jac.shape == (theta.shape[1], (stop - start).sum())
     edge = np.concatenate([[0], np.cumsum(stop - start)])
     for j in range(len(theta)):
         window = slice(start[j], stop[j])
@@ -182,7 +186,7 @@ def test_jacobian_equals_finite_differences_through_the_profile(profile):
             shifted[1][j, k] += h
             low, high = (fused.render(LAM, components_of(t, profile), start, stop, form) for t in shifted)
             numeric = ((high - low) / (shifted[1][j, k] - shifted[0][j, k]))[window]
-            got = jac[edge[j] : edge[j + 1], k]
+            got = jac[k, edge[j] : edge[j + 1]]
             # truncation h^2 f''' / 6 = 1e-12 / width^3 (0.01 angstrom): 1e-6; and no pixel sits at the clamp's kink
             np.testing.assert_allclose(got, numeric, rtol=1e-5, atol=1e-6, err_msg=f"line {j}, parameter {k}")
 
@@ -191,9 +195,9 @@ def test_clamped_pixels_have_no_gradient():
     components = np.array([[LAM[350], 3.0, 0.5, 2.0, 0.3, 0.0]])
     start, stop = np.array([345]), np.array([356])  # the core only, all of it clamped
     np.testing.assert_array_equal(
-        fused.gradient(LAM, components, start, stop, np.ones(len(LAM)), fused.THIN), np.zeros((1, 6))
+        fused.gradient(LAM, components, start, stop, np.ones(len(LAM)), forms.THIN), np.zeros((1, 6))
     )
-    np.testing.assert_allclose(fused.render(LAM, components, start, stop, fused.THIN)[345:356], 1e-9, rtol=1e-6)
+    np.testing.assert_allclose(fused.render(LAM, components, start, stop, forms.THIN)[345:356], 1e-9, rtol=1e-6)
 
 
 @pytest.mark.parametrize("profile", NAMES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stellarhml.kernels import fused
+from stellarhml.kernels import forms, fused
 from stellarhml.kernels.rendering import line_components, render_lines
 from stellarhml.kernels.windows import WING_TOLERANCE, line_windows
 
@@ -39,7 +39,7 @@ def test_windows_of_blase_skip_their_last_pixel_and_take_the_next():
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
-@pytest.mark.parametrize("form", [fused.THIN, fused.EXPONENTIAL, fused.MINNAERT])
+@pytest.mark.parametrize("form", [forms.THIN, forms.EXPONENTIAL, forms.MINNAERT])
 def test_adaptive_windows_leave_out_less_than_twice_the_tolerance(form, tolerance):
     rng = np.random.default_rng(0)
     n = 200
@@ -50,7 +50,7 @@ def test_adaptive_windows_leave_out_less_than_twice_the_tolerance(form, toleranc
             np.exp(rng.uniform(-4, 0, n)),
             np.exp(rng.uniform(-12, 1, n)) * rng.integers(0, 2, n),
             np.exp(rng.uniform(-4, 0, n)),
-            rng.uniform(0.3, 0.9, n) if form != fused.THIN else np.zeros(n),
+            rng.uniform(0.3, 0.9, n) if form != forms.THIN else np.zeros(n),
         ],
         axis=1,
     )
