@@ -36,7 +36,7 @@ class Layout:
     spectrum : tensor of shape (n_lines,), int32
         Spectrum of each line.
     flux_shape : tuple
-        (n_pixels,), or (n_spectra, n_pixels) where `lay_out` was given offsets.
+        (n_pixels,), or (n_spectra, n_pixels) where `lay_out` was told the spectra.
     block : int
         Pixels of a block.
     block_line : tensor of shape (n_pairs,), int32
@@ -91,13 +91,24 @@ def find_device(device):
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= found:
         raise DeviceNotFoundError(
-            f"`device`={str(device)!r} needs a CUDA device of that number, and torch {torch.__version__} finds {found}. "
-            "Leave `device` None to compute on the CPU, or install a CUDA build of torch and the driver of the card."
+            f"`device`={str(device)!r} needs a CUDA device, and torch {torch.__version__} finds {found} of them. Leave "
+            "`device` None to compute on the CPU, or install a CUDA build of torch and the driver of the card."
         )
     return device
 
 
-def lay_out(wavelength, start, stop, *, offsets=None, device="cuda", dtype=torch.float64, backend=None, block=None):
+def lay_out(
+    wavelength,
+    start,
+    stop,
+    *,
+    spectrum=None,
+    n_spectra=None,
+    device="cuda",
+    dtype=torch.float64,
+    backend=None,
+    block=None,
+):
     """Prepare the windows of lines for `render` and `gradient`.
 
     Parameters
@@ -105,9 +116,11 @@ def lay_out(wavelength, start, stop, *, offsets=None, device="cuda", dtype=torch
     wavelength : ndarray or tensor of shape (n_pixels,)
         Increasing wavelengths in angstrom.
     start, stop : ndarray or tensor of shape (n_lines,), integer
-        Windows of pixels, [start, stop), of the lines of all spectra, one spectrum after the other.
-    offsets : array-like of shape (n_spectra + 1,), default=None
-        Where the lines of each spectrum begin. None: a single spectrum, and no axis for it.
+        Windows of pixels, [start, stop), of the lines of all spectra.
+    spectrum : ndarray or tensor of shape (n_lines,), integer, default=None
+        Spectrum of each line, in any order; goes with `n_spectra`. None: a single spectrum, and no axis for it.
+    n_spectra : int, default=None
+        Number of spectra.
     device : str or torch.device, default="cuda"
         Where to compute.
     dtype : {torch.float64, torch.float32}, default=torch.float64
@@ -130,14 +143,14 @@ def lay_out(wavelength, start, stop, *, offsets=None, device="cuda", dtype=torch
     n_pixels = len(wavelength)
     # a window beyond the spectrum would read memory that is not ours
     start, stop = (_to_device(edge, device, torch.int64).clamp(0, n_pixels) for edge in (start, stop))
-    counts = [len(start)] if offsets is None else np.diff(offsets)
+    flux_shape = (n_pixels,) if spectrum is None else (n_spectra, n_pixels)
+    spectrum = torch.zeros_like(start) if spectrum is None else _to_device(spectrum, device, torch.int64)
     n_blocks = -(-n_pixels // block)
-    spectrum = torch.repeat_interleave(_to_device(counts, device, torch.int64))
 
     first = start // block
     line, within = _repeat(torch.where(stop > start, (stop - 1) // block - first + 1, 0))
     key, order = torch.sort(spectrum[line] * n_blocks + first[line] + within, stable=True)
-    edges = torch.arange(len(counts) * n_blocks + 1, device=device)
+    block_edge = torch.arange((n_spectra or 1) * n_blocks + 1, device=device)
 
     piece_line, within = _repeat((stop - start + PIECE - 1).clamp(min=0) // PIECE)
     piece_start = start[piece_line] + within * PIECE
@@ -146,10 +159,10 @@ def lay_out(wavelength, start, stop, *, offsets=None, device="cuda", dtype=torch
         start=start.int(),
         stop=stop.int(),
         spectrum=spectrum.int(),
-        flux_shape=(n_pixels,) if offsets is None else (len(counts), n_pixels),
+        flux_shape=flux_shape,
         block=block,
         block_line=line[order].int(),
-        block_offset=torch.searchsorted(key, edges),
+        block_offset=torch.searchsorted(key, block_edge),
         piece_line=piece_line.int(),
         piece_start=piece_start.int(),
         piece_stop=torch.minimum(piece_start + PIECE, stop[piece_line]).int(),
@@ -217,9 +230,11 @@ def render_batch(wavelength, components, start, stop, form, *, device="cuda", dt
     flux : ndarray of shape (n_spectra, n_pixels), `dtype`
         The products, 1 where there is no line.
     """
-    offsets = np.cumsum([0] + [len(rows) for rows in components])
+    n_spectra = len(components)
+    spectrum = np.repeat(np.arange(n_spectra), [len(rows) for rows in components])
     edges = (np.concatenate([np.empty(0, np.int64), *edge]) for edge in (start, stop))
-    layout = lay_out(wavelength, *edges, offsets=offsets, device=device, dtype=dtype, backend=backend)
+    where = {"device": device, "dtype": dtype, "backend": backend}
+    layout = lay_out(wavelength, *edges, spectrum=spectrum, n_spectra=n_spectra, **where)
     packed = _to_device(np.concatenate([np.empty((0, 6)), *components]), layout.wavelength.device, torch.float64)
     return render(layout, packed, form).cpu().numpy()
 

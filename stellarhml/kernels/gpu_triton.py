@@ -19,11 +19,15 @@ WARPS = 4
 _THIN, _EXPONENTIAL = tl.constexpr(fused.THIN), tl.constexpr(fused.EXPONENTIAL)
 _FLOOR = tl.constexpr(1 - fused.DEPTH_MAX)  # what the deepest line leaves; DEPTH_MAX itself is 1 in float32
 _REACH = tl.constexpr(math.sqrt(80.0))  # |x| / s where exp(-x^2 / 2 s^2) = e^-40
+# Lines that share a division in the product. Each brings up to (distance / width)^2, say 10^20, to numerator and
+# denominator, and a deepest one 10^-9 to the numerator: eight stay far inside float64, and two may leave float32.
+_GROUP = {torch.float64: 8, torch.float32: 1}
 _TYPES = {torch.float64: tl.float64, torch.float32: tl.float32}
 
 
 def render(layout, components, form):
     """Multiply lines; see `kernels.gpu.render`."""
+    components = _invert_widths(components)
     flux = torch.empty(layout.flux_shape, dtype=layout.dtype, device=components.device)
     n_pixels, n_programs = len(layout.wavelength), len(layout.block_offset) - 1
     if n_programs:
@@ -34,7 +38,9 @@ def render(layout, components, form):
                 FORM=form,
                 DTYPE=_TYPES[layout.dtype],
                 BLOCK=layout.block,
+                GROUP=_GROUP[layout.dtype],
                 num_warps=WARPS,
+                enable_fp_fusion=True,
             )
     return flux
 
@@ -42,6 +48,7 @@ def render(layout, components, form):
 def gradient(layout, components, weight, form):
     """Differentiate by components; see `kernels.gpu.gradient`."""
     n_lines, n_pieces = len(components), len(layout.piece_line)
+    components = _invert_widths(components)
     grad = torch.zeros(components.shape, dtype=layout.dtype, device=components.device)
     if n_pieces:
         parts = grad.new_empty((n_pieces, 6))
@@ -53,9 +60,21 @@ def gradient(layout, components, weight, form):
                 DTYPE=_TYPES[layout.dtype],
                 BLOCK=PIXELS_AT_ONCE,
                 num_warps=WARPS,
+                enable_fp_fusion=True,
             )
-            _sum_pieces[(n_lines,)](parts, layout.piece_offset, grad, DTYPE=_TYPES[layout.dtype], num_warps=1)
+            _sum_pieces[(n_lines,)](
+                *(parts, layout.piece_offset, grad),
+                DTYPE=_TYPES[layout.dtype],
+                num_warps=1,
+                enable_fp_fusion=True,
+            )
     return grad
+
+
+def _invert_widths(components):
+    components = components.clone()
+    components[:, 2::2].reciprocal_()
+    return components
 
 
 @triton.jit
@@ -72,6 +91,7 @@ def _render(
     FORM: tl.constexpr,
     DTYPE: tl.constexpr,
     BLOCK: tl.constexpr,
+    GROUP: tl.constexpr,
 ):
     """One block of pixels of one spectrum: all lines that meet it."""
     program = tl.program_id(0)
@@ -82,19 +102,26 @@ def _render(
     lam_first = tl.load(wavelength + begin)
     lam_last = tl.load(wavelength + tl.minimum(begin + BLOCK, n_pixels) - 1)
     product = tl.full((BLOCK,), 1.0, DTYPE)
-    for i in range(tl.load(block_offset + program), tl.load(block_offset + program + 1)):
-        line = tl.load(block_line + i)
-        c, a_l, inv_g, a_g, s, depth = _line(components, line, DTYPE)
-        # centers of thousands of angstrom leave a float32 no digits for the width of a line: subtract first
-        x = (lam - c).to(DTYPE)
-        u = x * inv_g
-        v = a_l / (1.0 + u * u)
-        if (c + _REACH * s >= lam_first) & (c - _REACH * s <= lam_last):
-            z = x * (1.0 / s).to(DTYPE)
-            v += a_g * tl.exp(-0.5 * z * z)
-        factor, _slope, _per_depth = _factor(v, depth, FORM)
-        inside = (pixel >= tl.load(start + line)) & (pixel < tl.load(stop + line))
-        product *= tl.where(inside, factor, 1.0)
+    end = tl.load(block_offset + program + 1)
+    for first in range(tl.load(block_offset + program), end, GROUP):
+        # a factor is a fraction, and the lines of a group share its division, which is most of the time
+        top = tl.full((BLOCK,), 1.0, DTYPE)
+        bottom = tl.full((BLOCK,), 1.0, DTYPE)
+        for i in range(first, tl.minimum(first + GROUP, end)):
+            line = tl.load(block_line + i)
+            c, a_l, inv_g, a_g, inv_s, depth = _line(components, line)
+            # centers of thousands of angstrom leave a float32 no digits for the width of a line: subtract first
+            x = (lam - c).to(DTYPE)
+            u = x * inv_g.to(DTYPE)
+            gau = tl.zeros((BLOCK,), DTYPE)
+            if ((lam_last - c) * inv_s >= -_REACH) & ((lam_first - c) * inv_s <= _REACH):
+                z = x * inv_s.to(DTYPE)
+                gau = a_g.to(DTYPE) * tl.exp(-0.5 * z * z)
+            over, under = _fraction(1.0 + u * u, gau, a_l.to(DTYPE), depth.to(DTYPE), FORM)
+            inside = (pixel >= tl.load(start + line)) & (pixel < tl.load(stop + line))
+            top *= tl.where(inside, over, 1.0)
+            bottom *= tl.where(inside, under, 1.0)
+        product *= top / bottom
     tl.store(flux + (program // n_blocks).to(tl.int64) * n_pixels + pixel, product, mask=pixel < n_pixels)
 
 
@@ -117,8 +144,8 @@ def _gradient(
     piece = tl.program_id(0)
     line, stop = tl.load(piece_line + piece), tl.load(piece_stop + piece)
     row = weight + tl.load(spectrum + line).to(tl.int64) * n_pixels
-    c, a_l, inv_g, a_g, s, depth = _line(components, line, DTYPE)
-    inv_s = (1.0 / s).to(DTYPE)
+    c, a_l, inv_g, a_g, inv_s, depth = _line(components, line)
+    a_l, a_g, depth = a_l.to(DTYPE), a_g.to(DTYPE), depth.to(DTYPE)
     sum_c = tl.zeros((BLOCK,), DTYPE)
     sum_al = tl.zeros((BLOCK,), DTYPE)
     sum_g = tl.zeros((BLOCK,), DTYPE)
@@ -132,27 +159,33 @@ def _gradient(
         lam = tl.load(wavelength + tl.minimum(pixel, stop - 1))
         share = tl.load(row + pixel, mask=pixel < stop, other=0.0)
         x = (lam - c).to(DTYPE)
-        u = x * inv_g
+        u = x * inv_g.to(DTYPE)
         q = 1.0 + u * u
-        core = (c + _REACH * s >= tl.load(wavelength + begin)) & (
-            c - _REACH * s <= tl.load(wavelength + tl.minimum(begin + BLOCK, stop) - 1)
-        )
-        z = x * inv_s
+        first = (tl.load(wavelength + begin) - c) * inv_s
+        last = (tl.load(wavelength + tl.minimum(begin + BLOCK, stop) - 1) - c) * inv_s
+        core = (last >= -_REACH) & (first <= _REACH)
+        z = x * inv_s.to(DTYPE)
         gau = tl.zeros((BLOCK,), DTYPE)
         if core:
             gau = tl.exp(-0.5 * z * z)
         if FORM == _THIN:
-            # one division for 1 / q and for 1 / factor, since divisions are most of the time
-            h = q * (1.0 - a_g * gau) - a_l  # q times factor
+            # one division for 1 / q and for 1 / factor, as in `_render`; clamped pixels count for nothing
+            h = q - a_l - a_g * gau * q  # q times factor
             r = tl.where(h > _FLOOR * q, 1.0 / (q * h), 0.0)
             lor = r * h
             w = -share * q * q * r
         else:
             lor = 1.0 / q
-            factor, slope, per_depth = _factor(a_l * lor + a_g * gau, depth, FORM)
-            share = share / factor
-            w = share * slope
-            sum_d += share * per_depth
+            v = a_l * lor + a_g * gau
+            if FORM == _EXPONENTIAL:
+                e = tl.exp(-v)
+                share = share / (1.0 - depth * (1.0 - e))
+                w = -share * depth * e
+                sum_d -= share * (1.0 - e)
+            else:
+                share = share / (1.0 + v * (1.0 - depth))
+                w = -share * depth / (1.0 + v)
+                sum_d -= share * v
         steep = lor * lor * u * w
         sum_al += lor * w
         sum_c += steep
@@ -163,7 +196,7 @@ def _gradient(
             sum_bell += gau * z
             sum_s += gau * z * z
     to = parts + piece * 6
-    lorentz, gauss = 2.0 * a_l * inv_g, a_g * inv_s
+    lorentz, gauss = 2.0 * a_l * inv_g.to(DTYPE), a_g * inv_s.to(DTYPE)
     tl.store(to, gauss * tl.sum(sum_bell) + lorentz * tl.sum(sum_c))
     tl.store(to + 1, tl.sum(sum_al))
     tl.store(to + 2, lorentz * tl.sum(sum_g))
@@ -184,24 +217,21 @@ def _sum_pieces(parts, piece_offset, grad, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def _line(components, line, DTYPE: tl.constexpr):
-    """Components of a line: center and s stay float64, g is inverted."""
+def _line(components, line):
+    """Components of a line, its widths inverted, in float64."""
     row = components + line * 6
-    c, s = tl.load(row), tl.load(row + 4)
-    a_l, a_g, depth = tl.load(row + 1).to(DTYPE), tl.load(row + 3).to(DTYPE), tl.load(row + 5).to(DTYPE)
-    return c, a_l, (1.0 / tl.load(row + 2)).to(DTYPE), a_g, s, depth
+    c, a_l, a_g, depth = tl.load(row), tl.load(row + 1), tl.load(row + 3), tl.load(row + 5)
+    return c, a_l, tl.load(row + 2), a_g, tl.load(row + 4), depth
 
 
 @triton.jit
-def _factor(v, depth, FORM: tl.constexpr):
-    """Factor of a line in the product, and its derivatives with respect to v and to the limiting depth."""
+def _fraction(q, gau, a_l, depth, FORM: tl.constexpr):
+    """Numerator and denominator of the factor of a line whose value is a_l / q + gau."""
     if FORM == _THIN:
-        free = 1.0 - v > _FLOOR
-        factor, slope, per_depth = tl.where(free, 1.0 - v, _FLOOR), tl.where(free, -1.0, 0.0), 0.0
+        over, under = tl.maximum(q - a_l - gau * q, _FLOOR * q), q
     elif FORM == _EXPONENTIAL:
-        e = tl.exp(-v)
-        factor, slope, per_depth = 1.0 - depth * (1.0 - e), -depth * e, e - 1.0
+        over, under = 1.0 - depth * (1.0 - tl.exp(-(a_l / q + gau))), tl.full(q.shape, 1.0, q.dtype)
     else:
-        q = 1.0 / (1.0 + v)
-        factor, slope, per_depth = 1.0 - depth * v * q, -depth * q * q, -v * q
-    return factor, slope, per_depth
+        value = a_l + gau * q  # times q
+        over, under = q + value * (1.0 - depth), q + value
+    return over, under
