@@ -5,9 +5,10 @@ Run: python benchmarks/gpu.py [--parts equality speed batch adam] [--sweep]
 equality: flux and gradient of every form against the compiled kernels of the CPU, largest difference over largest
     value; and whether a second run gives the same bits.
 speed: loss and gradient of 5,000 lines x 6,000 pixels on 300,000 pixels, in float64 and float32, against the CPU kernel
-    on one thread. Shares of what the card can do, measured here: "flops", operations (of a wing pixel, FLOPS below; a
-    division is one) over those of a chain of multiply-adds; "pipe", in float64, instructions (INSTRUCTIONS below; a
-    division is nine) over those of that chain; "bytes", each array once, over those of a copy.
+    on one thread; "seconds" as called from Python, "seconds_on_card" without its overhead. Shares of what the card can
+    do in that, measured here: "flops", operations (of a wing pixel, FLOPS below; a division is one) over those of a
+    chain of multiply-adds; "pipe", in float64, instructions (INSTRUCTIONS below; a division is nine) over those of that
+    chain; "bytes", each array once, over those of a copy.
 batch: spectra a second, 60 of them in one launch, the layout of their windows included and not.
 adam: nodes an hour of the paper's training, 100 epochs at 6,000 pixels a line, by spectra at once.
 --sweep: times for other sizes of blocks and numbers of warps.
@@ -62,6 +63,21 @@ def seconds(call, device, n_calls=20, n_rounds=5):
         wait()
         times.append((time.perf_counter() - begin) / n_calls)
     return float(np.median(times))
+
+
+def seconds_on_card(call, n_calls=20):
+    """Time of a call without Python's share: replays of a recording of many calls; with it where none can be made."""
+    call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            for _ in range(n_calls):
+                call()
+        return seconds(graph.replay, "cuda", n_calls=3) / n_calls
+    except RuntimeError as error:
+        print(f"not recorded: {error}", flush=True)
+        return seconds(call, "cuda")
 
 
 def backends(args):
@@ -131,8 +147,10 @@ def speed(args):
 
     def on_cpu():
         flux = fused.render(wavelength, components, *windows, fused.THIN)
-        fused.gradient(wavelength, components, *windows, 2 / len(target) * (flux - target) * flux, fused.THIN)
+        weight = 2 / len(target) * (flux - target) * flux
+        return fused.gradient(wavelength, components, *windows, weight, fused.THIN)
 
+    grad = on_cpu()
     cpu = seconds(on_cpu, "cpu", n_rounds=3)
     out = {"cpu_seconds": cpu, "evaluations": evaluations}
     print(f"speed, CPU kernel, one thread: {cpu:.4f} s for {evaluations:.3g} pixels of lines", flush=True)
@@ -149,6 +167,10 @@ def speed(args):
             }
             times = {name: seconds(call, args.device) for name, call in calls.items()}
             figures = {"seconds": times, "times_faster_than_cpu": cpu / times["both"], "peak": peak}
+            difference = np.abs(calls["both"]()[1].cpu().numpy() - grad) / (np.abs(grad).max(axis=0) + 1e-300)
+            figures["largest_difference_of_gradient"] = float(difference.max())
+            if backend == "triton":  # plain torch asks the host between its calls and cannot be recorded
+                figures["seconds_on_card"] = times = {name: seconds_on_card(call) for name, call in calls.items()}
             size = wanted.element_size()
             for name in ("render", "gradient"):
                 limit = {"flops": FLOPS[name] * evaluations / times[name] / peak["flops"]} if peak["flops"] else {}

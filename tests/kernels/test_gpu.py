@@ -52,6 +52,24 @@ out["no_grad"] = gpu.gradient(single, torch.empty((0, 6)), torch.ones(700), 0).n
 np.savez(sys.argv[2], **out)
 """
 
+# What another process runs: Triton's compiler, without a GPU, to the machine code of an H100, which the interpreter skips.
+COMPILED = """
+import triton.language as tl
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from stellarhml.kernels import gpu_triton
+
+integers = {"n_pixels": "i32", "n_blocks": "i32", "block_offset": "*i64", "piece_offset": "*i64"}
+integers |= dict.fromkeys("start stop spectrum block_line piece_line piece_start piece_stop".split(), "*i32")
+for kernel, form in [*((k, f) for k in ("_render", "_gradient") for f in range(3)), ("_sum_pieces", 0)]:
+    fixed = {"FORM": form, "DTYPE": tl.float64, "BLOCK": 256, "GROUP": 8}
+    function = getattr(gpu_triton, kernel)
+    signature = {name: "constexpr" if name in fixed else integers.get(name, "*fp64") for name in function.arg_names}
+    fixed = {(k,): fixed[name] for k, name in enumerate(function.arg_names) if name in fixed}
+    assert compile(ASTSource(function, signature, fixed), target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+"""
+
 
 def make_components(form, seed=0, n_lines=40):
     """Overlapping, saturated, broad, narrow lines and some at or over the ends; windows of all kinds."""
@@ -157,6 +175,13 @@ def test_triton_in_its_interpreter_is_the_compiled_kernels(tmp_path):
             assert_batch_close((out[f"flux{form}{dtype}"], out[f"grad{form}{dtype}"]), form, dtype)
     np.testing.assert_array_equal(out["no_lines"], np.ones(len(LAM)))
     assert out["no_grad"].shape == (0, 6)
+
+
+def test_triton_compiles_for_a_gpu_that_is_not_here(tmp_path):
+    pytest.importorskip("triton", reason="needs the package triton, which comes with CUDA builds of torch")
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("device", DEVICES)
