@@ -29,6 +29,10 @@ class BlaseNotInstalledError(ImportError):
     """The package found under the name `blase` is not gully/blase, or there is none."""
 
 
+class DeviceNotFoundError(RuntimeError):
+    """The computing device that was asked for is not there."""
+
+
 class PersistenceError(ValueError):
     """A saved estimator is damaged, or was written in a form this version cannot read."""
 

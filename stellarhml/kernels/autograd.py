@@ -3,31 +3,39 @@
 import numpy as np
 import torch
 
-from stellarhml.kernels import forms, fused
+from stellarhml.kernels import forms, fused, gpu
 
 
-def line_product(wavelength, components, start, stop, form, *, n_threads=1, every_pixel=False):
+def line_product(wavelength, components, start, stop, form, *, layout=None, n_threads=1, every_pixel=False):
     """Render lines into a spectrum; gradients flow into `components`.
 
     Parameters
     ----------
     wavelength : ndarray of shape (n_pixels,), float64
-        Increasing wavelengths in angstrom.
+        Increasing wavelengths in angstrom; a tensor will do for components on a GPU, as for `start` and `stop`.
     components : tensor of shape (n_lines, 6), float64
-        Rows as in `kernels.fused`.
+        Rows as in `kernels.fused`. On a CUDA device `kernels.gpu` computes there, and float32 will do, though centers
+        keep 5e-4 angstrom then.
     start, stop : ndarray of shape (n_lines,), int64
         Windows of pixels.
     form : int
         How a line enters the product, see `kernels.fused`.
+    layout : kernels.gpu.Layout, default=None
+        The windows as laid out before, to save the time of doing so at each call; wavelength, start and stop are not
+        looked at then. Also the way to many spectra at once, and to float32.
     n_threads, every_pixel : int, bool
-        As in `fused.render`.
+        As in `fused.render`, on the CPU.
 
     Returns
     -------
-    flux : tensor of shape (n_pixels,), float64
+    flux : tensor of shape (n_pixels,), float64; or (n_spectra, n_pixels) if `layout` has a batch
         The product of the lines.
     """
-    return _LineProduct.apply(components, wavelength, start, stop, form, n_threads, every_pixel)
+    if layout is None and not components.is_cuda:
+        return _LineProduct.apply(components, wavelength, start, stop, form, n_threads, every_pixel)
+    if layout is None:
+        layout = gpu.lay_out(wavelength, start, stop, device=components.device, dtype=components.dtype)
+    return _LineProductOnDevice.apply(components, layout, form)
 
 
 def line_product_reference(wavelength, components, start, stop, form):
@@ -75,3 +83,20 @@ class _LineProduct(torch.autograd.Function):
         weight = (grad_flux * ctx.saved_tensors[0]).numpy()
         grad = fused.gradient(wavelength, array, start, stop, weight, form, **ctx.how)
         return torch.from_numpy(grad), None, None, None, None, None, None
+
+
+class _LineProductOnDevice(torch.autograd.Function):
+    """Kernels of `kernels.gpu` behind torch's tape."""
+
+    @staticmethod
+    def forward(ctx, components, layout, form):
+        flux = gpu.render(layout, components, form)
+        ctx.layout, ctx.form = layout, form
+        ctx.save_for_backward(components, flux)
+        return flux
+
+    @staticmethod
+    def backward(ctx, grad_flux):
+        components, flux = ctx.saved_tensors
+        grad = gpu.gradient(ctx.layout, components, grad_flux * flux, ctx.form)
+        return grad.to(components.dtype), None, None

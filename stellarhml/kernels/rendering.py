@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from stellarhml.kernels import forms, fused
+from stellarhml.kernels import forms, fused, gpu
 from stellarhml.kernels.autograd import line_product
 from stellarhml.kernels.profiles import get_profile
 from stellarhml.kernels.windows import line_windows
 
 
-def render_lines(wavelength, theta, *, profile, wing_cut, n_threads=1):
+def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads=1):
     """Render lines into a spectrum.
 
     Parameters
@@ -22,8 +22,11 @@ def render_lines(wavelength, theta, *, profile, wing_cut, n_threads=1):
         Name of the profile.
     wing_cut : int or None
         Pixels on which a line is evaluated; None adapts them to each line (see `kernels.windows`).
+    device : str or torch.device, default=None
+        Where to compute, such as "cuda". None: the compiled kernels of the CPU. One spectrum does not fill a GPU; see
+        `kernels.gpu.render_batch`.
     n_threads : int, default=1
-        Threads; the result does not depend on it.
+        Threads on the CPU; the result does not depend on it.
 
     Returns
     -------
@@ -31,10 +34,13 @@ def render_lines(wavelength, theta, *, profile, wing_cut, n_threads=1):
         Normalised flux, 1 where there is no line.
     """
     components = line_components(theta, profile)
-    start, stop = line_windows(wavelength, components, wing_cut, as_blase=_pixels_of_blase(profile, wing_cut))
+    start, stop = _windows(wavelength, components, profile, wing_cut)
     if len(start) != len(components):
         components = np.tile(components, (2, 1))
-    return fused.render(wavelength, components, start, stop, get_profile(profile).form, n_threads=n_threads)
+    form = get_profile(profile).form
+    if device is not None:
+        return gpu.render_batch(wavelength, [components], [start], [stop], form, device=device)[0]
+    return fused.render(wavelength, components, start, stop, form, n_threads=n_threads)
 
 
 def line_components(theta, profile):
@@ -107,7 +113,9 @@ def _loss(components, wavelength, form):
     return d * (-np.expm1(-value) if form == forms.EXPONENTIAL else value / (1 + value))
 
 
-def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, n_threads=1):
+def train_adam(
+    wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, device=None, n_threads=1
+):
     """Fit lines to a spectrum by the paper's training: mean squared error, Adam with amsgrad.
 
     Parameters
@@ -128,30 +136,85 @@ def train_adam(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_r
         Step size of Adam, in units of the parameters.
     max_iter : int
         Number of epochs.
+    device : str or torch.device, default=None
+        Where to compute, such as "cuda". None: the compiled kernels of the CPU.
     n_threads : int, default=1
-        Threads; the result does not depend on it.
+        Threads on the CPU; the result does not depend on it.
 
     Returns
     -------
     theta : ndarray of shape (n_lines, n_parameters), float64
         Fitted parameters.
     """
-    start, stop = line_windows(
-        wavelength, line_components(theta, profile), wing_cut, as_blase=_pixels_of_blase(profile, wing_cut)
-    )
+    if device is not None:
+        options = {"profile": profile, "wing_cut": wing_cut, "learning_rate": learning_rate, "max_iter": max_iter}
+        return train_adam_batch(wavelength, flux[None], [theta], pixels=pixels, device=device, **options)[0]
+    start, stop = _windows(wavelength, line_components(theta, profile), profile, wing_cut)
     copies = len(start) // len(theta)
     components_of, form = get_profile(profile).components, get_profile(profile).form
     parameters = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
     target = torch.tensor(flux[pixels], dtype=torch.float64)
+
+    def loss():
+        components = components_of(parameters).repeat(copies, 1)
+        model = line_product(wavelength, components, start, stop, form, n_threads=n_threads)
+        return torch.nn.functional.mse_loss(model[pixels], target)
+
+    return _adam(parameters, loss, learning_rate, max_iter)
+
+
+def train_adam_batch(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, device):
+    """Fit lines to many spectra at once, each as `train_adam` would.
+
+    Adam steps each parameter by itself, so the spectra do not know of each other.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom.
+    flux : ndarray of shape (n_spectra, n_pixels), float64
+        Normalised fluxes.
+    theta : list of ndarray of shape (n_lines_of_spectrum, n_parameters)
+        Start values for each spectrum.
+    profile, wing_cut, pixels, learning_rate, max_iter : str, int or None, slice, float, int
+        As in `train_adam`.
+    device : str or torch.device
+        Where to compute, such as "cuda".
+
+    Returns
+    -------
+    theta : list of ndarray of shape (n_lines_of_spectrum, n_parameters), float64
+        Fitted parameters.
+    """
+    n_lines = [len(rows) for rows in theta]
+    theta = np.concatenate(theta)
+    start, stop = _windows(wavelength, line_components(theta, profile), profile, wing_cut)
+    copies = len(start) // max(len(theta), 1)
+    spectrum = np.tile(np.repeat(np.arange(len(n_lines)), n_lines), copies)
+    layout = gpu.lay_out(wavelength, start, stop, spectrum=spectrum, n_spectra=len(n_lines), device=device)
+    components_of, form = get_profile(profile).components, get_profile(profile).form
+    parameters = torch.tensor(theta, dtype=torch.float64, device=device, requires_grad=True)
+    target = torch.tensor(flux[:, pixels], dtype=torch.float64, device=device)
+
+    def loss():
+        components = components_of(parameters).repeat(copies, 1)
+        model = line_product(None, components, None, None, form, layout=layout)
+        return ((model[:, pixels] - target) ** 2).mean(dim=1).sum()
+
+    fitted = _adam(parameters, loss, learning_rate, max_iter)
+    return np.split(fitted, np.cumsum(n_lines)[:-1])
+
+
+def _adam(parameters, loss, learning_rate, max_iter):
+    """Minimise; return the parameters as an array."""
     adam = torch.optim.Adam([parameters], learning_rate, amsgrad=True)
     for _ in range(max_iter):
         adam.zero_grad()
-        components = components_of(parameters).repeat(copies, 1)
-        model = line_product(wavelength, components, start, stop, form, n_threads=n_threads)
-        torch.nn.functional.mse_loss(model[pixels], target).backward()
+        loss().backward()
         adam.step()
-    return parameters.detach().numpy().copy()
+    return parameters.detach().cpu().numpy().copy()
 
 
-def _pixels_of_blase(profile, wing_cut):
-    return profile == "blase" and wing_cut is not None
+def _windows(wavelength, components, profile, wing_cut):
+    """Windows of lines, of twice as many rows where blase's very pixels are asked for."""
+    return line_windows(wavelength, components, wing_cut, as_blase=profile == "blase" and wing_cut is not None)

@@ -111,9 +111,9 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     Notes
     -----
     Rendering and its derivatives are the numba kernels of :mod:`stellarhml.kernels.fused`; for "adam" they stand
-    behind a ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines. A row's
-    result depends on what `fit` has learnt, but neither on the other rows nor on `n_jobs`. Rows are taken one at a
-    time, so that `X` may be a memory map.
+    behind a ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines. The
+    result for a row depends on what `fit` has learnt, but neither on the other rows nor on `n_jobs`. Rows are taken one
+    at a time, so that `X` may be a memory map.
 
     Examples
     --------
@@ -315,13 +315,6 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_array(X, accept_sparse="csr", dtype=FLOAT_DTYPES, ensure_all_finite=False, ensure_min_features=0)
-        n_parameters = len(self.line_parameters)
-        n_columns = n_parameters * len(self._catalog)
-        if X.shape[1] != n_columns:
-            raise ValueError(
-                f"X has {X.shape[1]} columns, but {len(self._catalog)} lines of {n_parameters} parameters take "
-                f"{n_columns}. Pass what `transform` of this decomposer returns."
-            )
         return render_rows(self, X)
 
     @classmethod

@@ -139,7 +139,12 @@ def render_rows(decomposer, table):
     """
     from stellarhml.kernels.rendering import render_lines
 
-    n_parameters = len(decomposer.line_parameters)
+    n_lines, n_parameters = len(decomposer._catalog), len(decomposer.line_parameters)
+    if table.shape[1] != n_lines * n_parameters:
+        raise ValueError(
+            f"X has {table.shape[1]} columns, but {n_lines} lines of {n_parameters} parameters take "
+            f"{n_lines * n_parameters}. Pass what `transform` of this decomposer returns."
+        )
     flux = np.empty((table.shape[0], decomposer.wavelength_.size), dtype=table.dtype)
     for i in range(table.shape[0]):
         if sparse.issparse(table):
