@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from stellarhml.lines.catalog import build_catalog, match_to_catalog
+from stellarhml.lines.catalog import Detections, build_catalog, match_to_catalog, nearest_pixel, velocity_scale
 from stellarhml.lines.peaks import detect_lines
 from stellarhml.lines.tracking import (
     SPEED_OF_LIGHT,
@@ -99,11 +99,19 @@ def test_lines_that_move_and_fade_are_found_whole(seed):
     purity, completeness = purity_and_completeness(lines, truth)
     assert purity > 0.999
     assert completeness > 0.995
-    # minima within two pixels of 0.35 km/s
-    pixels = [np.rint(SPEED_OF_LIGHT * np.log(c / 8490) / 0.35).astype(np.int64) for c in centers]
-    detections = [(p, np.ones(len(p)), np.ones(len(p))) for p in pixels]
-    catalog = build_catalog(detections, n_pixels=1 + max(p.max() for p in pixels), tolerance=2)[0]
-    matched = [match_to_catalog(p, catalog, tolerance=2) for p in pixels]
+    # the catalogue has each line once, where it is in the middle of the grid
+    wavelength = 8490 * np.exp(0.35 * np.arange(12500) / SPEED_OF_LIGHT)
+    scale = velocity_scale(wavelength)
+    places = [velocity_scale(c) for c in centers]
+    detections = [Detections(nearest_pixel(scale, p), p, np.ones(len(p)), np.ones(len(p))) for p in places]
+    catalog = build_catalog(detections, scale, labels=GRID, tolerance=2.0)
+    every, true = np.concatenate(places), np.concatenate(truth)
+    middle = [np.median(every[true == k]) for k in np.unique(true)]
+    np.testing.assert_allclose(scale[catalog.pixels], np.sort(middle), atol=0.176)  # half a pixel
+    np.testing.assert_array_equal(catalog.n_spectra, np.bincount(true)[np.unique(true)][np.argsort(middle)])
+    # minima within two pixels of 0.35 km/s of a list of lines, which is what can be had without labels
+    catalog = build_catalog(detections, scale, tolerance=0.7).pixels
+    matched = [match_to_catalog(p, scale[catalog], tolerance=0.7) for p in places]
     kept = [(found[found >= 0], true[found >= 0]) for found, true in zip(matched, truth, strict=True)]
     old_purity, old_completeness = purity_and_completeness(*zip(*kept, strict=True))
     assert old_purity < 0.99
@@ -217,7 +225,8 @@ def test_tolerance_zero_on_pixels_is_the_catalogue_of_the_paper():
     pixels = [np.sort(rng.choice(np.arange(0, 300, 4) + rng.integers(0, 2), 30, False)) for _ in range(12)]
     wavelength = 8500 + 0.01 * np.arange(310)
     lines = track_lines([wavelength[p] for p in pixels], GRID[:12], tolerance=0.0)
-    catalog = build_catalog([(p, np.ones(30), np.ones(30)) for p in pixels], n_pixels=310, tolerance=0)[0]
+    detections = [Detections(p, np.empty(30), np.ones(30), np.ones(30)) for p in pixels]
+    catalog = build_catalog(detections, velocity_scale(wavelength), labels=GRID[:12], tolerance=0).pixels
     for found, p in zip(lines, pixels, strict=True):
         np.testing.assert_array_equal(catalog[found], p)
 
