@@ -2,8 +2,8 @@
 
 Run: python benchmarks/gpu.py [--parts equality speed batch adam] [--sweep]
 
-equality: flux and gradient of every form against the compiled kernels of the CPU, largest difference over largest
-    value; and whether a second run gives the same bits.
+equality: flux and gradient of every form against the compiled kernels of the CPU on every pixel, largest difference
+    over largest value; and whether a second run gives the same bits.
 speed: loss and gradient of 5,000 lines x 6,000 pixels on 300,000 pixels, in float64 and float32, against the CPU kernel
     on one thread; "seconds" as called from Python, "seconds_on_card" without its overhead. Shares of what the card can
     do in that, measured here: "flops", operations (of a wing pixel, FLOPS below; a division is one) over those of a
@@ -94,9 +94,9 @@ def equality(args):
         target = 1 + 0.01 * np.random.default_rng(1).normal(size=len(wavelength))
         for name, wing_cut in (("fixed", args.width), ("adaptive", None)):
             windows = line_windows(wavelength, components, wing_cut)
-            flux = fused.render(wavelength, components, *windows, form)
+            flux = fused.render(wavelength, components, *windows, form, every_pixel=True)
             weight = 2 * (flux - target) * flux
-            grad = fused.gradient(wavelength, components, *windows, weight, form)
+            grad = fused.gradient(wavelength, components, *windows, weight, form, every_pixel=True)
             rows, share = (torch.tensor(array, device=args.device) for array in (components, weight))
             for backend in backends(args):
                 layout = gpu.lay_out(wavelength, *windows, device=args.device, backend=backend)
@@ -145,12 +145,12 @@ def speed(args):
     windows = line_windows(wavelength, components, args.width)
     evaluations, target = int((windows[1] - windows[0]).sum()), np.full(len(wavelength), 0.99)
 
-    def on_cpu():
-        flux = fused.render(wavelength, components, *windows, forms.THIN)
+    def on_cpu(**options):
+        flux = fused.render(wavelength, components, *windows, forms.THIN, **options)
         weight = 2 / len(target) * (flux - target) * flux
-        return fused.gradient(wavelength, components, *windows, weight, forms.THIN)
+        return fused.gradient(wavelength, components, *windows, weight, forms.THIN, **options)
 
-    grad = on_cpu()
+    grad = on_cpu(every_pixel=True)
     cpu = seconds(on_cpu, "cpu", n_rounds=3)
     out = {"cpu_seconds": cpu, "evaluations": evaluations}
     print(f"speed, CPU kernel, one thread: {cpu:.4f} s for {evaluations:.3g} pixels of lines", flush=True)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -98,9 +99,16 @@ def on_cpu(components, start, stop, weight, form):
     """Flux, and gradient by the compiled kernels for a loss whose derivative times flux is `weight`."""
     stop = np.maximum(start, stop)
     return (
-        fused.render(LAM, components, start, stop, form),
-        fused.gradient(LAM, components, start, stop, weight, form),
+        fused.render(LAM, components, start, stop, form, every_pixel=True),
+        fused.gradient(LAM, components, start, stop, weight, form, every_pixel=True),
     )
+
+
+@pytest.fixture
+def every_pixel(monkeypatch):
+    """Kernels of the CPU without cells, on every pixel as those of the GPU are."""
+    for name in ("render", "gradient"):
+        monkeypatch.setattr(fused, name, partial(getattr(fused, name), every_pixel=True))
 
 
 def assert_close(got, expected, dtype):
@@ -212,14 +220,14 @@ def make_theta(profile, seed=0):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("wing_cut", [None, 300])
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_render_lines_on_a_device(profile, wing_cut, device):
+def test_render_lines_on_a_device(profile, wing_cut, device, every_pixel):
     options = {"theta": make_theta(profile), "profile": profile, "wing_cut": wing_cut}
     # products of two factors
     np.testing.assert_allclose(render_lines(LAM, device=device, **options), render_lines(LAM, **options), rtol=1e-13)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_gradients_flow_to_parameters_through_a_layout(device):
+def test_gradients_flow_to_parameters_through_a_layout(device, every_pixel):
     profile, theta = get_profile("minnaert"), make_theta("minnaert")
     windows = line_windows(LAM, line_components(theta, "minnaert"), None)
     gradients = []
@@ -235,7 +243,7 @@ def test_gradients_flow_to_parameters_through_a_layout(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("profile", "wing_cut"), [("blase", 300), ("minnaert", None)])
-def test_training_on_a_device_takes_the_steps_of_the_cpu(profile, wing_cut, device):
+def test_training_on_a_device_takes_the_steps_of_the_cpu(profile, wing_cut, device, every_pixel):
     begin = [make_theta(profile, 1), make_theta(profile, 2)[:1], make_theta(profile, 3)]
     flux = np.stack([render_lines(LAM, make_theta(profile), profile=profile, wing_cut=wing_cut)] * 3)
     options = {
@@ -261,7 +269,7 @@ def test_components_on_the_gpu_are_rendered_there():
     flux = line_product(LAM, rows, start, stop, forms.THIN)
     assert flux.is_cuda
     flux.sum().backward()
-    expected = fused.render(LAM, components, start, np.maximum(start, stop), forms.THIN)
+    expected = fused.render(LAM, components, start, np.maximum(start, stop), forms.THIN, every_pixel=True)
     np.testing.assert_allclose(flux.detach().cpu().numpy(), expected, rtol=0, atol=1e-12)  # a product of 40 factors
     assert rows.grad.is_cuda
 
