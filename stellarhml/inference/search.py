@@ -111,7 +111,7 @@ def polish(residuals, starts, bounds):
 
 
 def _forward_differences(residuals, unit):
-    """Jacobian with a step of a thousandth of the range: shorter ones see the ends of adaptive wings, 1e-5 in flux."""
+    """Jacobian with a step of a thousandth of the range: shorter ones magnify the ends of adaptive wings (1e-7)."""
     at = residuals(unit)
     steps = np.where(unit > 0.5, -1e-3, 1e-3) * np.eye(len(unit))
     return np.stack([(residuals(unit + step) - at) / step.sum() for step in steps], axis=1)

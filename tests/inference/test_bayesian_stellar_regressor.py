@@ -63,8 +63,9 @@ def fitted_toy(n_labels, **parameters):
 )
 def test_spectra_of_the_generator_give_their_labels_back(generator, parameters):
     regressor = BayesianStellarRegressor.from_generator(generator, random_state=0, **parameters)
-    # a least-squares minimum without noise: only the tolerance of the polish (1e-8) and wings of 1e-5 are left
-    np.testing.assert_allclose(regressor.predict(generator.predict(TRUTH)) / SPAN, TRUTH / SPAN, rtol=0, atol=1e-3)
+    # a least-squares minimum without noise: only the tolerance of the polish (1e-8) and the ends of wings are left,
+    # 1e-7 in flux, over derivatives of 0.05 and more
+    np.testing.assert_allclose(regressor.predict(generator.predict(TRUTH)) / SPAN, TRUTH / SPAN, rtol=0, atol=1e-5)
 
 
 def test_the_search_alone_is_as_coarse_as_its_points(generator):
