@@ -3,6 +3,7 @@
 import importlib
 
 _PUBLIC = {
+    "DecompositionDisplay": "stellarhml.plotting._decomposition_display",
     "ManifoldDisplay": "stellarhml.plotting._manifold_display",
     "SpectrumFitDisplay": "stellarhml.plotting._spectrum_fit_display",
 }
