@@ -27,7 +27,7 @@ class DecompositionDisplay:
     wavelength : ndarray of shape (n_pixels,)
         Vacuum wavelengths in angstrom.
     flux, clone : ndarray of shape (n_pixels,)
-        Normalised flux, and the product of the lines.
+        Normalised flux, and the product of the lines. NaN leaves a pixel out.
     centers : ndarray of shape (n_lines,)
         Centers of the lines, in angstrom.
     line_flags : ndarray of shape (n_lines,), int
@@ -92,7 +92,7 @@ class DecompositionDisplay:
         rms : float
             In units of the continuum.
         """
-        return float(np.sqrt(np.mean(self.residual[self._shown(window)] ** 2)))
+        return float(np.sqrt(np.nanmean(self.residual[self._shown(window)] ** 2)))
 
     @classmethod
     def from_estimator(cls, decomposer, x, *, window=None, ax=None, title=None):
@@ -227,14 +227,14 @@ class DecompositionDisplay:
                 label=f"{kind} ({x.size})",
             )
         drawn = np.concatenate([self.flux[shown], self.clone[shown]])
-        lowest, extent = drawn.min(), max(np.ptp(drawn), 1e-3)
+        lowest = np.nanmin(drawn)
+        extent = max(np.nanmax(drawn) - lowest, 1e-3)
         top.set_ylim(lowest - 0.04 * extent, lowest + _ROOM * extent)
 
         handles = [self.flux_line_, self.clone_line_, *self.ticks_.values()]
         place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0, "ncols": len(handles)}
-        legend = top.legend(
-            handles=handles, fontsize="small", frameon=False, handlelength=1.5, handletextpad=0.5, **place
-        )
+        look = {"fontsize": "small", "frameon": False, "handlelength": 1.5, "handletextpad": 0.5}
+        legend = top.legend(handles=handles, **place, **look)
         for handle in legend.legend_handles[2:]:
             handle.set(markersize=_LONGEST, markeredgewidth=_THICKEST)
         here = "" if window is None else f"{self.rms(window):.2g} in this window, "

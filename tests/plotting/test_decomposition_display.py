@@ -86,6 +86,14 @@ def test_rms_of_the_window_and_of_all():
     assert draw().rms_text_.get_text() == f"RMS {whole:.2g} in all"
 
 
+def test_a_pixel_without_flux_is_left_out():
+    flux = FLUX.copy()
+    flux[[0, 30]] = np.nan
+    display = DecompositionDisplay.from_arrays(WAVELENGTH, flux, CLONE, CENTERS, FLAGS, ax=axes())
+    assert display.rms() == pytest.approx(0.003 * np.sqrt(19 / 48))
+    assert np.isfinite(display.ax_[0].get_ylim()).all()
+
+
 def test_ticks_become_finer_as_they_crowd():
     centers = np.linspace(8500, 8549, 3000)
     display = DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, CLONE, centers, np.zeros(3000, int), ax=axes())
