@@ -20,7 +20,7 @@ class LineFlag(_Flag):
     """Of one line in one spectrum."""
 
     UNDETECTED = 1, "fitted, though this spectrum has no minimum of the asked prominence there"
-    ABSENT = 2, "changes this spectrum nowhere by more than 1e-4, and is left out of it"
+    ABSENT = 2, "left out of this spectrum: changes it nowhere by 1e-4, or not detected and fit_undetected=False"
     AT_BOUND = 4, "a parameter ended at the limit that the fit sets to it"
     SATURATED = 8, "deeper than nine tenths of its limiting depth: its strength shows in its wings only"
     ADDED = 16, "a minimum of no spectrum: added where the residuals asked for it"

@@ -35,16 +35,13 @@ class Decomposition:
         Wavelengths between which the errors below are, in angstrom.
     window_rms : ndarray of shape (n_spectra, n_windows)
         Root mean square of clone minus flux in each window.
+    rms : ndarray of shape (n_spectra,)
+        Root mean square of clone minus flux in all windows together.
     """
 
-    def __init__(self, theta, line_flags, flags, n_iter, windows, window_rms):
+    def __init__(self, theta, line_flags, flags, n_iter, windows, window_rms, rms):
         self.theta, self.line_flags, self.flags = theta, line_flags, flags
-        self.n_iter, self.windows, self.window_rms = n_iter, windows, window_rms
-
-    @property
-    def rms(self):
-        """Root mean square of clone minus flux of each spectrum, shape (n_spectra,)."""
-        return np.sqrt(np.mean(self.window_rms**2, axis=1))
+        self.n_iter, self.windows, self.window_rms, self.rms = n_iter, windows, window_rms, rms
 
     def to_frame(self):
         """Tabulate the spectra.
@@ -112,13 +109,16 @@ def decompose_rows(decomposer, X):
             stacklevel=4,
         )
     rows = [(fit.lines, fit.theta) for fit in fits]
+    windows, n_pixels = window_edges(decomposer)
+    square = np.stack([fit.square for fit in fits])
     return Decomposition(
         rows_to_csr(rows, len(decomposer._catalog), len(decomposer.line_parameters)),
         np.stack([fit.line_flags for fit in fits]),
         flags,
         np.array([fit.n_iter for fit in fits]),
-        window_edges(decomposer),
-        np.sqrt(np.stack([fit.square for fit in fits])),
+        windows,
+        np.sqrt(square),
+        np.sqrt(np.average(square, axis=1, weights=n_pixels)),
     )
 
 

@@ -69,14 +69,14 @@ def decompose_row(decomposer, row):
     lines, theta, line_flags, flag, n_iter = _fit(decomposer, flux)
     # the paper keeps whatever it has detected
     absent = line_depths(theta, decomposer.profile) < (ABSENT_DEPTH if decomposer.solver == "lm" else 0)
-    line_flags[lines[absent]] |= np.uint8(LineFlag.ABSENT)
     lines, theta = lines[~absent], theta[~absent]
+    line_flags[np.setdiff1d(np.arange(len(line_flags)), lines)] |= np.uint8(LineFlag.ABSENT)
     clone = render_lines(decomposer.wavelength_, theta, profile=decomposer.profile, wing_cut=decomposer.wing_cut)
     edges = _window_pixels(decomposer)
     square = np.array([np.mean((clone - flux)[a:b] ** 2) for a, b in pairwise(edges)])
     if not len(lines):
         flag |= SpectrumFlag.NO_LINES
-    if np.sqrt(square.mean()) > 3 * decomposer._typical_rms:
+    if np.sqrt(np.average(square, weights=np.diff(edges))) > 3 * decomposer._typical_rms:
         flag |= SpectrumFlag.POOR_FIT
     return RowFit(lines, theta, line_flags, int(flag), n_iter, square)
 
@@ -111,7 +111,7 @@ def fit_and_search(decomposer, row):
 
 
 def window_edges(decomposer):
-    """Wavelengths between which `RowFit.square` is taken.
+    """Wavelengths between which `RowFit.square` is taken, and how many pixels there are between them.
 
     Parameters
     ----------
@@ -122,8 +122,11 @@ def window_edges(decomposer):
     -------
     edges : ndarray of shape (n_windows + 1,)
         First wavelength of each window, in angstrom, and the last of all.
+    n_pixels : ndarray of shape (n_windows,), int64
+        Pixels of each window.
     """
-    return decomposer.wavelength_[np.minimum(_window_pixels(decomposer), decomposer.wavelength_.size - 1)]
+    edges = _window_pixels(decomposer)
+    return decomposer.wavelength_[np.minimum(edges, decomposer.wavelength_.size - 1)], np.diff(edges)
 
 
 def find_minima(decomposer, flux):
@@ -167,15 +170,13 @@ def _fit(decomposer, flux):
         lines = np.flatnonzero(line_depths(start.theta, decomposer.profile) >= 0.5 * ABSENT_DEPTH)
         if not decomposer.fit_undetected:
             lines = np.intersect1d(lines, matched)
-        gone = np.setdiff1d(np.arange(len(line_flags)), lines)
-        line_flags[gone] |= np.uint8(LineFlag.ABSENT)
         start = type(start)(*(part[lines] for part in start))
         theta, n_iter, converged = _solve(decomposer, flux, start)
         flag = 0 if converged else SpectrumFlag.NOT_CONVERGED
         line_flags[lines[np.any(np.abs(theta - start.theta) >= start.reach * (1 - 1e-9), axis=1)]] |= np.uint8(
             LineFlag.AT_BOUND
         )
-        if decomposer.match_tolerance > 0 and len(lines):
+        if decomposer.fit_undetected and decomposer.match_tolerance > 0 and len(lines):
             # where the fit has put them, which may be farther from the catalogue than the tolerance
             places = np.interp(theta[:, 0], decomposer.wavelength_, decomposer._scale)
             order = np.argsort(places, kind="stable")

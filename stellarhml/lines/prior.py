@@ -30,6 +30,8 @@ class LinePrior(NamedTuple):
     """Smallest and largest score allowed, shape (2, n_scores)."""
     coefficients: np.ndarray
     """A and B, shape (1 + n_scores, n_lines, n_parameters)."""
+    leverage: float
+    """Share that a training spectrum has in its own prediction: 1 says that the prediction teaches nothing."""
 
     @classmethod
     def learn(cls, pixels, flux, theta):
@@ -62,8 +64,9 @@ class LinePrior(NamedTuple):
         room = _BEYOND * (high - low)
         design = np.column_stack([np.ones(len(flux)), scores])
         coefficients = np.linalg.lstsq(design, theta.reshape(len(theta), -1), rcond=None)[0]
+        coefficients = coefficients.reshape(design.shape[1], *theta.shape[1:])
         return cls(
-            pixels, mean, components, np.stack([low - room, high + room]), coefficients.reshape(-1, *theta.shape[1:])
+            pixels, mean, components, np.stack([low - room, high + room]), coefficients, design.shape[1] / len(flux)
         )
 
     def predict(self, flux):
