@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from stellarhml.flags import LineFlag, SpectrumFlag
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -59,6 +61,11 @@ def test_code_of_the_docs_compiles_and_imports_what_exists(page):
         for line in block.splitlines():
             if line.startswith(("from stellarhml", "import stellarhml")):
                 exec(line, {})
+
+
+def test_flags_of_the_docs_are_the_registry():
+    table = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (.*) \|$", (ROOT / "docs" / "how-to.md").read_text(), flags=re.M)
+    assert table == [(flag.name, str(int(flag)), flag.meaning) for flag in (*LineFlag, *SpectrumFlag)]
 
 
 def test_constraints_meet_the_requirements():
