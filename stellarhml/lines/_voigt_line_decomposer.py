@@ -62,10 +62,10 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Whether a spectrum is fitted with all lines of the catalogue or only with those detected in it (the paper).
     learning_rate : float, default=0.05
         Step of Adam, in angstrom for centers and in natural logarithms for the rest.
-    noise : float, default=0.03
+    noise : float, default=0.01
         How well "lm" fits the flux before its priors give way: the smaller, the closer the fit; the larger, the
         smoother the parameters from spectrum to spectrum.
-    n_rounds : int, default=2
+    n_rounds : int, default=3
         Largest number of times that "lm" adds lines where the residuals of the training spectra have minima of the
         given prominence.
     rms_tol : float, default=0.001
@@ -169,8 +169,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         match_tolerance=2.0,
         fit_undetected=True,
         learning_rate=0.05,
-        noise=0.03,
-        n_rounds=2,
+        noise=0.01,
+        n_rounds=3,
         rms_tol=0.001,
         subsample=128,
         max_iter=200,

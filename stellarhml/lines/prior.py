@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MAX_SCORES = 8
+MAX_SCORES = 4
 _DARKEST = 0.02  # flux below which the logarithm is cut
 _SMALLEST = 1e-3  # of the largest singular value: components below are noise
 _BEYOND = 0.1  # how far scores may leave the range of the training spectra, in units of that range

@@ -20,7 +20,7 @@ _LOG_WING = -3.0  # wings of a twentieth of the core, which is what weak lines o
 # held-out nodes of the SME grid (window 8450-8700 angstrom): interpolated lines plus residual against the node
 _PRIOR_WEAK, _PRIOR_STRONG = (0.3, 3.0, 0.3, 0.5, 0.5, 1.0), (0.5, 5.0, 0.7, 0.7, 1.0, 1.5)
 _REACH_WEAK, _REACH_STRONG = (1.0, 3.0, 1.0, 2.0, 3.0, 3.0), (1.0, 4.0, 2.0, 3.0, 5.0, 4.0)
-_SHRINK = 0.3  # of the prior's widths once they are around what other spectra have taught
+_SHRINK = 0.1  # of the prior's widths once they are around what many other spectra have taught
 _STEP = (0.5, 0.7, 0.7, 0.7, 0.7, 0.7)
 
 
@@ -123,7 +123,7 @@ def learnt_start(decomposer, flux):
         depths = np.where(known, depths, (clone - flux)[pixels])
     start = _start(decomposer, depths)
     start.theta[known] = theta
-    start.prior_width[known] *= _SHRINK
+    start.prior_width[known] *= max(_SHRINK, prior.leverage)
     return start
 
 
