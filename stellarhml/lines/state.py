@@ -76,7 +76,7 @@ def as_labels(y, n_spectra):
         None if `y` holds no finite numbers, one row a spectrum.
     """
     labels = None if y is None else np.asarray(y)
-    if labels is None or labels.dtype.kind not in "fiub" or labels.shape[:1] != (n_spectra,):
+    if labels is None or labels.dtype.kind not in "fiub" or labels.shape[:1] != (n_spectra,) or not labels.size:
         return None
     labels = labels.reshape(n_spectra, -1).astype(np.float64)
     return labels if np.isfinite(labels).all() else None

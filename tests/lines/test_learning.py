@@ -240,8 +240,10 @@ def test_the_spectra_to_learn_from_differ_most():
         np.array([1.0, 2, 3, 4, 5, 6, 7, np.inf]),
         np.array([(1, "a")] * 8, dtype=object),
         np.arange(8) * 1j,
+        np.empty((8, 0)),
+        np.arange(16.0),
     ],
-    ids=["none", "strings", "digits", "nones", "nan", "inf", "objects", "complex"],
+    ids=["none", "strings", "digits", "nones", "nan", "inf", "objects", "complex", "no label", "of other spectra"],
 )
 def test_labels_that_are_none_are_ignored(known, moving, y):
     assert as_labels(y, 8) is None
