@@ -46,6 +46,7 @@ def blended(known):
     [
         {"n_rounds": 0},
         {},
+        {"noise": 0.01},
         {"n_rounds": 0, "noise": 0.03},
         pytest.param(
             {"noise": 0.03},

@@ -130,3 +130,14 @@ def test_constant_flux():
 def test_no_lines(factors):
     flux, theta = grid(*factors)
     assert learn(flux, theta[:, :0]).predict(flux[0]).shape == (0, 6)
+
+
+@pytest.mark.parametrize(("n_spectra", "leverage"), [(1, 1.0), (2, 1.0), (4, 1.0), (8, 0.5), (20, 0.2)])
+def test_leverage_is_the_number_of_coefficients_for_each_spectrum(factors, n_spectra, leverage):
+    flux, theta = grid(*factors[:n_spectra])
+    assert learn(flux, theta).leverage == pytest.approx(leverage)
+
+
+def test_leverage_of_equal_spectra():
+    flux, theta = grid(*[[0.3, -0.2, 0.5]] * 5)
+    assert learn(flux, theta).leverage == pytest.approx(1 / 5)
