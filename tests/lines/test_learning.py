@@ -52,7 +52,7 @@ def blended(known):
                 {"noise": noise},
                 marks=pytest.mark.xfail(
                     strict=False,
-                    reason="first fits begin at the pixel of the catalogue, miss lines that moved by a width, and their "
+                    reason="first fits begin at the pixel of the catalogue and miss lines that moved by a width; their "
                     "residuals add satellites",
                 ),
             )
