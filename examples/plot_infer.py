@@ -33,7 +33,7 @@ flux += error * rng.normal(size=flux.shape)
 
 # %%
 # Inference. The errors are larger than the standard deviations, because these know of the noise only.
-regressor = BayesianStellarRegressor.from_generator(generator, search="nodes", random_state=0)
+regressor = BayesianStellarRegressor.from_generator(generator)
 labels, std = regressor.predict(flux, flux_error=error, return_std=True)
 for truth, found, s in zip(grid.labels_offgrid, labels, std, strict=True):
     print("  ".join(f"{t:9.3f} {f:9.3f} ± {e:.3f}" for t, f, e in zip(truth, found, s, strict=True)))

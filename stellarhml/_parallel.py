@@ -45,7 +45,17 @@ def map_items(function, items, *, n_jobs=None, verbose=None, description="", tot
 
 
 def map_stored(
-    function, items, *, store, settings, pack, unpack, n_jobs=None, verbose=None, description="", total=None
+    function,
+    items,
+    *,
+    store,
+    settings="",
+    pack=None,
+    unpack=None,
+    n_jobs=None,
+    verbose=None,
+    description="",
+    total=None,
 ):
     """Yield `function(item)` for each of `items`, in order, like `map_items`, and keep each result once it is there.
 

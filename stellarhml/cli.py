@@ -114,9 +114,9 @@ def _add_search(parser, *, paper=False):
         group.add_argument("--paper", action="store_true", help="the paper's inference: no polish, no free continuum")
     group.add_argument(
         "--search",
-        choices=("bayes", "nodes"),
-        default="bayes",
-        help="bayes: the paper's, by Gaussian processes; nodes: nearest nodes, ten times faster [%(default)s]",
+        choices=("nodes", "bayes"),
+        default="nodes",
+        help="nodes: from the nearest nodes; bayes: the paper's, by Gaussian processes, slower [%(default)s]",
     )
 
 

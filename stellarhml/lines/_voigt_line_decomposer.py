@@ -5,7 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
 from stellarhml._sklearn import Interval, StrOptions, fit_context
@@ -70,7 +70,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         given prominence.
     rms_tol : float, default=0.001
         Median error of the clones, in units of the continuum, at which no more lines are added.
-    subsample : int, default=128
+    subsample : int, default=32
         Largest number of spectra from which `fit` learns more than the detected lines; it takes those that differ
         most. None takes all.
     max_iter : int, default=200
@@ -172,7 +172,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         noise=0.01,
         n_rounds=3,
         rms_tol=0.001,
-        subsample=128,
+        subsample=32,
         max_iter=200,
         tol=1e-4,
         sparse_output=True,
@@ -241,10 +241,12 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
                     f"backend='blase' fits profile='blase' by solver='adam' only, but profile={self.profile!r} and "
                     f"solver={self.solver!r}. Change them, or the backend."
                 )
+        if y is not None:
+            check_consistent_length(X, y)
         labels = as_labels(y, len(X))
-        learn_catalog(self, X, labels)
+        tracks = learn_catalog(self, X, labels)
         if self.solver == "lm":
-            refine_catalog(self, X, labels)
+            refine_catalog(self, X, labels, tracks)
         self.line_catalog_ = self.wavelength_[self._catalog]
         return self
 

@@ -34,6 +34,8 @@ class Catalog(NamedTuple):
     """Median width of each line, in angstrom."""
     n_spectra: np.ndarray
     """Number of spectra in which it was detected."""
+    members: list
+    """For each spectrum the line of each of its detections, shape (n_detections,)."""
 
 
 def velocity_scale(wavelength):
@@ -82,10 +84,11 @@ def build_catalog(detections, scale, *, labels=None, tolerance):
     pixels = nearest_pixel(scale, middle + SPEED_OF_LIGHT * np.log(summary.center))
     # two lines whose middles share a pixel cannot be told apart by it
     pixels, first, member = np.unique(pixels, return_index=True, return_inverse=True)
+    members = [member.ravel()[row] for row in lines]
     prominences = np.zeros(len(pixels))
     np.maximum.at(prominences, member.ravel(), summary.prominence)
     n_spectra = np.bincount(member.ravel(), weights=summary.n_spectra, minlength=len(pixels)).astype(np.int64)
-    return Catalog(pixels.astype(np.int64), prominences, summary.width[first], n_spectra)
+    return Catalog(pixels.astype(np.int64), prominences, summary.width[first], n_spectra, members)
 
 
 def nearest_pixel(scale, positions):

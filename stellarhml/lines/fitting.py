@@ -12,14 +12,14 @@ from stellarhml.lines.catalog import Detections, match_to_catalog
 from stellarhml.lines.start import blase_start, learnt_start
 from stellarhml.lines.tracking import refine_minima
 
-FIT_VERSION = 2
+FIT_VERSION = 3
 """Raise it when results change: what a store keeps of older versions is then no longer found."""
 
 N_WINDOWS = 20
 """Windows of equally many pixels in which the error of a clone is told."""
 
 ABSENT_DEPTH = 1e-4  # of the continuum; a hundredth of what the clones of the SME grid are off by
-FIRST_NOISE = 3.0  # times `noise`, before anything is learnt: lines that share a blend must not run apart
+FIRST_NOISE = 10.0  # times `noise`, before anything is learnt: lines that share a blend must not run apart
 _SATURATED = 0.9  # share of the limiting depth
 
 
@@ -81,15 +81,15 @@ def decompose_row(decomposer, row):
     return RowFit(lines, theta, line_flags, int(flag), n_iter, square)
 
 
-def fit_and_search(decomposer, row):
+def fit_and_search(decomposer, item):
     """Fit one spectrum of the training set with all lines, and look for absorption that they leave over.
 
     Parameters
     ----------
     decomposer : VoigtLineDecomposer
         With its catalogue.
-    row : ndarray of shape (n_pixels,)
-        Normalised flux.
+    item : tuple of (flux,) or (flux, lines, centers)
+        Normalised flux, shape (n_pixels,), and where some lines begin: catalogue indices and wavelengths [angstrom].
 
     Returns
     -------
@@ -100,8 +100,10 @@ def fit_and_search(decomposer, row):
     rms : float
         Error of the clone.
     """
-    flux = np.asarray(row, dtype=np.float64)
+    flux = np.asarray(item[0], dtype=np.float64)
     start = learnt_start(decomposer, flux)
+    if len(item) > 1:
+        start.theta[item[1], 0] = item[2]
     theta, _, _ = _solve(decomposer, flux, start, noise=decomposer.noise * (1 if decomposer._prior else FIRST_NOISE))
     residual = flux - render_lines(
         decomposer.wavelength_, theta, profile=decomposer.profile, wing_cut=decomposer.wing_cut

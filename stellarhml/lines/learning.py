@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from stellarhml._parallel import map_items, map_stored
+from stellarhml._parallel import map_stored
 from stellarhml._store import ResultStore
 from stellarhml.lines.catalog import Detections, build_catalog
 from stellarhml.lines.fitting import find_minima, fit_and_search
@@ -32,17 +32,25 @@ def learn_catalog(decomposer, X, labels):
         Normalised fluxes.
     labels : ndarray of shape (n_spectra, n_labels) or None
         Labels along which lines are tracked.
+
+    Returns
+    -------
+    tracks : list of (lines, centers)
+        For each spectrum the catalogue lines that were detected in it, and where [angstrom].
     """
+    # kept nowhere: it takes less time to detect lines than to read them
     options = {"n_jobs": decomposer.n_jobs, "verbose": decomposer.verbose, "description": "Detecting lines"}
-    detections = list(map_items(partial(find_minima, light_copy(decomposer)), X, **options))
+    detections = list(map_stored(partial(find_minima, light_copy(decomposer)), X, store=None, **options))
     catalog = build_catalog(detections, decomposer._scale, labels=labels, tolerance=decomposer.match_tolerance)
     decomposer._catalog, decomposer._prominence, decomposer._width = catalog[:3]
     decomposer._added = np.zeros(len(catalog.pixels), dtype=bool)
     decomposer._known = ~decomposer._added
     decomposer.n_detected_ = catalog.n_spectra
+    centers = [np.interp(found.positions, decomposer._scale, decomposer.wavelength_) for found in detections]
+    return list(zip(catalog.members, centers, strict=True))
 
 
-def refine_catalog(decomposer, X, labels):
+def refine_catalog(decomposer, X, labels, tracks):
     """Fit training spectra, add what their residuals ask for, drop what does nothing, and learn the prior.
 
     Parameters
@@ -53,6 +61,8 @@ def refine_catalog(decomposer, X, labels):
         Normalised fluxes.
     labels : ndarray of shape (n_spectra, n_labels) or None
         Labels along which lines are tracked.
+    tracks : list of (lines, centers)
+        What `learn_catalog` returned.
     """
     from stellarhml.kernels.rendering import line_depths
 
@@ -62,30 +72,32 @@ def refine_catalog(decomposer, X, labels):
     rows = _spread(X, features, decomposer.subsample)
     light = np.stack([np.asarray(X[i][features], dtype=np.float64) for i in rows])
     labels = None if labels is None else labels[rows]
-    for n_done in range(decomposer.n_rounds + 1):
-        theta, missed, rms = _fit_all(decomposer, X, rows, n_done)
+    tracks = [tracks[i] for i in rows]
+    # once loosely, once as closely as asked for, and once more for each round of added lines
+    for n_done in range(decomposer.n_rounds + 2):
+        theta, missed, rms = _fit_all(decomposer, X, rows, tracks, n_done)
         decomposer._prior = LinePrior.learn(features, light, theta)
         decomposer._known = np.ones(len(decomposer._catalog), dtype=bool)
         decomposer._typical_rms = float(np.median(rms))
         enough = decomposer._typical_rms <= decomposer.rms_tol or decomposer.n_lines is not None
-        if enough or n_done == decomposer.n_rounds or not _add_lines(decomposer, missed, labels):
+        if n_done and (enough or n_done > decomposer.n_rounds or not _add_lines(decomposer, missed, labels)):
             break
     depths = np.max([line_depths(row, decomposer.profile) for row in theta], axis=0)
     _keep_lines(decomposer, depths >= _NOTHING)
 
 
-def _fit_all(decomposer, X, rows, n_done):
+def _fit_all(decomposer, X, rows, tracks, n_done):
     """Parameters, missed lines and errors of the training spectra."""
     fits = map_stored(
         partial(fit_and_search, light_copy(decomposer)),
-        (X[i] for i in rows),
+        ((X[i], *(track if n_done == 0 else ())) for i, track in zip(rows, tracks, strict=True)),
         store=None if decomposer.store is None else ResultStore(decomposer.store),
         settings=settings_digest(decomposer, "search"),
         pack=_pack,
         unpack=_unpack,
         n_jobs=decomposer.n_jobs,
         verbose=decomposer.verbose,
-        description=f"Learning lines, round {n_done + 1} of at most {decomposer.n_rounds + 1}",
+        description=f"Learning lines, pass {n_done + 1} of at most {decomposer.n_rounds + 2}",
         total=len(rows),
     )
     theta, missed, rms = zip(*fits, strict=True)
@@ -102,7 +114,8 @@ def _add_lines(decomposer, missed, labels):
     usual = np.median((decomposer._width * speed[catalog])[~decomposer._added])
     ratio = found.widths * speed[found.pixels] / usual
     new = free & (ratio >= _NARROWEST) & (ratio <= _WIDEST) & (found.n_spectra >= _SEEN_IN * len(missed))
-    if not new.any():
+    new = _thin(found, np.flatnonzero(new))
+    if not len(new):
         return False
     widths = np.clip(ratio[new], _NARROW_START, _WIDE_START) * usual / speed[found.pixels[new]]
     pixels = np.concatenate([catalog, found.pixels[new]])
@@ -110,9 +123,9 @@ def _add_lines(decomposer, missed, labels):
     decomposer._catalog = pixels[order]
     decomposer._prominence = np.concatenate([decomposer._prominence, found.prominences[new]])[order]
     decomposer._width = np.concatenate([decomposer._width, widths])[order]
-    decomposer._added = np.concatenate([decomposer._added, np.ones(new.sum(), bool)])[order]
-    decomposer._known = np.concatenate([decomposer._known, np.zeros(new.sum(), bool)])[order]
-    decomposer.n_detected_ = np.concatenate([decomposer.n_detected_, np.zeros(new.sum(), np.int64)])[order]
+    decomposer._added = np.concatenate([decomposer._added, np.ones(len(new), bool)])[order]
+    decomposer._known = np.concatenate([decomposer._known, np.zeros(len(new), bool)])[order]
+    decomposer.n_detected_ = np.concatenate([decomposer.n_detected_, np.zeros(len(new), np.int64)])[order]
     return True
 
 
@@ -125,6 +138,21 @@ def _far_from(decomposer):
     np.add.at(edges, np.maximum(decomposer._catalog - reach + 1, 0), 1)
     np.add.at(edges, np.minimum(decomposer._catalog + reach, n_pixels), -1)
     return np.cumsum(edges)[:-1] == 0
+
+
+def _thin(found, candidates):
+    """Leave the lines that most spectra, or the most prominent minima, ask for, none nearer than `_NEAREST` pixels."""
+    order = candidates[
+        np.lexsort((found.pixels[candidates], -found.prominences[candidates], -found.n_spectra[candidates]))
+    ]
+    taken = np.zeros(found.pixels.max(initial=0) + 1 + _NEAREST, dtype=bool)
+    keep = []
+    for k in order:
+        pixel = found.pixels[k]
+        if not taken[pixel]:
+            keep.append(k)
+            taken[max(pixel - _NEAREST + 1, 0) : pixel + _NEAREST] = True
+    return np.sort(np.array(keep, dtype=np.int64))
 
 
 def _keep_lines(decomposer, keep):
@@ -143,7 +171,7 @@ def _spread(X, features, n_rows):
     distance = np.linalg.norm(light - light.mean(axis=0), axis=1)
     chosen = [int(np.argmin(distance))]
     distance = np.linalg.norm(light - light[chosen[0]], axis=1)
-    while len(chosen) < n_rows:
+    while len(chosen) < n_rows and distance.max() > 0:
         chosen.append(int(np.argmax(distance)))
         distance = np.minimum(distance, np.linalg.norm(light - light[chosen[-1]], axis=1))
     return np.sort(chosen)

@@ -75,8 +75,13 @@ def as_labels(y, n_spectra):
     labels : ndarray of shape (n_spectra, n_labels) or None
         None if `y` holds no finite numbers, one row a spectrum.
     """
-    labels = None if y is None else np.asarray(y)
-    if labels is None or labels.dtype.kind not in "fiub" or labels.shape[:1] != (n_spectra,) or not labels.size:
+    try:
+        labels = np.asarray(y)
+        if labels.dtype.kind not in "fiubO":
+            return None
+        labels = labels.astype(np.float64)
+    except (TypeError, ValueError):  # ragged, or objects that are no numbers
         return None
-    labels = labels.reshape(n_spectra, -1).astype(np.float64)
-    return labels if np.isfinite(labels).all() else None
+    if not labels.size or not np.isfinite(labels).all():
+        return None
+    return labels.reshape(n_spectra, -1)

@@ -43,7 +43,7 @@ class DemoResult(NamedTuple):
     files: dict
 
 
-def run_demo(grid, out, *, n_jobs=None, search="bayes", snr=100.0, seed=0, verbose=None):
+def run_demo(grid, out, *, n_jobs=None, search="nodes", snr=100.0, seed=0, verbose=None):
     """Build a generator on the nodes of a grid and infer its off-grid spectra, with noise.
 
     Parameters
@@ -55,7 +55,7 @@ def run_demo(grid, out, *, n_jobs=None, search="bayes", snr=100.0, seed=0, verbo
         Folder for the files.
     n_jobs : int, default=None
         Workers.
-    search : {"bayes", "nodes"}, default="bayes"
+    search : {"nodes", "bayes"}, default="nodes"
         Global search of the inference.
     snr : float, default=100.0
         Ratio of the median flux of each spectrum to the standard deviation of its noise in each pixel.

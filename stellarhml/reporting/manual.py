@@ -36,7 +36,7 @@ itself is not in them.
 
 examples:
   stellarhml demo
-  stellarhml demo --search nodes --out demo
+  stellarhml demo --search bayes --out demo
   stellarhml predict --generator stellarhml-demo/generator.joblib --medium vacuum stellarhml-demo/star_1.fits
 """
 
@@ -90,7 +90,7 @@ output, a table on standard output and in --out:
 
 examples:
   stellarhml predict --generator generator.joblib --medium air --out labels.csv night1/*.txt
-  stellarhml predict --generator generator.joblib --medium vacuum --search nodes --jobs 4 star.ecsv
+  stellarhml predict --generator generator.joblib --medium vacuum --jobs 4 star.ecsv
 
 exit codes:
   0 all done, 1 some spectra failed and the others were done, 2 none was done

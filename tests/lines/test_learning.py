@@ -47,17 +47,11 @@ def blended(known):
         {"n_rounds": 0},
         {},
         {"n_rounds": 0, "noise": 0.03},
-        *[
-            pytest.param(
-                {"noise": noise},
-                marks=pytest.mark.xfail(
-                    strict=False,
-                    reason="first fits begin at the pixel of the catalogue and miss lines that moved by a width; their "
-                    "residuals add satellites",
-                ),
-            )
-            for noise in (0.01, 0.03)
-        ],
+        {"noise": 0.003},
+        # looser than the default: the prior holds lines that move by 6 pixels back, and a satellite makes up for it
+        pytest.param(
+            {"noise": 0.03}, marks=pytest.mark.xfail(strict=True, reason="too loose a fit for lines that move")
+        ),
     ],
     ids=str,
 )
@@ -244,9 +238,8 @@ def test_the_spectra_to_learn_from_differ_most():
         np.array([(1, "a")] * 8, dtype=object),
         np.arange(8) * 1j,
         np.empty((8, 0)),
-        np.arange(16.0),
     ],
-    ids=["none", "strings", "digits", "nones", "nan", "inf", "objects", "complex", "no label", "of other spectra"],
+    ids=["none", "strings", "digits", "nones", "nan", "inf", "objects", "complex", "no label"],
 )
 def test_labels_that_are_none_are_ignored(known, moving, y):
     assert as_labels(y, 8) is None
@@ -300,3 +293,8 @@ def test_a_constant_flux_teaches_nothing(known):
     decomposer = decomposer_of(known).fit(np.ones((4, 320)))
     assert decomposer.line_catalog_.shape == (0,)
     assert decomposer._prior is None
+
+
+def test_labels_of_other_spectra_are_refused(known, moving):
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        decomposer_of(known).fit(moving[1], np.arange(16.0))

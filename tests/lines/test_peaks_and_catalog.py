@@ -130,7 +130,8 @@ def test_lines_whose_middles_share_a_pixel_are_one():
     found = [d._replace(positions=np.array([x])) for d, x in zip(detections([10], [10]), [9.8, 10.2], strict=True)]
     found[1] = found[1]._replace(prominences=np.array([0.7]))
     catalog = build_catalog(found, velocity_scale(40), labels=[[0.0], [1.0]], tolerance=0.3)
-    assert [part.tolist() for part in catalog] == [[10], [0.7], [0.2], [2]]
+    assert [part.tolist() for part in catalog[:4]] == [[10], [0.7], [0.2], [2]]
+    assert [rows.tolist() for rows in catalog.members] == [[0], [0]]
 
 
 def test_catalogue_does_not_depend_on_the_order_of_the_spectra():
@@ -140,7 +141,9 @@ def test_catalogue_does_not_depend_on_the_order_of_the_spectra():
     for labels in (None, rng.uniform(size=(12, 2))):
         forward = build_catalog(found, scale, labels=labels, tolerance=2)
         backward = build_catalog(found[::-1], scale, labels=None if labels is None else labels[::-1], tolerance=2)
-        for ours, theirs in zip(forward, backward, strict=True):
+        for ours, theirs in zip(
+            forward[:4] + tuple(forward.members), backward[:4] + tuple(backward.members[::-1]), strict=True
+        ):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -150,13 +153,14 @@ def test_a_line_keeps_its_largest_prominence_and_a_middle_width():
         for p, prominence, width in [(10, 0.1, 0.3), (11, 0.4, 0.1), (10, 0.2, 0.2)]
     ]
     catalog = build_catalog(found, velocity_scale(30), tolerance=2)
-    assert [part.tolist() for part in catalog] == [[10], [0.4], [0.2], [3]]
+    assert [part.tolist() for part in catalog[:4]] == [[10], [0.4], [0.2], [3]]
 
 
 @pytest.mark.parametrize("tolerance", [0, 2])
 def test_no_detections_give_an_empty_catalogue(tolerance):
     catalog = build_catalog(detections([], []), velocity_scale(30), tolerance=tolerance)
-    assert [len(part) for part in catalog] == [0, 0, 0, 0]
+    assert [len(part) for part in catalog[:4]] == [0, 0, 0, 0]
+    assert [len(rows) for rows in catalog.members] == [0, 0]
 
 
 def test_matching_prefers_the_nearest_and_gives_a_line_once():
