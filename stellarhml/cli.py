@@ -115,8 +115,7 @@ def _add_search(parser, *, paper=False):
     group.add_argument(
         "--search",
         choices=("nodes", "bayes"),
-        default="nodes",
-        help="nodes: from the nearest nodes; bayes: the paper's, by Gaussian processes, slower [%(default)s]",
+        help="nodes: from the nearest nodes; bayes: the paper's, by Gaussian processes, slower [nodes]",
     )
 
 
@@ -139,7 +138,7 @@ def _demo(arguments):
         grid,
         arguments.out,
         n_jobs=arguments.jobs,
-        search=arguments.search,
+        search=arguments.search or "nodes",
         snr=arguments.snr,
         seed=arguments.seed,
         verbose=True,
@@ -235,7 +234,7 @@ def _predict(arguments):
             results.append(_one_line(error))
     good = [result for result in results if not isinstance(result, str)]
     if good:
-        settings = PAPER_SETTINGS["regressor"] if arguments.paper else {"search": arguments.search}
+        settings = PAPER_SETTINGS["regressor"] if arguments.paper else {"search": arguments.search or "nodes"}
         regressor = BayesianStellarRegressor.from_generator(
             generator, random_state=arguments.seed, verbose=False, **settings
         )

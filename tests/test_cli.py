@@ -160,7 +160,8 @@ def test_build_reports_and_saves(generator_file, grid, folder, tmp_path, capsys)
     n_lines = len(generator.decomposer_.line_catalog_)
     assert f"18 spectra of {generator.wavelength_.size} pixels" in out
     assert f"{n_lines} lines" in out
-    assert n_lines == np.sum(grid.line_centers < 8510)
+    # every line was detected; more may have been added, for the shape of the synthetic ones is another
+    assert np.count_nonzero(generator.decomposer_.n_detected_) == np.sum(grid.line_centers < 8510) <= n_lines
     # lines and residual leave little over at the nodes themselves
     assert float(re.search(r"RMS at the nodes ([\d.]+)", out)[1]) < 1e-3
     assert json.loads((path.parent / "g.joblib.json").read_text())["class"].endswith("SpectrumGenerator")
