@@ -142,15 +142,23 @@ class _Blocks:
         in_threads(some, len(self.bounds) - 1, n_threads)
 
 
+@compiled
 def _lines_of_blocks(start, stop, bounds):
     """Lines with pixels in block b, lines[offset[b]:offset[b + 1]], in increasing order."""
-    n_blocks = len(bounds) - 1
     first = np.searchsorted(bounds, start, side="right") - 1
-    count = np.where(start < stop, np.searchsorted(bounds, stop) - first, 0)
-    lines = np.repeat(np.arange(len(start)), count)
-    block = np.arange(lines.size) + np.repeat(first - (np.cumsum(count) - count), count)
-    order = np.argsort(block.astype(np.min_scalar_type(n_blocks)), kind="stable")  # 16 bits sort in linear time
-    return np.searchsorted(block[order], np.arange(n_blocks + 1)), lines[order]
+    last = np.searchsorted(bounds, stop)
+    offset = np.zeros(len(bounds), np.int64)
+    for line in range(len(start)):
+        if start[line] < stop[line]:
+            offset[first[line] + 1 : last[line] + 1] += 1
+    offset = np.cumsum(offset)
+    filled, lines = offset.copy(), np.empty(offset[-1], np.int64)
+    for line in range(len(start)):
+        if start[line] < stop[line]:
+            for block in range(first[line], last[line]):
+                lines[filled[block]] = line
+                filled[block] += 1
+    return offset, lines
 
 
 @compiled

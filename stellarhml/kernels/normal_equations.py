@@ -104,6 +104,7 @@ def _products(jac, left, right, length, block):
             block[a, b], block[a, b + 1], block[a + 1, b], block[a + 1, b + 1] = s00, s01, s10, s11
 
 
+@compiled
 def solve(diagonal, upper, ahead, rhs, max_iter, tol):
     """Conjugate gradients on the block-sparse normal equations, preconditioned by the diagonal blocks.
 
@@ -201,5 +202,10 @@ def _multiply(blocks, vectors, out):
             out[i, a] = total
 
 
+@compiled
 def _dot(left, right):
-    return np.einsum("ij,ij->", left, right)  # not BLAS, whose threads would change the last bits
+    total = 0.0
+    for i in range(left.shape[0]):
+        for a in range(left.shape[1]):
+            total += left[i, a] * right[i, a]
+    return total

@@ -145,6 +145,9 @@ class _Model:
 
 def _chain(profile, theta):
     """Components of lines and their derivatives, (n_lines, 6) and (n_lines, 6, n_parameters)."""
+    if profile.chain is not None:
+        components = profile.components(torch.from_numpy(theta)).numpy()
+        return components, profile.chain(components)
     n_lines, n_components = len(theta), 6
     # one copy of the lines per component, so that a single backward pass gives all rows of the Jacobian
     copies = torch.tensor(theta).repeat(n_components, 1).requires_grad_()
