@@ -23,6 +23,7 @@ from stellarhml.pipeline import PAPER_SETTINGS
 
 QUICK = {
     "preprocessor": {"peak_distance": 40, "degree": 2},
+    "decomposer": {"n_rounds": 0, "subsample": 6},
     "regressor": {"search": "nodes", "n_starts": 1},
 }
 SLOPE = 3e14 * (1 + 0.2 * np.linspace(-1, 1, 400))
@@ -49,7 +50,9 @@ def fitted(grid):
 def test_pipeline_is_preprocessor_then_regressor(grid, fitted, star):
     preprocessor = PhoenixPreprocessor(wavelength=grid.wavelength, **QUICK["preprocessor"])
     regressor = BayesianStellarRegressor(
-        generator=SpectrumGenerator(wavelength=grid.wavelength), random_state=0, **QUICK["regressor"]
+        generator=SpectrumGenerator(wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(**QUICK["decomposer"])),
+        random_state=0,
+        **QUICK["regressor"],
     ).fit(preprocessor.fit_transform(grid.raw), grid.labels)
     np.testing.assert_array_equal(fitted.predict(star), regressor.predict(preprocessor.transform(star)))
 

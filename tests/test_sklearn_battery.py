@@ -27,11 +27,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
 
-QUICK_GENERATOR = SpectrumGenerator(decomposer=VoigtLineDecomposer(max_iter=5))
+QUICK = {"max_iter": 3, "n_rounds": 1, "subsample": 8}
+QUICK_GENERATOR = SpectrumGenerator(decomposer=VoigtLineDecomposer(**QUICK))
 ESTIMATORS = [
     PhoenixPreprocessor(),
-    VoigtLineDecomposer(max_iter=5),
-    VoigtLineDecomposer(solver="adam", profile="pseudo-voigt", n_lines=1, max_iter=5),
+    VoigtLineDecomposer(**QUICK),
+    VoigtLineDecomposer(solver="adam", profile="pseudo-voigt", n_lines=1, max_iter=2),
     LineManifoldInterpolator(),
     SpectrumGenerator(),
 ]

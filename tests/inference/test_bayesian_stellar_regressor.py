@@ -14,6 +14,7 @@ from stellarhml.exceptions import InferenceWarning
 
 TRUTH = np.array([[5310.0, 3.9, -0.2], [5620.0, 4.2, -0.35]])
 SPAN = np.array([750.0, 1.0, 0.5])
+QUICK = VoigtLineDecomposer(n_rounds=0, subsample=6)  # for tests that do not ask how well lines were learnt
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def test_a_masked_pixel_changes_nothing(nodes, generator):
 
 def test_a_masked_pixel_changes_nothing_in_the_normalisation_either(grid):
     preprocessor = PhoenixPreprocessor(peak_distance=40, degree=3)
-    generator = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor)
+    generator = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor, decomposer=QUICK)
     regressor = BayesianStellarRegressor(generator=generator, search="nodes", n_starts=1, continuum_degree=None)
     regressor.fit(grid.flux, grid.labels)
     masked = regressor.generator_.preprocessor_.anchors_[2]
@@ -252,7 +253,7 @@ def test_a_masked_pixel_changes_nothing_in_the_normalisation_either(grid):
 
 def test_errors_of_raw_flux_are_scaled_with_it(grid):
     preprocessor = PhoenixPreprocessor(peak_distance=40, degree=3, window=(8500.5, 8519.0))
-    generator = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor)
+    generator = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor, decomposer=QUICK)
     regressor = BayesianStellarRegressor(generator=generator, search="nodes", n_starts=1).fit(grid.flux, grid.labels)
     star = regressor.generator_.predict(TRUTH[:1])
     raw = np.pad(star, ((0, 0), (10, 400 - 10 - star.shape[1])), constant_values=1.0)
@@ -370,7 +371,7 @@ def test_a_grid_without_one_corner_can_be_searched(grid, search):
     # PHOENIX itself lacks corners: hot stars of low gravity
     keep = ~(grid.labels == [5000.0, 3.5, -0.5]).all(axis=1)
     regressor = BayesianStellarRegressor(
-        generator=SpectrumGenerator(wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(max_iter=30)),
+        generator=SpectrumGenerator(wavelength=grid.wavelength, decomposer=QUICK),
         search=search,
         n_initial_points=8,
         n_calls=9,
@@ -384,7 +385,10 @@ def test_scattered_nodes_can_be_searched(grid):
     jitter = np.random.default_rng(2).uniform(-40, 40, len(grid.labels))
     labels = grid.labels + np.stack([jitter, jitter / 1000, jitter / 1000], axis=1)
     regressor = BayesianStellarRegressor(
-        generator=SpectrumGenerator(wavelength=grid.wavelength), n_initial_points=8, n_calls=9, random_state=0
+        generator=SpectrumGenerator(wavelength=grid.wavelength, decomposer=QUICK),
+        n_initial_points=8,
+        n_calls=9,
+        random_state=0,
     ).fit(grid.flux, labels)
     assert np.isfinite(regressor.predict(grid.flux[[9]])).all()
 
@@ -392,7 +396,7 @@ def test_scattered_nodes_can_be_searched(grid):
 def test_a_window_without_a_pixel_left_is_refused(grid):
     low, high = grid.wavelength[100], grid.wavelength[300]
     preprocessor = PhoenixPreprocessor(window=(low, high), peak_distance=40, degree=1)
-    generator = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor)
+    generator = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor, decomposer=QUICK)
     generator.fit(grid.labels, grid.flux)
     error = np.full((1, grid.wavelength.size), 0.01)
     error[0, 90:310] = np.inf

@@ -16,6 +16,7 @@ from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
 from stellarhml.kernels.rendering import render_lines
 
 BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1], [5600.0, 4.4, -0.25]])
+QUICK = {"n_rounds": 0, "subsample": 6}  # for tests that do not ask how well lines were learnt
 SLOPE = 3e14 * (1 + 0.2 * np.linspace(-1, 1, 400))
 
 
@@ -95,7 +96,9 @@ def test_raw_flux_is_its_continuum_times_the_normalised_flux(grid, raw_generator
 
 def test_wavelengths_reach_the_steps_and_the_window_crops(grid):
     preprocessor = PhoenixPreprocessor(window=(8502.0, 8512.0), peak_distance=40, degree=2)
-    model = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor).fit(grid.labels, grid.flux)
+    decomposer = VoigtLineDecomposer(**QUICK)
+    model = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor, decomposer=decomposer)
+    model.fit(grid.labels, grid.flux)
     inside = (grid.wavelength >= 8502) & (grid.wavelength <= 8512)
     np.testing.assert_array_equal(model.wavelength_, grid.wavelength[inside])
     assert model.predict(BETWEEN).shape == (3, inside.sum())
@@ -106,7 +109,10 @@ def test_wavelengths_reach_the_steps_and_the_window_crops(grid):
 def test_labels_without_a_teff_divide_no_black_body(grid):
     names = ("alpha", "logg", "feh")
     model = SpectrumGenerator(
-        wavelength=grid.wavelength, preprocessor=PhoenixPreprocessor(peak_distance=40, degree=2), label_names=names
+        wavelength=grid.wavelength,
+        preprocessor=PhoenixPreprocessor(peak_distance=40, degree=2),
+        decomposer=VoigtLineDecomposer(**QUICK),
+        label_names=names,
     ).fit(grid.labels, grid.flux)
     by_hand = PhoenixPreprocessor(wavelength=grid.wavelength, peak_distance=40, degree=2).fit_transform(grid.flux)
     np.testing.assert_array_equal(model.normalise(grid.flux, labels=grid.labels), by_hand)
@@ -117,7 +123,7 @@ def test_labels_without_a_teff_divide_no_black_body(grid):
 def test_jacobian_equals_finite_differences(grid, residual_rank):
     # whole windows: adaptive ones take and drop pixels of 1e-7 as the labels move, which a small step magnifies
     model = SpectrumGenerator(
-        wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(wing_cut=400), residual_rank=residual_rank
+        wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(wing_cut=400, **QUICK), residual_rank=residual_rank
     ).fit(grid.labels, grid.flux)
     jacobian = model.jacobian(BETWEEN)
     assert jacobian.shape == (3, 400, 3)
@@ -133,7 +139,8 @@ def test_jacobian_equals_finite_differences(grid, residual_rank):
 
 def test_jacobian_at_the_edge_is_one_sided_and_zero_for_a_fixed_label(grid):
     one = grid.labels[:, 2] == 0
-    model = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels[one], grid.flux[one])
+    model = SpectrumGenerator(wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(**QUICK))
+    model.fit(grid.labels[one], grid.flux[one])
     edge = np.array([[5000.0, 3.5, 0.0]])
     jacobian = model.jacobian(edge)[0]
     np.testing.assert_array_equal(jacobian[:, 2], 0)
@@ -144,7 +151,9 @@ def test_jacobian_at_the_edge_is_one_sided_and_zero_for_a_fixed_label(grid):
 @pytest.mark.parametrize("profile", ["minnaert", "saturated-voigt", "pseudo-voigt", "blase"])
 def test_line_table_agrees_with_the_rendered_lines(grid, profile):
     model = SpectrumGenerator(
-        wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(profile=profile), residual_rank=None
+        wavelength=grid.wavelength,
+        decomposer=VoigtLineDecomposer(profile=profile, max_iter=50, **QUICK),
+        residual_rank=None,
     ).fit(grid.labels, grid.flux)
     table = model.line_table(BETWEEN[1])
     assert list(table.columns) == [*model.decomposer_.line_parameters, "depth", "equivalent_width"]
@@ -174,7 +183,11 @@ def test_labels_outside_the_grid_are_refused(generator):
 
 def test_labels_outside_are_nan_or_moved_where_asked(grid):
     x = np.array([[5100.0, 4.0, 0.0], [6000.0, 4.0, 0.0]])
-    model = SpectrumGenerator(wavelength=grid.wavelength, interpolator=LineManifoldInterpolator(extrapolate="nan"))
+    model = SpectrumGenerator(
+        wavelength=grid.wavelength,
+        decomposer=VoigtLineDecomposer(**QUICK),
+        interpolator=LineManifoldInterpolator(extrapolate="nan"),
+    )
     with pytest.warns(ExtrapolationWarning, match="1 of 2"):
         flux = model.fit(grid.labels, grid.flux).predict(x)
     assert np.isfinite(flux[0]).all()
@@ -231,9 +244,8 @@ def sentence(grid, decomposer, *steps, **interpolation):
 @pytest.mark.parametrize("fit_undetected", [True, False])
 def test_generator_is_the_sentence_with_a_name(grid, sparse_output, fit_undetected):
     # equal pixels: the sentence hands its decomposer no labels along which lines could be tracked
-    decomposer = VoigtLineDecomposer(
-        wavelength=grid.wavelength, match_tolerance=0, sparse_output=sparse_output, fit_undetected=fit_undetected
-    )
+    options = {**QUICK, "sparse_output": sparse_output, "fit_undetected": fit_undetected}
+    decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, match_tolerance=0, **options)
     preprocessor = PhoenixPreprocessor(wavelength=grid.wavelength, peak_distance=40, degree=2)
     model = sentence(grid, decomposer, preprocessor).fit(grid.labels, grid.flux * SLOPE)
     named = SpectrumGenerator(
@@ -247,7 +259,7 @@ def test_generator_is_the_sentence_with_a_name(grid, sparse_output, fit_undetect
 
 @pytest.mark.parametrize("sparse_output", [True, False])
 def test_the_sentence_gives_no_flux_outside_the_grid(grid, sparse_output):
-    decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, sparse_output=sparse_output)
+    decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, sparse_output=sparse_output, **QUICK)
     model = sentence(grid, decomposer, extrapolate="nan").fit(grid.labels, grid.flux)
     with pytest.warns(ExtrapolationWarning):
         flux = model.predict([[9000.0, 4.0, 0.0]])
