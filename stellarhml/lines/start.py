@@ -17,8 +17,9 @@ STRONG = 0.3  # prominence from which a line's own shape is free: it shows its s
 _LIMITING_DEPTH = 0.65  # of unsaturated lines, which do not show it; metal lines of the SME grid reach 0.6 to 0.8
 _LOG_WING = -3.0  # wings of a twentieth of the core, which is what weak lines of the SME grid have
 # Per parameter: center [in line widths], log_amplitude, log_sigma, log_gamma, logit_depth, log_wing. Chosen on
-# held-out nodes of the SME grid (window 8450-8700 angstrom): interpolated lines plus residual against the node
-_PRIOR_WEAK, _PRIOR_STRONG = (0.3, 3.0, 0.3, 0.5, 0.5, 1.0), (0.5, 5.0, 0.7, 0.7, 1.0, 1.5)
+# held-out nodes of the SME grid (windows of 50 to 400 angstrom) and of the PHOENIX H band: interpolated lines plus
+# residual against the node. Loose amplitudes and depths let one flat line swallow a blend at some nodes
+_PRIOR_WEAK, _PRIOR_STRONG = (0.3, 3.0, 0.3, 0.5, 0.25, 1.0), (0.5, 1.5, 0.4, 0.7, 0.12, 1.0)
 _REACH_WEAK, _REACH_STRONG = (1.0, 3.0, 1.0, 2.0, 3.0, 3.0), (1.0, 4.0, 2.0, 3.0, 5.0, 4.0)
 _SHRINK = 0.1  # of the prior's widths once they are around what many other spectra have taught
 _STEP = (0.5, 0.7, 0.7, 0.7, 0.7, 0.7)
