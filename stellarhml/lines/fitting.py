@@ -12,7 +12,7 @@ from stellarhml.lines.catalog import Detections, match_to_catalog
 from stellarhml.lines.start import blase_start, learnt_start
 from stellarhml.lines.tracking import refine_minima
 
-FIT_VERSION = 3
+FIT_VERSION = 4
 """Raise it when results change: what a store keeps of older versions is then no longer found."""
 
 N_WINDOWS = 20
@@ -70,7 +70,9 @@ def decompose_row(decomposer, row):
     # the paper keeps whatever it has detected
     absent = line_depths(theta, decomposer.profile) < (ABSENT_DEPTH if decomposer.solver == "lm" else 0)
     lines, theta = lines[~absent], theta[~absent]
-    line_flags[np.setdiff1d(np.arange(len(line_flags)), lines)] |= np.uint8(LineFlag.ABSENT)
+    gone = np.setdiff1d(np.arange(len(line_flags)), lines)
+    # what was not kept has nothing else to be said of, whether it was fitted or not worth a fit
+    line_flags[gone] = line_flags[gone] & np.uint8(LineFlag.ADDED) | np.uint8(LineFlag.ABSENT)
     clone = render_lines(decomposer.wavelength_, theta, profile=decomposer.profile, wing_cut=decomposer.wing_cut)
     edges = _window_pixels(decomposer)
     square = np.array([np.mean((clone - flux)[a:b] ** 2) for a, b in pairwise(edges)])
