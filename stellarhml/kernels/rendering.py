@@ -78,7 +78,7 @@ def line_depths(theta, profile):
         Depths in [0, 1].
     """
     components = line_components(theta, profile)
-    return _loss(components, components[:, :1], get_profile(profile).form)[:, 0]
+    return line_losses(components, components[:, :1], get_profile(profile).form)[:, 0]
 
 
 def line_equivalent_widths(theta, profile):
@@ -99,11 +99,38 @@ def line_equivalent_widths(theta, profile):
     components = line_components(theta, profile)
     scale = np.maximum(components[:, 2], components[:, 4])[:, None]
     u = np.sinh(np.linspace(0, np.arcsinh(1e6), 801)) * 1e-2  # from a hundredth of the width to 10^4 of them
-    depth = _loss(components, components[:, :1] + u * scale, get_profile(profile).form)
+    depth = line_losses(components, components[:, :1] + u * scale, get_profile(profile).form)
     return (2 * scale * 0.5 * (depth[:, 1:] + depth[:, :-1]) * np.diff(u)).sum(axis=1)
 
 
-def _loss(components, wavelength, form):
+def line_saturations(theta, profile):
+    """How far each line is from growing in proportion to its absorbers.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (n_lines, n_parameters)
+        Line parameters.
+    profile : str
+        Name of the profile.
+
+    Returns
+    -------
+    saturation : ndarray of shape (n_lines,)
+        1 - d ln depth / d ln v of the line's center, v its optical depth: 0 for a weak line, towards 1 for one that is
+        as deep as it can be. 0 for profiles that do not saturate.
+    """
+    components, form = line_components(theta, profile), get_profile(profile).form
+    optical_depth = components[:, 1] + components[:, 3]
+    if form == forms.THIN:
+        return np.zeros(len(theta))
+    if form == forms.MINNAERT:
+        return optical_depth / (1 + optical_depth)
+    # v / (e^v - 1), 1 at v = 0
+    v = np.maximum(optical_depth, 1e-12)
+    return 1 - v / np.expm1(np.minimum(v, 700.0))
+
+
+def line_losses(components, wavelength, form):
     """1 - factor of each line at wavelengths of shape (n_lines, n)."""
     center, a_l, g, a_g, s, d = components.T[:, :, None]
     x = wavelength - center

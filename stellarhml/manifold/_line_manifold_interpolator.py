@@ -13,6 +13,7 @@ from stellarhml._validation import check_label_names
 from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
 from stellarhml.manifold.lattice import LatticeWeights
 from stellarhml.manifold.line_bank import LineBank
+from stellarhml.manifold.line_factors import LineFactors
 from stellarhml.manifold.scattered import ScatteredWeights
 
 _LATTICE_SHARE = 0.5  # nodes that fill at least half of their rectilinear grid are taken as a grid with holes
@@ -51,6 +52,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         Distinct labels, sorted.
     bounds_ : ndarray of shape (n_labels, 2), dtype float64
         Smallest and largest value of each label.
+    table_ : LineBank, LineFactors or ndarray
+        Line parameters of the training rows: where lines can be absent a bank, or factors that stand for one.
     n_features_in_ : int
         Number of labels.
 
@@ -151,9 +154,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
                     f"y has shape {y.shape} and absent lines, but its columns are no multiple of the {n_parameters} "
                     f"`parameters` {tuple(self.parameters)}. Set `parameters` to those of the line profile."
                 )
-            self._table = LineBank.from_table(y, n_parameters)
+            self.table_ = LineBank.from_table(y, n_parameters)
         else:
-            self._table = y
+            self.table_ = y
         return self
 
     def predict(self, X):
@@ -197,10 +200,10 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             Line parameters, in the form of the `y` of `fit`.
         """
         if not self._has_absent:
-            return np.asarray(weights @ self._table)
+            return np.asarray(weights @ self.table_)
         n_parameters = self._n_parameters()
-        n_columns = n_parameters * self._table.n_lines
-        rows = [self._lines_of(weights, i) for i in range(weights.shape[0])]
+        n_columns = n_parameters * self.table_.n_lines
+        rows = [self.lines_at(weights[i])[:2] for i in range(weights.shape[0])]
         columns = [(lines[:, None] * n_parameters + np.arange(n_parameters)).ravel() for lines, _ in rows]
         if not self._sparse_output:
             dense = np.full((len(rows), n_columns), np.nan)
@@ -210,6 +213,51 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
         data = np.concatenate([theta.ravel() for _, theta in rows])
         return sparse.csr_matrix((data, np.concatenate(columns), indptr), shape=(len(rows), n_columns))
+
+    def lines_at(self, weights, slopes=None, *, wanted=None):
+        """Lines at weighted means of training rows, for a table of lines that can be absent.
+
+        Parameters
+        ----------
+        weights : csr_matrix of shape (1, n_rows)
+            Weight of each training row.
+        slopes : list of csr_matrix of shape (1, n_rows), default=None
+            Derivatives of the weights.
+        wanted : ndarray of int, default=None
+            Lines to look at, increasing. None: all.
+
+        Returns
+        -------
+        lines, theta, slopes : ndarray of shape (n,), (n, n_parameters) and (n_slopes, n, n_parameters)
+            Lines present, their parameters, and the derivatives of these.
+        """
+        rows, values, changes = weights.indices, weights.data, None
+        if slopes is not None:
+            rows = np.unique(np.concatenate([rows, *(slope.indices for slope in slopes)]))
+            together = sparse.vstack([weights, *slopes], format="csr")[:, rows].toarray()
+            values, changes = together[0], together[1:]
+        return self.table_.lines_at(
+            rows,
+            values,
+            changes,
+            amplitude=tuple(self.parameters).index("log_amplitude"),
+            absent=self.absent,
+            wanted=wanted,
+        )
+
+    def compress(self, effect, choose):
+        """Replace the table of lines by a few factors, see `stellarhml.manifold.line_factors`.
+
+        A line that is absent from a node is given its mean shape there, at the least of its amplitudes.
+
+        Parameters
+        ----------
+        effect : ndarray of shape (n_lines, n_parameters)
+            What a unit of each parameter does to the flux.
+        choose : callable
+            From the scores of the rows to the number of factors.
+        """
+        self.table_ = LineFactors.learn(self.table_, effect, choose, tuple(self.parameters).index("log_amplitude"))
 
     def transform(self, X):
         """Interpolate line parameters: the same as `predict`.
@@ -301,12 +349,3 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         if "log_amplitude" not in tuple(self.parameters):
             raise ValueError(f"`parameters` is {tuple(self.parameters)}; it must contain 'log_amplitude'.")
         return len(self.parameters)
-
-    def _lines_of(self, weights, i):
-        span = slice(weights.indptr[i], weights.indptr[i + 1])
-        return self._table.interpolate(
-            weights.indices[span],
-            weights.data[span],
-            amplitude=tuple(self.parameters).index("log_amplitude"),
-            absent=self.absent,
-        )

@@ -1,30 +1,33 @@
 """SpectrumGenerator: labels to flux, by lines that are interpolated over the grid."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import FLOAT_DTYPES, check_array, check_is_fitted, validate_data
 
-from stellarhml._sklearn import HasMethods, Interval, fit_context
-from stellarhml._validation import check_label_names, check_wavelength
-from stellarhml.exceptions import LineDetectionWarning
+from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
+from stellarhml._store import digest
+from stellarhml._validation import check_label_names
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
-from stellarhml.lines.table import csr_row, dense_row, rows_to_csr
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
-from stellarhml.manifold.residual import ResidualBasis
-from stellarhml.synthesis.line_table import archive_lines, make_line_table
+from stellarhml.synthesis.archive import generator_from_archive
+from stellarhml.synthesis.evaluation import generate, generate_jacobian
+from stellarhml.synthesis.learning import learn_from_grid
+from stellarhml.synthesis.line_table import make_line_table
+from stellarhml.synthesis.normalising import normalised_rows
 
 
 class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    r"""Generate normalised spectra at any labels inside a grid.
+    r"""Generate normalised spectra at any labels inside a grid, with their error.
 
     `fit` normalises the spectra of a grid (`preprocessor`), decomposes them into lines (`decomposer`), and prepares the
     interpolation of every line's parameters over the labels (`interpolator`). What the lines leave over is kept in a
-    basis of low rank and interpolated with the same weights, :math:`S(x) = \prod_j f_j(x) + r(x)`; with
-    ``residual_rank=None`` the model is lines alone, as in the paper.
+    basis of low rank and interpolated with the same weights, :math:`S(x) = \prod_j f_j(x) + r(x)`. How many factors the
+    lines and how many components the residuals are worth is found out on nodes that are held out, and so is the error
+    of the whole. With ``n_factors=None, residual_rank=None`` the model is lines alone, as in the paper.
 
     Parameters
     ----------
@@ -37,13 +40,19 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Finds and fits lines. None is ``VoigtLineDecomposer()``.
     interpolator : LineManifoldInterpolator, default=None
         Interpolates them. None is ``LineManifoldInterpolator()``.
-    residual_rank : int, default=32
-        Largest rank of the basis of residuals. None leaves residuals out.
+    n_factors : int, "auto" or None, default="auto"
+        Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_factors`. "auto"
+        takes as many as held-out nodes ask for, or keeps all lines where no node can be held out or more than 1 % of
+        the lines are absent somewhere. None keeps all.
+    residual_rank : int, "auto" or None, default="auto"
+        Rank of the basis of residuals. "auto" takes as many as held-out nodes ask for; None leaves residuals out.
     label_names : sequence of str, default=None
         Names of the labels. None: ("teff", "logg", "feh") for three. The one called "teff", in K, goes to
         `preprocessor`.
+    device : str, default=None
+        Where `predict` renders, such as "cuda". None: the compiled kernels of the CPU.
     n_jobs : int, default=None
-        Number of joblib workers for the decomposition, where the decomposer's own is None.
+        Number of joblib workers for `fit`, where the decomposer's own is None.
     verbose : bool, default=None
         Whether to show a progress bar, where the decomposer's own is None.
 
@@ -53,10 +62,14 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         The fitted steps.
     residual_ : ResidualBasis or None
         What lines leave over.
+    error_map_ : ErrorModel or None
+        Error of the generator over the grid, measured by leaving nodes out.
     wavelength_ : ndarray of shape (n_pixels_out,), dtype float64
         Wavelengths of the generated spectra, in angstrom.
     label_names_ : tuple of str
         Names of the labels.
+    grid_id_ : str
+        Hash of the labels, wavelengths and fluxes of the grid.
     n_features_in_ : int
         Number of labels.
 
@@ -64,16 +77,23 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     --------
     BayesianStellarRegressor : The inverse: flux to labels.
 
+    Notes
+    -----
+    `fit` goes through the spectra window by window and never holds all of them; the flux may be a memory map.
+
     Examples
     --------
     >>> from stellarhml import SpectrumGenerator
     >>> from stellarhml.datasets import make_stellar_grid
     >>> grid = make_stellar_grid(random_state=0)
     >>> generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
-    >>> generator.predict([[5300.0, 3.8, -0.2]]).shape
-    (1, 400)
-    >>> list(generator.line_table([5300.0, 3.8, -0.2]).columns)[-2:]
-    ['depth', 'equivalent_width']
+    >>> flux, std = generator.predict([[5300.0, 3.8, -0.2]], return_std=True)
+    >>> flux.shape, std.shape
+    ((1, 400), (1, 400))
+    >>> generator.predict([[5300.0, 3.8, -0.2]], pixels=slice(100, 120), rv=12.5).shape
+    (1, 20)
+    >>> list(generator.line_table([5300.0, 3.8, -0.2]).columns)[6:9]
+    ['depth', 'equivalent_width', 'saturation']
     """
 
     _parameter_constraints: dict = {
@@ -81,8 +101,10 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "preprocessor": [HasMethods(["fit", "transform"]), None],
         "decomposer": [HasMethods(["fit", "transform", "inverse_transform"]), None],
         "interpolator": [HasMethods(["fit", "predict", "node_weights"]), None],
-        "residual_rank": [Interval(Integral, 1, None, closed="left"), None],
+        "n_factors": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "residual_rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "label_names": ["array-like", None],
+        "device": [str, None],
         "n_jobs": [Integral, None],
         "verbose": ["boolean", None],
     }
@@ -94,8 +116,10 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         preprocessor=None,
         decomposer=None,
         interpolator=None,
-        residual_rank=32,
+        n_factors="auto",
+        residual_rank="auto",
         label_names=None,
+        device=None,
         n_jobs=None,
         verbose=None,
     ):
@@ -103,8 +127,10 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.preprocessor = preprocessor
         self.decomposer = decomposer
         self.interpolator = interpolator
+        self.n_factors = n_factors
         self.residual_rank = residual_rank
         self.label_names = label_names
+        self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -139,20 +165,16 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         wavelength = self.wavelength
         if self.preprocessor is not None:
             self.preprocessor_ = _with_defaults(clone(self.preprocessor), wavelength=wavelength)
-            flux = self.preprocessor_.fit_transform(flux, teff=self._teff(X))
+            self.preprocessor_.fit(flux, teff=self._teff(X))
             # without wavelengths there is only a pixel index, which is no wavelength to hand on
             wavelength = None if self.preprocessor_.wavelength is None else self.preprocessor_.wavelength_out_
         decomposer = VoigtLineDecomposer() if self.decomposer is None else clone(self.decomposer)
-        self.decomposer_ = _with_defaults(decomposer, wavelength=wavelength, n_jobs=self.n_jobs, verbose=self.verbose)
-        theta = self.decomposer_.fit_transform(flux, X)
-        interpolator = LineManifoldInterpolator() if self.interpolator is None else clone(self.interpolator)
-        interpolator.set_params(parameters=self.decomposer_.line_parameters, label_names=self.label_names_)
-        self.interpolator_ = interpolator.fit(X, theta)
-        self.wavelength_ = self.decomposer_.wavelength_
-        self.residual_ = None
-        if self.residual_rank is not None:
-            left = flux.astype(np.float32) - self.decomposer_.inverse_transform(theta).astype(np.float32)
-            self.residual_ = ResidualBasis.learn(left, self.residual_rank)
+        decomposer = _with_defaults(decomposer, wavelength=wavelength, n_jobs=self.n_jobs, verbose=self.verbose)
+        with normalised_rows(self.preprocessor_, flux, self._teff(X)) as normalised:
+            theta = decomposer.fit_transform(normalised, X)
+            self._adopt(decomposer, X, theta)
+            learn_from_grid(self, X, normalised)
+        self.grid_id_ = digest(X, self.wavelength_, flux)
         return self
 
     @classmethod
@@ -173,7 +195,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         generator : SpectrumGenerator
-            Fitted, of lines alone, labels (teff, logg, feh).
+            Fitted, of lines alone, labels (teff, logg, feh). Its error is unknown: there are no spectra to compare.
 
         Raises
         ------
@@ -182,77 +204,89 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         BlaseStateError
             If a file is damaged or lacks a key.
         """
-        # the one place where an estimator reads files: the archive *is* the training set
-        from stellarhml.io.blase import list_states, read_state_dict
+        generator = cls(wavelength=wavelength, interpolator=interpolator, n_factors=None, residual_rank=None)
+        return generator_from_archive(generator, folder, wavelength, wing_cut)
 
-        labels, paths = list_states(folder)
-        wavelength = check_wavelength(wavelength)
-        catalog, rows, n_dropped = archive_lines([read_state_dict(path) for path in paths], wavelength)
-        if n_dropped:
-            warnings.warn(
-                f"{n_dropped} lines of the archive were left out: their parameters are not finite, or an earlier line "
-                "of the same spectrum sits on their pixel.",
-                LineDetectionWarning,
-                stacklevel=2,
-            )
-        generator = cls(wavelength=wavelength, interpolator=interpolator, residual_rank=None)
-        generator.decomposer_ = VoigtLineDecomposer.from_catalog(
-            wavelength, catalog, profile="blase", solver="adam", wing_cut=wing_cut, match_tolerance=0
-        )
-        parameters = generator.decomposer_.line_parameters
-        interpolator = LineManifoldInterpolator() if interpolator is None else clone(interpolator)
-        interpolator.set_params(parameters=parameters)
-        generator.interpolator_ = interpolator.fit(labels, rows_to_csr(rows, len(catalog), len(parameters)))
-        generator.label_names_ = check_label_names(None, labels.shape[1])
-        generator.preprocessor_, generator.residual_, generator._one_output = None, None, False
-        generator.wavelength_ = generator.decomposer_.wavelength_
-        generator.n_features_in_ = labels.shape[1]
-        return generator
-
-    def predict(self, X):
+    def predict(self, X, *, pixels=None, rv=None, return_std=False):
         """Generate spectra.
 
         Parameters
         ----------
         X : array-like of shape (n_spectra, n_labels)
             Labels.
+        pixels : slice, array-like of int or array-like of bool, default=None
+            Pixels of `wavelength_` to generate, in increasing order; the time is proportional to their number. None:
+            all.
+        rv : float or array-like of shape (n_spectra,), default=None
+            Radial velocities in km/s. The flux is still given on `wavelength_`; pixels whose light comes from beyond
+            the band are NaN.
+        return_std : bool, default=False
+            Whether to return the generator's own error as well.
 
         Returns
         -------
-        flux : ndarray of shape (n_spectra, n_pixels_out) or (n_spectra,)
+        flux : ndarray of shape (n_spectra, n_wanted) or (n_spectra,)
             Normalised fluxes.
+        std : ndarray of the same shape
+            Standard deviations of the fluxes, only if `return_std`: the root mean square error that leaving nodes out
+            lets expect between them, see `error_map_`. NaN where the grid is too small to tell.
 
         Raises
         ------
         LabelsOutsideGridError
             If labels lie outside the grid and the interpolator's `extrapolate` is "raise".
+        ValueError
+            If `pixels` or `rv` do not fit, or the error is asked for and unknown.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         weights, outside = self.interpolator_.node_weights(X)
-        flux = self._render(weights)
+        results = generate(self, weights, pixels, rv, return_std)
         if self.interpolator_.extrapolate == "nan":
-            flux[outside] = np.nan
-        return flux[:, 0] if self._one_output else flux
+            for result in results:
+                result[outside] = np.nan
+        results = [result[:, 0] if self._one_output else result for result in results]
+        return tuple(results) if return_std else results[0]
 
-    def predict_nearest(self, X):
+    def predict_nearest(self, X, *, pixels=None, rv=None):
         """Generate spectra without refusing labels outside the grid: what a search needs.
 
         Parameters
         ----------
         X : array-like of shape (n_spectra, n_labels)
             Labels.
+        pixels, rv : object
+            As in `predict`.
 
         Returns
         -------
-        flux : ndarray of shape (n_spectra, n_pixels_out)
+        flux : ndarray of shape (n_spectra, n_wanted)
             Normalised fluxes, at the nearest point of the grid for labels outside.
         outside : ndarray of shape (n_spectra,), bool
             Labels outside the grid.
         """
         check_is_fitted(self)
         weights, outside = self.interpolator_.locate(X)
-        return self._render(weights), outside
+        return generate(self, weights, pixels, rv)[0], outside
+
+    def jacobian(self, X, *, pixels=None, rv=None):
+        """Differentiate spectra with respect to the labels, analytically.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_spectra, n_labels)
+            Labels. Outside the grid those that are moved to its edge have the derivative zero.
+        pixels, rv : object
+            As in `predict`.
+
+        Returns
+        -------
+        jacobian : ndarray of shape (n_spectra, n_wanted, n_labels)
+            Derivatives per unit of the label. Zero for a label with one value only.
+        """
+        check_is_fitted(self)
+        weights, _, slopes = self.interpolator_.locate(X, derivatives=True)
+        return generate_jacobian(self, weights, slopes, pixels, rv)
 
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination of generated spectra, pixels weighted by their variance.
@@ -295,36 +329,6 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return np.asarray(flux)
         return self.preprocessor_.transform(flux, teff=None if labels is None else self._teff(np.asarray(labels)))
 
-    def jacobian(self, X, *, step=1e-3):
-        """Differentiate spectra with respect to the labels, by central differences within the grid's bounds.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_spectra, n_labels)
-            Labels.
-        step : float, default=1e-3
-            Half the distance between the two evaluations, in units of each label's range.
-
-        Returns
-        -------
-        jacobian : ndarray of shape (n_spectra, n_pixels_out, n_labels)
-            Derivatives per unit of the label. Zero for a label with one value only.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        low, high = self.interpolator_.bounds_.T
-        columns = []
-        for k in range(X.shape[1]):
-            shifted = np.stack([X, X])
-            half = step * (high[k] - low[k])
-            shifted[0, :, k] = np.maximum(X[:, k] - half, low[k])
-            shifted[1, :, k] = np.minimum(X[:, k] + half, high[k])
-            width = shifted[1, :, k] - shifted[0, :, k]
-            below, above = self.predict_nearest(shifted[0])[0], self.predict_nearest(shifted[1])[0]
-            difference = above - below
-            columns.append(difference / np.where(width > 0, width, 1.0)[:, None])
-        return np.stack(columns, axis=2)
-
     def line_table(self, labels):
         """Tabulate the lines at given labels.
 
@@ -337,18 +341,15 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         table : DataFrame
             One row per line present, indexed by the wavelength [angstrom] by which it is known; columns are the line's
-            parameters, its `depth` and its `equivalent_width` [angstrom].
+            parameters, its `depth`, its `equivalent_width` [angstrom], its `saturation` (0 for a line that grows in
+            proportion to its absorbers, 1 for one whose core grows no more), and for each label the derivative of the
+            equivalent width, such as `equivalent_width_per_teff` [angstrom / K].
         """
         check_is_fitted(self)
-        theta = self.interpolator_.predict(np.reshape(labels, (1, -1)))
-        parameters = self.decomposer_.line_parameters
-        if isinstance(theta, np.ndarray):
-            lines, theta = dense_row(theta[0], len(parameters))
-        else:
-            lines, theta = csr_row(theta, 0, len(parameters))
-        return make_line_table(
-            self.decomposer_.line_catalog_[lines], theta, parameters=parameters, profile=self.decomposer_.profile
-        )
+        labels = np.reshape(np.asarray(labels, dtype=np.float64), (1, -1))
+        weights, _ = self.interpolator_.node_weights(labels)
+        _, _, slopes = self.interpolator_.locate(labels, derivatives=True)
+        return make_line_table(self, weights, slopes)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -356,14 +357,23 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         tags.regressor_tags.poor_score = True
         return tags
 
-    def _render(self, weights):
-        """Normalised fluxes from the weights of the training rows."""
-        flux = self.decomposer_.inverse_transform(self.interpolator_.interpolate(weights))
-        return flux if self.residual_ is None else flux + self.residual_.at(weights)
+    def _adopt(self, decomposer, labels, theta):
+        """Take a fitted decomposer and the lines of a grid."""
+        interpolator = LineManifoldInterpolator() if self.interpolator is None else clone(self.interpolator)
+        interpolator.set_params(parameters=decomposer.line_parameters, label_names=self.label_names_)
+        self.decomposer_, self.wavelength_ = decomposer, decomposer.wavelength_
+        self.interpolator_ = interpolator.fit(labels, theta if sparse.issparse(theta) else _as_sparse(theta))
+        self.residual_ = self.error_map_ = self.grid_id_ = None
 
     def _teff(self, labels):
         """Column of the effective temperature, or None."""
         return labels[:, self.label_names_.index("teff")] if "teff" in self.label_names_ else None
+
+
+def _as_sparse(theta):
+    """Dense line parameters, NaN where a line is absent, as a sparse matrix."""
+    row, column = np.nonzero(~np.isnan(theta))
+    return sparse.csr_matrix((theta[row, column], (row, column)), shape=theta.shape)
 
 
 def _with_defaults(estimator, **defaults):

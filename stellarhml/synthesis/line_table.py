@@ -3,65 +3,38 @@
 import numpy as np
 import pandas as pd
 
-from stellarhml.kernels.rendering import line_depths, line_equivalent_widths
+from stellarhml.kernels.rendering import line_depths, line_equivalent_widths, line_saturations
+
+_STEP = 1e-3  # of a label's range
 
 
-def make_line_table(line, theta, *, parameters, profile):
+def make_line_table(generator, weights, slopes):
     """Tabulate lines.
 
     Parameters
     ----------
-    line : ndarray of shape (n_lines,)
-        Wavelength by which each line is known, in angstrom.
-    theta : ndarray of shape (n_lines, n_parameters)
-        Their parameters.
-    parameters : tuple of str
-        Names of the parameters.
-    profile : str
-        Name of the profile.
+    generator : SpectrumGenerator
+        Fitted.
+    weights : csr_matrix of shape (1, n_rows)
+        Weights of the training rows.
+    slopes : list of csr_matrix of shape (1, n_rows)
+        Derivatives of the weights with respect to each label.
 
     Returns
     -------
     table : DataFrame
-        One row per line, indexed by `line` [angstrom]: the parameters, `depth` (of the line alone, at its center,
-        in units of the continuum), `equivalent_width` [angstrom].
+        One row per line, as in `SpectrumGenerator.line_table`.
     """
-    table = pd.DataFrame(theta, columns=list(parameters), index=pd.Index(line, name="line"))
+    decomposer, names = generator.decomposer_, generator.label_names_
+    profile = decomposer.profile
+    lines, theta, change = generator.lines_.lines(weights, slopes)
+    catalog = pd.Index(decomposer.line_catalog_[lines], name="line")
+    table = pd.DataFrame(theta, columns=list(decomposer.line_parameters), index=catalog)
     table["depth"] = line_depths(theta, profile)
     table["equivalent_width"] = line_equivalent_widths(theta, profile)
+    table["saturation"] = line_saturations(theta, profile)
+    for name, slope, (low, high) in zip(names, change, generator.interpolator_.bounds_, strict=True):
+        step = _STEP * (high - low) if high > low else 1.0
+        above, below = (line_equivalent_widths(theta + sign * step * slope, profile) for sign in (1, -1))
+        table[f"equivalent_width_per_{name}"] = (above - below) / (2 * step)
     return table
-
-
-def archive_lines(states, wavelength):
-    """Identify the lines of blase states by the pixel on which blase found them.
-
-    Parameters
-    ----------
-    states : list of dict of ndarray
-        State dictionaries as `stellarhml.io.blase.read_state_dict` returns them.
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom.
-
-    Returns
-    -------
-    catalog : ndarray of shape (n_lines,), int64
-        Pixels of all lines, increasing.
-    rows : list of (lines, theta)
-        Catalogue indices and parameters (center, log_amplitude, log_sigma, log_gamma) of the lines of each state.
-    n_dropped : int
-        Lines left out: parameters that are not finite, or the second of two lines on one pixel.
-    """
-    pixels, thetas, n_dropped = [], [], 0
-    for state in states:
-        keys = ("lam_centers", "amplitudes", "sigma_widths", "gamma_widths")
-        theta = np.stack([state[key] for key in keys], axis=1)
-        found = state.get("pre_line_centers", state["lam_centers"])
-        right = np.clip(np.searchsorted(wavelength, found), 1, len(wavelength) - 1)
-        pixel = right - (found - wavelength[right - 1] < wavelength[right] - found)
-        finite = np.isfinite(theta).all(axis=1)
-        unique, first = np.unique(pixel[finite], return_index=True)
-        n_dropped += len(theta) - len(unique)
-        pixels.append(unique)
-        thetas.append(theta[finite][first])
-    catalog = np.unique(np.concatenate(pixels))
-    return catalog, [(np.searchsorted(catalog, p), t) for p, t in zip(pixels, thetas, strict=True)], n_dropped

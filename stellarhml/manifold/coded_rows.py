@@ -1,0 +1,134 @@
+r"""CodedRows: a few rows of many pixels, such as basis vectors of residuals, in eight bits.
+
+Pixels are stored in blocks of 32. A block of a row is an entry of 32 signed bytes and a scale, as long as it holds
+anything above the row's tolerance; what the rounding leaves, if it exceeds the tolerance, is another entry. Blocks where
+a row has nothing to say take no memory, and a window of pixels is decoded by itself.
+"""
+
+import numpy as np
+
+from stellarhml.kernels.combine import BLOCK, add_blocks, frozen
+
+_STEPS = 4  # scales are powers of 2^(1/4), of which a byte holds 256: from 2^-48 to 2^16
+_LOWEST = -48
+_SCALES = 2.0 ** (np.arange(256) / _STEPS + _LOWEST)
+
+
+class CodedRows:
+    """Rows of pixels in eight bits.
+
+    Parameters
+    ----------
+    n_rows, n_pixels : int
+        Shape of what is stored.
+    indptr : ndarray of shape (n_blocks + 1,), int64
+        The entries of block b, pixels ``32 b`` to ``32 b + 31``, are ``indptr[b]:indptr[b + 1]``.
+    row : ndarray of shape (n_entries,), uint16
+        Row of each entry.
+    exponent : ndarray of shape (n_entries,), int8
+        Its scale is 2^((exponent + 128) / 4 - 48).
+    code : ndarray of shape (n_entries, 32), int8
+        Its pixels, in units of the scale.
+    """
+
+    def __init__(self, n_rows, n_pixels, indptr, row, exponent, code):
+        self.n_rows, self.n_pixels = n_rows, n_pixels
+        self.indptr, self.row, self.exponent, self.code = indptr, row, exponent, code
+
+    @classmethod
+    def encode(cls, rows, tolerance):
+        """Store rows.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_pixels)
+            Finite values of magnitude below 10^6.
+        tolerance : ndarray of shape (n_rows,) or float
+            Largest error of a pixel. Positive.
+
+        Returns
+        -------
+        coded : CodedRows
+            The rows.
+        """
+        n_rows, n_pixels = rows.shape
+        n_blocks = -(-n_pixels // BLOCK)
+        left = np.zeros((n_rows, n_blocks * BLOCK), dtype=np.float64)
+        left[:, :n_pixels] = rows
+        left = left.reshape(n_rows, n_blocks, BLOCK)
+        tolerance = np.broadcast_to(np.asarray(tolerance, dtype=np.float64), (n_rows,))
+        found = []
+        while True:
+            largest = np.abs(left).max(axis=2, initial=0.0)
+            row, block = np.nonzero(largest > tolerance[:, None])
+            if not len(row):
+                break
+            step = np.searchsorted(_SCALES, largest[row, block] / 127.0)
+            scale = _SCALES[step][:, None]
+            code = np.rint(left[row, block] / scale)
+            left[row, block] -= code * scale
+            found.append((block, row, step - 128, code))
+        block, row, exponent, code = (
+            [np.concatenate(part) for part in zip(*found, strict=True)]
+            if found
+            else [np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty((0, BLOCK))]
+        )
+        order = np.argsort(block, kind="stable")
+        indptr = np.searchsorted(block[order], np.arange(n_blocks + 1)).astype(np.int64)
+        kinds = (np.uint16, np.int8, np.int8)
+        parts = [part[order].astype(kind) for part, kind in zip((row, exponent, code), kinds, strict=True)]
+        return cls(n_rows, n_pixels, indptr, *parts)
+
+    @classmethod
+    def join(cls, pieces):
+        """Put pieces side by side.
+
+        Parameters
+        ----------
+        pieces : list of CodedRows
+            Neighbouring pixels of the same rows; all but the last a multiple of 32 pixels.
+
+        Returns
+        -------
+        coded : CodedRows
+            All pixels.
+        """
+        offsets = np.cumsum([0, *(len(piece.row) for piece in pieces)])
+        indptr = [piece.indptr[:-1] + offset for piece, offset in zip(pieces, offsets[:-1], strict=True)]
+        parts = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("row", "exponent", "code")]
+        n_pixels = sum(piece.n_pixels for piece in pieces)
+        return cls(pieces[0].n_rows, n_pixels, np.concatenate([*indptr, offsets[-1:]]), *parts)
+
+    def combine(self, coefficients, pixels=slice(None)):
+        """Weighted sums of the rows.
+
+        Parameters
+        ----------
+        coefficients : ndarray of shape (n, n_rows)
+            Weights.
+        pixels : slice or ndarray of int, default=slice(None)
+            Pixels wanted: a slice of step 1, or indices.
+
+        Returns
+        -------
+        sums : ndarray of shape (n, n_wanted), float32
+            The sums.
+        """
+        if isinstance(pixels, slice):
+            first, last, _ = pixels.indices(self.n_pixels)
+            first_block, last_block = first // BLOCK, -(-max(last, first) // BLOCK)
+            blocks = np.arange(first_block, last_block)
+            chosen = slice(first - first_block * BLOCK, max(last, first) - first_block * BLOCK)
+        else:
+            blocks, place = np.unique(pixels // BLOCK, return_inverse=True)
+            chosen = place * BLOCK + pixels % BLOCK
+        total = np.zeros((len(coefficients), len(blocks), BLOCK), dtype=np.float32)
+        weights = np.require(coefficients, np.float32, ["C", "W"])
+        table = frozen(self.indptr, self.row, self.exponent, self.code)
+        add_blocks(*table, weights, _SCALES.astype(np.float32), blocks, total)
+        return total.reshape(len(coefficients), -1)[:, chosen]
+
+    @property
+    def nbytes(self):
+        """Memory of the tables, in bytes."""
+        return sum(part.nbytes for part in (self.indptr, self.row, self.exponent, self.code))

@@ -1,0 +1,143 @@
+"""A fitted generator at given weights of its nodes: flux, error and derivatives on the pixels that are asked for."""
+
+import numpy as np
+
+from stellarhml.kernels.interpolation import interpolate_cubic
+from stellarhml.physics.wavelength import doppler_shift
+
+
+def generate(generator, weights, pixels=None, rv=None, return_std=False):
+    """Generate spectra.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted.
+    weights : csr_matrix of shape (n, n_rows)
+        Weights of the training rows.
+    pixels, rv, return_std : object
+        As in `SpectrumGenerator.predict`.
+
+    Returns
+    -------
+    results : list of ndarray of shape (n, n_wanted), float64
+        Fluxes, and standard deviations if asked for.
+    """
+    pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
+    if return_std and generator.error_map_ is None:
+        raise ValueError(
+            "`return_std` needs the generator's error, but this one has none: it was built from lines without spectra "
+            "to compare them with. Fit a generator to spectra, or leave `return_std` out."
+        )
+    flux = _lines(generator, weights, pixels, rv)
+    for i in range(len(flux)):
+        flux[i] += _residual(generator, weights[i], pixels, rv[i])
+    if not return_std:
+        return [flux]
+    std = np.concatenate([_std(generator, weights[i], pixels, rv[i]) for i in range(len(flux))] or [flux])
+    return [flux, std]
+
+
+def generate_jacobian(generator, weights, slopes, pixels=None, rv=None):
+    """Differentiate spectra with respect to the labels.
+
+    Parameters
+    ----------
+    generator, weights, pixels, rv : object
+        As in `generate`.
+    slopes : list of csr_matrix of shape (n, n_rows)
+        Derivatives of the weights with respect to each label.
+
+    Returns
+    -------
+    jacobian : ndarray of shape (n, n_wanted, n_labels), float64
+        Derivatives.
+    """
+    pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
+    rows = []
+    for i in range(weights.shape[0]):
+        change = [slope[i] for slope in slopes]
+        _, jacobian = generator.lines_.render_jacobian(weights[i], change, pixels, rv[i])
+        for k, slope in enumerate(change):
+            jacobian[k] += _residual(generator, slope, pixels, rv[i], slopes=True)
+        rows.append(jacobian.T)
+    return np.stack(rows) if rows else np.empty((0, len(generator.wavelength_[pixels]), len(slopes)))
+
+
+def _lines(generator, weights, pixels, rv):
+    """Product of the lines, shape (n, n_wanted)."""
+    if generator.device is not None and not rv.any():
+        return generator.lines_.render_many(weights, pixels, generator.device)
+    rows = [generator.lines_.render(weights[i], pixels, rv[i]) for i in range(weights.shape[0])]
+    return np.stack(rows) if rows else np.empty((0, len(generator.wavelength_[pixels])))
+
+
+def _residual(generator, weights, pixels, rv, *, slopes=False):
+    """What lines leave over, shape (n_wanted,); NaN beyond the band even where nothing is left over."""
+    residual, wavelength = generator.residual_, generator.wavelength_
+    if not rv:
+        return 0.0 if residual is None else residual.at(weights, pixels, slopes=slopes)[0]
+    rest = wavelength[pixels] / doppler_shift(1.0, rv)
+    outside = (rest < wavelength[0]) | (rest > wavelength[-1])
+    if residual is None:
+        return np.where(outside, np.nan, 0.0)
+    near = _around(wavelength, rest)
+    values = residual.at(weights, near, slopes=slopes)[0].astype(np.float64)
+    return np.where(outside, np.nan, interpolate_cubic(wavelength[near], values, rest))
+
+
+def _std(generator, weights, pixels, rv):
+    """Standard deviations, shape (1, n_wanted): under a velocity, that of the nearest pixel."""
+    if not rv:
+        return generator.error_map_.std(weights, pixels)
+    wavelength = generator.wavelength_
+    rest = wavelength[pixels] / doppler_shift(1.0, rv)
+    nearest = np.searchsorted((wavelength[1:] + wavelength[:-1]) / 2, rest)
+    std = generator.error_map_.std(weights, nearest)
+    std[:, (rest < wavelength[0]) | (rest > wavelength[-1])] = np.nan
+    return std
+
+
+def _around(wavelength, rest):
+    """Pixels that surround given wavelengths, two to each side, as a slice."""
+    if not len(rest):
+        return slice(0, 0)
+    first, last = np.searchsorted(wavelength, rest[[0, -1]])
+    return slice(max(min(first, len(wavelength)) - 3, 0), last + 3)
+
+
+def _check_pixels(generator, pixels):
+    """Pixels as a slice of step 1 or increasing indices."""
+    n_pixels = len(generator.wavelength_)
+    if pixels is None:
+        return slice(0, n_pixels)
+    if isinstance(pixels, slice):
+        first, last, step = pixels.indices(n_pixels)
+        if step == 1:
+            return slice(first, max(first, last))
+        pixels = np.arange(n_pixels)[pixels]
+    pixels = np.asarray(pixels)
+    if pixels.dtype == bool and pixels.shape == (n_pixels,):
+        pixels = np.flatnonzero(pixels)
+    if pixels.ndim != 1 or (len(pixels) and not np.issubdtype(pixels.dtype, np.integer)):
+        raise ValueError(
+            f"`pixels` has shape {pixels.shape} and dtype {pixels.dtype}; it needs a slice, indices, or a mask of the "
+            f"{n_pixels} pixels of `wavelength_`."
+        )
+    if len(pixels) and (pixels[0] < 0 or pixels[-1] >= n_pixels or (np.diff(pixels) <= 0).any()):
+        raise ValueError(
+            f"`pixels` must increase strictly from 0 to at most {n_pixels - 1}, but they go from {pixels[0]} to "
+            f"{pixels[-1]}. Sort them, and leave out those that occur twice."
+        )
+    return pixels.astype(np.int64)
+
+
+def _check_rv(rv, n):
+    """Radial velocities, shape (n,)."""
+    rv = np.asarray(0.0 if rv is None else rv, dtype=np.float64)
+    if rv.shape not in ((), (n,)) or not np.isfinite(rv).all() or (np.abs(rv) > 3e4).any():
+        raise ValueError(
+            f"`rv` has shape {rv.shape} and values {np.array2string(rv, threshold=4)}; it needs one finite radial "
+            f"velocity in km/s, of at most 30,000, for all or for each of the {n} spectra."
+        )
+    return np.broadcast_to(rv, (n,))
