@@ -6,7 +6,6 @@ with their first derivative, exact for quadratics on any spacing, at most four n
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import gen_batches
 
 from stellarhml.exceptions import GridIncompleteError
 from stellarhml.manifold.leave_one_out import lattice_samples, predict_node
@@ -115,11 +114,12 @@ class LatticeWeights:
             kink they are those towards higher labels, at the upper bound towards lower ones. Zero in labels of one
             value and in those that were moved.
         """
-        batches = list(gen_batches(len(labels), max(1, _BATCH // len(self._smooth.offsets)))) if len(labels) else []
-        if len(batches) < 2:
+        n_rows = max(1, _BATCH // len(self._smooth.offsets))
+        if len(labels) <= n_rows:
             terms, outside = self._batch(labels, derivatives)
         else:
-            parts, outside = zip(*(self._batch(labels[rows], derivatives) for rows in batches), strict=True)
+            batches = [labels[i : i + n_rows] for i in range(0, len(labels), n_rows)]
+            parts, outside = zip(*(self._batch(batch, derivatives) for batch in batches), strict=True)
             terms = [sparse.vstack(blocks, format="csr") for blocks in zip(*parts, strict=True)]
             outside = np.concatenate(outside)
         return (terms[0], outside, terms[1:]) if derivatives else (terms[0], outside)

@@ -1,6 +1,6 @@
 """What the error of interpolation can be probed with: nodes predicted from the others, and middles of cells.
 
-A node is predicted along one axis by the polynomial through its neighbours there; missing nodes are filled the same way.
+A node is predicted along one axis by the polynomial through its neighbours there; missing nodes are filled likewise.
 """
 
 from typing import NamedTuple

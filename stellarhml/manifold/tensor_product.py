@@ -86,11 +86,17 @@ class TensorProduct:
         """
         places = self._lowest[cells].sum(axis=1)[:, None] + self.offsets
         basis = self._basis[cells]
-        values = (self._functions(t)[:, :, None, :] @ basis)[:, :, 0]
+        values = self._by_axis(self._functions(t), basis)
         if rate is None:
-            return places, [self._product(values)]
-        slopes = (self._slopes(t)[:, :, None, :] @ basis)[:, :, 0] * (rate / self._width[cells])[:, :, None]
-        return places, [self._product(values), *(self._product(values, slopes, k) for k in range(t.shape[1]))]
+            return places, [_product(values)]
+        slopes = self._by_axis(self._slopes(t) * (rate / self._width[cells])[:, :, None], basis)
+        derived = [[*values[:k], slope, *values[k + 1 :]] for k, slope in enumerate(slopes)]
+        return places, [_product(values), *map(_product, derived)]
+
+    def _by_axis(self, functions, basis):
+        """Shares of the nodes on each axis, shape (n, n_nodes of the axis), from those of the four functions."""
+        shares = (functions[:, :, None, :] @ basis)[:, :, 0]
+        return [shares[:, k, :size] for k, size in enumerate(self._sizes)]
 
     def _functions(self, t):
         """The four functions of a cell: of the values at its ends, and of the slopes there."""
@@ -114,13 +120,13 @@ class TensorProduct:
         out[..., 2], out[..., 3] = s * (1 - 3 * t), t * (3 * t - 2)
         return out
 
-    def _product(self, values, slopes=None, derived=-1):
-        """Product over the axes, of which one may be derived."""
-        out = np.ones((len(values), 1))
-        for k, size in enumerate(self._sizes):
-            factor = (slopes if k == derived else values)[:, k, None, :size]
-            out = (out[:, :, None] * factor).reshape(len(out), out.shape[1] * size) if k else factor[:, 0]
-        return out
+
+def _product(factors):
+    """Products of one number from each axis, the last axis running fastest."""
+    out = factors[0]
+    for factor in factors[1:]:
+        out = (out[:, :, None] * factor[:, None, :]).reshape(len(out), out.shape[1] * factor.shape[1])
+    return out
 
 
 def _axis_cells(axis, smooth):

@@ -77,7 +77,7 @@ def check_variables(variables, names):
     for name, variable in variables.items():
         if variable not in VARIABLES:
             raise ValueError(
-                f"`variables` sets {name!r} to {variable!r}, but there are only {sorted(VARIABLES)}. Choose one of them."
+                f"`variables` sets {name!r} to {variable!r}, but there are only {sorted(VARIABLES)}. Choose one."
             )
     return tuple(variables.get(name, "linear") for name in names)
 
