@@ -15,6 +15,7 @@ from stellarhml.manifold.lattice import LatticeWeights
 from stellarhml.manifold.line_bank import LineBank
 from stellarhml.manifold.line_factors import LineFactors
 from stellarhml.manifold.scattered import ScatteredWeights
+from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
 
 _LATTICE_SHARE = 0.5  # nodes that fill at least half of their rectilinear grid are taken as a grid with holes
 
@@ -44,7 +45,11 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         Parameters of a line, in the order of the columns; must contain "log_amplitude". Only used where lines can be
         absent, in a sparse matrix or an array with NaN.
     label_names : sequence of str, default=None
-        Names of the labels, for messages. None: ("teff", "logg", "feh") for three.
+        Names of the labels, for messages and `variables`. None: ("teff", "logg", "feh") for three.
+    variables : dict of str to str, default=None
+        Increasing functions of labels between which weights are linear or cubic, by the label's name: "linear" (the
+        label itself), "inverse" (-5040 / x), "log", "saturating" (-exp(-0.2 x), x in dex). None is ``{"feh":
+        "saturating"}`` where "auto" takes a grid, and otherwise ``{}``, the labels as they are.
 
     Attributes
     ----------
@@ -78,6 +83,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         "extrapolate": [StrOptions({"raise", "nan", "nearest"})],
         "parameters": ["array-like"],
         "label_names": ["array-like", None],
+        "variables": [dict, None],
     }
 
     def __init__(
@@ -88,12 +94,14 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         extrapolate="raise",
         parameters=("center", "log_amplitude", "log_sigma", "log_gamma"),
         label_names=None,
+        variables=None,
     ):
         self.method = method
         self.absent = absent
         self.extrapolate = extrapolate
         self.parameters = parameters
         self.label_names = label_names
+        self.variables = variables
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
@@ -116,8 +124,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         GridIncompleteError
             If ``method="linear"`` and nodes are missing.
         ValueError
-            If the numbers of rows differ, a value is not finite, or lines are absent from a table whose
-            number of columns is no multiple of the number of parameters.
+            If the numbers of rows differ, a value is not finite, lines are absent from a table whose number of
+            columns is no multiple of the number of parameters, or `variables` names a label or a variable that is
+            unknown or is not defined at a label.
         """
         X = validate_data(self, X, dtype=np.float64)
         if y is None:
@@ -137,16 +146,12 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         self.nodes_, self._member = np.unique(X, axis=0, return_inverse=True)
         self._member = self._member.ravel()
         self.bounds_ = np.stack([self.nodes_.min(axis=0), self.nodes_.max(axis=0)], axis=1)
-        if self.method == "linear" or (self.method == "auto" and LatticeWeights.share(self.nodes_) >= _LATTICE_SHARE):
-            full_for = names if self.method == "linear" else None
-            self._weights = LatticeWeights(self.nodes_, smooth=self.method == "auto", full_for=full_for)
-        elif X.shape[1] == 1:
-            self._weights = LatticeWeights(self.nodes_, smooth=False)
-        else:
-            self._weights = ScatteredWeights(self.nodes_)
+        self._weights = self._make_weights(names)
         # spectra of the same node share its weight
         share = 1 / np.bincount(self._member)[self._member]
         self._spread = sparse.csr_matrix((share, (self._member, np.arange(len(X)))), shape=(len(self.nodes_), len(X)))
+        # where no node occurs twice, its column becomes that of its row
+        self._row_of = np.argsort(self._member).astype(np.int32) if len(self.nodes_) == len(X) else None
         if self._has_absent:
             n_parameters = self._n_parameters()
             if y.ndim == 1 or y.shape[1] % n_parameters:
@@ -304,13 +309,15 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             warnings.warn(f"{found}; they were {fate}.", ExtrapolationWarning, stacklevel=3)
         return weights, outside
 
-    def locate(self, X):
+    def locate(self, X, *, derivatives=False):
         """Weights of the training rows at the nearest point of the grid: `node_weights` without a word.
 
         Parameters
         ----------
         X : array-like of shape (n, n_labels)
             Labels.
+        derivatives : bool, default=False
+            Whether to return the derivatives of the weights too.
 
         Returns
         -------
@@ -318,11 +325,26 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             Weight of each row of the training `X`; rows sum to 1.
         outside : ndarray of shape (n,), bool
             Labels outside the grid.
+        slopes : list of csr_matrix of shape (n, n_rows)
+            Derivatives of the weights by each label, only with `derivatives`. Where weights have a kink they are
+            those towards higher labels; zero by labels that were moved to the grid.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        weights, outside = self._weights.weights(X)
-        return (weights @ self._spread).tocsr(), outside
+        return self._locate(validate_data(self, X, dtype=np.float64, reset=False), derivatives=derivatives)
+
+    def error_samples(self):
+        """Places where the error of interpolation can be probed.
+
+        Returns
+        -------
+        samples : ErrorSamples
+            Over the rows of the training `X`. Inner nodes of each label predicted along it without themselves, against
+            themselves; on labels of two values, the middle, against half of each; scattered nodes inside the hull,
+            predicted from the others. Missing nodes are neither predicted nor used. Small grids may have no samples.
+        """
+        check_is_fitted(self)
+        samples = self._weights.leave_one_out()
+        return samples._replace(weights=self._onto_rows(samples.weights), targets=self._onto_rows(samples.targets))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of `transform`.
@@ -344,6 +366,39 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         tags = super().__sklearn_tags__()
         tags.target_tags.single_output = True
         return tags
+
+    def _make_weights(self, names):
+        """Weights of the nodes, in their variables."""
+        grid = self.method == "linear" or (
+            self.method == "auto" and LatticeWeights.share(self.nodes_) >= _LATTICE_SHARE
+        )
+        given = self.variables
+        if given is None:
+            default = DEFAULT_VARIABLES if grid and self.method == "auto" else {}
+            given = {name: variable for name, variable in default.items() if name in names}
+        variables = check_variables(given, names)
+        check_variable_values(self.nodes_, variables, names)
+        if grid or len(names) == 1:
+            full_for = names if self.method == "linear" else None
+            return LatticeWeights(self.nodes_, smooth=self.method == "auto", full_for=full_for, variables=variables)
+        return ScatteredWeights(self.nodes_, variables)
+
+    def _locate(self, X, *, derivatives=False):
+        """`locate` for a float64 array of finite labels, which is not checked: a third of the time for one row."""
+        weights, outside, *slopes = self._weights.weights(X, derivatives)
+        weights = self._onto_rows(weights)
+        return (
+            (weights, outside, [self._onto_rows(slope) for slope in slopes[0]]) if derivatives else (weights, outside)
+        )
+
+    def _onto_rows(self, weights):
+        """Weights of the training rows from those of the nodes, which are overwritten."""
+        if self._row_of is None:
+            weights.sort_indices()
+            return (weights @ self._spread).tocsr()
+        weights.indices = self._row_of[weights.indices]
+        weights.has_sorted_indices = False
+        return weights
 
     def _n_parameters(self):
         if "log_amplitude" not in tuple(self.parameters):

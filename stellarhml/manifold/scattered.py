@@ -5,6 +5,9 @@ from scipy import sparse
 from scipy.spatial import Delaunay, QhullError
 from threadpoolctl import threadpool_limits
 
+from stellarhml.manifold.leave_one_out import scattered_samples
+from stellarhml.manifold.variables import VARIABLES
+
 _MAX_SIMPLEX_LABELS = 3  # a triangulation grows exponentially with the number of labels
 _EDGE = 1e-9
 
@@ -20,14 +23,21 @@ class ScatteredWeights:
     ----------
     nodes : ndarray of shape (n_nodes, n_labels)
         Distinct labels of the nodes.
+    variables : tuple of str, default=None
+        Name of the variable of each label in which to interpolate. None: the labels themselves.
     """
 
-    def __init__(self, nodes):
+    def __init__(self, nodes, variables=None):
         self.nodes = nodes
-        self._low = nodes.min(axis=0)
-        span = np.ptp(nodes, axis=0)
-        self._span = np.where(span > 0, span, 1.0)
-        self._points = (nodes - self._low) / self._span
+        self._variables = variables
+        self._bent = [(k, VARIABLES[name]) for k, name in enumerate(variables or ()) if name != "linear"]
+        self._bounds = nodes.min(axis=0), nodes.max(axis=0)
+        points, _ = self._positions(nodes)
+        self._low = points.min(axis=0)
+        span = np.ptp(points, axis=0)
+        self._constant = span == 0
+        self._span = np.where(self._constant, 1.0, span)
+        self._points = (points - self._low) / self._span
         self._simplices = None
         if 2 <= nodes.shape[1] <= _MAX_SIMPLEX_LABELS and len(nodes) > nodes.shape[1] + 1:
             try:
@@ -37,13 +47,41 @@ class ScatteredWeights:
             except QhullError:  # nodes in a plane or on a line
                 self._simplices = None
 
-    def weights(self, labels):
+    def to_plain_state(self):
+        """What a file without code stores: the arguments of the constructor, from which all else follows.
+
+        Returns
+        -------
+        state : dict
+            Arguments of the constructor.
+        """
+        return {"nodes": self.nodes, "variables": self._variables}
+
+    @classmethod
+    def from_plain_state(cls, state):
+        """Make it again.
+
+        Parameters
+        ----------
+        state : dict
+            What `to_plain_state` returned.
+
+        Returns
+        -------
+        weights : ScatteredWeights
+            The same weights.
+        """
+        return cls(**state)
+
+    def weights(self, labels, derivatives=False):
         """Weights of the nodes.
 
         Parameters
         ----------
         labels : ndarray of shape (n, n_labels)
             Where to interpolate. Outside the nodes the nearest one is taken.
+        derivatives : bool, default=False
+            Whether to return derivatives too.
 
         Returns
         -------
@@ -51,8 +89,12 @@ class ScatteredWeights:
             Rows sum to 1.
         outside : ndarray of shape (n,), bool
             Rows outside the convex hull (without a triangulation: outside the ranges of the labels).
+        slopes : list of csr_matrix of shape (n, n_nodes)
+            Derivatives of the weights by each label, only with `derivatives`. Rows sum to 0; zero where the nearest
+            node is taken, and in labels of one value.
         """
-        points = (labels - self._low) / self._span
+        positions, moved = self._positions(labels)
+        points = (positions - self._low) / self._span
         if self._simplices is None:
             outside = ((points < -_EDGE) | (points > 1 + _EDGE)).any(axis=1)
             parts = [self._inverse_distance(point) for point in points]
@@ -60,15 +102,49 @@ class ScatteredWeights:
             simplex = self._simplices.find_simplex(points, tol=_EDGE)
             outside = simplex < 0
             parts = [self._barycentric(p, s) for p, s in zip(points, simplex, strict=True)]
-        constant = np.ptp(self.nodes, axis=0) == 0
-        slack = _EDGE * np.maximum(np.abs(self._low), 1)
-        outside |= (np.abs(labels - self._low) > slack)[:, constant].any(axis=1)
-        rows = np.repeat(np.arange(len(labels)), [len(nodes) for nodes, _ in parts])
-        columns = np.concatenate([nodes for nodes, _ in parts])
-        values = np.concatenate([weight for _, weight in parts])
-        return sparse.csr_matrix((values, (rows, columns)), shape=(len(labels), len(self.nodes))), outside
+        slack = _EDGE * np.maximum(np.abs(self._bounds[0]), 1)
+        beyond = (labels < self._bounds[0] - slack) | (labels > self._bounds[1] + slack)
+        outside |= beyond[:, self._constant].any(axis=1) | (moved & beyond).any(axis=1)
+        shape = (len(labels), len(self.nodes))
+        rows = np.repeat(np.arange(len(labels)), [len(nodes) for nodes, _, _ in parts])
+        columns = np.concatenate([nodes for nodes, _, _ in parts])
+        values = np.concatenate([weight for _, weight, _ in parts])
+        weights = sparse.csr_matrix((values, (rows, columns)), shape=shape)
+        if not derivatives:
+            return weights, outside
+        rate = np.where(self._constant | (moved & beyond), 0.0, 1 / self._span)
+        for k, variable in self._bent:
+            rate[:, k] *= variable.slope(np.clip(labels[:, k], self._bounds[0][k], self._bounds[1][k]))
+        slopes = np.concatenate([slope for _, _, slope in parts]) * rate[rows]
+        return weights, outside, [sparse.csr_matrix((slope, (rows, columns)), shape=shape) for slope in slopes.T]
+
+    def leave_one_out(self):
+        """Where the error of interpolation can be probed, over nodes.
+
+        Returns
+        -------
+        samples : ErrorSamples
+            Nodes strictly inside the hull (without a triangulation: inside all ranges), predicted from the others.
+        """
+        if self._simplices is None:
+            inner = ((self._points > 0) & (self._points < 1) | self._constant).all(axis=1) & ~self._constant.all()
+            inside = np.flatnonzero(inner)
+        else:
+            inside = np.setdiff1d(np.arange(len(self.nodes)), self._simplices.convex_hull)
+        return scattered_samples(lambda nodes: ScatteredWeights(nodes, self._variables), self.nodes, inside)
+
+    def _positions(self, labels):
+        """Variables of labels, and which labels were moved to the range of the nodes, where variables are defined."""
+        moved = np.zeros(labels.shape, dtype=bool)
+        positions = labels.copy()
+        for k, variable in self._bent:
+            low, high = self._bounds[0][k], self._bounds[1][k]
+            moved[:, k] = (labels[:, k] < low) | (labels[:, k] > high)
+            positions[:, k] = variable.value(np.clip(labels[:, k], low, high))
+        return positions, moved
 
     def _barycentric(self, point, simplex):
+        """Nodes, their weights, and the derivatives of these by the point."""
         if simplex < 0:
             return self._nearest(point)
         transform = self._transform[simplex]
@@ -76,15 +152,20 @@ class ScatteredWeights:
             return self._inverse_distance(point)
         first = transform[:-1] @ (point - transform[-1])
         weight = np.clip(np.append(first, 1 - first.sum()), 0, None)
-        return self._simplices.simplices[simplex], weight / weight.sum()
+        slope = np.concatenate([transform[:-1], -transform[:-1].sum(axis=0, keepdims=True)])
+        return self._simplices.simplices[simplex], weight / weight.sum(), slope
 
     def _inverse_distance(self, point):
-        distance = ((self._points - point) ** 2).sum(axis=1)
+        away = point - self._points
+        distance = (away**2).sum(axis=1)
         nearest = np.argsort(distance, kind="stable")[: 2 * len(point) + 2]
-        if distance[nearest[0]] <= _EDGE**2:
-            return nearest[:1], np.ones(1)
+        if distance[nearest[0]] <= _EDGE**2:  # at a node inverse squares are flat
+            return nearest[:1], np.ones(1), np.zeros((1, len(point)))
         weight = 1 / distance[nearest]
-        return nearest, weight / weight.sum()
+        slope = -2 * (weight**2)[:, None] * away[nearest]
+        share = weight / weight.sum()
+        return nearest, share, (slope - share[:, None] * slope.sum(axis=0)) / weight.sum()
 
     def _nearest(self, point):
-        return np.array([int(np.argmin(((self._points - point) ** 2).sum(axis=1)))]), np.ones(1)
+        node = int(np.argmin(((self._points - point) ** 2).sum(axis=1)))
+        return np.array([node]), np.ones(1), np.zeros((1, len(point)))

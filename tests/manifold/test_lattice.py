@@ -31,6 +31,11 @@ def unit(labels):
     return (labels - LOW) / (HIGH - LOW)
 
 
+def plain(**parameters):
+    """An interpolator in the labels themselves: what is linear in [Fe/H] is not in the default variable of [Fe/H]."""
+    return LineManifoldInterpolator(variables={}, **parameters)
+
+
 def linear(labels):
     return 1 + unit(labels) @ [0.3, -2.0, 0.7]
 
@@ -52,7 +57,7 @@ def test_linear_equals_scipy_on_a_full_grid():
 
 
 def test_cubic_is_exact_for_quadratics_on_uneven_axes():
-    ours = LineManifoldInterpolator().fit(NODES, quadratic(NODES))
+    ours = plain().fit(NODES, quadratic(NODES))
     x = inside(200)
     np.testing.assert_allclose(ours.predict(x), quadratic(x), rtol=0, atol=1e-12)
     # a control: multilinear interpolation is not
@@ -104,14 +109,14 @@ def test_missing_nodes_inside_are_filled_exactly_for_linear_functions(holes):
     for hole in holes:
         keep[hole] = False
     keep = keep.ravel()
-    ours = LineManifoldInterpolator().fit(NODES[keep], linear(NODES[keep]))
+    ours = plain().fit(NODES[keep], linear(NODES[keep]))
     x = np.concatenate([inside(200), NODES])
     np.testing.assert_allclose(ours.predict(x), linear(x), rtol=0, atol=1e-12)
 
 
 def test_a_missing_corner_makes_its_cells_the_outside():
     keep = ~(NODES == [5900.0, 5.0, 0.2]).all(axis=1)
-    ours = LineManifoldInterpolator(extrapolate="nan").fit(NODES[keep], linear(NODES[keep]))
+    ours = plain(extrapolate="nan").fit(NODES[keep], linear(NODES[keep]))
     x = inside(300)
     touches = (x > [5700.0, 4.5, 0.0]).all(axis=1)
     far = (x[:, 0] < 5300) | (x[:, 1] < 3.5)  # two cells away, no stencil reaches the corner
@@ -124,7 +129,7 @@ def test_a_missing_corner_makes_its_cells_the_outside():
 
 def test_only_the_cells_that_touch_a_missing_corner_are_outside():
     keep = ~(NODES == [5900.0, 5.0, 0.2]).all(axis=1)
-    ours = LineManifoldInterpolator(extrapolate="nan").fit(NODES[keep], linear(NODES[keep]))
+    ours = plain(extrapolate="nan").fit(NODES[keep], linear(NODES[keep]))
     x = inside(300)
     x = x[~(x >= [5700.0, 4.5, 0.0]).all(axis=1)]
     np.testing.assert_allclose(ours.predict(x), linear(x), rtol=0, atol=1e-12)
@@ -231,14 +236,14 @@ def test_labels_outside_raise_with_the_bounds_and_the_first():
 
 @pytest.mark.parametrize("method", ["auto", "linear"])
 def test_nearest_moves_labels_to_the_edge_and_warns(method):
-    ours = LineManifoldInterpolator(method=method, extrapolate="nearest").fit(NODES, linear(NODES))
+    ours = plain(method=method, extrapolate="nearest").fit(NODES, linear(NODES))
     with pytest.warns(ExtrapolationWarning, match="2 of 3 labels .* moved to the nearest point of the grid"):
         got = ours.predict(OUTSIDE)
     np.testing.assert_allclose(got, linear(np.clip(OUTSIDE, LOW, HIGH)), rtol=1e-12)
 
 
 def test_nan_marks_labels_outside_and_warns():
-    ours = LineManifoldInterpolator(extrapolate="nan").fit(NODES, np.stack([linear(NODES)] * 2, axis=1))
+    ours = plain(extrapolate="nan").fit(NODES, np.stack([linear(NODES)] * 2, axis=1))
     with pytest.warns(ExtrapolationWarning, match="2 of 3 labels .* set to NaN"):
         got = ours.predict(OUTSIDE)
     np.testing.assert_allclose(got[0], linear(OUTSIDE[:1])[0], rtol=1e-12)
@@ -261,7 +266,7 @@ def test_scattered_nodes_of_one_metallicity_know_no_other():
 
 
 def test_rounding_at_the_edge_is_inside():
-    ours = LineManifoldInterpolator().fit(NODES, linear(NODES))
+    ours = plain().fit(NODES, linear(NODES))
     x = np.array([np.nextafter(HIGH, np.inf), np.nextafter(LOW, -np.inf)])
     np.testing.assert_allclose(ours.predict(x), linear(x), rtol=0, atol=1e-12)
 

@@ -1,0 +1,186 @@
+"""What the error of interpolation can be probed with: nodes predicted from the others, and middles of cells.
+
+A node is predicted along one axis by the polynomial through its neighbours there; missing nodes are filled likewise.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+CUBIC_SCALE = 0.6  # of the error of a node predicted from two on each side; an upper bound, for it contains noise
+LINEAR_SCALE = 0.25  # an error that goes with the square of the spacing, halved once
+MIDDLE_SCALE = 0.5
+
+
+class ErrorSamples(NamedTuple):
+    """Places where two estimates of the same thing differ by an error of interpolation.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n, n_labels)
+        The places.
+    axis : ndarray of shape (n,), dtype int64
+        Label along which the error is probed; -1 among scattered nodes.
+    weights : csr_matrix of shape (n, n_rows)
+        Weights of the prediction. Those of a node leave that node out.
+    targets : csr_matrix of shape (n, n_rows)
+        Weights of what it is compared with: the node itself, or, on a label of two values, half of each, where the
+        prediction is the interpolation in the middle. Two nodes do not show how far parameters are from linear: there,
+        compare the spectrum of the predicted parameters with the mean of the two spectra.
+    scale : ndarray of shape (n,)
+        Factor from the difference to the root-mean-square error inside the cells with all nodes in use.
+    """
+
+    labels: np.ndarray
+    axis: np.ndarray
+    weights: sparse.csr_matrix
+    targets: sparse.csr_matrix
+    scale: np.ndarray
+
+
+def predict_node(there, position, axis, n_side):
+    """How a node of one axis is predicted from others: the polynomial through up to `n_side` on each side.
+
+    Parameters
+    ----------
+    there : ndarray of int
+        Positions of the nodes that exist, increasing.
+    position : int
+        Position of the node to predict, which is not used.
+    axis : ndarray of shape (n_values,)
+        Variable of the label at each position.
+    n_side : int
+        1 is linear interpolation.
+
+    Returns
+    -------
+    support, weights : ndarray, list of float or None
+        Positions in use and their weights; None where a side has no node.
+    """
+    below, above = there[there < position], there[there > position]
+    if not (len(below) and len(above)):
+        return None
+    support = np.concatenate([below[-n_side:], above[:n_side]])
+    return support, _lagrange(axis[support], axis[position])
+
+
+def lattice_samples(owner, nodes, axes, variables, *, n_side):
+    """Error samples of a grid.
+
+    Parameters
+    ----------
+    owner : ndarray of int, one dimension for each label
+        Number of the node at each place of the grid, negative where it is missing.
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Labels of the nodes.
+    axes : list of ndarray
+        Values of each label.
+    variables : list of callable
+        Variable of each label, as a function.
+    n_side : int
+        Nodes in use on each side, at most.
+
+    Returns
+    -------
+    samples : ErrorSamples
+        Over nodes; empty where every label has one value.
+    """
+    labels, along, rows, scales = [], [], [], []
+    for k, (axis, variable) in enumerate(zip(axes, variables, strict=True)):
+        lines = np.moveaxis(owner, k, -1).reshape(-1, len(axis))
+        found = _middles if len(axis) == 2 else _left_out
+        for at, node, weights, targets, scale in found(lines, axis, variable, n_side):
+            place = nodes[node].copy()
+            place[k] = at
+            labels.append(place)
+            along.append(k)
+            rows.append((weights, targets))
+            scales.append(scale)
+    return ErrorSamples(
+        np.array(labels).reshape(-1, nodes.shape[1]),
+        np.array(along, dtype=np.int64),
+        _rows([weights for weights, _ in rows], len(nodes)),
+        _rows([targets for _, targets in rows], len(nodes)),
+        np.array(scales, dtype=np.float64),
+    )
+
+
+def scattered_samples(build, nodes, inside, *, at_most=256):
+    """Error samples of scattered nodes.
+
+    Parameters
+    ----------
+    build : callable
+        Makes an object with a method `weights` of an array of nodes.
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Labels of the nodes.
+    inside : ndarray of int
+        Nodes strictly inside the hull.
+    at_most : int, default=256
+        Number of nodes to leave out, taken evenly.
+
+    Returns
+    -------
+    samples : ErrorSamples
+        Over nodes.
+    """
+    if len(inside) > at_most:
+        inside = inside[np.linspace(0, len(inside) - 1, at_most).round().astype(np.int64)]
+    chosen, rows = [], []
+    for node in inside:
+        others = np.delete(np.arange(len(nodes)), node)
+        weights, outside = build(nodes[others]).weights(nodes[node : node + 1])
+        if not outside[0]:
+            chosen.append(node)
+            rows.append((others[weights.indices], weights.data))
+    chosen = np.array(chosen, dtype=np.int64)
+    return ErrorSamples(
+        nodes[chosen],
+        np.full(len(chosen), -1, dtype=np.int64),
+        _rows(rows, len(nodes)),
+        _rows([([node], [1.0]) for node in chosen], len(nodes)),
+        np.full(len(chosen), LINEAR_SCALE),
+    )
+
+
+def _left_out(lines, axis, variable, n_side):
+    """Nodes with neighbours on both sides: label, node, weights, targets and scale of each."""
+    positions = variable(axis)
+    known = {}  # lines of a grid have few patterns of missing nodes
+    for line in lines:
+        there = np.flatnonzero(line >= 0)
+        for i in there:
+            key = there.tobytes(), i
+            if key not in known:
+                known[key] = predict_node(there, i, positions, n_side)
+            if known[key] is not None:
+                support, weights = known[key]
+                scale = CUBIC_SCALE if len(support) == 4 else LINEAR_SCALE
+                yield axis[i], line[i], (line[support], weights), ([line[i]], [1.0]), scale
+
+
+def _middles(lines, axis, variable, _):
+    """Middles between two nodes, on an axis that has no more."""
+    middle = axis.mean()
+    low, at, high = variable(np.array([axis[0], middle, axis[1]]))
+    t = (at - low) / (high - low)
+    for line in lines:
+        if line.min() >= 0:
+            yield middle, line[0], (line, [1 - t, t]), (line, [0.5, 0.5]), MIDDLE_SCALE
+
+
+def _rows(rows, n_columns):
+    """Rows of columns and values as a matrix."""
+    indptr = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows])]).astype(np.int32)
+    columns = np.concatenate([np.empty(0), *(columns for columns, _ in rows)]).astype(np.int32)
+    values = np.concatenate([np.empty(0), *(values for _, values in rows)])
+    return sparse.csr_matrix((values, columns, indptr), shape=(len(rows), n_columns))
+
+
+def _lagrange(points, x):
+    """Weights of the polynomial through `points` at `x`."""
+    return [
+        float(np.prod([(x - other) / (point - other) for other in np.delete(points, i)]))
+        for i, point in enumerate(points)
+    ]

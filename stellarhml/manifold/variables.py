@@ -1,0 +1,119 @@
+"""The variables of the labels between which weights are computed: a label, or an increasing function of it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+THETA = 5040.0  # K; 5040 K / Teff is the base-ten exponent of a Boltzmann factor per eV of excitation energy
+SATURATION = 0.2  # 1/dex; measured on [Fe/H] from -0.5 to 0.5, where lines grow more slowly than their element
+
+
+class Variable(NamedTuple):
+    """An increasing function of a label, its derivative, and whether it needs positive labels."""
+
+    value: Callable
+    slope: Callable
+    positive: bool
+
+
+def _same(x):
+    return x
+
+
+def _inverse(x):
+    return -THETA / x
+
+
+def _inverse_slope(x):
+    return THETA / x**2
+
+
+def _saturating(x):
+    return -np.exp(-SATURATION * x)
+
+
+def _saturating_slope(x):
+    return SATURATION * np.exp(-SATURATION * x)
+
+
+VARIABLES = {
+    "linear": Variable(_same, np.ones_like, positive=False),
+    "inverse": Variable(_inverse, _inverse_slope, positive=True),
+    "log": Variable(np.log, np.reciprocal, positive=True),
+    "saturating": Variable(_saturating, _saturating_slope, positive=False),
+}
+"""By name: x, -5040 / x, ln x, and -exp(-0.2 x) with x in dex."""
+
+DEFAULT_VARIABLES = {"feh": "saturating"}
+"""Variables that were measured to be better than the label itself, by the label's name."""
+
+
+def check_variables(variables, names):
+    """Return the name of the variable of each label.
+
+    Parameters
+    ----------
+    variables : dict of str to str
+        Names of variables by the names of labels; labels that are not in it are taken as they are.
+    names : tuple of str
+        Names of the labels.
+
+    Returns
+    -------
+    variables : tuple of str
+        One name for each label.
+
+    Raises
+    ------
+    ValueError
+        If a label or a variable is unknown.
+    """
+    unknown = [name for name in variables if name not in names]
+    if unknown:
+        raise ValueError(
+            f"`variables` has {unknown}, but the labels are {list(names)}. Use those names, or set `label_names`."
+        )
+    for name, variable in variables.items():
+        if variable not in VARIABLES:
+            raise ValueError(
+                f"`variables` sets {name!r} to {variable!r}, but there are only {sorted(VARIABLES)}. Choose one."
+            )
+    return tuple(variables.get(name, "linear") for name in names)
+
+
+def check_variable_values(nodes, variables, names):
+    """Refuse labels at which their variable is undefined, not finite, or cannot tell them apart.
+
+    Parameters
+    ----------
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Labels of the nodes.
+    variables : tuple of str
+        Name of the variable of each label.
+    names : tuple of str
+        Names of the labels.
+
+    Raises
+    ------
+    ValueError
+        If there are such labels.
+    """
+    for column, variable, name in zip(nodes.T, variables, names, strict=True):
+        if variable == "linear":
+            continue
+        axis = np.unique(column)
+        found = f"The variable {variable!r} of {name!r}"
+        cure = "Choose another in `variables`; variables={} takes all labels as they are."
+        if VARIABLES[variable].positive and axis[0] <= 0:
+            raise ValueError(f"{found} needs positive labels, but there is {axis[0]:g}. {cure}")
+        with np.errstate(over="ignore", under="ignore"):
+            value, slope = VARIABLES[variable].value(axis), VARIABLES[variable].slope(axis)
+        bad = ~(np.isfinite(value) & np.isfinite(slope))
+        if bad.any():
+            raise ValueError(f"{found} is not finite at {axis[np.argmax(bad)]:g}. {cure}")
+        if len(axis) > 1 and np.diff(value).min() <= 0:
+            first = int(np.argmin(np.diff(value)))
+            raise ValueError(
+                f"{found} has the same value at {axis[first]:g} and {axis[first + 1]:g}, to the last digit. {cure}"
+            )
