@@ -9,6 +9,8 @@ exact adjoint. All cells are the same in wavelength, so any increasing wavelengt
 pixels where these are dense.
 """
 
+import math
+
 import numpy as np
 
 from stellarhml.kernels.forms import GAUSS_REACH, NODES, compiled, exp, log
@@ -72,7 +74,7 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
         See `far_from`.
     cells : ndarray of shape (LEAVES,), int64
         Filled with cells: 1 is the block, 2 i and 2 i + 1 are the halves of i.
-    runs : ndarray of shape (LEAVES + 1, 2), int64
+    runs : ndarray of shape (3, 2), int64
         Filled with runs of pixels.
 
     Returns
@@ -80,30 +82,62 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
     n_cells, n_runs : int
         How many of them there are.
     """
-    i, last = 0, LEAVES
-    while edge[i] < lo:
-        i += 1
+    # leaves of the window, from a guess at equally spaced pixels
+    span = max(edge[LEAVES] - edge[0], 1)
+    first, last = (lo - edge[0]) * LEAVES // span, (hi - edge[0]) * LEAVES // span
+    while first > 0 and edge[first - 1] >= lo:
+        first -= 1
+    while edge[first] < lo:
+        first += 1
+    while last < LEAVES and edge[last + 1] <= hi:
+        last += 1
     while edge[last] > hi:
         last -= 1
-    n_cells = n_runs = 0
-    done = lo
-    while i < last:
-        k = DEPTH
-        while k >= 0:
-            size = 1 << k
-            if i & (size - 1) == 0 and i + size <= last and abs(left + (i + 0.5 * size) * width - center) >= far[k]:
-                break
+    last = max(first, last)
+    # leaves [near, beyond) are too near; comparisons are such that NaN makes all of them so. A cell that is far has
+    # halves that are, so that the largest cells are found by going away from the line and trying the next size only.
+    center = (center - left) / width
+    near, beyond = first, last
+    value = center - far[0] / width + 0.5
+    if value > first:
+        near = int(min(value, last))
+    value = center + far[0] / width - 0.5
+    if value < last:
+        beyond = int(math.ceil(max(value, near)))
+    n_cells = n_runs = k = 0
+    i = near
+    while i > first:
+        size = 2 << k
+        while (
+            k < DEPTH and i & (size - 1) == 0 and i - size >= first and (center - i + size // 2) * width >= far[k + 1]
+        ):
+            k, size = k + 1, 2 * size
+        while i - (1 << k) < first:
             k -= 1
-        if k < 0:
-            i += 1
-            continue
-        if done < edge[i]:
-            runs[n_runs, 0], runs[n_runs, 1] = done, edge[i]
-            n_runs += 1
+        i -= 1 << k
+        cells[n_cells] = (LEAVES + i) >> k
+        n_cells += 1
+    i, k = beyond, 0
+    while i < last:
+        size = 2 << k
+        while k < DEPTH and i & (size - 1) == 0 and i + size <= last and (i + size // 2 - center) * width >= far[k + 1]:
+            k, size = k + 1, 2 * size
+        while i + (1 << k) > last:
+            k -= 1
         cells[n_cells] = (LEAVES + i) >> k
         n_cells += 1
         i += 1 << k
-        done = edge[i]
+    done = lo
+    if near > first:
+        if lo < edge[first]:
+            runs[n_runs, 0], runs[n_runs, 1] = lo, edge[first]
+            n_runs += 1
+        done = edge[near]
+    if beyond < last:
+        if done < edge[beyond]:
+            runs[n_runs, 0], runs[n_runs, 1] = done, edge[beyond]
+            n_runs += 1
+        done = edge[last]
     if done < hi:
         runs[n_runs, 0], runs[n_runs, 1] = done, hi
         n_runs += 1
@@ -136,6 +170,19 @@ def edge_of(wavelength, lo, hi, value):
 
 
 @compiled
+def core_of(wavelength, edge, left, width, lo, hi, center, reach):
+    """Pixels of [lo, hi) in a block that are within `reach` of a line."""
+    first, last = (center - reach - left) / width, (center + reach - left) / width
+    first = first if first > 0.0 else 0.0  # NaN as well
+    last = last if last > 0.0 else 0.0
+    i, j = int(min(first, LEAVES - 1)), int(min(last, LEAVES - 1))
+    first = edge_of(wavelength, edge[i], edge[i + 1], center - reach)
+    last = edge_of(wavelength, edge[j], edge[j + 1], center + reach)
+    first = min(max(first, lo), hi)
+    return first, min(max(last, first), hi)
+
+
+@compiled
 def pass_down(nodes, wavelength, edge, left, width, flux):
     """Multiply the pixels by the product of the factors gathered on nodes.
 
@@ -148,31 +195,43 @@ def pass_down(nodes, wavelength, edge, left, width, flux):
     flux : ndarray of shape (n_pixels,)
         Multiplied on the block.
     """
-    for n in range(NODES, nodes.size):
+    for n in range(np.uint64(NODES), np.uint64(nodes.size)):
         nodes[n] = log(nodes[n])
-    for cell in range(2, 2 * LEAVES):
-        parent = (cell >> 1) * NODES
-        for n in range(NODES):
-            value = nodes[parent + n]
-            for i in range(NODES):
-                nodes[cell * NODES + i] += _SPLIT_T[cell & 1, n, i] * value
-    power, total = np.empty(NODES), np.empty(edge[LEAVES] - edge[0])
-    lam, flux = wavelength[edge[0] : edge[LEAVES]], flux[edge[0] : edge[LEAVES]]
-    for leaf in range(LEAVES):
-        middle, scale = left + (leaf + 0.5) * width, 2.0 / width
-        for m in range(NODES):
-            power[m] = 0.0
-        for n in range(NODES):
-            value = nodes[(LEAVES + leaf) * NODES + n]
-            for m in range(NODES):
-                power[m] += _FROM_POWERS[n, m] * value
-        # names rather than an array: the loop vectorises only if nothing it reads may change
-        a, b, c, d, e, f, g, h = power[0], power[1], power[2], power[3], power[4], power[5], power[6], power[7]
-        for p in range(np.uint64(edge[leaf] - edge[0]), np.uint64(edge[leaf + 1] - edge[0])):
-            t = (lam[p] - middle) * scale
-            total[p] = a + t * (b + t * (c + t * (d + t * (e + t * (f + t * (g + t * h))))))
+    first, last = edge[0], edge[LEAVES]
+    total = np.zeros(last - first)
+    spread(nodes, wavelength[first:last], edge, left, width, total)
+    flux = flux[first:last]
     for p in range(len(total)):
         flux[p] *= exp(total[p])
+
+
+@compiled
+def spread(nodes, wavelength, edge, left, width, total):
+    """Add what sums gathered on nodes interpolate to, to the pixels `total` of a block of these wavelengths."""
+    for parent in range(1, LEAVES):
+        # names rather than an array: a loop vectorises only if nothing it reads may change
+        at = parent * NODES
+        a, b, c, d = nodes[at], nodes[at + 1], nodes[at + 2], nodes[at + 3]
+        e, f, g, h = nodes[at + 4], nodes[at + 5], nodes[at + 6], nodes[at + 7]
+        for side in range(2):
+            s, child = _SPLIT_T[side], (2 * parent + side) * NODES
+            for i in range(np.uint64(NODES)):
+                low = s[0, i] * a + s[1, i] * b + s[2, i] * c + s[3, i] * d
+                nodes[child + i] += low + (s[4, i] * e + s[5, i] * f + s[6, i] * g + s[7, i] * h)
+    power = np.empty(NODES)
+    for leaf in range(LEAVES):
+        at = (LEAVES + leaf) * NODES
+        a, b, c, d = nodes[at], nodes[at + 1], nodes[at + 2], nodes[at + 3]
+        e, f, g, h = nodes[at + 4], nodes[at + 5], nodes[at + 6], nodes[at + 7]
+        s = _FROM_POWERS
+        for i in range(np.uint64(NODES)):
+            low = s[0, i] * a + s[1, i] * b + s[2, i] * c + s[3, i] * d
+            power[i] = low + (s[4, i] * e + s[5, i] * f + s[6, i] * g + s[7, i] * h)
+        a, b, c, d, e, f, g, h = power[0], power[1], power[2], power[3], power[4], power[5], power[6], power[7]
+        middle, scale = left + (leaf + 0.5) * width, 2.0 / width
+        for p in range(np.uint64(edge[leaf] - edge[0]), np.uint64(edge[leaf + 1] - edge[0])):
+            t = (wavelength[p] - middle) * scale
+            total[p] += a + t * (b + t * (c + t * (d + t * (e + t * (f + t * (g + t * h))))))
 
 
 @compiled

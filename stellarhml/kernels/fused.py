@@ -21,8 +21,8 @@ from stellarhml.kernels.cells import (
     DEPTH,
     LEAF_PIXELS,
     LEAVES,
+    core_of,
     cover,
-    edge_of,
     far_from,
     pass_down,
     pass_up,
@@ -166,7 +166,7 @@ def _render(
     wavelength, components, start, stop, far, bounds, offset, lines, origin, width, form, flux, first_block, last_block
 ):
     """`render` on some blocks."""
-    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((LEAVES + 1, 2), np.int64)
+    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((3, 2), np.int64)
     where, nodes = np.empty(2 * LEAVES * NODES), np.empty(2 * LEAVES * NODES)
     for b in range(first_block, last_block):
         left = origin + b * LEAVES * width
@@ -178,15 +178,15 @@ def _render(
             j = lines[entry]
             c, al, g, ag, s, d = components[j]
             lo, hi = max(start[j], bounds[b]), min(stop[j], bounds[b + 1])
+            core = core_of(wavelength, edge, left, width, lo, hi, c, GAUSS_REACH * s)
             n_cells, n_runs = cover(edge, left, width, lo, hi, c, far[j], cells, runs)
             n_used += n_cells
             for k in range(n_runs):
                 lo, hi = runs[k, 0], runs[k, 1]
-                core_lo = edge_of(wavelength, lo, hi, c - GAUSS_REACH * s)
-                core_hi = edge_of(wavelength, core_lo, hi, c + GAUSS_REACH * s)
-                multiply_core(wavelength, flux, core_lo, core_hi, c, al, g, ag, s, d, form)
-                for first, last in ((lo, core_lo), (core_hi, hi)):
-                    multiply_wing(wavelength, flux, first, last, c, al, g, d, form)
+                first, last = min(max(core[0], lo), hi), min(max(core[1], lo), hi)
+                multiply_core(wavelength, flux, first, last, c, al, g, ag, s, d, form)
+                multiply_wing(wavelength, flux, lo, first, c, al, g, d, form)
+                multiply_wing(wavelength, flux, last, hi, c, al, g, d, form)
             for k in range(n_cells):
                 node = cells[k] * NODES
                 multiply_nodes(where, nodes, node, c, al, g, d, form)
@@ -213,7 +213,7 @@ def _sum(
     last_block,
 ):
     """Sums of `gradient` on some blocks, for each line of each block."""
-    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((LEAVES + 1, 2), np.int64)
+    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((3, 2), np.int64)
     where, nodes = np.empty(2 * LEAVES * NODES), np.empty(2 * LEAVES * NODES)
     for b in range(first_block, last_block):
         left = origin + b * LEAVES * width
@@ -224,14 +224,14 @@ def _sum(
             c, al, g, ag, s, d = components[j]
             lo, hi = max(start[j], bounds[b]), min(stop[j], bounds[b + 1])
             own = sums[entry]
+            core = core_of(wavelength, edge, left, width, lo, hi, c, GAUSS_REACH * s)
             n_cells, n_runs = cover(edge, left, width, lo, hi, c, far[j], cells, runs)
             for k in range(n_runs):
                 lo, hi = runs[k, 0], runs[k, 1]
-                core_lo = edge_of(wavelength, lo, hi, c - GAUSS_REACH * s)
-                core_hi = edge_of(wavelength, core_lo, hi, c + GAUSS_REACH * s)
-                sum_core(wavelength, weight, core_lo, core_hi, c, al, g, ag, s, d, form, own)
-                for first, last in ((lo, core_lo), (core_hi, hi)):
-                    sum_wing(wavelength, weight, first, last, c, al, g, d, form, own)
+                first, last = min(max(core[0], lo), hi), min(max(core[1], lo), hi)
+                sum_core(wavelength, weight, first, last, c, al, g, ag, s, d, form, own)
+                sum_wing(wavelength, weight, lo, first, c, al, g, d, form, own)
+                sum_wing(wavelength, weight, last, hi, c, al, g, d, form, own)
             if n_cells > 0 and not gathered:
                 pass_up(weight, wavelength, edge, left, width, nodes)
                 gathered = True
