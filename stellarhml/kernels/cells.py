@@ -13,22 +13,23 @@ import math
 
 import numpy as np
 
-from stellarhml.kernels.forms import GAUSS_REACH, NODES, compiled, exp, log
+from stellarhml.kernels.forms import CHEBYSHEV, GAUSS_REACH, NODES, compiled, exp, log
 
 DEPTH = 7
 LEAVES = 1 << DEPTH
 LEAF_PIXELS = 16
 _ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # error allowed to one line in ln f, and in its derivative beside its peak
+_SHARE = 1e-2  # of a tolerance of the flux for one line: lines overlap
 
-_T = np.cos((2 * np.arange(NODES) + 1) * np.pi / (2 * NODES))
-_TO_POWERS = np.linalg.inv(np.vander(_T, increasing=True))  # (power, node): polynomial through values on the nodes
+_TO_POWERS = np.linalg.inv(np.vander(CHEBYSHEV, increasing=True))  # (power, node): polynomial through values on the nodes
 # value of each parent node's polynomial at the nodes of the left and the right child, (side, child node, parent node)
-_SPLIT = np.stack([np.vander((_T + side) / 2, increasing=True) @ _TO_POWERS for side in (-1, 1)])
-_SPLIT_T = np.ascontiguousarray(_SPLIT.transpose(0, 2, 1))
+_SPLIT = np.stack([np.vander((CHEBYSHEV + side) / 2, increasing=True) @ _TO_POWERS for side in (-1, 1)])
+_BOTH = np.ascontiguousarray(np.concatenate(_SPLIT).T)  # (parent node, child node of left and right)
 _FROM_POWERS = np.ascontiguousarray(_TO_POWERS.T)
 
 
-def far_from(components, width):
+@compiled
+def far_from(components, width, tolerance, far):
     """Distances that make cells far from lines.
 
     Parameters
@@ -37,23 +38,30 @@ def far_from(components, width):
         Rows as in `kernels.fused`.
     width : float
         Width of a leaf, in angstrom.
-
-    Returns
-    -------
-    far : ndarray of shape (n_lines, DEPTH + 1)
-        Smallest distance, in angstrom, between a line and the middle of a cell of 2^k leaves on which it is
-        interpolated. Infinite for a line that has no such distance, in whose components there is a NaN, say.
+    tolerance : float
+        Change of the flux that one line may suffer; 0 for what float64 can show.
+    far : ndarray of shape (n_lines, DEPTH + 2)
+        Filled with the smallest distance, in angstrom, between a line and the middle of a cell of 2^k leaves on which
+        it is interpolated. Infinite for a line that has no such distance, in whose components there is a NaN, say. The
+        last column is filled with the distance at which its Gaussian ends.
     """
-    _, al, g, ag, s, d = components.T
-    with np.errstate(all="ignore"):
-        singular = np.abs(g) * np.sqrt(1 + al)  # ln f has its poles and branch points within
-        spread = (singular**2 / (1 + al) * np.maximum(al / _ABSOLUTE, 1 / _RELATIVE)) ** (1 / (NODES + 2))
-        reach = np.where(ag == 0, 0.0, GAUSS_REACH * np.abs(s))
-        sound = (al >= 0) & (d >= 0) & (d <= 1) & np.isfinite(singular + spread + reach + ag)
-        half = 0.5 * width * 2.0 ** np.arange(DEPTH + 1)
-        far = singular[:, None] + np.maximum(1.5 * half, spread[:, None] * (half / 2) ** (NODES / (NODES + 2)))
-        far = np.maximum(far, reach[:, None] + half)
-    return np.where(sound[:, None], far, np.inf)
+    absolute, relative = max(_ABSOLUTE, _SHARE * tolerance), max(_RELATIVE, _SHARE * tolerance)
+    power = NODES / (NODES + 2)
+    for j in range(len(components)):
+        _, al, g, ag, s, d = components[j]
+        reach = GAUSS_REACH
+        if tolerance > 0.0:
+            peak = ag * d if d > 0.0 else ag
+            reach = min(GAUSS_REACH, math.sqrt(2.0 * math.log(max(peak / (_SHARE * tolerance), 1.0))))
+        reach *= abs(s)
+        singular = abs(g) * math.sqrt(1.0 + al)  # ln f has its poles and branch points within
+        spread = exp(log(singular**2 / (1.0 + al) * max(al / absolute, 1.0 / relative)) / (NODES + 2))
+        sound = al >= 0.0 and 0.0 <= d <= 1.0 and math.isfinite(singular + spread + reach + ag)
+        for k in range(DEPTH + 1):
+            half = 0.5 * width * 2.0**k
+            value = max(singular + max(1.5 * half, spread * (0.5 * half) ** power), (reach if ag != 0.0 else 0.0) + half)
+            far[j, k] = value if sound else math.inf
+        far[j, DEPTH + 1] = reach
 
 
 @compiled
@@ -70,7 +78,7 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
         Pixels of the line in this block.
     center : float
         Its center, in angstrom.
-    far : ndarray of shape (DEPTH + 1,)
+    far : ndarray of shape (DEPTH + 2,)
         See `far_from`.
     cells : ndarray of shape (LEAVES,), int64
         Filled with cells: 1 is the block, 2 i and 2 i + 1 are the halves of i.
@@ -146,15 +154,15 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
 
 @compiled
 def place(wavelength, first, last, left, width, edge, where):
-    """Fill the first pixels `edge` of the leaves of a block, and the wavelengths `where` of all nodes."""
+    """Fill the first pixels `edge` of the leaves of a block, and middles and half widths `where` of all cells."""
     for i in range(1, LEAVES):
         edge[i] = edge_of(wavelength, first, last, left + i * width)
     edge[0], edge[LEAVES] = first, last
     for k in range(DEPTH + 1):
         half = 0.5 * width * (1 << k)
         for i in range(LEAVES >> k):
-            for n in range(NODES):
-                where[((LEAVES >> k) + i) * NODES + n] = left + half * (2 * i + 1 + _T[n])
+            cell = (LEAVES >> k) + i
+            where[cell, 0], where[cell, 1] = left + half * (2 * i + 1), half
 
 
 @compiled
@@ -172,14 +180,27 @@ def edge_of(wavelength, lo, hi, value):
 @compiled
 def core_of(wavelength, edge, left, width, lo, hi, center, reach):
     """Pixels of [lo, hi) in a block that are within `reach` of a line."""
-    first, last = (center - reach - left) / width, (center + reach - left) / width
-    first = first if first > 0.0 else 0.0  # NaN as well
-    last = last if last > 0.0 else 0.0
-    i, j = int(min(first, LEAVES - 1)), int(min(last, LEAVES - 1))
-    first = edge_of(wavelength, edge[i], edge[i + 1], center - reach)
-    last = edge_of(wavelength, edge[j], edge[j + 1], center + reach)
+    first = _near(wavelength, edge, left, width, center - reach)
+    last = _near(wavelength, edge, left, width, center + reach)
     first = min(max(first, lo), hi)
     return first, min(max(last, first), hi)
+
+
+@compiled
+def _near(wavelength, edge, left, width, value):
+    """First pixel of a block at `value` or beyond: a guess at equally spaced pixels of a leaf, and steps from there."""
+    position = (value - left) / width
+    position = min(position if position > 0.0 else 0.0, LEAVES - 1e-9)  # NaN is 0
+    leaf = int(position)
+    lo, hi = edge[leaf], edge[leaf + 1]
+    if hi - lo > 8 * LEAF_PIXELS:
+        return edge_of(wavelength, lo, hi, value)
+    pixel = lo + int((position - leaf) * (hi - lo))
+    while pixel > lo and not wavelength[pixel - 1] < value:
+        pixel -= 1
+    while pixel < hi and wavelength[pixel] < value:
+        pixel += 1
+    return pixel
 
 
 @compiled
@@ -210,14 +231,13 @@ def spread(nodes, wavelength, edge, left, width, total):
     """Add what sums gathered on nodes interpolate to, to the pixels `total` of a block of these wavelengths."""
     for parent in range(1, LEAVES):
         # names rather than an array: a loop vectorises only if nothing it reads may change
-        at = parent * NODES
+        at, s = parent * NODES, _BOTH
         a, b, c, d = nodes[at], nodes[at + 1], nodes[at + 2], nodes[at + 3]
         e, f, g, h = nodes[at + 4], nodes[at + 5], nodes[at + 6], nodes[at + 7]
-        for side in range(2):
-            s, child = _SPLIT_T[side], (2 * parent + side) * NODES
-            for i in range(np.uint64(NODES)):
-                low = s[0, i] * a + s[1, i] * b + s[2, i] * c + s[3, i] * d
-                nodes[child + i] += low + (s[4, i] * e + s[5, i] * f + s[6, i] * g + s[7, i] * h)
+        children = nodes[2 * at : 2 * at + 2 * NODES]
+        for i in range(np.uint64(2 * NODES)):
+            low = s[0, i] * a + s[1, i] * b + s[2, i] * c + s[3, i] * d
+            children[i] += low + (s[4, i] * e + s[5, i] * f + s[6, i] * g + s[7, i] * h)
     power = np.empty(NODES)
     for leaf in range(LEAVES):
         at = (LEAVES + leaf) * NODES

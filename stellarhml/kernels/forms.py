@@ -23,6 +23,9 @@ GAUSS_REACH = math.sqrt(80.0)
 NODES = 8
 """Nodes of a cell of `kernels.cells`, known to the compiler."""
 
+CHEBYSHEV = np.cos((2 * np.arange(NODES) + 1) * np.pi / (2 * NODES))
+"""Where they are, in half widths of the cell from its middle."""
+
 # Sums may be reordered and divisors are not tested for zero, so that loops vectorise; NaN and infinity keep their
 # meaning.
 _OPTIONS = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy", "nogil": True}
@@ -75,9 +78,9 @@ def multiply_wing(lam, out, lo, hi, c, al, g, d, form):
 
 
 @compiled
-def multiply_nodes(lam, out, lo, c, al, g, d, form):
-    """As `multiply_wing`, for eight nodes from `lo`: unrolled."""
-    _multiply_wing(lam, out, lo, lo + NODES, c, al, g, d, form)
+def multiply_nodes(nodes, middle, half, c, al, g, d, form):
+    """As `multiply_wing`, for the nodes of a cell: unrolled."""
+    _multiply_wing(CHEBYSHEV, nodes, 0, NODES, (c - middle) / half, al, g / half, d, form)
 
 
 @inlined
@@ -117,9 +120,9 @@ def sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
 
 
 @compiled
-def sum_nodes(lam, weight, lo, c, al, g, d, form, sums):
-    """As `sum_wing`, for eight nodes from `lo`: unrolled."""
-    _sum_wing(lam, weight, lo, lo + NODES, c, al, g, d, form, sums)
+def sum_nodes(nodes, middle, half, c, al, g, d, form, sums):
+    """As `sum_wing`, for the nodes of a cell: unrolled."""
+    _sum_wing(CHEBYSHEV, nodes, 0, NODES, (c - middle) / half, al, g / half, d, form, sums)
 
 
 @inlined
