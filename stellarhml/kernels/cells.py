@@ -1,6 +1,6 @@
 r"""Far wings on a few nodes instead of on every pixel: a tree of cells in wavelength.
 
-Pixels are grouped in blocks of `LEAVES` cells of about 16 pixels, the leaves of a binary tree of cells. Away from the
+Pixels are grouped in blocks of `LEAVES` cells of about 32 pixels, the leaves of a binary tree of cells. Away from the
 line, :math:`\ln f` is smooth: on a cell of half width h, whose middle lies D from the line, interpolation from
 `NODES` Chebyshev nodes leaves about :math:`v\,(h/2D)^8`. So a line multiplies its factors into the nodes of cells that
 grow with the distance, and only its neighbourhood into pixels. Once per block the logarithms of the nodes are passed
@@ -17,7 +17,7 @@ from stellarhml.kernels.forms import CHEBYSHEV, GAUSS_REACH, NODES, compiled, ex
 
 DEPTH = 7
 LEAVES = 1 << DEPTH
-LEAF_PIXELS = 16
+LEAF_PIXELS = 32
 _ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # error allowed to one line in ln f, and in its derivative beside its peak
 _SHARE = 1e-2  # of a tolerance of the flux for one line: lines overlap
 

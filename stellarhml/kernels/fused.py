@@ -11,7 +11,7 @@ turns its own parameters into components is said in `kernels.profiles`.
 
 A line is evaluated on its window of pixels only, its Gaussian only where it exceeds e^-40 of its peak, and far from its
 center the line is interpolated (`kernels.cells`), which changes ln S by 1e-11 or less. Work goes block by block, of
-about 2,048 pixels that stay in the processor's cache. Each block is summed up in one fixed order by one thread, so that
+about 4,096 pixels that stay in the processor's cache. Each block is summed up in one fixed order by one thread, so that
 the result has the same bits for any number of threads. Memory is linear in pixels plus lines.
 """
 
@@ -200,8 +200,7 @@ def _render(
                 multiply_wing(wavelength, flux, last, hi, c, al, g, d, form)
             for k in range(n_cells):
                 cell = cells[k]
-                own = nodes[cell * NODES : (cell + 1) * NODES]
-                multiply_nodes(own, where[cell, 0], where[cell, 1], c, al, g, d, form)
+                multiply_nodes(nodes, cell * NODES, where[cell, 0], where[cell, 1], c, al, g, d, form)
         if n_used > 0:
             pass_down(nodes, wavelength, edge, left, width, flux)
 
@@ -249,8 +248,7 @@ def _sum(
                 gathered = True
             for k in range(n_cells):
                 cell = cells[k]
-                gathered_here = nodes[cell * NODES : (cell + 1) * NODES]
-                sum_nodes(gathered_here, where[cell, 0], where[cell, 1], c, al, g, d, form, own)
+                sum_nodes(nodes, cell * NODES, where[cell, 0], where[cell, 1], c, al, g, d, form, own)
 
 
 def jacobian(wavelength, components, chain, start, stop, flux, form, *, n_threads=1):
