@@ -72,7 +72,7 @@ def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixe
     flux : ndarray of shape (n_pixels,), float64
         The product, 1 where there is no line.
     """
-    blocks = _Blocks(wavelength, components, start, stop, every_pixel, tolerance)
+    blocks = Blocks(wavelength, components, start, stop, every_pixel, tolerance)
     flux = np.ones(blocks.wavelength.size)
     blocks.run(_render, n_threads, form, flux)
     return flux
@@ -93,14 +93,14 @@ def gradient(wavelength, components, start, stop, weight, form, *, n_threads=1, 
     grad : ndarray of shape (n_lines, 6), float64
         dloss/dcomponents.
     """
-    blocks = _Blocks(wavelength, components, start, stop, every_pixel)
+    blocks = Blocks(wavelength, components, start, stop, every_pixel)
     sums = np.zeros((blocks.lines.size, 7))
     blocks.run(_sum, n_threads, form, np.require(weight, np.float64, ["C", "W"]), sums)
     n_lines = len(blocks.components)
     return gradient_of(blocks.components, [np.bincount(blocks.lines, part, n_lines) for part in sums.T])
 
 
-class _Blocks:
+class Blocks:
     """Blocks of pixels, and which lines have pixels in each."""
 
     def __init__(self, wavelength, components, start, stop, every_pixel, tolerance=0.0):
