@@ -72,12 +72,16 @@ def _render_tangents(
     edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((3, 2), np.int64)
     where, nodes, basis = np.empty((2 * LEAVES, 2)), np.empty((1 + n_tangents, n_nodes)), np.empty(7 * _PIECE)
     slope, parabola = np.empty((n_tangents, 7)), np.empty((n_tangents, 3))
+    beginning = np.uint64(0)
     for b in range(first_block, last_block):
         left = origin + b * LEAVES * width
         place(wavelength, bounds[b], bounds[b + 1], left, width, edge, where)
-        inside = slice(bounds[b], bounds[b + 1])
-        nodes[:], rows[:, inside] = 0.0, 0.0
-        nodes[0], rows[0, inside] = 1.0, 1.0
+        for row in range(1 + n_tangents):
+            nothing = 1.0 if row == 0 else 0.0
+            for n in range(n_nodes):
+                nodes[row, n] = nothing
+            for p in range(bounds[b], bounds[b + 1]):
+                rows[row, p] = nothing
         n_used = 0
         for entry in range(offset[b], offset[b + 1]):
             j = lines[entry]
@@ -91,19 +95,33 @@ def _render_tangents(
             for k in range(n_runs):
                 lo, hi = runs[k, 0], runs[k, 1]
                 first, last = min(max(core[0], lo), hi), min(max(core[1], lo), hi)
-                _add_core(wavelength, rows, first, last, c, al, g, ag, s, d, form, slope, basis)
-                _add_wing(wavelength, rows, lo, first, c, al, g, d, form, slope, parabola, basis)
-                _add_wing(wavelength, rows, last, hi, c, al, g, d, form, slope, parabola, basis)
+                # inlined once for each form, so that no branch is left in a loop
+                if form != EXPONENTIAL:
+                    _add_line(wavelength, beginning, rows, first, last, c, al, g, ag, s, d, form, slope, basis)
+                    for side in range(2):
+                        low, high = (lo, last)[side], (first, hi)[side]
+                        _add_wing(wavelength, beginning, rows, low, high, c, al, g, d, form, parabola, basis)
+                else:
+                    known = np.int64(EXPONENTIAL)
+                    for part in range(3):
+                        low, high = (lo, first, last)[part], (first, last, hi)[part]
+                        bell = ag if part == 1 else 0.0
+                        _add_line(wavelength, beginning, rows, low, high, c, al, g, bell, s, d, known, slope, basis)
             for k in range(n_cells):
                 cell = cells[k]
-                middle, half = where[cell, 0], where[cell, 1]
-                _add_nodes(nodes, cell * NODES, middle, half, c, al, g, d, form, slope, parabola, basis)
+                lo, at, per_half = cell * NODES, np.uint64(cell * NODES), 1.0 / where[cell, 1]
+                x, scale = (c - where[cell, 0]) * per_half, g * per_half
+                if form != EXPONENTIAL:
+                    _add_wing(CHEBYSHEV, at, nodes, lo, lo + NODES, x, al, scale, d, form, parabola, basis)
+                else:
+                    known = np.int64(EXPONENTIAL)
+                    _add_line(CHEBYSHEV, at, nodes, lo, lo + NODES, x, al, scale, 0.0, 1.0, d, known, slope, basis)
         if n_used > 0:
             pass_down(nodes[0], wavelength, edge, left, width, rows[0])
         for row in range(1, 1 + n_tangents):
-            level, own = rows[0, inside], rows[row, inside]
+            level, own = rows[0, bounds[b] : bounds[b + 1]], rows[row, bounds[b] : bounds[b + 1]]
             if n_used > 0:
-                spread(nodes[row], wavelength[inside], edge, left, width, own)
+                spread(nodes[row], wavelength[bounds[b] : bounds[b + 1]], edge, left, width, own)
             for p in range(len(own)):
                 own[p] *= level[p]
 
@@ -126,82 +144,52 @@ def _slopes_along(line, tangent, form, slope, parabola):
     parabola[2] = -deep * (slope[0] + slope[2]) - depth
 
 
-@compiled
-def _add_core(lam, rows, lo, hi, c, al, g, ag, s, d, form, slope, basis):
-    """Multiply rows[0, lo:hi] by a line, and add its derivatives of ln f to the other rows."""
+@inlined
+def _add_line(lam, at, rows, lo, hi, c, al, g, ag, s, d, form, slope, basis):
+    """Multiply rows[0, lo:hi] by a line, and add its derivatives of ln f to the other rows; lam[0] at `at`."""
+    m, deep, floor = rational(d, form)
     for first in range(lo, hi, _PIECE):
         last = min(first + _PIECE, hi)
-        # inlined twice, with the form known, so that no branch is left in the loop
-        if form == EXPONENTIAL:
-            _basis_core(lam, rows[0], first, last, c, al, g, ag, s, d, np.int64(EXPONENTIAL), basis)
-        else:
-            _basis_core(lam, rows[0], first, last, c, al, g, ag, s, d, form, basis)
+        for p in range(np.uint64(first), np.uint64(last)):
+            x, i = lam[p - at] - c, p - np.uint64(first)
+            u, z = x / g, x / s
+            lor, gau = 1.0 / (1.0 + u * u), exp(-0.5 * z * z)
+            v = al * lor + ag * gau
+            w, per_depth = slopes(v, d, m, deep, floor, form)
+            f = 1.0 - d * (1.0 - exp(-v)) if form == EXPONENTIAL else 1.0 - deep * v / (1.0 + m * v)
+            rows[0, p] *= floor if f < floor else f
+            steep, bell = w * lor * lor * u, w * gau
+            basis[i], basis[i + 1 * _PIECE], basis[i + 2 * _PIECE] = w * lor, steep, steep * u
+            basis[i + 3 * _PIECE], basis[i + 4 * _PIECE], basis[i + 5 * _PIECE] = bell, bell * z, bell * z * z
+            basis[i + 6 * _PIECE] = per_depth
         for k in range(len(slope)):
-            row = rows[1 + k]
             a0, a1, a2, a3 = slope[k, 0], slope[k, 1], slope[k, 2], slope[k, 3]
             a4, a5, a6 = slope[k, 4], slope[k, 5], slope[k, 6]
-            for i in range(np.uint64(last - first)):
+            for p in range(np.uint64(first), np.uint64(last)):
+                i = p - np.uint64(first)
                 wing = a0 * basis[i] + a1 * basis[i + 1 * _PIECE] + a2 * basis[i + 2 * _PIECE]
                 bell = a3 * basis[i + 3 * _PIECE] + a4 * basis[i + 4 * _PIECE] + a5 * basis[i + 5 * _PIECE]
-                row[first + i] += wing + bell + a6 * basis[i + 6 * _PIECE]
+                rows[1 + k, p] += wing + bell + a6 * basis[i + 6 * _PIECE]
 
 
 @inlined
-def _basis_core(lam, flux, lo, hi, c, al, g, ag, s, d, form, basis):
-    """Multiply flux[lo:hi] by a line, and fill the functions that `slope` is the coefficients of."""
+def _add_wing(lam, at, rows, lo, hi, c, al, g, d, form, parabola, basis):
+    """As `_add_line`, for a line of a rational form without its Gaussian."""
     m, deep, floor = rational(d, form)
-    for p in range(np.uint64(lo), np.uint64(hi)):
-        x, i = lam[p] - c, p - np.uint64(lo)
-        u, z = x / g, x / s
-        lor, gau = 1.0 / (1.0 + u * u), exp(-0.5 * z * z)
-        v = al * lor + ag * gau
-        w, per_depth = slopes(v, d, m, deep, floor, form)
-        f = 1.0 - d * (1.0 - exp(-v)) if form == EXPONENTIAL else 1.0 - deep * v / (1.0 + m * v)
-        flux[p] *= floor if f < floor else f
-        steep, bell = w * lor * lor * u, w * gau
-        basis[i], basis[i + 1 * _PIECE], basis[i + 2 * _PIECE] = w * lor, steep, steep * u
-        basis[i + 3 * _PIECE], basis[i + 4 * _PIECE], basis[i + 5 * _PIECE] = bell, bell * z, bell * z * z
-        basis[i + 6 * _PIECE] = per_depth
-
-
-@compiled
-def _add_wing(lam, rows, lo, hi, c, al, g, d, form, slope, parabola, basis):
-    """As `_add_core`, for a line without its Gaussian."""
-    if form == EXPONENTIAL:
-        _add_core(lam, rows, lo, hi, c, al, g, 0.0, 1.0, d, form, slope, basis)
-        return
+    share, per_g = m * al, 1.0 / g
     for first in range(lo, hi, _PIECE):
         last = min(first + _PIECE, hi)
-        _add_parabola(lam, np.uint64(0), rows, first, last, c, al, 1.0 / g, d, form, parabola, basis)
-
-
-@compiled
-def _add_nodes(nodes, lo, middle, half, c, al, g, d, form, slope, parabola, basis):
-    """As `_add_wing`, for the nodes of a cell, eight from `lo`: unrolled."""
-    x, scale = (c - middle) * (1.0 / half), half * (1.0 / g)
-    if form == EXPONENTIAL:
-        own = nodes[:, lo : lo + NODES]
-        _add_core(CHEBYSHEV, own, 0, NODES, x, al, 1.0 / scale, 0.0, 1.0, d, form, slope, basis)
-    else:
-        _add_parabola(CHEBYSHEV, np.uint64(lo), nodes, lo, lo + NODES, x, al, scale, d, form, parabola, basis)
-
-
-@inlined
-def _add_parabola(lam, at, rows, lo, hi, c, al, per_g, d, form, parabola, basis):
-    """As `_add_core`, for a line of a rational form without its Gaussian; per_g = 1 / g and lam[0] at `at`."""
-    m, deep, floor = rational(d, form)
-    share, flux = m * al, rows[0]
-    for p in range(np.uint64(lo), np.uint64(hi)):
-        u, i = (lam[p - at] - c) * per_g, p - np.uint64(lo)
-        r = 1.0 + u * u + share
-        left = r - deep * al
-        inverse = 1.0 / (r * left)
-        clamped = left < floor * r
-        flux[p] *= floor if clamped else left * left * inverse
-        inverse = 0.0 if clamped else inverse
-        basis[i], basis[i + 1 * _PIECE], basis[i + 2 * _PIECE] = inverse, inverse * u, inverse * u * u
-    for k in range(len(parabola)):
-        row, a, b, c = rows[1 + k], parabola[k, 0], parabola[k, 1], parabola[k, 2]
-        for p in range(np.uint64(lo), np.uint64(hi)):
-            i = p - np.uint64(lo)
-            row[p] += a * basis[i] + b * basis[i + 1 * _PIECE] + c * basis[i + 2 * _PIECE]
+        for p in range(np.uint64(first), np.uint64(last)):
+            u, i = (lam[p - at] - c) * per_g, p - np.uint64(first)
+            r = 1.0 + u * u + share
+            left = r - deep * al
+            inverse = 1.0 / (r * left)
+            clamped = left < floor * r
+            rows[0, p] *= floor if clamped else left * left * inverse
+            inverse = 0.0 if clamped else inverse
+            basis[i], basis[i + 1 * _PIECE], basis[i + 2 * _PIECE] = inverse, inverse * u, inverse * u * u
+        for k in range(len(parabola)):
+            a0, a1, a2 = parabola[k, 0], parabola[k, 1], parabola[k, 2]
+            for p in range(np.uint64(first), np.uint64(last)):
+                i = p - np.uint64(first)
+                rows[1 + k, p] += a0 * basis[i] + a1 * basis[i + 1 * _PIECE] + a2 * basis[i + 2 * _PIECE]
