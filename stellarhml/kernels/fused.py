@@ -148,7 +148,8 @@ class Blocks:
 @compiled
 def _lines_of_blocks(start, stop, bounds):
     """Lines with pixels in block b, lines[offset[b]:offset[b + 1]], in increasing order."""
-    first, last, offset = np.empty(len(start), np.int64), np.empty(len(start), np.int64), np.zeros(len(bounds), np.int64)
+    first, last = np.zeros(len(start), np.int64), np.zeros(len(start), np.int64)
+    offset = np.zeros(len(bounds), np.int64)
     b, end = 0, 1
     for line in range(len(start)):  # most are in order, so that the block of one is next to that of the one before
         if start[line] < stop[line]:
@@ -160,9 +161,11 @@ def _lines_of_blocks(start, stop, bounds):
                 end += 1
             while bounds[end - 1] >= stop[line]:
                 end -= 1
-            offset[b + 1 : end + 1] += 1
+            for block in range(b, end):
+                offset[block + 1] += 1
             first[line], last[line] = b, end
-    offset = np.cumsum(offset)
+    for block in range(1, len(bounds)):
+        offset[block] += offset[block - 1]
     filled, lines = offset.copy(), np.empty(offset[-1], np.int64)
     for line in range(len(start)):
         if start[line] < stop[line]:
