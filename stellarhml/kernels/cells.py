@@ -1,6 +1,6 @@
 r"""Far wings on a few nodes instead of on every pixel: a tree of cells in wavelength.
 
-Pixels are grouped in blocks of `LEAVES` cells of about 16 pixels, the leaves of a binary tree of cells. Away from the
+Pixels are grouped in blocks of `LEAVES` cells of about 32 pixels, the leaves of a binary tree of cells. Away from the
 line, :math:`\ln f` is smooth: on a cell of half width h, whose middle lies D from the line, interpolation from
 `NODES` Chebyshev nodes leaves about :math:`v\,(h/2D)^8`. So a line multiplies its factors into the nodes of cells that
 grow with the distance, and only its neighbourhood into pixels. Once per block the logarithms of the nodes are passed
@@ -9,24 +9,27 @@ exact adjoint. All cells are the same in wavelength, so any increasing wavelengt
 pixels where these are dense.
 """
 
+import math
+
 import numpy as np
 
-from stellarhml.kernels.forms import GAUSS_REACH, NODES, compiled, exp, log
+from stellarhml.kernels.forms import CHEBYSHEV, GAUSS_REACH, NODES, compiled, exp, log
 
 DEPTH = 7
 LEAVES = 1 << DEPTH
-LEAF_PIXELS = 16
+LEAF_PIXELS = 32
 _ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # error allowed to one line in ln f, and in its derivative beside its peak
+_SHARE = 1e-2  # of a tolerance of the flux for one line: lines overlap
 
-_T = np.cos((2 * np.arange(NODES) + 1) * np.pi / (2 * NODES))
-_TO_POWERS = np.linalg.inv(np.vander(_T, increasing=True))  # (power, node): polynomial through values on the nodes
+_TO_POWERS = np.linalg.inv(np.vander(CHEBYSHEV, increasing=True))  # (power, node): polynomial through values on the nodes
 # value of each parent node's polynomial at the nodes of the left and the right child, (side, child node, parent node)
-_SPLIT = np.stack([np.vander((_T + side) / 2, increasing=True) @ _TO_POWERS for side in (-1, 1)])
-_SPLIT_T = np.ascontiguousarray(_SPLIT.transpose(0, 2, 1))
+_SPLIT = np.stack([np.vander((CHEBYSHEV + side) / 2, increasing=True) @ _TO_POWERS for side in (-1, 1)])
+_BOTH = np.ascontiguousarray(np.concatenate(_SPLIT).T)  # (parent node, child node of left and right)
 _FROM_POWERS = np.ascontiguousarray(_TO_POWERS.T)
 
 
-def far_from(components, width):
+@compiled
+def far_from(components, width, tolerance, far):
     """Distances that make cells far from lines.
 
     Parameters
@@ -35,23 +38,30 @@ def far_from(components, width):
         Rows as in `kernels.fused`.
     width : float
         Width of a leaf, in angstrom.
-
-    Returns
-    -------
-    far : ndarray of shape (n_lines, DEPTH + 1)
-        Smallest distance, in angstrom, between a line and the middle of a cell of 2^k leaves on which it is
-        interpolated. Infinite for a line that has no such distance, in whose components there is a NaN, say.
+    tolerance : float
+        Change of the flux that one line may suffer; 0 for what float64 can show.
+    far : ndarray of shape (n_lines, DEPTH + 2)
+        Filled with the smallest distance, in angstrom, between a line and the middle of a cell of 2^k leaves on which
+        it is interpolated. Infinite for a line that has no such distance, in whose components there is a NaN, say. The
+        last column is filled with the distance at which its Gaussian ends.
     """
-    _, al, g, ag, s, d = components.T
-    with np.errstate(all="ignore"):
-        singular = np.abs(g) * np.sqrt(1 + al)  # ln f has its poles and branch points within
-        spread = (singular**2 / (1 + al) * np.maximum(al / _ABSOLUTE, 1 / _RELATIVE)) ** (1 / (NODES + 2))
-        reach = np.where(ag == 0, 0.0, GAUSS_REACH * np.abs(s))
-        sound = (al >= 0) & (d >= 0) & (d <= 1) & np.isfinite(singular + spread + reach + ag)
-        half = 0.5 * width * 2.0 ** np.arange(DEPTH + 1)
-        far = singular[:, None] + np.maximum(1.5 * half, spread[:, None] * (half / 2) ** (NODES / (NODES + 2)))
-        far = np.maximum(far, reach[:, None] + half)
-    return np.where(sound[:, None], far, np.inf)
+    absolute, relative = max(_ABSOLUTE, _SHARE * tolerance), max(_RELATIVE, _SHARE * tolerance)
+    power = NODES / (NODES + 2)
+    for j in range(len(components)):
+        _, al, g, ag, s, d = components[j]
+        reach = GAUSS_REACH
+        if tolerance > 0.0:
+            peak = ag * d if d > 0.0 else ag
+            reach = min(GAUSS_REACH, math.sqrt(2.0 * math.log(max(peak / (_SHARE * tolerance), 1.0))))
+        reach *= abs(s)
+        singular = abs(g) * math.sqrt(1.0 + al)  # ln f has its poles and branch points within
+        spread = exp(log(singular**2 / (1.0 + al) * max(al / absolute, 1.0 / relative)) / (NODES + 2))
+        sound = al >= 0.0 and 0.0 <= d <= 1.0 and math.isfinite(singular + spread + reach + ag)
+        for k in range(DEPTH + 1):
+            half = 0.5 * width * 2.0**k
+            value = max(singular + max(1.5 * half, spread * (0.5 * half) ** power), (reach if ag != 0.0 else 0.0) + half)
+            far[j, k] = value if sound else math.inf
+        far[j, DEPTH + 1] = reach
 
 
 @compiled
@@ -68,11 +78,11 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
         Pixels of the line in this block.
     center : float
         Its center, in angstrom.
-    far : ndarray of shape (DEPTH + 1,)
+    far : ndarray of shape (DEPTH + 2,)
         See `far_from`.
     cells : ndarray of shape (LEAVES,), int64
         Filled with cells: 1 is the block, 2 i and 2 i + 1 are the halves of i.
-    runs : ndarray of shape (LEAVES + 1, 2), int64
+    runs : ndarray of shape (3, 2), int64
         Filled with runs of pixels.
 
     Returns
@@ -80,30 +90,62 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
     n_cells, n_runs : int
         How many of them there are.
     """
-    i, last = 0, LEAVES
-    while edge[i] < lo:
-        i += 1
+    # leaves of the window, from a guess at equally spaced pixels
+    span = max(edge[LEAVES] - edge[0], 1)
+    first, last = (lo - edge[0]) * LEAVES // span, (hi - edge[0]) * LEAVES // span
+    while first > 0 and edge[first - 1] >= lo:
+        first -= 1
+    while edge[first] < lo:
+        first += 1
+    while last < LEAVES and edge[last + 1] <= hi:
+        last += 1
     while edge[last] > hi:
         last -= 1
-    n_cells = n_runs = 0
-    done = lo
-    while i < last:
-        k = DEPTH
-        while k >= 0:
-            size = 1 << k
-            if i & (size - 1) == 0 and i + size <= last and abs(left + (i + 0.5 * size) * width - center) >= far[k]:
-                break
+    last = max(first, last)
+    # leaves [near, beyond) are too near; comparisons are such that NaN makes all of them so. A cell that is far has
+    # halves that are, so that the largest cells are found by going away from the line and trying the next size only.
+    center = (center - left) / width
+    near, beyond = first, last
+    value = center - far[0] / width + 0.5
+    if value > first:
+        near = int(min(value, last))
+    value = center + far[0] / width - 0.5
+    if value < last:
+        beyond = int(math.ceil(max(value, near)))
+    n_cells = n_runs = k = 0
+    i = near
+    while i > first:
+        size = 2 << k
+        while (
+            k < DEPTH and i & (size - 1) == 0 and i - size >= first and (center - i + size // 2) * width >= far[k + 1]
+        ):
+            k, size = k + 1, 2 * size
+        while i - (1 << k) < first:
             k -= 1
-        if k < 0:
-            i += 1
-            continue
-        if done < edge[i]:
-            runs[n_runs, 0], runs[n_runs, 1] = done, edge[i]
-            n_runs += 1
+        i -= 1 << k
+        cells[n_cells] = (LEAVES + i) >> k
+        n_cells += 1
+    i, k = beyond, 0
+    while i < last:
+        size = 2 << k
+        while k < DEPTH and i & (size - 1) == 0 and i + size <= last and (i + size // 2 - center) * width >= far[k + 1]:
+            k, size = k + 1, 2 * size
+        while i + (1 << k) > last:
+            k -= 1
         cells[n_cells] = (LEAVES + i) >> k
         n_cells += 1
         i += 1 << k
-        done = edge[i]
+    done = lo
+    if near > first:
+        if lo < edge[first]:
+            runs[n_runs, 0], runs[n_runs, 1] = lo, edge[first]
+            n_runs += 1
+        done = edge[near]
+    if beyond < last:
+        if done < edge[beyond]:
+            runs[n_runs, 0], runs[n_runs, 1] = done, edge[beyond]
+            n_runs += 1
+        done = edge[last]
     if done < hi:
         runs[n_runs, 0], runs[n_runs, 1] = done, hi
         n_runs += 1
@@ -112,15 +154,15 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
 
 @compiled
 def place(wavelength, first, last, left, width, edge, where):
-    """Fill the first pixels `edge` of the leaves of a block, and the wavelengths `where` of all nodes."""
+    """Fill the first pixels `edge` of the leaves of a block, and middles and half widths `where` of all cells."""
     for i in range(1, LEAVES):
         edge[i] = edge_of(wavelength, first, last, left + i * width)
     edge[0], edge[LEAVES] = first, last
     for k in range(DEPTH + 1):
         half = 0.5 * width * (1 << k)
         for i in range(LEAVES >> k):
-            for n in range(NODES):
-                where[((LEAVES >> k) + i) * NODES + n] = left + half * (2 * i + 1 + _T[n])
+            cell = (LEAVES >> k) + i
+            where[cell, 0], where[cell, 1] = left + half * (2 * i + 1), half
 
 
 @compiled
@@ -136,6 +178,32 @@ def edge_of(wavelength, lo, hi, value):
 
 
 @compiled
+def core_of(wavelength, edge, left, width, lo, hi, center, reach):
+    """Pixels of [lo, hi) in a block that are within `reach` of a line."""
+    first = _near(wavelength, edge, left, width, center - reach)
+    last = _near(wavelength, edge, left, width, center + reach)
+    first = min(max(first, lo), hi)
+    return first, min(max(last, first), hi)
+
+
+@compiled
+def _near(wavelength, edge, left, width, value):
+    """First pixel of a block at `value` or beyond: a guess at equally spaced pixels of a leaf, and steps from there."""
+    position = (value - left) / width
+    position = min(position if position > 0.0 else 0.0, LEAVES - 1e-9)  # NaN is 0
+    leaf = int(position)
+    lo, hi = edge[leaf], edge[leaf + 1]
+    if hi - lo > 8 * LEAF_PIXELS:
+        return edge_of(wavelength, lo, hi, value)
+    pixel = lo + int((position - leaf) * (hi - lo))
+    while pixel > lo and not wavelength[pixel - 1] < value:
+        pixel -= 1
+    while pixel < hi and wavelength[pixel] < value:
+        pixel += 1
+    return pixel
+
+
+@compiled
 def pass_down(nodes, wavelength, edge, left, width, flux):
     """Multiply the pixels by the product of the factors gathered on nodes.
 
@@ -148,31 +216,42 @@ def pass_down(nodes, wavelength, edge, left, width, flux):
     flux : ndarray of shape (n_pixels,)
         Multiplied on the block.
     """
-    for n in range(NODES, nodes.size):
+    for n in range(np.uint64(NODES), np.uint64(nodes.size)):
         nodes[n] = log(nodes[n])
-    for cell in range(2, 2 * LEAVES):
-        parent = (cell >> 1) * NODES
-        for n in range(NODES):
-            value = nodes[parent + n]
-            for i in range(NODES):
-                nodes[cell * NODES + i] += _SPLIT_T[cell & 1, n, i] * value
-    power, total = np.empty(NODES), np.empty(edge[LEAVES] - edge[0])
-    lam, flux = wavelength[edge[0] : edge[LEAVES]], flux[edge[0] : edge[LEAVES]]
-    for leaf in range(LEAVES):
-        middle, scale = left + (leaf + 0.5) * width, 2.0 / width
-        for m in range(NODES):
-            power[m] = 0.0
-        for n in range(NODES):
-            value = nodes[(LEAVES + leaf) * NODES + n]
-            for m in range(NODES):
-                power[m] += _FROM_POWERS[n, m] * value
-        # names rather than an array: the loop vectorises only if nothing it reads may change
-        a, b, c, d, e, f, g, h = power[0], power[1], power[2], power[3], power[4], power[5], power[6], power[7]
-        for p in range(np.uint64(edge[leaf] - edge[0]), np.uint64(edge[leaf + 1] - edge[0])):
-            t = (lam[p] - middle) * scale
-            total[p] = a + t * (b + t * (c + t * (d + t * (e + t * (f + t * (g + t * h))))))
+    first, last = edge[0], edge[LEAVES]
+    total = np.zeros(last - first)
+    spread(nodes, wavelength[first:last], edge, left, width, total)
+    flux = flux[first:last]
     for p in range(len(total)):
         flux[p] *= exp(total[p])
+
+
+@compiled
+def spread(nodes, wavelength, edge, left, width, total):
+    """Add what sums gathered on nodes interpolate to, to the pixels `total` of a block of these wavelengths."""
+    for parent in range(1, LEAVES):
+        # names rather than an array: a loop vectorises only if nothing it reads may change
+        at, s = parent * NODES, _BOTH
+        a, b, c, d = nodes[at], nodes[at + 1], nodes[at + 2], nodes[at + 3]
+        e, f, g, h = nodes[at + 4], nodes[at + 5], nodes[at + 6], nodes[at + 7]
+        children = nodes[2 * at : 2 * at + 2 * NODES]
+        for i in range(np.uint64(2 * NODES)):
+            low = s[0, i] * a + s[1, i] * b + s[2, i] * c + s[3, i] * d
+            children[i] += low + (s[4, i] * e + s[5, i] * f + s[6, i] * g + s[7, i] * h)
+    power = np.empty(NODES)
+    for leaf in range(LEAVES):
+        at = (LEAVES + leaf) * NODES
+        a, b, c, d = nodes[at], nodes[at + 1], nodes[at + 2], nodes[at + 3]
+        e, f, g, h = nodes[at + 4], nodes[at + 5], nodes[at + 6], nodes[at + 7]
+        s = _FROM_POWERS
+        for i in range(np.uint64(NODES)):
+            low = s[0, i] * a + s[1, i] * b + s[2, i] * c + s[3, i] * d
+            power[i] = low + (s[4, i] * e + s[5, i] * f + s[6, i] * g + s[7, i] * h)
+        a, b, c, d, e, f, g, h = power[0], power[1], power[2], power[3], power[4], power[5], power[6], power[7]
+        middle, scale = left + (leaf + 0.5) * width, 2.0 / width
+        for p in range(np.uint64(edge[leaf] - edge[0]), np.uint64(edge[leaf + 1] - edge[0])):
+            t = (wavelength[p] - middle) * scale
+            total[p] += a + t * (b + t * (c + t * (d + t * (e + t * (f + t * (g + t * h))))))
 
 
 @compiled

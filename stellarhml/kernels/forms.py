@@ -23,6 +23,9 @@ GAUSS_REACH = math.sqrt(80.0)
 NODES = 8
 """Nodes of a cell of `kernels.cells`, known to the compiler."""
 
+CHEBYSHEV = np.cos((2 * np.arange(NODES) + 1) * np.pi / (2 * NODES))
+"""Where they are, in half widths of the cell from its middle."""
+
 # Sums may be reordered and divisors are not tested for zero, so that loops vectorise; NaN and infinity keep their
 # meaning.
 _OPTIONS = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy", "nogil": True}
@@ -71,26 +74,27 @@ def rational(d, form):
 @compiled
 def multiply_wing(lam, out, lo, hi, c, al, g, d, form):
     """Multiply out[lo:hi] by a line without its Gaussian."""
-    _multiply_wing(lam, out, lo, hi, c, al, g, d, form)
+    _multiply_wing(lam, np.uint64(0), out, lo, hi, c, al, 1.0 / g, d, form)
 
 
 @compiled
-def multiply_nodes(lam, out, lo, c, al, g, d, form):
-    """As `multiply_wing`, for eight nodes from `lo`: unrolled."""
-    _multiply_wing(lam, out, lo, lo + NODES, c, al, g, d, form)
+def multiply_nodes(nodes, lo, middle, half, c, al, g, d, form):
+    """As `multiply_wing`, for the nodes of a cell, eight from `lo`: unrolled."""
+    at, x, scale = np.uint64(lo), (c - middle) * (1.0 / half), half * (1.0 / g)
+    _multiply_wing(CHEBYSHEV, at, nodes, lo, lo + NODES, x, al, scale, d, form)
 
 
 @inlined
-def _multiply_wing(lam, out, lo, hi, c, al, g, d, form):
+def _multiply_wing(lam, at, out, lo, hi, c, al, per_g, d, form):
     """Multiply out[lo:hi] by a line without its Gaussian."""
     if form == EXPONENTIAL:
         for p in range(np.uint64(lo), np.uint64(hi)):
-            u = (lam[p] - c) / g
+            u = (lam[p - at] - c) * per_g
             out[p] *= 1.0 - d * (1.0 - exp(-al / (1.0 + u * u)))
     else:
         m, deep, floor = rational(d, form)
         for p in range(np.uint64(lo), np.uint64(hi)):
-            u = (lam[p] - c) / g
+            u = (lam[p - at] - c) * per_g
             f = 1.0 - deep * al / (1.0 + u * u + m * al)
             out[p] *= floor if f < floor else f
 
@@ -113,22 +117,23 @@ def multiply_core(lam, out, lo, hi, c, al, g, ag, s, d, form):
 @compiled
 def sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
     """Add the sums of weight times d ln f of a line without its Gaussian to `sums`, in the order of `gradient_of`."""
-    _sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums)
+    _sum_wing(lam, np.uint64(0), weight, lo, hi, c, al, 1.0 / g, d, form, sums)
 
 
 @compiled
-def sum_nodes(lam, weight, lo, c, al, g, d, form, sums):
-    """As `sum_wing`, for eight nodes from `lo`: unrolled."""
-    _sum_wing(lam, weight, lo, lo + NODES, c, al, g, d, form, sums)
+def sum_nodes(nodes, lo, middle, half, c, al, g, d, form, sums):
+    """As `sum_wing`, for the nodes of a cell, eight from `lo`: unrolled."""
+    at, x, scale = np.uint64(lo), (c - middle) * (1.0 / half), half * (1.0 / g)
+    _sum_wing(CHEBYSHEV, at, nodes, lo, lo + NODES, x, al, scale, d, form, sums)
 
 
 @inlined
-def _sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
+def _sum_wing(lam, at, weight, lo, hi, c, al, per_g, d, form, sums):
     """Add the sums of weight times d ln f of a line without its Gaussian to `sums`, in the order of `gradient_of`."""
     s0 = s1 = s2 = sd = 0.0
     if form == EXPONENTIAL:
         for p in range(np.uint64(lo), np.uint64(hi)):
-            u = (lam[p] - c) / g
+            u = (lam[p - at] - c) * per_g
             lor = 1.0 / (1.0 + u * u)
             e = exp(-al * lor)
             w = weight[p] / (1.0 - d * (1.0 - e))
@@ -140,7 +145,7 @@ def _sum_wing(lam, weight, lo, hi, c, al, g, d, form, sums):
     else:
         m, d, floor = rational(d, form)
         for p in range(np.uint64(lo), np.uint64(hi)):
-            u = (lam[p] - c) / g
+            u = (lam[p - at] - c) * per_g
             r = 1.0 + u * u + m * al
             left = r - d * al
             w = weight[p] / (r * left)

@@ -11,7 +11,7 @@ turns its own parameters into components is said in `kernels.profiles`.
 
 A line is evaluated on its window of pixels only, its Gaussian only where it exceeds e^-40 of its peak, and far from its
 center the line is interpolated (`kernels.cells`), which changes ln S by 1e-11 or less. Work goes block by block, of
-about 2,048 pixels that stay in the processor's cache. Each block is summed up in one fixed order by one thread, so that
+about 4,096 pixels that stay in the processor's cache. Each block is summed up in one fixed order by one thread, so that
 the result has the same bits for any number of threads. Memory is linear in pixels plus lines.
 """
 
@@ -21,15 +21,14 @@ from stellarhml.kernels.cells import (
     DEPTH,
     LEAF_PIXELS,
     LEAVES,
+    core_of,
     cover,
-    edge_of,
     far_from,
     pass_down,
     pass_up,
     place,
 )
 from stellarhml.kernels.forms import (
-    GAUSS_REACH,
     NODES,
     compiled,
     exp,
@@ -46,7 +45,7 @@ from stellarhml.kernels.forms import (
 from stellarhml.kernels.threads import in_threads
 
 
-def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixel=False):
+def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixel=False, tolerance=0.0):
     """Multiply all lines into a spectrum.
 
     Parameters
@@ -64,13 +63,16 @@ def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixe
         Threads; the result does not depend on it.
     every_pixel : bool, default=False
         Whether to evaluate lines on every pixel, instead of interpolating far wings.
+    tolerance : float, default=0.0
+        Change of the flux that is allowed to one line, where its Gaussian ends and its wings are interpolated, for
+        speed. 0: the last digits of float64, as in `gradient`.
 
     Returns
     -------
     flux : ndarray of shape (n_pixels,), float64
         The product, 1 where there is no line.
     """
-    blocks = _Blocks(wavelength, components, start, stop, every_pixel)
+    blocks = Blocks(wavelength, components, start, stop, every_pixel, tolerance)
     flux = np.ones(blocks.wavelength.size)
     blocks.run(_render, n_threads, form, flux)
     return flux
@@ -91,17 +93,17 @@ def gradient(wavelength, components, start, stop, weight, form, *, n_threads=1, 
     grad : ndarray of shape (n_lines, 6), float64
         dloss/dcomponents.
     """
-    blocks = _Blocks(wavelength, components, start, stop, every_pixel)
+    blocks = Blocks(wavelength, components, start, stop, every_pixel)
     sums = np.zeros((blocks.lines.size, 7))
     blocks.run(_sum, n_threads, form, np.require(weight, np.float64, ["C", "W"]), sums)
     n_lines = len(blocks.components)
     return gradient_of(blocks.components, [np.bincount(blocks.lines, part, n_lines) for part in sums.T])
 
 
-class _Blocks:
+class Blocks:
     """Blocks of pixels, and which lines have pixels in each."""
 
-    def __init__(self, wavelength, components, start, stop, every_pixel):
+    def __init__(self, wavelength, components, start, stop, every_pixel, tolerance=0.0):
         # joblib hands read-only arrays to its workers, for which numba would compile everything again
         self.wavelength = np.require(wavelength, np.float64, ["C", "W"])
         self.components = np.require(components, np.float64, ["C", "W"])
@@ -114,9 +116,10 @@ class _Blocks:
         self.bounds = np.searchsorted(self.wavelength, self.origin + self.width * LEAVES * np.arange(n_blocks + 1))
         self.bounds[0], self.bounds[-1] = 0, n_pixels
         self.offset, self.lines = _lines_of_blocks(self.start, self.stop, self.bounds)
-        self.far = np.full((len(self.components), DEPTH + 1), np.inf)
-        if not every_pixel:
-            self.far[:] = far_from(self.components, self.width)
+        self.far = np.empty((len(self.components), DEPTH + 2))
+        far_from(self.components, self.width, tolerance, self.far)
+        if every_pixel:
+            self.far[:, :-1] = np.inf
 
     def run(self, kernel, n_threads, form, *arrays):
         """Run a kernel on all blocks."""
@@ -145,13 +148,24 @@ class _Blocks:
 @compiled
 def _lines_of_blocks(start, stop, bounds):
     """Lines with pixels in block b, lines[offset[b]:offset[b + 1]], in increasing order."""
-    first = np.searchsorted(bounds, start, side="right") - 1
-    last = np.searchsorted(bounds, stop)
+    first, last = np.zeros(len(start), np.int64), np.zeros(len(start), np.int64)
     offset = np.zeros(len(bounds), np.int64)
-    for line in range(len(start)):
+    b, end = 0, 1
+    for line in range(len(start)):  # most are in order, so that the block of one is next to that of the one before
         if start[line] < stop[line]:
-            offset[first[line] + 1 : last[line] + 1] += 1
-    offset = np.cumsum(offset)
+            while bounds[b + 1] <= start[line]:
+                b += 1
+            while bounds[b] > start[line]:
+                b -= 1
+            while bounds[end] < stop[line]:
+                end += 1
+            while bounds[end - 1] >= stop[line]:
+                end -= 1
+            for block in range(b, end):
+                offset[block + 1] += 1
+            first[line], last[line] = b, end
+    for block in range(1, len(bounds)):
+        offset[block] += offset[block - 1]
     filled, lines = offset.copy(), np.empty(offset[-1], np.int64)
     for line in range(len(start)):
         if start[line] < stop[line]:
@@ -166,8 +180,8 @@ def _render(
     wavelength, components, start, stop, far, bounds, offset, lines, origin, width, form, flux, first_block, last_block
 ):
     """`render` on some blocks."""
-    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((LEAVES + 1, 2), np.int64)
-    where, nodes = np.empty(2 * LEAVES * NODES), np.empty(2 * LEAVES * NODES)
+    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((3, 2), np.int64)
+    where, nodes = np.empty((2 * LEAVES, 2)), np.empty(2 * LEAVES * NODES)
     for b in range(first_block, last_block):
         left = origin + b * LEAVES * width
         place(wavelength, bounds[b], bounds[b + 1], left, width, edge, where)
@@ -178,18 +192,18 @@ def _render(
             j = lines[entry]
             c, al, g, ag, s, d = components[j]
             lo, hi = max(start[j], bounds[b]), min(stop[j], bounds[b + 1])
+            core = core_of(wavelength, edge, left, width, lo, hi, c, far[j, DEPTH + 1])
             n_cells, n_runs = cover(edge, left, width, lo, hi, c, far[j], cells, runs)
             n_used += n_cells
             for k in range(n_runs):
                 lo, hi = runs[k, 0], runs[k, 1]
-                core_lo = edge_of(wavelength, lo, hi, c - GAUSS_REACH * s)
-                core_hi = edge_of(wavelength, core_lo, hi, c + GAUSS_REACH * s)
-                multiply_core(wavelength, flux, core_lo, core_hi, c, al, g, ag, s, d, form)
-                for first, last in ((lo, core_lo), (core_hi, hi)):
-                    multiply_wing(wavelength, flux, first, last, c, al, g, d, form)
+                first, last = min(max(core[0], lo), hi), min(max(core[1], lo), hi)
+                multiply_core(wavelength, flux, first, last, c, al, g, ag, s, d, form)
+                multiply_wing(wavelength, flux, lo, first, c, al, g, d, form)
+                multiply_wing(wavelength, flux, last, hi, c, al, g, d, form)
             for k in range(n_cells):
-                node = cells[k] * NODES
-                multiply_nodes(where, nodes, node, c, al, g, d, form)
+                cell = cells[k]
+                multiply_nodes(nodes, cell * NODES, where[cell, 0], where[cell, 1], c, al, g, d, form)
         if n_used > 0:
             pass_down(nodes, wavelength, edge, left, width, flux)
 
@@ -213,8 +227,8 @@ def _sum(
     last_block,
 ):
     """Sums of `gradient` on some blocks, for each line of each block."""
-    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((LEAVES + 1, 2), np.int64)
-    where, nodes = np.empty(2 * LEAVES * NODES), np.empty(2 * LEAVES * NODES)
+    edge, cells, runs = np.empty(LEAVES + 1, np.int64), np.empty(LEAVES, np.int64), np.empty((3, 2), np.int64)
+    where, nodes = np.empty((2 * LEAVES, 2)), np.empty(2 * LEAVES * NODES)
     for b in range(first_block, last_block):
         left = origin + b * LEAVES * width
         place(wavelength, bounds[b], bounds[b + 1], left, width, edge, where)
@@ -224,20 +238,20 @@ def _sum(
             c, al, g, ag, s, d = components[j]
             lo, hi = max(start[j], bounds[b]), min(stop[j], bounds[b + 1])
             own = sums[entry]
+            core = core_of(wavelength, edge, left, width, lo, hi, c, far[j, DEPTH + 1])
             n_cells, n_runs = cover(edge, left, width, lo, hi, c, far[j], cells, runs)
             for k in range(n_runs):
                 lo, hi = runs[k, 0], runs[k, 1]
-                core_lo = edge_of(wavelength, lo, hi, c - GAUSS_REACH * s)
-                core_hi = edge_of(wavelength, core_lo, hi, c + GAUSS_REACH * s)
-                sum_core(wavelength, weight, core_lo, core_hi, c, al, g, ag, s, d, form, own)
-                for first, last in ((lo, core_lo), (core_hi, hi)):
-                    sum_wing(wavelength, weight, first, last, c, al, g, d, form, own)
+                first, last = min(max(core[0], lo), hi), min(max(core[1], lo), hi)
+                sum_core(wavelength, weight, first, last, c, al, g, ag, s, d, form, own)
+                sum_wing(wavelength, weight, lo, first, c, al, g, d, form, own)
+                sum_wing(wavelength, weight, last, hi, c, al, g, d, form, own)
             if n_cells > 0 and not gathered:
                 pass_up(weight, wavelength, edge, left, width, nodes)
                 gathered = True
             for k in range(n_cells):
-                node = cells[k] * NODES
-                sum_nodes(where, nodes, node, c, al, g, d, form, own)
+                cell = cells[k]
+                sum_nodes(nodes, cell * NODES, where[cell, 0], where[cell, 1], c, al, g, d, form, own)
 
 
 def jacobian(wavelength, components, chain, start, stop, flux, form, *, n_threads=1):

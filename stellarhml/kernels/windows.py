@@ -2,8 +2,13 @@
 
 import numpy as np
 
+from stellarhml.kernels.cells import edge_of
+from stellarhml.kernels.forms import compiled
+
 WING_TOLERANCE = 1e-7
 """Effect on the flux below which the adaptive windows leave a line's wing out."""
+
+_COARSE = 1 << 12  # steps of a first search
 
 
 def line_windows(wavelength, components, wing_cut, *, as_blase=False, tolerance=WING_TOLERANCE):
@@ -46,6 +51,37 @@ def _adaptive(wavelength, components, tolerance):
     wing = gamma * np.sqrt(np.maximum(lorentz * depth / tolerance - 1, 0))
     core = sigma * np.sqrt(2 * np.log(np.maximum(gauss * depth / tolerance, 1)))
     reach = np.maximum(wing, core)
-    start = np.searchsorted(wavelength, center - reach)
-    stop = np.searchsorted(wavelength, center + reach, side="right")
-    return start.astype(np.int64), np.maximum(stop, start).astype(np.int64)
+    # the next number, for pixels that lie on the end itself belong to the line
+    ends = np.stack([center - reach, np.nextafter(center + reach, np.inf)])
+    if not wavelength.size or not np.isfinite(ends).all():
+        start, stop = np.searchsorted(wavelength, ends)
+        return start.astype(np.int64), np.maximum(stop, start).astype(np.int64)
+    wavelength = np.require(wavelength, np.float64, ["C", "W"])  # as in `fused`
+    coarse = np.linspace(wavelength[0], wavelength[-1], min(wavelength.size, _COARSE) + 1)
+    pixels = np.empty(ends.shape, np.int64)
+    _search(wavelength, np.searchsorted(wavelength, coarse), ends.ravel(), pixels.ravel())
+    return pixels[0], np.maximum(pixels[1], pixels[0])
+
+
+@compiled
+def _search(wavelength, table, values, pixels):
+    """Fill the first pixel at each value or beyond; table[i] is that of the i-th of equal steps over the spectrum."""
+    n_pixels, n_steps = len(wavelength), len(table) - 1
+    origin, extent = wavelength[0], wavelength[-1] - wavelength[0]
+    per_step = n_steps / extent if extent > 0.0 else 0.0
+    for i in range(len(values)):
+        value = values[i]
+        position = min(max((value - origin) * per_step, 0.0), n_steps - 0.5)
+        step = int(position)
+        # a pixel more on either side, for rounding; a value outside of the spectrum is beyond its last step
+        lo, hi = max(table[step] - 1, 0), min(table[step + 1] + 1, n_pixels)
+        if value > wavelength[-1]:
+            lo = hi = n_pixels
+        # pixels are nearly equally spaced in a step: try to come close at once
+        guess = lo + int((position - step) * (hi - lo))
+        low, high = max(guess - 3, lo), min(guess + 3, hi)
+        if low > lo and wavelength[low - 1] < value:
+            lo = low
+        if high < hi and not wavelength[high] < value:
+            hi = high
+        pixels[i] = edge_of(wavelength, lo, hi, value)
