@@ -37,6 +37,32 @@ class ScatteredWeights:
             except QhullError:  # nodes in a plane or on a line
                 self._simplices = None
 
+    def to_plain_state(self):
+        """What a file without code stores: the nodes, from which all else follows.
+
+        Returns
+        -------
+        state : dict
+            Arguments of the constructor.
+        """
+        return {"nodes": self.nodes}
+
+    @classmethod
+    def from_plain_state(cls, state):
+        """Make it again.
+
+        Parameters
+        ----------
+        state : dict
+            What `to_plain_state` returned.
+
+        Returns
+        -------
+        weights : ScatteredWeights
+            The same weights.
+        """
+        return cls(**state)
+
     def weights(self, labels):
         """Weights of the nodes.
 
