@@ -2,7 +2,7 @@
 
 A value becomes a node: None, bool, int, finite float, str and list stand for themselves; everything else is an object
 of one key, its tag, such as ``{"tuple": [1, 2]}`` or ``{"array": 3}``. Instances are listed apart, so that one that
-occurs twice stays one: ``{"object": 0}``. Only the classes of :mod:`stellarhml.io._whitelist` are stored and made again.
+occurs twice stays one: ``{"object": 0}``. Only classes of :mod:`stellarhml.io._whitelist` are stored and made again.
 """
 
 import importlib

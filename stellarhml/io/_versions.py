@@ -2,6 +2,7 @@
 
 import platform
 import warnings
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from stellarhml.exceptions import VersionWarning
@@ -11,13 +12,7 @@ _PACKAGES = ("stellarhml", "scikit-learn", "torch", "numpy", "scipy", "joblib")
 
 def find_versions() -> dict:
     """Versions of what is installed here; None for a package that is not."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
+    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
 
 
 def warn_of_versions(path, versions, *, stacklevel) -> list:
@@ -47,3 +42,11 @@ def warn_of_versions(path, versions, *, stacklevel) -> list:
             stacklevel=stacklevel + 1,
         )
     return differ
+
+
+@cache  # a look at the disk, and a process does not change its packages
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

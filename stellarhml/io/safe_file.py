@@ -210,6 +210,7 @@ def _checked_end(records):
 def _read_arrays(file, path, records, start, mmap_mode, verify):
     """All arrays, mapped or read."""
     content = None if mmap_mode is None else np.memmap(file, dtype=np.uint8, mode=mmap_mode)
+    file.seek(start)  # the map moved it
     arrays = []
     for record in records:
         dtype, first, last = np.dtype(record["dtype"]), start + record["offset"], record["offset"] + record["n_bytes"]
