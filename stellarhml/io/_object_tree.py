@@ -55,7 +55,8 @@ class Encoder:
     Attributes
     ----------
     arrays : list of (str, ndarray)
-        Attribute path and content of each array, in C order and little-endian.
+        Attribute path and content of each array, little-endian and contiguous: in Fortran order if it was, else in C
+        order.
     objects : list of dict
         Class and state of each instance.
     grid : str or None
@@ -148,10 +149,7 @@ class Encoder:
     def _array(self, value, where):
         if value.dtype == object and value.ndim == 1 and all(type(item) is str for item in value):
             return {"names": list(value)}  # such as `feature_names_in_`
-        # an order other than C may change the last bit of a matrix product, so it is kept: as that of the transpose
-        turned = value.flags.f_contiguous and not value.flags.c_contiguous
-        index = self._append(value.T if turned else value, where)
-        return {"turned": index} if turned else {"array": index}
+        return {"array": self._append(value, where)}
 
     def _append(self, array, where):
         self.arrays.append((where, _portable(array, where)))
@@ -262,7 +260,6 @@ _TAGS = {
     "scalar": Decoder._scalar,
     "path": lambda _, text: Path(text),
     "array": Decoder._array,
-    "turned": lambda decoder, index: decoder._array(index).T,
     "names": lambda _, names: np.array([str(name) for name in names], dtype=object),
     "packed": Decoder._packed,
     "object": Decoder._object,
@@ -276,10 +273,16 @@ def _checked(index):
     return index
 
 
+def is_fortran(array) -> bool:
+    """Whether an array is in Fortran order, and not in C order too."""
+    return array.flags.f_contiguous and not array.flags.c_contiguous
+
+
 def _portable(value, where):
-    """Array or scalar as an array in C order and little-endian."""
+    """Array or scalar as a little-endian array, in Fortran order if it is in that, else in C order."""
     array = np.asarray(value)
-    array = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    # another order could change the last bit of a matrix product
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="F" if is_fortran(array) else "C")
     if not _DTYPES.fullmatch(array.dtype.str):
         raise _refusal(where, f"a {type(value).__name__} of dtype {array.dtype}")
     return array

@@ -15,7 +15,7 @@ import numpy as np
 
 from stellarhml._atomic import atomic_path
 from stellarhml.exceptions import PersistenceError
-from stellarhml.io._object_tree import Decoder, Encoder, class_name, portable_dtype
+from stellarhml.io._object_tree import Decoder, Encoder, class_name, is_fortran, portable_dtype
 from stellarhml.io._versions import find_versions, warn_of_versions
 
 SUFFIX = ".shml"
@@ -27,7 +27,7 @@ _ALIGNMENT = 64
 _MAPPED_FROM = 4096  # bytes; smaller arrays are read
 _KEYS = {"schema": int, "class": str, "versions": dict, "objects": list, "arrays": list}
 # what a tree or layout that no `write_safe` wrote can make its reader raise
-_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, ImportError)
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError)
 
 
 def write_safe(estimator, path):
@@ -57,7 +57,8 @@ def write_safe(estimator, path):
     for name, array in encoder.arrays:
         offset = _align(end)
         end = offset + array.nbytes
-        record = {"name": name, "dtype": array.dtype.str, "shape": array.shape, "offset": offset}
+        record = {"name": name, "dtype": array.dtype.str, "shape": array.shape}
+        record |= {"order": "F" if is_fortran(array) else "C", "offset": offset}
         records.append(record | {"n_bytes": array.nbytes, "blake2b": _checksum(_bytes_of(array))})
     header = {
         "schema": SCHEMA,
@@ -197,6 +198,10 @@ def _checked_end(records):
         shape, offset, n_bytes = record["shape"], record["offset"], record["n_bytes"]
         if not all(type(n) is int and n >= 0 for n in (*shape, offset, n_bytes)):
             raise ValueError(f"array {record['name']!r:.100} has shape {shape!r:.100} at byte {offset!r:.100}")
+        if record["order"] not in ("C", "F"):
+            raise ValueError(f"array {record['name']!r:.100} has order {record['order']!r:.100}")
+        if not isinstance(record["blake2b"], str):
+            raise TypeError(f"array {record['name']!r:.100} has no checksum")
         needed = portable_dtype(record["dtype"]).itemsize * math.prod(shape)
         if (offset, n_bytes) != (_align(end), needed):
             raise ValueError(
@@ -209,18 +214,18 @@ def _checked_end(records):
 
 def _read_arrays(file, path, records, start, mmap_mode, verify):
     """All arrays, mapped or read."""
-    content = None if mmap_mode is None else np.memmap(file, dtype=np.uint8, mode=mmap_mode)
-    file.seek(start)  # the map moved it
     arrays = []
     for record in records:
-        dtype, first, last = np.dtype(record["dtype"]), start + record["offset"], record["offset"] + record["n_bytes"]
+        first = start + record["offset"]
+        form = {"shape": tuple(record["shape"]), "dtype": np.dtype(record["dtype"]), "order": record["order"]}
         if verify:
             _check_gap(file, path, first)
         try:
-            if content is not None and record["n_bytes"] >= _MAPPED_FROM:
-                array = content[first : start + last].view(dtype).reshape(record["shape"])
+            if mmap_mode is not None and record["n_bytes"] >= _MAPPED_FROM:
+                # a map of its own: joblib hands it to other processes by name, offset, shape and order
+                array = np.memmap(file, mode=mmap_mode, offset=first, **form)
             else:
-                array = np.empty(record["shape"], dtype=dtype)
+                array = np.empty(**form)
                 file.seek(first)
                 if file.readinto(_bytes_of(array)) != array.nbytes:
                     raise _cut(path, "it became shorter while it was read")
@@ -230,7 +235,7 @@ def _read_arrays(file, path, records, start, mmap_mode, verify):
             raise _nonsense(path, error) from error
         if verify and _checksum(_bytes_of(array)) != record["blake2b"]:
             raise _cut(path, f"the array {record['name']!r:.200} has another checksum than the header says")
-        file.seek(start + last)
+        file.seek(first + record["n_bytes"])
         arrays.append(array)
     return arrays
 
@@ -248,7 +253,7 @@ def _write_gap(file):
 
 def _bytes_of(array):
     """The bytes of a contiguous array, not copied, nor as a subclass."""
-    return np.asarray(array).reshape(-1).view(np.uint8)
+    return np.asarray(array).reshape(-1, order="A").view(np.uint8)
 
 
 def _align(position):

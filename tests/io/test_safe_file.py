@@ -6,6 +6,7 @@ import importlib
 import inspect
 import itertools
 import json
+import mmap
 import pickle
 import subprocess
 import sys
@@ -291,6 +292,17 @@ def test_large_arrays_are_mapped_read_only(small):
         load(path, mmap_mode="r+")
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_mapped_arrays_reach_other_processes(tmp_path, order):
+    """joblib maps them anew by offset, shape and order: a view of one map of the whole file would come out garbled."""
+    array = np.asarray(np.arange(2000.0).reshape(4, 500), order=order)
+    mapped = load(save([np.arange(7), array], tmp_path / "list.shml"), mmap_mode="r")[1]
+    assert isinstance(mapped.base, mmap.mmap)
+    assert mapped.strides == array.strides
+    for got in joblib.Parallel(n_jobs=2)(joblib.delayed(np.array)(mapped) for _ in range(2)):
+        np.testing.assert_array_equal(got, array)
+
+
 READ_AND_PREDICT = """
 import sys
 import numpy as np
@@ -428,6 +440,9 @@ NONSENSE = {
     "huge shape": _set(shape=[0, 10**30], n_bytes=0),
     "negative shape": _set(shape=[-1, -6]),
     "float shape": _set(shape=[4.0, 2]),
+    "order": _set(order="K"),
+    "no checksum": lambda header: header["arrays"][0].pop("blake2b"),
+    "no name": lambda header: header["arrays"][0].pop("name"),
     "object dtype": _set(dtype="|O"),
     "other dtype": _set(dtype="<M8[s]"),
     "dtype of no text": _set(dtype=7),
