@@ -210,8 +210,9 @@ class Decoder:
 
     def _sparse(self, kind, data, indices, indptr, shape):
         data, indices, indptr = map(self.decode, (data, indices, indptr))
-        if len(indptr) != shape[0] + 1:
-            raise ValueError(f"a matrix of shape {shape} has {len(indptr)} row pointers")
+        # scipy's own check leaves this out where the last is 0
+        if len(indptr) != shape[0] + 1 or np.any(np.diff(indptr) < 0):
+            raise ValueError(f"the {len(indptr)} row pointers of a matrix of shape {shape} are no row pointers")
         matrix = kind(tuple(shape))  # the constructor would take int32 for int64 indices, and copy them
         matrix.data, matrix.indices, matrix.indptr = data, indices, indptr
         # indices beyond the shape would let scipy read and write beyond its arrays

@@ -80,7 +80,7 @@ def load(path, *, mmap_mode: str | None = None, verify: bool = True):
 
     **Only load joblib files that you trust: they are pickles, and opening one runs whatever code its author put into
     it.** The checksum guards against accidents, not against an author. **A .shml file runs no code**: it is data, from
-    which only classes of this package are made.
+    which only classes of this package are made. Whether its numbers make sense is not checked.
 
     Parameters
     ----------

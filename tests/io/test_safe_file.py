@@ -486,6 +486,13 @@ def test_sparse_indices_beyond_the_matrix_are_refused(place):
         _there_and_back(matrix)
 
 
+def test_row_pointers_that_decrease_are_refused():
+    matrix = sparse.csr_matrix(np.eye(3))
+    matrix.indptr[:] = 0, 10**6, 10**6, 0  # scipy would read there
+    with pytest.raises(ValueError, match="row pointers"):
+        _there_and_back(matrix)
+
+
 @pytest.mark.parametrize("name", ["os.system", "subprocess.Popen", "stellarhml.cli.main", "no_such_module.Thing"])
 def test_other_classes_are_refused_before_any_import(tmp_path, small, name, monkeypatch):
     imported = []
