@@ -1,4 +1,4 @@
-"""The command `stellarhml`: the demo, building a generator, and inferring labels from files.
+"""The command `stellarhml`: the demo, building a generator, inferring labels from files, and what a file is.
 
 Nothing heavy is imported before the arguments are known to be right.
 """
@@ -76,7 +76,7 @@ def _parser():
     )
     build.set_defaults(run=_build)
     build.add_argument("--phoenix", metavar="FOLDER", required=True, help="folder of the grid")
-    build.add_argument("--out", metavar="FILE", required=True, help="file to write, such as generator.joblib")
+    build.add_argument("--out", metavar="FILE", required=True, help="file to write: NAME.shml or NAME.joblib")
     for name, text in (("teff", "K"), ("logg", "dex(cm/s2)"), ("feh", "dex")):
         build.add_argument(f"--{name}", nargs=2, type=float, metavar=("LO", "HI"), help=f"range to read, {text} [all]")
     build.add_argument(
@@ -105,6 +105,12 @@ def _parser():
     _add_search(predict, paper=True)
     predict.add_argument("--seed", metavar="N", type=_seed, default=0, help="of the search [%(default)s]")
     predict.add_argument("--jobs", metavar="N", type=_jobs, default=1, help="processes; -1: one a core [%(default)s]")
+
+    inspect = commands.add_parser(
+        "inspect", help="what a saved generator is", description=manual.INSPECT, epilog=manual.INSPECT_END
+    )
+    inspect.set_defaults(run=_inspect)
+    inspect.add_argument("file", metavar="FILE", help="file that build or demo wrote")
     return parser
 
 
@@ -253,6 +259,22 @@ def _predict(arguments):
         return _ERROR
     print(format_spectrum_table(table, generator.label_names_))
     return _SOME_FAILED if n_failed else _DONE
+
+
+def _inspect(arguments):
+    """Tell what a file says about itself."""
+    from stellarhml.io.persistence import inspect
+
+    record = inspect(arguments.file)
+    kind = "holds no code" if record["format"] == "shml" else "a pickle: opening it runs the code of its author"
+    arrays = "" if record["n_arrays"] is None else f", {record['n_arrays']} arrays"
+    versions = [f"{name} {version or '(not installed)'}" for name, version in record["versions"].items()]
+    print(f"format     {record['format']}, schema {record['schema']}; {kind}")
+    print(f"class      {record['class']}")
+    print(f"grid       {record['grid'] or 'not stated'}")
+    print(f"size       {record['n_bytes'] / 1e6:.2f} MB{arrays}; checksums right")
+    print(f"saved by   {', '.join(versions)}")
+    return _DONE
 
 
 def _pair(observation, inference):

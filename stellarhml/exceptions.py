@@ -34,7 +34,7 @@ class DeviceNotFoundError(RuntimeError):
 
 
 class PersistenceError(ValueError):
-    """A saved estimator is damaged, or was written in a form this version cannot read."""
+    """A saved estimator is damaged or of a form this version cannot read, or an estimator cannot be saved."""
 
 
 class DownloadError(OSError):

@@ -80,7 +80,7 @@ def _one_error(capsys):
 
 
 def test_help_names_input_output_examples_and_exit_codes(capsys):
-    for command in ([], ["demo"], ["build"], ["predict"]):
+    for command in ([], ["demo"], ["build"], ["predict"], ["inspect"]):
         assert _exit_code([*command, "--help"]) == 0
         text = capsys.readouterr().out
         assert "examples:" in text
@@ -102,7 +102,7 @@ def test_help_of_predict_states_what_a_spectrum_must_be(capsys):
 def test_examples_of_the_help_are_valid_commands(capsys):
     from stellarhml.cli import _parser
 
-    for command in ([], ["demo"], ["build"], ["predict"]):
+    for command in ([], ["demo"], ["build"], ["predict"], ["inspect"]):
         _exit_code([*command, "--help"])
         examples = capsys.readouterr().out.split("examples:")[1].split("exit codes:")[0]
         calls = [line.split() for line in examples.splitlines() if line.strip()]
@@ -353,6 +353,28 @@ def test_predict_in_a_new_process_gives_the_same(generator_file, star, tmp_path,
     assert main(["predict", *arguments, "--out", str(tmp_path / "here.csv"), *files]) == 0
     here, there = pd.read_csv(tmp_path / "here.csv"), pd.read_csv(tmp_path / "there.csv")
     pd.testing.assert_frame_equal(here.drop(columns="seconds"), there.drop(columns="seconds"))
+
+
+def test_build_predict_and_inspect_a_file_without_code(folder, generator_file, star, tmp_path, capsys):
+    """The same labels as from a joblib file."""
+    path = tmp_path / "generator.shml"
+    assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520"]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["generator.shml"]
+    write_spectrum_table(tmp_path / "star.fits", *star[:3])
+    for name, file in (("shml", path), ("joblib", generator_file)):
+        assert _predict(file, "--out", tmp_path / f"{name}.csv", tmp_path / "star.fits") == 0
+    got, want = (pd.read_csv(tmp_path / f"{name}.csv").drop(columns="seconds") for name in ("shml", "joblib"))
+    pd.testing.assert_frame_equal(got, want)
+    capsys.readouterr()
+    for file, kind in ((path, "holds no code"), (generator_file, "runs the code of its author")):
+        assert main(["inspect", str(file)]) == 0
+        text = capsys.readouterr().out
+        assert kind in text
+        for part in ("SpectrumGenerator", f"stellarhml {__version__}", "grid ", f"{file.stat().st_size / 1e6:.2f} MB"):
+            assert part in text
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["inspect", str(path)]) == 2
+    assert "cut short" in _one_error(capsys)
 
 
 def test_predict_refuses_what_is_no_generator(tmp_path, capsys):

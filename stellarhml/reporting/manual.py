@@ -52,7 +52,8 @@ input:
   infer from broadened spectra, broaden the grid first. Memory: all spectra at once, 4 bytes a pixel.
 
 output:
-  FILE and FILE.json: the generator, and what it is. Only open generators that you trust: they are Python pickles.
+  FILE: the generator. With the ending .shml it holds no code, and is safe to pass on and to open. With any other it
+  is a Python pickle, which runs the code of its author (only open those that you trust), and FILE.json belongs to it.
 
 method:
   The defaults differ from the paper: lines that saturate, fitted by Levenberg-Marquardt; what lines leave over kept in
@@ -60,7 +61,7 @@ method:
   120 angstrom, of which lines within 30 angstrom of either end are left out.
 
 examples:
-  stellarhml build --phoenix PHOENIX/ --out generator.joblib
+  stellarhml build --phoenix PHOENIX/ --out generator.shml
   stellarhml build --phoenix PHOENIX/ --teff 5000 6000 --logg 4 5 --feh -0.5 0 --wavelength 8450 8700 --out g.joblib
 
 exit codes:
@@ -94,4 +95,21 @@ examples:
 
 exit codes:
   0 all done, 1 some spectra failed and the others were done, 2 none was done
+"""
+
+INSPECT = """\
+Tell what a saved generator is, without opening it: nothing in it is run.
+"""
+
+INSPECT_END = """\
+output, on standard output:
+  format, class, identity of the training grid (where the file states it), size, and the versions of the packages that
+  wrote it. All checksums are compared; a file that is damaged is an error.
+
+examples:
+  stellarhml inspect generator.shml
+  stellarhml inspect stellarhml-demo/generator.joblib
+
+exit codes:
+  0 done, 2 error
 """
