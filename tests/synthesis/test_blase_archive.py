@@ -46,7 +46,7 @@ def test_flux_is_that_of_the_lines(archive, labels, wing_cut):
     generator = SpectrumGenerator.from_blase_archive(
         archive, wavelength=LAM, wing_cut=wing_cut, interpolator=interpolator
     )
-    # parameters linear in the labels are interpolated exactly in the labels as they are, so the lines between the nodes are known too
+    # in the labels as they are, linear parameters are interpolated exactly, so lines between the nodes are known too
     want = render_lines(LAM, lines_at(*labels), profile="blase", wing_cut=wing_cut)
     np.testing.assert_allclose(generator.predict([labels])[0], want, rtol=0, atol=1e-11)
     table = generator.line_table(labels)
