@@ -89,6 +89,35 @@ def get_profile(name):
     return PROFILES[name]
 
 
+def components_and_chain(profile, theta):
+    """Components of lines, and their derivatives with respect to the parameters.
+
+    Parameters
+    ----------
+    profile : Profile
+        The profile.
+    theta : ndarray of shape (n_lines, n_parameters), float64
+        Line parameters.
+
+    Returns
+    -------
+    components : ndarray of shape (n_lines, 6), float64
+        Rows as in `kernels.fused`.
+    chain : ndarray of shape (n_lines, 6, n_parameters), float64
+        Derivatives.
+    """
+    if profile.chain is not None:
+        components = profile.components(torch.from_numpy(theta)).numpy()
+        return components, profile.chain(components)
+    n_lines, n_components = len(theta), 6
+    # one copy of the lines per component, so that a single backward pass gives all rows of the Jacobian
+    copies = torch.tensor(theta).repeat(n_components, 1).requires_grad_()
+    components = profile.components(copies).reshape(n_components, n_lines, n_components)
+    (grad,) = torch.autograd.grad(torch.einsum("klk->", components), copies)
+    chain = grad.reshape(n_components, n_lines, -1).transpose(0, 1)
+    return components[0].detach().numpy().copy(), np.ascontiguousarray(chain.numpy())
+
+
 def _mixing(f_gauss, f_lorentz):
     """Common full width f and Lorentz share eta of a pseudo-Voigt profile."""
     f = (

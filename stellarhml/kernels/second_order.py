@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from stellarhml.kernels import fused, normal_equations
-from stellarhml.kernels.profiles import get_profile
+from stellarhml.kernels.profiles import components_and_chain, get_profile
 from stellarhml.kernels.windows import line_windows
 
 _SOLVER_TOLERANCE = 1e-4  # wings of the Jacobian: it steers the steps, the model itself has its full wings
@@ -117,7 +117,7 @@ class _Model:
 
     def normal_equations(self, theta, model_flux, residual, weight):
         """Blocks of J^T W J and J^T W r for lines[order]; `residual` carries the weight twice."""
-        components, chain = _chain(self.profile, theta)
+        components, chain = components_and_chain(self.profile, theta)
         start, stop = line_windows(self.wavelength, components, self.wing_cut, tolerance=_SOLVER_TOLERANCE)
         order = np.argsort(start, kind="stable")
         start, stop = start[order], stop[order]
@@ -141,17 +141,3 @@ class _Model:
         diagonal *= w2
         upper *= w2
         return diagonal, upper, ahead, rhs, order
-
-
-def _chain(profile, theta):
-    """Components of lines and their derivatives, (n_lines, 6) and (n_lines, 6, n_parameters)."""
-    if profile.chain is not None:
-        components = profile.components(torch.from_numpy(theta)).numpy()
-        return components, profile.chain(components)
-    n_lines, n_components = len(theta), 6
-    # one copy of the lines per component, so that a single backward pass gives all rows of the Jacobian
-    copies = torch.tensor(theta).repeat(n_components, 1).requires_grad_()
-    components = profile.components(copies).reshape(n_components, n_lines, n_components)
-    (grad,) = torch.autograd.grad(torch.einsum("klk->", components), copies)
-    chain = grad.reshape(n_components, n_lines, -1).transpose(0, 1)
-    return components[0].detach().numpy().copy(), np.ascontiguousarray(chain.numpy())
