@@ -1,7 +1,8 @@
 """Local cubic interpolation on uneven points."""
 
-from stellarhml.kernels.forms import compiled
 import numpy as np
+
+from stellarhml.kernels.forms import compiled
 
 
 def interpolate_cubic(x, y, at):

@@ -76,6 +76,32 @@ def render_lines_tangents(wavelength, theta, dtheta, *, profile, wing_cut, n_thr
     return render_tangents(wavelength, components, tangents, start, stop, profile_of.form, **how)
 
 
+def render_many(wavelength, thetas, *, profile, wing_cut, device, tolerance=None):
+    """Render many spectra at once on a GPU.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom.
+    thetas : list of ndarray of shape (n_lines_of_spectrum, n_parameters)
+        Line parameters of each spectrum.
+    profile, wing_cut, device, tolerance : str, int or None, str or torch.device, float or None
+        As in `render_lines`; only the windows depend on `tolerance`.
+
+    Returns
+    -------
+    flux : ndarray of shape (n_spectra, n_pixels), float64
+        Normalised fluxes.
+    """
+    rows, edges = [], []
+    for theta in thetas:
+        components = line_components(theta, profile)
+        edges.append(_windows(wavelength, components, profile, wing_cut, _shares(tolerance)[0]))
+        rows.append(np.tile(components, (len(edges[-1][0]) // max(len(components), 1), 1)))
+    start, stop = ([pair[k] for pair in edges] for k in (0, 1))
+    return gpu.render_batch(wavelength, rows, start, stop, get_profile(profile).form, device=device)
+
+
 def _shares(tolerance):
     """Tolerances of `line_windows` and of `fused.render` for that of a whole spectrum."""
     if tolerance is None:

@@ -1,6 +1,5 @@
 """Lines at given labels as a table that people read."""
 
-import numpy as np
 import pandas as pd
 
 from stellarhml.kernels.rendering import line_depths, line_equivalent_widths, line_saturations
