@@ -114,8 +114,8 @@ def _render_tangents(
                 if form != EXPONENTIAL:
                     _add_wing(CHEBYSHEV, at, nodes, lo, lo + NODES, x, al, scale, d, form, parabola, basis)
                 else:
-                    known = np.int64(EXPONENTIAL)
-                    _add_line(CHEBYSHEV, at, nodes, lo, lo + NODES, x, al, scale, 0.0, 1.0, d, known, slope, basis)
+                    known, sigma = np.int64(EXPONENTIAL), s * per_half
+                    _add_line(CHEBYSHEV, at, nodes, lo, lo + NODES, x, al, scale, 0.0, sigma, d, known, slope, basis)
         if n_used > 0:
             pass_down(nodes[0], wavelength, edge, left, width, rows[0])
         for row in range(1, 1 + n_tangents):
