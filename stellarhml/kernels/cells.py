@@ -21,7 +21,9 @@ LEAF_PIXELS = 32
 _ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # error allowed to one line in ln f, and in its derivative beside its peak
 _SHARE = 1e-2  # of a tolerance of the flux for one line: lines overlap
 
-_TO_POWERS = np.linalg.inv(np.vander(CHEBYSHEV, increasing=True))  # (power, node): polynomial through values on the nodes
+_TO_POWERS = np.linalg.inv(
+    np.vander(CHEBYSHEV, increasing=True)
+)  # (power, node): polynomial through values on the nodes
 # value of each parent node's polynomial at the nodes of the left and the right child, (side, child node, parent node)
 _SPLIT = np.stack([np.vander((CHEBYSHEV + side) / 2, increasing=True) @ _TO_POWERS for side in (-1, 1)])
 _BOTH = np.ascontiguousarray(np.concatenate(_SPLIT).T)  # (parent node, child node of left and right)
@@ -59,7 +61,9 @@ def far_from(components, width, tolerance, far):
         sound = al >= 0.0 and 0.0 <= d <= 1.0 and math.isfinite(singular + spread + reach + ag)
         for k in range(DEPTH + 1):
             half = 0.5 * width * 2.0**k
-            value = max(singular + max(1.5 * half, spread * (0.5 * half) ** power), (reach if ag != 0.0 else 0.0) + half)
+            value = max(
+                singular + max(1.5 * half, spread * (0.5 * half) ** power), (reach if ag != 0.0 else 0.0) + half
+            )
             far[j, k] = value if sound else math.inf
         far[j, DEPTH + 1] = reach
 
@@ -111,7 +115,7 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
         near = int(min(value, last))
     value = center + far[0] / width - 0.5
     if value < last:
-        beyond = int(math.ceil(max(value, near)))
+        beyond = math.ceil(max(value, near))
     n_cells = n_runs = k = 0
     i = near
     while i > first:

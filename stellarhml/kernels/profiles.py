@@ -35,6 +35,7 @@ from stellarhml.kernels.forms import EXPONENTIAL, MINNAERT, THIN
 LINE_PARAMETERS = ("center", "log_amplitude", "log_sigma", "log_gamma")
 """Parameters that every profile begins with: angstrom, then natural logarithms of angstrom."""
 
+_LINES_AT_ONCE = 4096
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _SQRT_2PI = math.sqrt(2 * math.pi)
 # blase's own constants, kept to reproduce its output to 1e-10
@@ -89,6 +90,26 @@ def get_profile(name):
     return PROFILES[name]
 
 
+def component_rows(profile, theta):
+    """Components of lines as the kernels take them.
+
+    Parameters
+    ----------
+    profile : Profile
+        The profile.
+    theta : ndarray of shape (n_lines, n_parameters), float64
+        Line parameters.
+
+    Returns
+    -------
+    components : ndarray of shape (n_lines, 6), float64
+        Rows as in `kernels.fused`.
+    """
+    # parts so small that torch does not wake its threads, which wait for 50 ms where all processors are busy
+    parts = torch.tensor(theta).split(_LINES_AT_ONCE)
+    return np.concatenate([profile.components(part).numpy() for part in parts])
+
+
 def components_and_chain(profile, theta):
     """Components of lines, and their derivatives with respect to the parameters.
 
@@ -107,7 +128,7 @@ def components_and_chain(profile, theta):
         Derivatives.
     """
     if profile.chain is not None:
-        components = profile.components(torch.from_numpy(theta)).numpy()
+        components = component_rows(profile, theta)
         return components, profile.chain(components)
     n_lines, n_components = len(theta), 6
     # one copy of the lines per component, so that a single backward pass gives all rows of the Jacobian
