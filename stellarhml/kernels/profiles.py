@@ -35,7 +35,6 @@ from stellarhml.kernels.forms import EXPONENTIAL, MINNAERT, THIN
 LINE_PARAMETERS = ("center", "log_amplitude", "log_sigma", "log_gamma")
 """Parameters that every profile begins with: angstrom, then natural logarithms of angstrom."""
 
-_LINES_AT_ONCE = 4096
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _SQRT_2PI = math.sqrt(2 * math.pi)
 # blase's own constants, kept to reproduce its output to 1e-10
@@ -105,9 +104,7 @@ def component_rows(profile, theta):
     components : ndarray of shape (n_lines, 6), float64
         Rows as in `kernels.fused`.
     """
-    # parts so small that torch does not wake its threads, which wait for 50 ms where all processors are busy
-    parts = torch.tensor(theta).split(_LINES_AT_ONCE)
-    return np.concatenate([profile.components(part).numpy() for part in parts])
+    return np.ascontiguousarray(profile.components(torch.tensor(theta)).numpy())
 
 
 def components_and_chain(profile, theta):
