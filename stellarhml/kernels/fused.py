@@ -108,13 +108,7 @@ class Blocks:
         self.wavelength = np.require(wavelength, np.float64, ["C", "W"])
         self.components = np.require(components, np.float64, ["C", "W"])
         self.start, self.stop = (np.require(part, np.int64, ["C", "W"]) for part in (start, stop))
-        n_pixels = self.wavelength.size
-        self.origin = self.wavelength[0] if n_pixels else 0.0
-        extent = self.wavelength[-1] - self.origin if n_pixels > 1 else 1.0
-        self.width = LEAF_PIXELS * extent / max(n_pixels - 1, 1)
-        n_blocks = int(extent / (self.width * LEAVES)) + 1
-        self.bounds = np.searchsorted(self.wavelength, self.origin + self.width * LEAVES * np.arange(n_blocks + 1))
-        self.bounds[0], self.bounds[-1] = 0, n_pixels
+        self.origin, self.width, self.bounds = _blocks_of(self.wavelength)
         self.offset, self.lines = _lines_of_blocks(self.start, self.stop, self.bounds)
         self.far = np.empty((len(self.components), DEPTH + 2))
         far_from(self.components, self.width, tolerance, self.far)
@@ -143,6 +137,38 @@ class Blocks:
             )
 
         in_threads(some, len(self.bounds) - 1, n_threads)
+
+
+def _blocks_of(wavelength):
+    """First wavelength, width of a leaf, and the pixels at which blocks begin."""
+    n_pixels = wavelength.size
+    origin = wavelength[0] if n_pixels else 0.0
+    extent = wavelength[-1] - origin if n_pixels > 1 else 1.0
+    width = LEAF_PIXELS * extent / max(n_pixels - 1, 1)
+    n_blocks = int(extent / (width * LEAVES)) + 1
+    bounds = np.searchsorted(wavelength, origin + width * LEAVES * np.arange(n_blocks + 1))
+    bounds[0], bounds[-1] = 0, n_pixels
+    return origin, width, bounds
+
+
+def whole_blocks(wavelength, start, stop):
+    """Widen windows to blocks of pixels: large cells take less time than the small ones at the end of a window.
+
+    Parameters
+    ----------
+    wavelength, start, stop : ndarray
+        As in `render`.
+
+    Returns
+    -------
+    start, stop : ndarray of shape (n_lines,), int64
+        The windows, where they are not empty, up to the next ends of blocks.
+    """
+    _, _, bounds = _blocks_of(wavelength)
+    if not wavelength.size:
+        return start, stop
+    first = bounds[np.searchsorted(bounds, np.minimum(start, wavelength.size - 1), side="right") - 1]
+    return np.where(start < stop, first, start), np.where(start < stop, bounds[np.searchsorted(bounds, stop)], stop)
 
 
 @compiled

@@ -89,6 +89,24 @@ def get_profile(name):
     return PROFILES[name]
 
 
+def component_rows(profile, theta):
+    """Components of lines as the kernels take them.
+
+    Parameters
+    ----------
+    profile : Profile
+        The profile.
+    theta : ndarray of shape (n_lines, n_parameters), float64
+        Line parameters.
+
+    Returns
+    -------
+    components : ndarray of shape (n_lines, 6), float64
+        Rows as in `kernels.fused`.
+    """
+    return np.ascontiguousarray(profile.components(torch.tensor(theta)).numpy())
+
+
 def components_and_chain(profile, theta):
     """Components of lines, and their derivatives with respect to the parameters.
 
@@ -107,7 +125,7 @@ def components_and_chain(profile, theta):
         Derivatives.
     """
     if profile.chain is not None:
-        components = profile.components(torch.from_numpy(theta)).numpy()
+        components = component_rows(profile, theta)
         return components, profile.chain(components)
     n_lines, n_components = len(theta), 6
     # one copy of the lines per component, so that a single backward pass gives all rows of the Jacobian

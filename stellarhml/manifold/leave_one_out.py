@@ -111,13 +111,13 @@ def lattice_samples(owner, nodes, axes, variables, *, n_side):
     )
 
 
-def scattered_samples(build, nodes, inside, *, at_most=256):
+def scattered_samples(without, nodes, inside, *, at_most=256):
     """Error samples of scattered nodes.
 
     Parameters
     ----------
-    build : callable
-        Makes an object with a method `weights` of an array of nodes.
+    without : callable
+        Takes the number of a node; returns other nodes, their weights at it, and whether it is outside of them.
     nodes : ndarray of shape (n_nodes, n_labels)
         Labels of the nodes.
     inside : ndarray of int
@@ -134,11 +134,10 @@ def scattered_samples(build, nodes, inside, *, at_most=256):
         inside = inside[np.linspace(0, len(inside) - 1, at_most).round().astype(np.int64)]
     chosen, rows = [], []
     for node in inside:
-        others = np.delete(np.arange(len(nodes)), node)
-        weights, outside = build(nodes[others]).weights(nodes[node : node + 1])
-        if not outside[0]:
+        others, weights, outside = without(node)
+        if not outside:
             chosen.append(node)
-            rows.append((others[weights.indices], weights.data))
+            rows.append((others, weights))
     chosen = np.array(chosen, dtype=np.int64)
     return ErrorSamples(
         nodes[chosen],

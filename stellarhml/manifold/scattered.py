@@ -106,17 +106,18 @@ class ScatteredWeights:
         beyond = (labels < self._bounds[0] - slack) | (labels > self._bounds[1] + slack)
         outside |= beyond[:, self._constant].any(axis=1) | (moved & beyond).any(axis=1)
         shape = (len(labels), len(self.nodes))
-        rows = np.repeat(np.arange(len(labels)), [len(nodes) for nodes, _, _ in parts])
+        counts = [len(nodes) for nodes, _, _ in parts]
+        pointers = np.concatenate([[0], np.cumsum(counts)])
         columns = np.concatenate([nodes for nodes, _, _ in parts])
         values = np.concatenate([weight for _, weight, _ in parts])
-        weights = sparse.csr_matrix((values, (rows, columns)), shape=shape)
+        weights = sparse.csr_matrix((values, columns, pointers), shape=shape)
         if not derivatives:
             return weights, outside
         rate = np.where(self._constant | (moved & beyond), 0.0, 1 / self._span)
         for k, variable in self._bent:
             rate[:, k] *= variable.slope(np.clip(labels[:, k], self._bounds[0][k], self._bounds[1][k]))
-        slopes = np.concatenate([slope for _, _, slope in parts]) * rate[rows]
-        return weights, outside, [sparse.csr_matrix((slope, (rows, columns)), shape=shape) for slope in slopes.T]
+        slopes = np.concatenate([slope for _, _, slope in parts]) * np.repeat(rate, counts, axis=0)
+        return weights, outside, [sparse.csr_matrix((slope, columns, pointers), shape=shape) for slope in slopes.T]
 
     def leave_one_out(self):
         """Where the error of interpolation can be probed, over nodes.
@@ -131,7 +132,23 @@ class ScatteredWeights:
             inside = np.flatnonzero(inner)
         else:
             inside = np.setdiff1d(np.arange(len(self.nodes)), self._simplices.convex_hull)
-        return scattered_samples(lambda nodes: ScatteredWeights(nodes, self._variables), self.nodes, inside)
+        return scattered_samples(self._without, self.nodes, inside)
+
+    def _without(self, node):
+        """Other nodes and their weights at `node`."""
+        if self._simplices is None:
+            others = np.delete(np.arange(len(self.nodes)), node)
+        else:
+            # the simplex that closes the gap is made of the node's neighbours; theirs make sure that it is a simplex
+            # of more nodes than one, and the outermost that labels keep their units
+            start, neighbours = self._simplices.vertex_neighbor_vertices
+            ring = neighbours[start[node] : start[node + 1]]
+            rings = [neighbours[start[k] : start[k + 1]] for k in ring]
+            outermost = np.concatenate([self._points.argmin(axis=0), self._points.argmax(axis=0)])
+            others = np.setdiff1d(np.concatenate([ring, *rings, outermost]), [node])
+        at = self.nodes[node : node + 1]
+        weights, outside = ScatteredWeights(self.nodes[others], self._variables).weights(at)
+        return others[weights.indices], weights.data, bool(outside[0])
 
     def _positions(self, labels):
         """Variables of labels, and which labels were moved to the range of the nodes, where variables are defined."""
