@@ -3,7 +3,6 @@
 import numpy as np
 
 _LARGEST_RANK = 32
-_SLACK = 1.02  # an error that much above the smallest is as good, with fewer components
 
 
 def principal_components(gram):
@@ -47,13 +46,13 @@ def choose_rank(scores, samples):
     Returns
     -------
     rank : int
-        The smallest number whose held-out error is within 2 % of the smallest. Without rows to hold out, 32 at most.
+        The number with the smallest held-out error. Without rows to hold out, 32 at most.
     """
-    measured = samples.measured
-    if not measured.any():
+    telling = samples.telling
+    if not telling.any():
         return min(scores.shape[1], _LARGEST_RANK)
-    truth = samples.targets[measured] @ scores
-    missed = truth - samples.weights[measured] @ scores
+    truth = samples.targets[telling] @ scores
+    missed = truth - samples.weights[telling] @ scores
     truth, missed = (truth**2).sum(axis=0), (missed**2).sum(axis=0)
     error = np.concatenate([[0.0], np.cumsum(missed)]) + np.concatenate([np.cumsum(truth[::-1])[::-1], [0.0]])
-    return int(np.argmax(error <= _SLACK**2 * error.min()))
+    return int(np.argmin(error))

@@ -43,6 +43,16 @@ class ErrorSamples(NamedTuple):
         """Which samples are nodes that were left out, rather than middles between two; shape (n,), bool."""
         return self.scale != MIDDLE_SCALE
 
+    @property
+    def telling(self):
+        """Of the nodes left out, those that are predicted best: from two on each side, where there are any.
+
+        What is smooth is predicted from these, and what is not is noise; the line through the only two neighbours also
+        misses what is smooth.
+        """
+        cubic = self.scale == CUBIC_SCALE
+        return cubic if cubic.any() else self.measured
+
 
 def predict_node(there, position, axis, n_side):
     """How a node of one axis is predicted from others: the polynomial through up to `n_side` on each side.
