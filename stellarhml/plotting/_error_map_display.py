@@ -10,7 +10,7 @@ _MAX_POINTS = 2000  # pixels that are drawn one by one
 _N_BINS = 600  # otherwise
 _PERCENTILES = (5, 50, 95)
 _DODGE = 0.008  # of a label's range, between samples of different labels
-_VALUE_TEXT = {"rms": "rms error of a held-out node", "expected": "rms error within a cell"}
+_VALUE_TEXT = {"rms": "rms error", "expected": "rms error within a cell"}
 
 
 class ErrorMapDisplay:
@@ -42,14 +42,10 @@ class ErrorMapDisplay:
         Their figure.
     points_ : list of dict of str to matplotlib line
         In each panel of a label, the samples by the label along which the error was probed.
-    median_line_ : matplotlib line
-        Median error of the pixels.
-    window_lines_ : dict of str to matplotlib patch
-        Errors of the windows.
-    maps_ : dict of str to ndarray of shape (n_y, n_x)
-        What was drawn by :meth:`plot_map`, by the label along which the error was probed; NaN where it was not.
-    meshes_ : dict of str to matplotlib mesh
-        How.
+    median_line_, window_lines_ : matplotlib line, dict of str to matplotlib patch
+        Errors of the pixels and of the windows.
+    maps_, meshes_ : dict of str to ndarray of shape (n_y, n_x), and to matplotlib mesh
+        What :meth:`plot_map` drew, by the label along which the error was probed; NaN where it was not.
     """
 
     def __init__(self, *, table, wavelength, std, edges, window_error):
@@ -70,9 +66,10 @@ class ErrorMapDisplay:
         generator : SpectrumGenerator
             Fitted to spectra.
         labels : tuple of two str, default=None
-            Two labels draw a map over them, see :meth:`plot_map`. None draws the panels of :meth:`plot`.
+            Two labels draw a map over them, see :meth:`plot_map`.
         fixed : dict, default=None
-            Values of the other labels on the map, by name.
+            Values of the other labels on the map, by name. Without this and `labels` the panels of :meth:`plot` are
+            drawn.
         ax : array-like of matplotlib axes, default=None
             Axes. None makes a figure.
 
@@ -84,7 +81,7 @@ class ErrorMapDisplay:
         Raises
         ------
         ValueError
-            If the error of the generator is unknown.
+            If the error of the generator is unknown, or a map is asked for where there is none.
         """
         model, wavelength = generator.error_map_, generator.wavelength_
         if model is None:
@@ -128,10 +125,9 @@ class ErrorMapDisplay:
         wavelength, std = (np.asarray(values, dtype=np.float64) for values in (wavelength, std))
         if wavelength.ndim != 1 or wavelength.shape != std.shape:
             raise ValueError(
-                f"`wavelength` and `std` have the shapes {wavelength.shape} and {std.shape}; both need (n,)."
+                f"`wavelength` and `std` have shapes {wavelength.shape}, {std.shape}; both need (n_pixels,)."
             )
-        n_bins = len(std) if len(std) <= _MAX_POINTS else _N_BINS
-        bins = np.array_split(np.arange(len(std)), n_bins)
+        bins = np.array_split(np.arange(len(std)), len(std) if len(std) <= _MAX_POINTS else _N_BINS)
         display = cls(
             table=table,
             wavelength=np.array([wavelength[rows].mean() for rows in bins]),
@@ -139,7 +135,9 @@ class ErrorMapDisplay:
             edges=np.asarray(edges, dtype=np.float64),
             window_error=dict(window_error),
         )
-        return display.plot(ax=ax) if labels is None else display.plot_map(labels=labels, fixed=fixed, ax=ax)
+        if labels is None and fixed is None:
+            return display.plot(ax=ax)
+        return display.plot_map(labels=labels, fixed=fixed, ax=ax)
 
     def plot(self, *, ax=None):
         """Draw the error against each label and against wavelength.
@@ -160,9 +158,8 @@ class ErrorMapDisplay:
             raise ValueError(f"`ax` has {len(ax)} axes; {len(names) + 1} are needed: {names} and the wavelengths.")
         *tops, bottom = ax
         self.points_ = [self._draw_label(axes, name) for axes, name in zip(tops, names, strict=True)]
-        low, high = (f(self.table["rms"][self.table["rms"] > 0]) for f in (np.min, np.max))
         for axes in tops:
-            axes.set(yscale="log", ylim=(low / 1.25, high * 1.25))
+            axes.set_yscale("log")
         tops[0].set_ylabel("rms error / continuum")
         handles = list(self.points_[0].values())
         if own:
@@ -200,18 +197,14 @@ class ErrorMapDisplay:
         if value not in _VALUE_TEXT:
             raise ValueError(f"`value` is {value!r}; it must be one of {tuple(_VALUE_TEXT)}.")
         if (table["along"] == "all").any():
-            raise ValueError(
-                "The nodes are scattered, and a map needs a grid. Use `plot`, the error against each label."
-            )
+            raise ValueError("The nodes are scattered, and a map needs a grid. Leave `labels` and `fixed` out.")
         places = table[list(names)].to_numpy(dtype=np.float64)
         plane = choose_plane(names, places, labels, fixed)
         here = np.isclose(places[:, plane.rest], plane.point[plane.rest]).all(axis=1)
         panels = [(name, rows[here[rows]]) for name, rows in _groups(table) if here[rows].any()]
         if not panels:
             known = {names[k]: np.unique(places[:, k]).tolist() for k in plane.rest}
-            raise ValueError(
-                f"No error was probed where `fixed` is {plane.given}. There are {known}: choose from these."
-            )
+            raise ValueError(f"No error was probed where `fixed` is {plane.given}. Choose it from {known}.")
         if ax is None:
             import matplotlib.pyplot as plt
 
@@ -220,9 +213,10 @@ class ErrorMapDisplay:
         ax = np.ravel(ax)
         if len(ax) != len(panels):
             raise ValueError(f"`ax` has {len(ax)} axes; {len(panels)} are needed: {[name for name, _ in panels]}.")
-        errors = table[value].to_numpy()
-        norm = LogNorm(*(f(errors[np.concatenate([rows for _, rows in panels])]) for f in (np.min, np.max)))
-        measured = table["measured"].to_numpy()
+        errors, measured = table[value].to_numpy(), table["measured"].to_numpy()
+        drawn = errors[np.concatenate([rows for _, rows in panels])]
+        positive = drawn[drawn > 0]
+        norm = LogNorm(positive.min(), positive.max()) if len(positive) else None
         self.maps_, self.meshes_ = {}, {}
         for axes, (name, rows) in zip(ax, panels, strict=True):
             # nodes with nodes, and middles between nodes with such
@@ -231,6 +225,8 @@ class ErrorMapDisplay:
             self.maps_[name] = spread(*places[rows][:, plane.columns].T, x, y, errors[rows])
             self.meshes_[name] = draw_cells(axes, plane.axes, x, y, self.maps_[name], norm=norm)
             axes.set_title(_along_text(name, measured[rows[0]]), fontsize="medium")
+        for axes in ax[1:]:
+            axes.set_ylabel("")
         others = describe([names[k] for k in plane.rest], plane.point[plane.rest])
         text = f"{_VALUE_TEXT[value]} / continuum" + (f"\n{others}" if others else "")
         ax[0].figure.colorbar(self.meshes_[panels[0][0]], ax=list(ax), label=text)
@@ -239,22 +235,19 @@ class ErrorMapDisplay:
 
     def _draw_label(self, axes, name):
         """Samples against one label."""
-        points, at = {}, self.table[name].to_numpy(dtype=np.float64)
-        groups = _groups(self.table)
+        points, at, groups = {}, self.table[name].to_numpy(dtype=np.float64), _groups(self.table)
         step = _DODGE * (np.ptp(at) or 1.0)
         for k, (along, rows) in enumerate(groups):
             measured = bool(self.table["measured"].iloc[rows[0]])
+            colour = SERIES[k % len(SERIES)]
+            look = {"ls": "none", "marker": MARKERS[k % len(MARKERS)], "ms": 4, "mew": 0.8, "alpha": 0.8}
             (points[along],) = axes.plot(
                 at[rows] + step * (k - (len(groups) - 1) / 2),
                 self.table["rms"].iloc[rows],
-                ls="none",
-                marker=MARKERS[k % len(MARKERS)],
-                ms=4,
-                mew=0.8,
-                alpha=0.8,
-                color=SERIES[k % len(SERIES)],
-                mfc=SERIES[k % len(SERIES)] if measured else "none",
+                color=colour,
+                mfc=colour if measured else "none",
                 label=_along_text(along, measured),
+                **look,
             )
         axes.set_xlabel(label_text(name))
         return points
@@ -262,9 +255,9 @@ class ErrorMapDisplay:
     def _draw_wavelengths(self, axes):
         """Errors of the pixels and of the windows."""
         low, median, high = self.std.T
-        handles = axes.plot(self.wavelength, median, color="k", lw=0.8, label="pixels: median")
-        self.median_line_ = handles[0]
-        if (high > low).any():
+        label = "pixels: median" if (binned := (high > low).any()) else "pixels"
+        (self.median_line_,) = handles = axes.plot(self.wavelength, median, color="k", lw=0.8, label=label)
+        if binned:
             band = axes.fill_between(self.wavelength, low, high, color="0.75", lw=0, label="5 to 95 %")
             handles.append(band)
         self.window_lines_ = {}
@@ -291,7 +284,7 @@ def _along_text(name, measured):
         return "held out"
     if measured:
         return f"held out along {label_symbol(name)}"
-    return f"not held out: middle of the only two {label_symbol(name)}"
+    return f"middle between the only two {label_symbol(name)}, not held out"
 
 
 def _make_axes(n_labels):
@@ -303,5 +296,5 @@ def _make_axes(n_labels):
     first = figure.add_subplot(rows[0, 0])
     tops = [first, *(figure.add_subplot(rows[0, k], sharey=first) for k in range(1, n_labels))]
     for axes in tops[1:]:
-        axes.tick_params(labelleft=False)
+        axes.tick_params(which="both", labelleft=False)
     return [*tops, figure.add_subplot(rows[1, :])]

@@ -36,6 +36,8 @@ class LineCountDisplay:
         Their figure.
     meshes_ : tuple of matplotlib mesh
         The maps, on one scale of colours.
+    colorbar_ : matplotlib colorbar
+        That scale.
     numbers_ : list of matplotlib text
         Counts that are written into the cells.
 
@@ -129,6 +131,8 @@ class LineCountDisplay:
             axes.set_title(title, fontsize="medium")
             if few if numbers is None else numbers:
                 self.numbers_ += self._write(axes, counts, norm)
+        for axes in ax:
+            axes.label_outer()
         text = f"lines at least {self.depth:g} deep"
         self.colorbar_ = ax[0].figure.colorbar(self.meshes_[0], ax=list(ax), label=text)
         self.colorbar_.ax.yaxis.get_major_locator().set_params(integer=True)

@@ -138,14 +138,16 @@ class ManifoldDisplay:
         self.node_mesh_ = draw_cells(left, self.axes, self.node_x, self.node_y, self.node_values, norm=norm)
         fine = self.fine_x, self.fine_y, self.fine_values
         self.fine_mesh_ = draw_cells(right, self.axes, *fine, norm=norm, nodes=False)
-        left.set_title(f"{self.title}: nodes", fontsize="medium")
-        right.set_title("interpolated between the nodes (dots)", fontsize="medium")
-        right.set(ylabel="", yticks=left.get_yticks())
         x, y = np.meshgrid(self.node_x, self.node_y)
         shown = np.isfinite(self.node_values)
-        right.plot(x[shown], y[shown], ls="none", marker=".", ms=4, color="white", mec="0.3", mew=0.3, clip_on=False)
-        if not shown.any():
-            left.text(0.5, 0.5, "no nodes here", transform=left.transAxes, ha="center", va="center")
+        left.set_title(f"{self.title}: nodes", fontsize="medium")
+        right.set_title("interpolated" + (" between the nodes (dots)" if shown.any() else ""), fontsize="medium")
+        right.set(ylabel="", yticks=left.get_yticks())
+        if shown.any():
+            dots = {"ms": 4, "color": "white", "mec": "0.3", "mew": 0.3}
+            right.plot(x[shown], y[shown], ls="none", marker=".", clip_on=False, **dots)
+        else:
+            left.text(0.5, 0.5, "not at any node", transform=left.transAxes, ha="center", va="center")
         self.colorbar_ = left.figure.colorbar(self.fine_mesh_, ax=[left, right], label=self.parameter)
         self.colorbar_.formatter.set_useOffset(False)
         self.ax_, self.figure_ = (left, right), left.figure

@@ -81,7 +81,8 @@ def choose_plane(names, nodes, labels=None, fixed=None):
 
 def describe(names, values):
     """Labels and their values as text, such as "log g = 4.5"."""
-    return ", ".join(f"{label_symbol(name)} = {value:g}" for name, value in zip(names, values, strict=True))
+    text = ", ".join(f"{label_symbol(name)} = {value:g}" for name, value in zip(names, values, strict=True))
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def spread(x, y, x_values, y_values, values):
@@ -121,6 +122,8 @@ def draw_cells(ax, axes, x, y, values, *, norm, nodes=True):
     ax.set_ylabel(label_text(axes[1]))
     if nodes and len(y) <= _MAX_TICKS:
         ax.set_yticks(y)
+    if nodes and len(x) == 1:
+        ax.set_xticks(x)
     return mesh
 
 
