@@ -262,7 +262,7 @@ class ErrorMapDisplay:
             handles.append(band)
         self.window_lines_ = {}
         for k, (name, error) in enumerate(self.window_error.items()):
-            text = f"rms of the part along {label_symbol(name)}"
+            text = "rms" if name == "all" else f"rms of the part along {label_symbol(name)}"
             colour = SERIES[k % len(SERIES)]
             self.window_lines_[name] = axes.stairs(error, self.edges, baseline=None, color=colour, lw=1.6, label=text)
             handles.append(self.window_lines_[name])

@@ -62,6 +62,8 @@ def choose_plane(names, nodes, labels=None, fixed=None):
     names, fixed = tuple(names), dict(fixed or {})
     low, high = nodes.min(axis=0), nodes.max(axis=0)
     varying = [name for name, extent in zip(names, high - low, strict=True) if extent > 0]
+    if len(varying) < 2:
+        raise ValueError(f"A map needs two labels that vary over the grid, but only {tuple(varying)} do.")
     if labels is None:
         labels = _FIRST_CHOICE if set(_FIRST_CHOICE) <= set(varying) else varying[:2]
     labels = tuple(labels)

@@ -163,6 +163,10 @@ def test_manifold_takes_the_labels_that_vary(grid):
     assert ManifoldDisplay.from_estimator(generator, n_fine=2, ax=_axes(1, 2)).axes == ("teff", "feh")
     with pytest.raises(ValueError, match=r"only .* vary"):
         ManifoldDisplay.from_estimator(generator, labels=("teff", "logg"))
+    kept &= grid.labels[:, 2] == 0.0
+    generator.fit(grid.labels[kept], grid.flux[kept])
+    with pytest.raises(ValueError, match="needs two labels"):
+        ManifoldDisplay.from_estimator(generator)
 
 
 def test_manifold_shows_absent_lines_as_holes(grid):
