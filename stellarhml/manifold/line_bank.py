@@ -87,6 +87,23 @@ class LineBank:
         origin = np.stack([np.bincount(line, part, n_lines) / count for part in values.T], axis=1)
         return cls(indptr, line.astype(np.int32), (values - origin[line]).astype(np.float32), origin)
 
+    def only(self, lines):
+        """The same bank without the other lines, which then are absent everywhere: faster for many labels.
+
+        Parameters
+        ----------
+        lines : array-like of int
+            Catalogue indices of the lines to keep.
+
+        Returns
+        -------
+        bank : LineBank
+            With the same catalogue.
+        """
+        kept = np.isin(self.line, lines)
+        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
+        return LineBank(indptr, self.line[kept], self.values[kept], self.origin)
+
     def to_array(self, amplitude):
         """Values of all lines at all nodes.
 

@@ -1,9 +1,10 @@
 """ManifoldDisplay: one parameter of one line over two labels."""
 
 import numpy as np
-from scipy import sparse
 
-from stellarhml.plotting._style import COLOUR_MAP, label_text, parameter_text
+from stellarhml.plotting._plane import choose_plane, describe, draw_cells, spread
+from stellarhml.plotting._style import parameter_text
+from stellarhml.synthesis.line_values import line_values
 
 _LINE_TOLERANCE = 0.5  # angstrom: how far the line that is asked for may be from one of the catalogue
 
@@ -38,6 +39,8 @@ class ManifoldDisplay:
         Their figure.
     node_mesh_, fine_mesh_ : matplotlib mesh
         The two maps, on one scale of colours.
+    colorbar_ : matplotlib colorbar
+        That scale.
     """
 
     def __init__(self, *, axes, node_x, node_y, node_values, fine_x, fine_y, fine_values, parameter, title):
@@ -53,7 +56,7 @@ class ManifoldDisplay:
         *,
         line=None,
         parameter="log_amplitude",
-        labels=("teff", "logg"),
+        labels=None,
         fixed=None,
         n_fine=60,
         ax=None,
@@ -68,9 +71,11 @@ class ManifoldDisplay:
             Wavelength of the line, in angstrom. None takes the line of largest equivalent width in the middle of the
             grid.
         parameter : str, default="log_amplitude"
-            Parameter of the line, one of the decomposer's `line_parameters`.
-        labels : tuple of two str, default=("teff", "logg")
-            Labels of the horizontal and the vertical axis.
+            Parameter of the line, one of the decomposer's `line_parameters`, or its "depth", "equivalent_width" or
+            "saturation" as in `SpectrumGenerator.line_table`.
+        labels : tuple of two str, default=None
+            Labels of the horizontal and the vertical axis. None: "teff" and "logg" where both vary, else the first two
+            that do.
         fixed : dict, default=None
             Values of the other labels, by name. None, and labels not named: their largest value in the grid.
         n_fine : int, default=60
@@ -83,42 +88,27 @@ class ManifoldDisplay:
         display : ManifoldDisplay
             The drawn display.
         """
-        names, bounds = generator.label_names_, generator.interpolator_.bounds_
-        parameters = generator.decomposer_.line_parameters
-        fixed = dict(fixed or {})
-        unknown = [name for name in (*labels, *fixed) if name not in names]
-        if unknown or len(set(labels)) != 2:
-            raise ValueError(f"`labels` is {labels} and `fixed` {fixed}, but the grid has {names}. Name two of them.")
-        if parameter not in parameters:
-            raise ValueError(f"`parameter` is {parameter!r}, but the lines have {parameters}. Name one of them.")
-        centre = bounds.mean(axis=1)
-        rest = [k for k, name in enumerate(names) if name not in labels]
-        point = bounds[:, 1].copy()
-        point[[names.index(name) for name in fixed]] = list(fixed.values())
-        index = _choose_line(generator, line, centre)
-        column = index * len(parameters) + parameters.index(parameter)
-        x, y = (names.index(name) for name in labels)
-        nodes = generator.interpolator_.nodes_
-        plane = nodes[np.isclose(nodes[:, rest], point[rest]).all(axis=1)] if rest else nodes
+        names, nodes = generator.label_names_, generator.interpolator_.nodes_
+        plane = choose_plane(names, nodes, labels, fixed)
+        index = _choose_line(generator, line)
+        x, y = plane.columns
+        here = nodes[np.isclose(nodes[:, plane.rest], plane.point[plane.rest]).all(axis=1)]
         node_x, node_y = np.unique(nodes[:, x]), np.unique(nodes[:, y])
-        node_values = np.full((node_y.size, node_x.size), np.nan)
-        if len(plane):
-            place = np.searchsorted(node_y, plane[:, y]), np.searchsorted(node_x, plane[:, x])
-            node_values[place] = _column(generator, plane, column)
-        fine_x, fine_y = (np.linspace(*bounds[k], n_fine) for k in (x, y))
-        points = np.tile(point, (n_fine * n_fine, 1))
+        at_nodes = line_values(generator, here, parameter, [index])[:, 0] if len(here) else np.empty(0)
+        fine_x, fine_y = (np.linspace(*generator.interpolator_.bounds_[k], n_fine) for k in (x, y))
+        points = np.tile(plane.point, (n_fine * n_fine, 1))
         points[:, x], points[:, y] = (values.ravel() for values in np.meshgrid(fine_x, fine_y))
-        others = ", ".join(f"{label_text(names[k]).split(' [')[0]} = {point[k]:g}" for k in rest)
+        others = describe([names[k] for k in plane.rest], plane.point[plane.rest])
         wavelength = generator.decomposer_.line_catalog_[index]
         return cls(
-            axes=tuple(labels),
+            axes=plane.axes,
             node_x=node_x,
             node_y=node_y,
-            node_values=node_values,
+            node_values=spread(here[:, x], here[:, y], node_x, node_y, at_nodes),
             fine_x=fine_x,
             fine_y=fine_y,
-            fine_values=_column(generator, points, column).reshape(n_fine, n_fine),
-            parameter=parameter_text(parameter, saturates="logit_depth" in parameters),
+            fine_values=line_values(generator, points, parameter, [index]).reshape(n_fine, n_fine),
+            parameter=parameter_text(parameter, saturates="logit_depth" in generator.decomposer_.line_parameters),
             title=f"line at {wavelength:.2f} Å" + (f", {others}" if others else ""),
         ).plot(ax=ax)
 
@@ -135,6 +125,8 @@ class ManifoldDisplay:
         self : ManifoldDisplay
             The display.
         """
+        from matplotlib.colors import Normalize
+
         if ax is None:
             import matplotlib.pyplot as plt
 
@@ -142,34 +134,35 @@ class ManifoldDisplay:
         left, right = ax
         everything = np.concatenate([self.node_values.ravel(), self.fine_values.ravel()])
         finite = everything[np.isfinite(everything)]
-        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-        scale = {"cmap": COLOUR_MAP, "vmin": low, "vmax": high, "shading": "nearest", "rasterized": True}
-        self.node_mesh_ = left.pcolormesh(
-            self.node_x, self.node_y, self.node_values, edgecolors="white", lw=0.5, **scale
-        )
-        self.fine_mesh_ = right.pcolormesh(self.fine_x, self.fine_y, self.fine_values, **scale)
-        left.set(title=f"{self.title}: nodes", ylabel=label_text(self.axes[1]))
-        right.set(title="interpolated between the nodes (dots)")
-        for axes in (left, right):
-            axes.set_xlabel(label_text(self.axes[0]))
-            axes.title.set_fontsize("medium")
-            if self.node_y.size <= 12:
-                axes.set_yticks(self.node_y)
+        norm = Normalize(*((finite.min(), finite.max()) if finite.size else (0.0, 1.0)))
+        self.node_mesh_ = draw_cells(left, self.axes, self.node_x, self.node_y, self.node_values, norm=norm)
+        fine = self.fine_x, self.fine_y, self.fine_values
+        self.fine_mesh_ = draw_cells(right, self.axes, *fine, norm=norm, nodes=False)
         x, y = np.meshgrid(self.node_x, self.node_y)
-        right.plot(x.ravel(), y.ravel(), ls="none", marker=".", ms=4, color="white", mec="0.3", mew=0.3, clip_on=False)
-        left.figure.colorbar(self.fine_mesh_, ax=[left, right], label=self.parameter)
+        shown = np.isfinite(self.node_values)
+        left.set_title(f"{self.title}: nodes", fontsize="medium")
+        right.set_title("interpolated" + (" between the nodes (dots)" if shown.any() else ""), fontsize="medium")
+        right.set(ylabel="", yticks=left.get_yticks())
+        if shown.any():
+            dots = {"ms": 4, "color": "white", "mec": "0.3", "mew": 0.3}
+            right.plot(x[shown], y[shown], ls="none", marker=".", clip_on=False, **dots)
+        else:
+            left.text(0.5, 0.5, "not at any node", transform=left.transAxes, ha="center", va="center")
+        self.colorbar_ = left.figure.colorbar(self.fine_mesh_, ax=[left, right], label=self.parameter)
+        self.colorbar_.formatter.set_useOffset(False)
         self.ax_, self.figure_ = (left, right), left.figure
         return self
 
 
-def _choose_line(generator, line, labels):
+def _choose_line(generator, line):
     """Catalogue index of the line nearest to a wavelength, or of the strongest one."""
     catalog = generator.decomposer_.line_catalog_
     if not len(catalog):
         raise ValueError("The generator has no lines. Lower the decomposer's `prominence`.")
     if line is None:
-        table = generator.line_table(labels)
-        line = table["equivalent_width"].idxmax() if len(table) else catalog[0]
+        middle = generator.interpolator_.bounds_.mean(axis=1)
+        widths = line_values(generator, [middle], "equivalent_width")[0]
+        return int(np.nanargmax(widths)) if np.isfinite(widths).any() else 0
     index = int(np.argmin(np.abs(catalog - line)))
     if abs(catalog[index] - line) > _LINE_TOLERANCE:
         raise ValueError(
@@ -177,21 +170,3 @@ def _choose_line(generator, line, labels):
             "decomposer's `line_catalog_`."
         )
     return index
-
-
-def _column(generator, labels, column):
-    """One column of the line parameters at many labels, NaN where the line is absent, shape (n,)."""
-    # in blocks, because the interpolator returns every line
-    return np.concatenate([_block(generator, block, column) for block in np.array_split(labels, -(-len(labels) // 64))])
-
-
-def _block(generator, labels, column):
-    theta = generator.interpolator_.predict(labels)
-    if not sparse.issparse(theta):
-        return np.asarray(theta[:, column], dtype=np.float64)
-    # explicit zeros are values; what is not stored is absent
-    entries = theta.tocoo()
-    values = np.full(len(labels), np.nan)
-    chosen = entries.col == column
-    values[entries.row[chosen]] = entries.data[chosen]
-    return values

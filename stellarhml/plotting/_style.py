@@ -2,7 +2,10 @@
 
 # Okabe and Ito (2008), told apart by readers with any colour vision
 OBSERVED, MODEL, RESIDUAL, NOISE = "#000000", "#D55E00", "#56B4E9", "#000000"
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 COLOUR_MAP = "cividis"
+MISSING = "0.88"  # cells of a map without a value
 
 _LABEL_TEXT = {
     "teff": r"$T_\mathrm{eff}$ [K]",
@@ -16,6 +19,9 @@ _PARAMETER_TEXT = {
     "log_gamma": r"$\ln(\gamma$ / Å)",
     "logit_depth": "logit of the limiting depth",
     "log_wing": "ln(wing / core)",
+    "depth": "depth [continuum]",
+    "equivalent_width": "equivalent width [Å]",
+    "saturation": "saturation (0 none, 1 full)",
 }
 
 
@@ -24,8 +30,13 @@ def label_text(name):
     return _LABEL_TEXT.get(name, name)
 
 
+def label_symbol(name):
+    """A stellar label without its unit."""
+    return label_text(name).split(" [")[0]
+
+
 def parameter_text(name, *, saturates):
-    """Axis label of a line parameter; the amplitude of a profile that saturates is an optical depth."""
+    """Axis label of a number of a line; the amplitude of a profile that saturates is an optical depth."""
     if name == "log_amplitude":
         return "ln(optical depth)" if saturates else "ln(equivalent width / Å)"
     return _PARAMETER_TEXT.get(name, name)

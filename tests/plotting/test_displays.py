@@ -32,7 +32,8 @@ def _axes(rows, columns):
 
 def test_importing_displays_loads_no_matplotlib():
     code = (
-        "import sys\nfrom stellarhml.plotting import DecompositionDisplay, ManifoldDisplay, SpectrumFitDisplay\n"
+        "import sys\nfrom stellarhml.plotting import DecompositionDisplay, ErrorMapDisplay, LineCountDisplay\n"
+        "from stellarhml.plotting import ManifoldDisplay, SpectrumFitDisplay\n"
         "assert 'matplotlib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -139,6 +140,35 @@ def test_manifold_of_any_labels(generator):
     assert display.node_values[0, 0] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("parameter", ["depth", "equivalent_width", "saturation", "center"])
+def test_manifold_of_any_number_of_the_line_table(generator, parameter):
+    line = generator.decomposer_.line_catalog_[1]
+    given = {"line": line, "parameter": parameter, "fixed": {"feh": -0.25}, "n_fine": 4, "ax": _axes(1, 2)}
+    display = ManifoldDisplay.from_estimator(generator, **given)
+    for i, j in ((0, 0), (1, 2), (3, 3)):
+        table = generator.line_table([display.fine_x[j], display.fine_y[i], -0.25])
+        assert display.fine_values[i, j] == pytest.approx(table.loc[line, parameter], rel=1e-12)
+    # between the only two values of [Fe/H] there is no node
+    assert np.isnan(display.node_values).all()
+    assert "not at any node" in [text.get_text() for text in display.ax_[0].texts]
+    display.figure_.set_layout_engine("constrained")
+    display.figure_.draw_without_rendering()
+    # an empty line in place of dots would have made the axes shrink
+    assert min(axes.get_position().width for axes in display.ax_) > 0.2
+
+
+def test_manifold_takes_the_labels_that_vary(grid):
+    kept = grid.labels[:, 1] == 4.0
+    generator = SpectrumGenerator(wavelength=grid.wavelength, verbose=False).fit(grid.labels[kept], grid.flux[kept])
+    assert ManifoldDisplay.from_estimator(generator, n_fine=2, ax=_axes(1, 2)).axes == ("teff", "feh")
+    with pytest.raises(ValueError, match=r"only .* vary"):
+        ManifoldDisplay.from_estimator(generator, labels=("teff", "logg"))
+    kept &= grid.labels[:, 2] == 0.0
+    generator.fit(grid.labels[kept], grid.flux[kept])
+    with pytest.raises(ValueError, match="needs two labels"):
+        ManifoldDisplay.from_estimator(generator)
+
+
 def test_manifold_shows_absent_lines_as_holes(grid):
     """Under the paper's rules a line that a node does not show has no value there."""
     from stellarhml import LineManifoldInterpolator, VoigtLineDecomposer
@@ -158,6 +188,12 @@ def test_manifold_shows_absent_lines_as_holes(grid):
     )
     display = ManifoldDisplay.from_estimator(generator, line=missing, fixed={"feh": -0.5}, n_fine=3, ax=_axes(1, 2))
     assert np.isnan(display.node_values[-1, -1])
+    # what interpolating every line gives
+    index = int(np.flatnonzero(generator.decomposer_.line_catalog_ == missing)[0])
+    column = index * len(generator.decomposer_.line_parameters) + 1
+    x, y = (values.ravel() for values in np.meshgrid(display.fine_x, display.fine_y))
+    theta = generator.interpolator_.predict(np.column_stack([x, y, np.full(9, -0.5)])).toarray()
+    np.testing.assert_allclose(np.nan_to_num(display.fine_values.ravel()), theta[:, column], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +204,7 @@ def test_manifold_shows_absent_lines_as_holes(grid):
         ({"labels": ("teff", "alpha")}, "alpha"),
         ({"labels": ("teff", "teff")}, "Name two"),
         ({"fixed": {"alpha": 0.4}}, "alpha"),
+        ({"fixed": {"feh": 0.4}}, "Stay inside"),
     ],
 )
 def test_manifold_says_what_it_cannot_draw(generator, wrong, text):

@@ -1,0 +1,79 @@
+"""Single numbers of lines at many labels: what is drawn as a map over a grid."""
+
+import copy
+
+import numpy as np
+
+from stellarhml.kernels.rendering import line_depths, line_equivalent_widths, line_saturations
+
+QUANTITIES = {
+    "depth": line_depths,
+    "equivalent_width": line_equivalent_widths,
+    "saturation": line_saturations,
+}
+"""What can be told of a line besides its parameters: functions of these and of the name of the profile."""
+
+
+def line_values(generator, labels, name, lines=None):
+    """Compute one number of each line at many labels.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted.
+    labels : array-like of shape (n, n_labels)
+        Labels.
+    name : str
+        One of the decomposer's `line_parameters`, or of `QUANTITIES`.
+    lines : array-like of int, default=None
+        Catalogue indices, increasing. None: all lines.
+
+    Returns
+    -------
+    values : ndarray of shape (n, n_lines), float64
+        The numbers; NaN where a line is absent, and at labels outside the grid.
+
+    Raises
+    ------
+    ValueError
+        If there is no such number.
+    """
+    decomposer, interpolator = generator.decomposer_, generator.interpolator_
+    parameters = tuple(decomposer.line_parameters)
+    if name not in (*parameters, *QUANTITIES):
+        raise ValueError(
+            f"`parameter` is {name!r}, but the lines have {parameters} and {tuple(QUANTITIES)}. Name one of them."
+        )
+    if lines is not None:
+        interpolator = copy.copy(interpolator)
+        interpolator.table_ = interpolator.table_.only(lines)
+    wanted = np.arange(len(decomposer.line_catalog_)) if lines is None else np.asarray(lines)
+    weights, outside = interpolator.locate(labels)
+    values = np.full((len(outside), len(wanted)), np.nan)
+    for i in np.flatnonzero(~outside):
+        present, theta, _ = interpolator.lines_at(weights[i], wanted=wanted)
+        told = QUANTITIES[name](theta, decomposer.profile) if name in QUANTITIES else theta[:, parameters.index(name)]
+        values[i, np.searchsorted(wanted, present)] = told
+    return values
+
+
+def count_lines(generator, labels, *, depth=0.005):
+    """Count the lines that show at given labels.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted.
+    labels : array-like of shape (n, n_labels)
+        Labels.
+    depth : float, default=0.005
+        Depth from which on a line counts, in units of the continuum. It is that of the line alone, at its center.
+
+    Returns
+    -------
+    counts : ndarray of shape (n,), int64
+        Numbers of lines; zero at labels outside the grid.
+    """
+    # row by row: depths of all lines at all nodes would fill the memory
+    rows = (line_values(generator, [row], "depth") for row in np.asarray(labels, dtype=np.float64))
+    return np.array([np.count_nonzero(values >= depth) for values in rows], dtype=np.int64)
