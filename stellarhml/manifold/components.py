@@ -52,8 +52,9 @@ def choose_rank(scores, samples):
     measured = samples.measured
     if not measured.any():
         return min(scores.shape[1], _LARGEST_RANK)
-    truth = samples.targets[measured] @ scores
-    missed = truth - samples.weights[measured] @ scores
-    truth, missed = (truth**2).sum(axis=0), (missed**2).sum(axis=0)
-    error = np.concatenate([[0.0], np.cumsum(missed)]) + np.concatenate([np.cumsum(truth[::-1])[::-1], [0.0]])
+    missed = (samples.targets - samples.weights)[measured] @ scores
+    # a component that is kept errs where rows are held out, one that is left out is missed at all of them: those that
+    # can be held out need not show it, such as the middle one of three in a row
+    kept, left_out = (missed**2).mean(axis=0), (scores**2).mean(axis=0)
+    error = np.concatenate([[0.0], np.cumsum(kept)]) + np.concatenate([np.cumsum(left_out[::-1])[::-1], [0.0]])
     return int(np.argmax(error <= _SLACK**2 * error.min()))
