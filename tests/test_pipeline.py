@@ -82,7 +82,7 @@ def test_nested_parameters_reach_their_step(grid):
     pipeline.set_params(regress__search="nodes", preprocess__peak_distance=40).fit(grid.raw, grid.labels)
     generator = steps["regress"].generator_
     assert generator.decomposer_.prominence == 0.2
-    assert generator.residual_.basis.shape[0] == 2
+    assert generator.residual_.rank == 2
     fewer = len(generator.decomposer_.line_catalog_)
     pipeline.set_params(regress__generator__decomposer__prominence=0.005).fit(grid.raw, grid.labels)
     assert fewer < len(steps["regress"].generator_.decomposer_.line_catalog_)
