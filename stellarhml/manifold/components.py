@@ -11,8 +11,8 @@ def principal_components(gram):
 
     Parameters
     ----------
-    gram : ndarray of shape (n_rows, n_rows)
-        Scalar products of rows of mean zero.
+    gram : ndarray of shape (n_rows, n_rows), float64
+        Scalar products of rows of mean zero, summed in double precision.
 
     Returns
     -------
@@ -24,7 +24,7 @@ def principal_components(gram):
     """
     squares, vectors = np.linalg.eigh(gram)
     order = np.argsort(squares)[::-1]
-    order = order[squares[order] > len(gram) * np.finfo(np.float32).eps * max(squares.max(initial=0.0), 0.0)]
+    order = order[squares[order] > len(gram) * np.finfo(np.float64).eps * max(squares.max(initial=0.0), 0.0)]
     vectors = vectors[:, order]
     largest = np.abs(vectors).argmax(axis=0)
     vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])  # no sign left free

@@ -113,7 +113,9 @@ def test_tolerance_bounds_the_error(form, tolerance):
 
 def test_clamped_pixels_have_no_derivative():
     components = np.array([[LAM[350], 3.0, 0.5, 2.0, 0.3, 0.0]])
-    flux, derivative = render_tangents(LAM, components, np.ones((2, 1, 6)), np.array([345]), np.array([356]), forms.THIN)
+    flux, derivative = render_tangents(
+        LAM, components, np.ones((2, 1, 6)), np.array([345]), np.array([356]), forms.THIN
+    )
     np.testing.assert_allclose(flux[345:356], 1e-9, rtol=1e-6)
     np.testing.assert_array_equal(derivative, 0.0)
     # and the other lines of a pixel count no more than the pixel itself

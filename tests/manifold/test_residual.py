@@ -43,7 +43,7 @@ def stored_to(basis):
 @pytest.mark.parametrize("rank", [9, 10, 99])
 def test_full_rank_is_as_exact_as_it_is_stored(residual, rank):
     learnt = learn(residual, rank)
-    assert learnt.rank == 9  # a mean was taken from ten rows
+    assert learnt.rank == 9  # a mean was taken of ten rows
     error = np.abs(at_rows(learnt, 10) - residual)
     assert np.all(error <= stored_to(learnt))
     assert np.sqrt(np.mean(error**2)) < 1.5 * TOLERANCE
