@@ -62,7 +62,8 @@ def test_training_spectra_are_recognised(grid, fitted):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InferenceWarning)  # [Fe/H] has two values: it is at a bound, or just inside
         got = fitted.predict(grid.raw[inside])
-    np.testing.assert_allclose((got - grid.labels[inside]) / [750, 1, 0.5], 0, atol=0.01)
+    # on three and four values of a label, "auto" keeps 8 of 9 factors: 1 % of the ranges, against 0.1 % with all lines
+    np.testing.assert_allclose((got - grid.labels[inside]) / [750, 1, 0.5], 0, atol=0.02)
 
 
 def test_nested_parameters_reach_their_step(grid):
@@ -82,7 +83,7 @@ def test_nested_parameters_reach_their_step(grid):
     pipeline.set_params(regress__search="nodes", preprocess__peak_distance=40).fit(grid.raw, grid.labels)
     generator = steps["regress"].generator_
     assert generator.decomposer_.prominence == 0.2
-    assert generator.residual_.basis.shape[0] == 2
+    assert generator.residual_.rank == 2
     fewer = len(generator.decomposer_.line_catalog_)
     pipeline.set_params(regress__generator__decomposer__prominence=0.005).fit(grid.raw, grid.labels)
     assert fewer < len(steps["regress"].generator_.decomposer_.line_catalog_)

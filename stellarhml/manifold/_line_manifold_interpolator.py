@@ -241,14 +241,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             rows = np.unique(np.concatenate([rows, *(slope.indices for slope in slopes)]))
             together = sparse.vstack([weights, *slopes], format="csr")[:, rows].toarray()
             values, changes = together[0], together[1:]
-        return self.table_.lines_at(
-            rows,
-            values,
-            changes,
-            amplitude=tuple(self.parameters).index("log_amplitude"),
-            absent=self.absent,
-            wanted=wanted,
-        )
+        amplitude = tuple(self.parameters).index("log_amplitude")
+        return self.table_.lines_at(rows, values, changes, amplitude=amplitude, absent=self.absent, wanted=wanted)
 
     def compress(self, effect, choose):
         """Replace the table of lines by a few factors, see `stellarhml.manifold.line_factors`.

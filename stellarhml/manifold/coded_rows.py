@@ -126,7 +126,7 @@ class CodedRows:
         weights = np.require(coefficients, np.float32, ["C", "W"])
         table = frozen(self.indptr, self.row, self.exponent, self.code)
         add_blocks(*table, weights, _SCALES.astype(np.float32), blocks, total)
-        return total.reshape(len(coefficients), -1)[:, chosen]
+        return total.reshape(len(total), len(blocks) * BLOCK)[:, chosen]
 
     @property
     def nbytes(self):

@@ -10,8 +10,8 @@ def principal_components(gram):
 
     Parameters
     ----------
-    gram : ndarray of shape (n_rows, n_rows)
-        Scalar products of rows of mean zero.
+    gram : ndarray of shape (n_rows, n_rows), float64
+        Scalar products of rows of mean zero, summed in double precision.
 
     Returns
     -------
@@ -23,14 +23,14 @@ def principal_components(gram):
     """
     squares, vectors = np.linalg.eigh(gram)
     order = np.argsort(squares)[::-1]
-    order = order[squares[order] > len(gram) * np.finfo(np.float32).eps * max(squares.max(initial=0.0), 0.0)]
+    order = order[squares[order] > len(gram) * np.finfo(np.float64).eps * max(squares.max(initial=0.0), 0.0)]
     vectors = vectors[:, order]
     largest = np.abs(vectors).argmax(axis=0)
     vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])  # no sign left free
     return vectors, np.sqrt(squares[order])
 
 
-def choose_rank(scores, samples):
+def choose_rank(scores, samples, slack=1.0):
     """Number of components with which held-out rows are predicted best.
 
     A component that varies smoothly with the labels is predicted by its interpolated scores; one that is noise from row
@@ -42,17 +42,20 @@ def choose_rank(scores, samples):
         Scores of the rows, components in decreasing order.
     samples : ErrorSamples
         Places where rows are held out.
+    slack : float, default=1.0
+        Factor above the smallest held-out error that is as good, if it takes fewer components.
 
     Returns
     -------
     rank : int
-        The number with the smallest held-out error. Without rows to hold out, 32 at most.
+        The smallest number with the smallest held-out error, but for `slack`. Without rows to hold out, 32 at most.
     """
     telling = samples.telling
     if not telling.any():
         return min(scores.shape[1], _LARGEST_RANK)
-    truth = samples.targets[telling] @ scores
-    missed = truth - samples.weights[telling] @ scores
-    truth, missed = (truth**2).sum(axis=0), (missed**2).sum(axis=0)
-    error = np.concatenate([[0.0], np.cumsum(missed)]) + np.concatenate([np.cumsum(truth[::-1])[::-1], [0.0]])
-    return int(np.argmin(error))
+    missed = (samples.targets - samples.weights)[telling] @ scores
+    # a component that is kept errs where rows are held out, one that is left out is missed at all of them: those that
+    # can be held out need not show it, such as the middle one of three in a row
+    kept, left_out = (missed**2).mean(axis=0), (scores**2).mean(axis=0)
+    error = np.concatenate([[0.0], np.cumsum(kept)]) + np.concatenate([np.cumsum(left_out[::-1])[::-1], [0.0]])
+    return int(np.argmax(error <= slack**2 * error.min()))

@@ -11,6 +11,7 @@ from stellarhml.kernels.combine import add_factors, frozen
 from stellarhml.manifold.components import principal_components
 
 _LARGEST = 32767  # of 16 bits
+_AT_ONCE = 4096
 
 
 class LineFactors:
@@ -75,7 +76,7 @@ class LineFactors:
         table -= mean.astype(np.float32)
         table *= effect
         table = table.reshape(len(table), -1)
-        vectors, sizes = principal_components((table @ table.T).astype(np.float64))
+        vectors, sizes = principal_components(_gram(table))
         vectors = vectors[:, : choose(vectors * sizes)]
         factors = vectors.T.astype(np.float32) @ table
         step = np.maximum(np.abs(factors).max(axis=1, initial=0.0).astype(np.float64) / _LARGEST, 1e-300)
@@ -134,3 +135,12 @@ class LineFactors:
         total = np.zeros((len(sums), len(wanted), self.origin.shape[1]))
         add_factors(wanted, *frozen(self.factors, self.unit), sums @ self.scores[nodes], total)
         return wanted, self.origin[wanted] + total[0], total[1:]
+
+
+def _gram(table):
+    """Scalar products of rows, summed in double precision: small components would drown in the rounding of large ones."""
+    gram = np.zeros((len(table), len(table)))
+    for first in range(0, table.shape[1], _AT_ONCE):
+        part = table[:, first : first + _AT_ONCE].astype(np.float64)
+        gram += part @ part.T
+    return gram

@@ -19,6 +19,7 @@ from stellarhml.synthesis.line_model import LineModel
 
 _MIN_SHARE = 0.99  # of the lines that are present, for the rest to be made up
 _EFFECT_NODES = 3
+_SLACK = 1.1  # of the lines' held-out error: what their last factors would tell, the residual tells as well
 TOLERANCE = 1e-4
 """Largest error of a pixel in a stored component of the residuals, whose coefficients are 1 at most."""
 
@@ -49,7 +50,7 @@ def learn_factors(interpolator, samples, profile, n_factors):
     for row in chosen:
         lines, theta = bank.at_node(row)
         effect[lines] += line_effects(theta, profile) ** 2
-    choose = partial(choose_rank, samples=samples) if automatic else partial(_at_most, n_factors)
+    choose = partial(choose_rank, samples=samples, slack=_SLACK) if automatic else partial(_at_most, n_factors)
     interpolator.compress(np.sqrt(effect / len(chosen)), choose)
 
 

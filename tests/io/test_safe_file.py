@@ -280,14 +280,14 @@ def test_unfitted_estimators_come_back(tmp_path):
 def test_large_arrays_are_mapped_read_only(small):
     path, _ = small
     mapped, read = load(path, mmap_mode="r"), load(path)
-    assert isinstance(mapped._table, np.memmap)
-    assert not mapped._table.flags.writeable
-    assert mapped._table.ctypes.data % 64 == 0
-    assert type(mapped.nodes_) is type(read._table) is np.ndarray
-    assert read._table.flags.writeable
+    assert isinstance(mapped.table_, np.memmap)
+    assert not mapped.table_.flags.writeable
+    assert mapped.table_.ctypes.data % 64 == 0
+    assert type(mapped.nodes_) is type(read.table_) is np.ndarray
+    assert read.table_.flags.writeable
     changed = load(path, mmap_mode="c")
-    changed._table[0, 0] += 1
-    assert load(path)._table[0, 0] == read._table[0, 0]
+    changed.table_[0, 0] += 1
+    assert load(path).table_[0, 0] == read.table_[0, 0]
     with pytest.raises(ValueError, match='None, "r"'):
         load(path, mmap_mode="r+")
 
@@ -475,7 +475,7 @@ def test_nonsense_is_refused(tmp_path, small, name):
 
 def test_the_forger_changes_only_what_he_means(tmp_path, small):
     (tmp_path / "same.shml").write_bytes(_forge(small, lambda header: None))
-    np.testing.assert_array_equal(load(tmp_path / "same.shml")._table, load(small[0])._table)
+    np.testing.assert_array_equal(load(tmp_path / "same.shml").table_, load(small[0]).table_)
 
 
 @pytest.mark.parametrize("place", [-1, 3])

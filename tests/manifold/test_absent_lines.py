@@ -61,7 +61,8 @@ def test_dense_and_sparse_tables_give_the_same_lines(table, method, absent):
 @pytest.mark.parametrize("method", ["auto", "linear"])
 def test_nodes_are_reproduced_with_the_lines_they_have(table, method, absent):
     ours = LineManifoldInterpolator(method=method, absent=absent).fit(NODES, table)
-    np.testing.assert_allclose(ours.predict(NODES), table, rtol=1e-13)
+    # parameters are kept in single precision about the mean of each line, from which they are at most 2 here
+    np.testing.assert_allclose(ours.predict(NODES), table, rtol=0, atol=2 * 2.0**-24 * 1.01)
 
 
 def test_vanish_is_the_papers_rule(table):
@@ -79,7 +80,8 @@ def test_vanish_is_the_papers_rule(table):
     partly = kept & (paper < -6)  # no value of the table is as low: lines that are fading
     assert partly.sum() > 20
     np.testing.assert_array_equal(np.isfinite(ours), kept)
-    np.testing.assert_allclose(ours[kept], paper[kept], rtol=0, atol=1e-10)
+    # at most 2 from the mean of a line, in single precision
+    np.testing.assert_allclose(ours[kept], paper[kept], rtol=0, atol=2 * 2.0**-24 * 1.01)
 
 
 def line_that_ends(absent, method="linear", log_amplitude=-2.0):

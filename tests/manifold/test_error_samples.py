@@ -8,7 +8,7 @@ from scipy import sparse
 
 from stellarhml import LineManifoldInterpolator
 from stellarhml.manifold.lattice import LatticeWeights
-from stellarhml.manifold.leave_one_out import ErrorSamples
+from stellarhml.manifold.leave_one_out import MIDDLE_SCALE, ErrorSamples
 from stellarhml.manifold.scattered import ScatteredWeights
 
 TEFF, LOGG, FEH = np.array([5000.0, 5100, 5300, 5700]), np.array([3.0, 3.5, 4.5]), np.array([-0.5, 0.5])
@@ -36,7 +36,8 @@ def test_counts_on_a_grid_of_4_by_3_by_2():
     np.testing.assert_allclose(samples.weights.sum(axis=1), 1, rtol=1e-12)
     np.testing.assert_allclose(samples.targets.sum(axis=1), 1, rtol=1e-12)
     # no axis has two nodes on each side
-    np.testing.assert_array_equal(samples.scale, np.where(samples.axis < 2, 0.25, 0.5))
+    np.testing.assert_array_equal(samples.scale, np.where(samples.axis < 2, 0.25, MIDDLE_SCALE))
+    np.testing.assert_array_equal(samples.measured, samples.axis < 2)
     assert np.all(np.isin(samples.labels[samples.axis == 0, 0], TEFF[1:-1]))
     assert np.all(samples.labels[samples.axis == 1, 1] == LOGG[1])
     assert np.all(samples.labels[samples.axis == 2, 2] == 0.0)
@@ -102,7 +103,7 @@ def test_middles_have_the_weights_of_the_interpolation(variable):
         assert np.abs(middle.weights.data - 0.5).min() > 0.01
     np.testing.assert_array_equal(middle.targets.data, 0.5)
     np.testing.assert_allclose(middle.targets @ NODES, middle.labels, rtol=1e-15)
-    np.testing.assert_array_equal(middle.scale, 0.5)
+    np.testing.assert_array_equal(middle.scale, MIDDLE_SCALE)
 
 
 def test_missing_nodes_are_neither_predicted_nor_used():

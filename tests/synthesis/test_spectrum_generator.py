@@ -14,6 +14,7 @@ from stellarhml import LineManifoldInterpolator, PhoenixPreprocessor, SpectrumGe
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
 from stellarhml.kernels.rendering import render_lines
+from stellarhml.synthesis.line_model import TOLERANCE
 
 BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1], [5600.0, 4.4, -0.25]])
 QUICK = {"n_rounds": 0, "subsample": 6}  # for tests that do not ask how well lines were learnt
@@ -32,7 +33,8 @@ def generator(grid):
 
 @pytest.fixture(scope="module")
 def lines_alone(grid):
-    return SpectrumGenerator(wavelength=grid.wavelength, residual_rank=None).fit(grid.labels, grid.flux)
+    model = SpectrumGenerator(wavelength=grid.wavelength, n_factors=None, residual_rank=None)
+    return model.fit(grid.labels, grid.flux)
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +46,18 @@ def raw_generator(grid):
 def test_nodes_without_residual_are_the_clones_of_the_decomposer(grid, lines_alone):
     decomposer = VoigtLineDecomposer(wavelength=grid.wavelength)
     clones = decomposer.inverse_transform(decomposer.fit_transform(grid.flux, grid.labels))
-    # weights at a node are one for it, up to rounding of cubic weights (1e-16 per neighbour)
-    np.testing.assert_allclose(lines_alone.predict(grid.labels), clones, rtol=0, atol=1e-11)
+    # the generator's parameters are good to 1e-7, and it renders to TOLERANCE
+    np.testing.assert_allclose(lines_alone.predict(grid.labels), clones, rtol=0, atol=1.2 * TOLERANCE)
     assert lines_alone.residual_ is None
 
 
 def test_nodes_with_a_full_residual_are_the_spectra_themselves(grid):
     full = SpectrumGenerator(wavelength=grid.wavelength, residual_rank=len(grid.flux)).fit(grid.labels, grid.flux)
-    # the residual, of order 0.01, is kept in float32, components below 3e-4 of the largest are left out
-    np.testing.assert_allclose(full.predict(grid.labels), grid.flux, rtol=0, atol=1e-5)
+    error = full.predict(grid.labels) - grid.flux
+    assert full.residual_.rank == len(grid.flux) - 1  # one less for the mean
+    # each of them and the mean is stored to 1e-4, with coefficients of 1 at most
+    assert np.abs(error).max() < 3e-4
+    assert np.sqrt(np.mean(error**2)) < 1e-4
 
 
 def test_a_residual_brings_predictions_nearer(grid, generator, lines_alone):
@@ -60,18 +65,25 @@ def test_a_residual_brings_predictions_nearer(grid, generator, lines_alone):
         return np.sqrt(np.mean((model.predict(grid.labels) - grid.flux) ** 2))
 
     assert rms(generator) < 0.3 * rms(lines_alone)
-    assert generator.residual_.basis.shape[0] <= generator.residual_rank
+    assert 0 < generator.residual_.rank < len(grid.flux)
+    assert generator.residual_.nbytes < 0.2 * grid.flux.astype(np.float32).nbytes
 
 
-def test_predictions_between_nodes_are_better_than_pixel_interpolation(generator, grid):
+@pytest.mark.parametrize(
+    ("parameters", "factor"),
+    # three Teff tell no curvature from noise when one is left out: "auto" keeps fewer components than would be good
+    [({"n_factors": None, "residual_rank": 24}, 0.2), ({"n_factors": None}, 0.3), ({}, 0.6)],
+    ids=["all", "chosen residual", "auto"],
+)
+def test_predictions_between_nodes_are_better_than_pixel_interpolation(grid, parameters, factor):
     # the same lines on a grid with twice the nodes: every second Teff lies between those of the training grid
     truth = make_stellar_grid(n_teff=4, random_state=0)
     coarse = (truth.labels[:, 0] == 5000) | (truth.labels[:, 0] == 5500) | (truth.labels[:, 0] == 5750)
-    model = SpectrumGenerator(wavelength=grid.wavelength).fit(truth.labels[coarse], truth.flux[coarse])
+    model = SpectrumGenerator(wavelength=grid.wavelength, **parameters).fit(truth.labels[coarse], truth.flux[coarse])
     pixels = LineManifoldInterpolator(method="linear").fit(truth.labels[coarse], truth.flux[coarse])
     error = model.predict(truth.labels[~coarse]) - truth.flux[~coarse]
     pixel_error = pixels.predict(truth.labels[~coarse]) - truth.flux[~coarse]
-    assert np.sqrt(np.mean(error**2)) < 0.5 * np.sqrt(np.mean(pixel_error**2))
+    assert np.sqrt(np.mean(error**2)) < factor * np.sqrt(np.mean(pixel_error**2))
 
 
 def test_score_is_one_for_its_own_predictions_and_less_for_noise(grid, generator, raw_generator):
@@ -130,22 +142,28 @@ def test_jacobian_equals_finite_differences(grid, residual_rank):
     span = np.array([750.0, 1.0, 0.5])
     for k in range(3):
         h = np.zeros(3)
-        h[k] = 1e-4 * span[k]
+        h[k] = 1e-3 * span[k]
         numeric = (model.predict(BETWEEN + h) - model.predict(BETWEEN - h)) / (2 * h[k])
-        # far wings, good to 1e-11, over a step of 2e-4; truncation: (1e-3)^2 / 6 of third derivatives of order 1
-        np.testing.assert_allclose(jacobian[..., k] * span[k], numeric * span[k], rtol=0, atol=1e-6)
+        # truncation: (1e-3)^2 / 6 of third derivatives of order 1; residuals of 0.03 are summed in single precision,
+        # and so good to 4e-9 at the worst, over a step of 2e-3
+        np.testing.assert_allclose(jacobian[..., k] * span[k], numeric * span[k], rtol=0, atol=3e-6)
         assert np.abs(numeric * span[k]).max() > 0.01
 
 
 def test_jacobian_at_the_edge_is_one_sided_and_zero_for_a_fixed_label(grid):
     one = grid.labels[:, 2] == 0
-    model = SpectrumGenerator(wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(**QUICK))
-    model.fit(grid.labels[one], grid.flux[one])
+    decomposer = VoigtLineDecomposer(wing_cut=400, **QUICK)
+    model = SpectrumGenerator(wavelength=grid.wavelength, decomposer=decomposer).fit(grid.labels[one], grid.flux[one])
     edge = np.array([[5000.0, 3.5, 0.0]])
     jacobian = model.jacobian(edge)[0]
     np.testing.assert_array_equal(jacobian[:, 2], 0)
-    h = np.array([0.75, 0, 0])
-    np.testing.assert_allclose(jacobian[:, 0], (model.predict(edge + h) - model.predict(edge))[0] / 0.75, atol=1e-12)
+    for k, step in enumerate([1.5, 0.002]):  # 2e-3 of the ranges
+        h = step * (np.arange(3) == k)
+        at, near, far = (model.predict(edge + i * h)[0] for i in range(3))
+        numeric = (4 * near - far - 3 * at) / 2
+        # truncation: h^2 / 3 of third derivatives, over h; residuals in single precision, good to 2e-9, over h
+        np.testing.assert_allclose(jacobian[:, k] * step / 2e-3, numeric / 2e-3, rtol=0, atol=1e-5)
+        assert np.abs(numeric / 2e-3).max() > 0.01
 
 
 @pytest.mark.parametrize("profile", ["minnaert", "saturated-voigt", "pseudo-voigt", "blase"])
@@ -156,11 +174,12 @@ def test_line_table_agrees_with_the_rendered_lines(grid, profile):
         residual_rank=None,
     ).fit(grid.labels, grid.flux)
     table = model.line_table(BETWEEN[1])
-    assert list(table.columns) == [*model.decomposer_.line_parameters, "depth", "equivalent_width"]
+    more = ["depth", "equivalent_width", "saturation", *(f"equivalent_width_per_{name}" for name in model.label_names_)]
+    assert list(table.columns) == [*model.decomposer_.line_parameters, *more]
     np.testing.assert_array_equal(table.index, model.decomposer_.line_catalog_)
     parameters = table[list(model.decomposer_.line_parameters)].to_numpy()
     np.testing.assert_allclose(
-        render_lines(grid.wavelength, parameters, profile=profile, wing_cut=None),
+        render_lines(grid.wavelength, parameters, profile=profile, wing_cut=None, tolerance=TOLERANCE),
         model.predict(BETWEEN[1:2])[0],
         rtol=1e-12,
     )
@@ -228,7 +247,7 @@ def test_joblib_gives_the_same_predictions(generator, raw_generator, tmp_path, m
         np.testing.assert_array_equal(loaded.jacobian(BETWEEN[:1]), model.jacobian(BETWEEN[:1]))
         assert loaded.line_table(BETWEEN[0]).equals(model.line_table(BETWEEN[0]))
         if mmap_mode:
-            assert isinstance(loaded.residual_.basis, np.memmap)
+            assert isinstance(loaded.residual_.rows.code, np.memmap)
 
 
 def sentence(grid, decomposer, *steps, **interpolation):
@@ -251,10 +270,12 @@ def test_generator_is_the_sentence_with_a_name(grid, sparse_output, fit_undetect
     named = SpectrumGenerator(
         preprocessor=preprocessor,
         decomposer=decomposer,
+        n_factors=None,
         residual_rank=None,
         label_names=("temperature", "logg", "feh"),  # the sentence has no Teff to divide a black body by
     ).fit(grid.labels, grid.flux * SLOPE)
-    np.testing.assert_array_equal(model.predict(BETWEEN), named.predict(BETWEEN))
+    # the generator keeps lines in single precision about their mean, and renders to TOLERANCE
+    np.testing.assert_allclose(model.predict(BETWEEN), named.predict(BETWEEN), rtol=0, atol=1.2 * TOLERANCE)
 
 
 @pytest.mark.parametrize("sparse_output", [True, False])
