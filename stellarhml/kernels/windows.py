@@ -57,7 +57,7 @@ def _adaptive(wavelength, components, tolerance):
         start, stop = np.searchsorted(wavelength, ends)
         return start.astype(np.int64), np.maximum(stop, start).astype(np.int64)
     wavelength = np.require(wavelength, np.float64, ["C", "W"])  # as in `fused`
-    coarse = np.linspace(wavelength[0], wavelength[-1], min(wavelength.size, _COARSE) + 1)
+    coarse = np.linspace(wavelength[0], wavelength[-1], min(wavelength.size, _COARSE, ends.size) + 1)
     pixels = np.empty(ends.shape, np.int64)
     _search(wavelength, np.searchsorted(wavelength, coarse), ends.ravel(), pixels.ravel())
     return pixels[0], np.maximum(pixels[1], pixels[0])

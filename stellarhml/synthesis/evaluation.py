@@ -29,13 +29,14 @@ def generate(generator, weights, pixels=None, rv=None, return_std=False):
             "`return_std` needs the generator's error, but this one has none: it was built from lines without spectra "
             "to compare them with. Fit a generator to spectra, or leave `return_std` out."
         )
-    flux = _lines(generator, weights, pixels, rv)
-    for i in range(len(flux)):
-        flux[i] += _residual(generator, weights[i], pixels, rv[i])
+    rows = split_rows(weights)
+    flux = _lines(generator, weights, rows, pixels, rv)
+    for i, row in enumerate(rows):
+        flux[i] += _residual(generator, row, pixels, rv[i])
     if not return_std:
         return [flux]
-    std = np.concatenate([_std(generator, weights[i], pixels, rv[i]) for i in range(len(flux))] or [flux])
-    return [flux, std]
+    std = [_std(generator, row, pixels, velocity) for row, velocity in zip(rows, rv, strict=True)]
+    return [flux, np.concatenate(std or [flux])]
 
 
 def generate_jacobian(generator, weights, slopes, pixels=None, rv=None):
@@ -55,21 +56,27 @@ def generate_jacobian(generator, weights, slopes, pixels=None, rv=None):
     """
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
     rows = []
-    for i in range(weights.shape[0]):
-        change = [slope[i] for slope in slopes]
-        _, jacobian = generator.lines_.render_jacobian(weights[i], change, pixels, rv[i])
+    for row, velocity, *change in zip(split_rows(weights), rv, *map(split_rows, slopes), strict=True):
+        _, jacobian = generator.lines_.render_jacobian(row, change, pixels, velocity)
         for k, slope in enumerate(change):
-            jacobian[k] += _residual(generator, slope, pixels, rv[i], slopes=True)
+            jacobian[k] += _residual(generator, slope, pixels, velocity, slopes=True)
         rows.append(jacobian.T)
     return np.stack(rows) if rows else np.empty((0, len(generator.wavelength_[pixels]), len(slopes)))
 
 
-def _lines(generator, weights, pixels, rv):
+def split_rows(table):
+    """Rows of a sparse matrix, each of shape (1, n_columns)."""
+    return [table] if table.shape[0] == 1 else [table[i] for i in range(table.shape[0])]
+
+
+def _lines(generator, weights, rows, pixels, rv):
     """Product of the lines, shape (n, n_wanted)."""
     if generator.device is not None and not rv.any():
         return generator.lines_.render_many(weights, pixels, generator.device)
-    rows = [generator.lines_.render(weights[i], pixels, rv[i]) for i in range(weights.shape[0])]
-    return np.stack(rows) if rows else np.empty((0, len(generator.wavelength_[pixels])))
+    flux = np.empty((len(rows), len(generator.wavelength_[pixels])))
+    for i, row in enumerate(rows):
+        flux[i] = generator.lines_.render(row, pixels, rv[i])
+    return flux
 
 
 def _residual(generator, weights, pixels, rv, *, slopes=False):

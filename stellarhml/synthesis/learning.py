@@ -19,8 +19,8 @@ from stellarhml.synthesis.line_model import LineModel
 
 _MIN_SHARE = 0.99  # of the lines that are present, for the rest to be made up
 _EFFECT_NODES = 3
-_SLACK = 1.1  # of the lines' held-out error: what their last factors would tell, the residual tells as well
-TOLERANCE = 1e-4
+_SLACK = 1.5  # of the lines' held-out error: what their last factors would tell, the residual tells as well
+TOLERANCE = 1.5e-4
 """Largest error of a pixel in a stored component of the residuals, whose coefficients are 1 at most."""
 
 
