@@ -187,8 +187,8 @@ class LineBank:
 
 def _positive(sums):
     """Weights without the negative ones of smooth interpolation, which have no meaning where a line is absent."""
-    above = sums[0] > 0
-    positive = np.where(above, sums, 0.0)
+    # on a node, the others have no weight, but a derivative
+    positive = np.where(sums[0] >= 0, sums, 0.0)
     whole = positive[0].sum()
     positive[0] /= whole
     positive[1:] = (positive[1:] - positive[0] * positive[1:].sum(axis=1, keepdims=True)) / whole
