@@ -176,7 +176,7 @@ class LineBank:
         theta = self.origin[lines] + mean
         if absent == "fade":
             theta[:, amplitude] += np.log(np.minimum(share[0], 1.0))
-            change[:, :, amplitude] += np.where(share[0] < 1.0, share[1:] / share[0], 0.0)
+            change[:, :, amplitude] += share[1:] / share[0]
             return lines, theta, change
         log_amplitude, share_of = theta[:, amplitude] - ABSENT_LOG_AMPLITUDE, share[0]
         theta[:, amplitude] = log_amplitude * share_of + ABSENT_LOG_AMPLITUDE
