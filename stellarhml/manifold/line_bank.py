@@ -193,7 +193,7 @@ class LineBank:
         theta = self.origin[lines] + mean
         if absent == "fade":
             theta[:, amplitude] += np.log(np.minimum(share[0], 1.0))
-            change[:, :, amplitude] += np.where(share[0] < 1.0, share[1:] / share[0], 0.0)
+            change[:, :, amplitude] += share[1:] / share[0]
             return lines, theta, change
         log_amplitude, share_of = theta[:, amplitude] - ABSENT_LOG_AMPLITUDE, share[0]
         theta[:, amplitude] = log_amplitude * share_of + ABSENT_LOG_AMPLITUDE
@@ -204,8 +204,8 @@ class LineBank:
 
 def _positive(sums):
     """Weights without the negative ones of smooth interpolation, which have no meaning where a line is absent."""
-    above = sums[0] > 0
-    positive = np.where(above, sums, 0.0)
+    # on a node, the others have no weight, but a derivative
+    positive = np.where(sums[0] >= 0, sums, 0.0)
     whole = positive[0].sum()
     positive[0] /= whole
     positive[1:] = (positive[1:] - positive[0] * positive[1:].sum(axis=1, keepdims=True)) / whole

@@ -70,7 +70,7 @@ class LineFactors:
             The lines.
         """
         # what does nothing to the flux still needs a value
-        effect = np.maximum(effect, 1e-6 * effect.max(initial=1e-300)).astype(np.float32)
+        effect = np.maximum(effect, 1e-6 * effect.max(initial=1e-20)).astype(np.float32)
         table = bank.to_array(amplitude)
         mean = table.mean(axis=0, dtype=np.float64)
         table -= mean.astype(np.float32)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from stellarhml import LineManifoldInterpolator, SpectrumGenerator
+from stellarhml import LineManifoldInterpolator, SpectrumGenerator, VoigtLineDecomposer
 from stellarhml.exceptions import BlaseStateError, GridNotFoundError, LabelsOutsideGridError, LineDetectionWarning
 from stellarhml.io.blase import state_name, write_state_dict
 from stellarhml.kernels.rendering import render_lines
-from stellarhml.synthesis.line_model import TOLERANCE
+from stellarhml.synthesis.line_model import TOLERANCE, LineModel
 
 LAM = 8500 + 0.05 * np.arange(400)
 AXES = ((5000, 5100), (4.0, 4.5), (-0.5, 0.0))
@@ -124,3 +124,36 @@ def test_a_folder_without_states_is_refused(tmp_path):
 def test_unsorted_wavelengths_are_refused(archive):
     with pytest.raises(ValueError, match="increase strictly"):
         SpectrumGenerator.from_blase_archive(archive, wavelength=LAM[::-1])
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_an_archive_is_the_lines_that_were_written(archive, missing):
+    labels = np.array(list(itertools.product(*AXES)))
+    theta = np.array([lines_at(*row) for row in labels])
+    if missing:
+        theta[3, 1] = np.nan
+        kept = [0, 2, 3]
+        state = dict(zip(KEYS, theta[3, kept].T, strict=True))
+        write_state_dict(archive / state_name(*labels[3]), {**state, "pre_line_centers": LAM[PIXELS[kept]]})
+    read = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
+    direct = SpectrumGenerator(wavelength=LAM, n_factors=None, residual_rank=None)
+    direct.label_names_, direct.n_features_in_ = ("teff", "logg", "feh"), 3
+    decomposer = VoigtLineDecomposer.from_catalog(
+        LAM, PIXELS, profile="blase", solver="adam", wing_cut=6000, match_tolerance=0
+    )
+    direct._adopt(decomposer, labels, theta.reshape(len(theta), -1))
+    direct.lines_ = LineModel.of(direct)
+    direct.preprocessor_, direct._one_output = None, False
+    x = np.array([[5030.0, 4.1, -0.2], [5000.0, 4.5, -0.5], [5099.0, 4.01, -0.01]])
+    for options in ({}, {"pixels": slice(50, 200)}, {"rv": 12.0}):
+        np.testing.assert_array_equal(read.predict(x, **options), direct.predict(x, **options))
+        np.testing.assert_array_equal(read.jacobian(x, **options), direct.jacobian(x, **options))
+    for row in x:
+        assert read.line_table(row).equals(direct.line_table(row))
+
+
+def test_an_archive_knows_no_error(archive):
+    generator = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
+    assert generator.error_map_ is None
+    with pytest.raises(ValueError, match="built from lines without spectra"):
+        generator.predict([[5030.0, 4.1, -0.2]], return_std=True)

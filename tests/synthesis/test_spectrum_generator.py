@@ -22,22 +22,6 @@ SLOPE = 3e14 * (1 + 0.2 * np.linspace(-1, 1, 400))
 
 
 @pytest.fixture(scope="module")
-def grid():
-    return make_stellar_grid(random_state=0)
-
-
-@pytest.fixture(scope="module")
-def generator(grid):
-    return SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
-
-
-@pytest.fixture(scope="module")
-def lines_alone(grid):
-    model = SpectrumGenerator(wavelength=grid.wavelength, n_factors=None, residual_rank=None)
-    return model.fit(grid.labels, grid.flux)
-
-
-@pytest.fixture(scope="module")
 def raw_generator(grid):
     preprocessor = PhoenixPreprocessor(peak_distance=40, degree=2)
     return SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor).fit(grid.labels, grid.flux * SLOPE)

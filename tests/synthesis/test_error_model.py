@@ -1,0 +1,225 @@
+"""The error that a generator expects of itself."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from stellarhml import LineManifoldInterpolator, SpectrumGenerator, VoigtLineDecomposer
+from stellarhml.kernels.rendering import render_lines
+from stellarhml.manifold.leave_one_out import ErrorSamples
+from stellarhml.synthesis.error_model import ErrorModel
+from stellarhml.synthesis.grid import Grid
+from stellarhml.synthesis.line_model import TOLERANCE
+
+BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1]])
+QUICK = VoigtLineDecomposer(n_rounds=0, subsample=6)
+
+
+class NoLines:
+    """A model whose lines absorb nothing."""
+
+    def render(self, weights, pixels):
+        return np.zeros(pixels.stop - pixels.start)
+
+
+def learn(flux, samples, labels):
+    grid = Grid(NoLines(), flux, sparse.identity(len(flux), format="csr"))
+    return ErrorModel.learn(grid, samples, None, labels, ("a", "b"), n_jobs=None, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Fluxes that are all error, where they come from, and the model of it."""
+    rng = np.random.default_rng(0)
+    labels = np.array(list(itertools.product([0.0, 1, 2, 3], [0.0, 1])))
+    flux = rng.normal(size=(8, 9000)) * np.geomspace(1e-4, 1e-2, 9000) * np.linspace(1, 3, 8)[:, None]
+    samples = LineManifoldInterpolator(variables={}).fit(labels, labels).error_samples()
+    return labels, flux, samples, learn(flux, samples, labels)
+
+
+def variance_by_hand(flux, samples):
+    variance = (flux**2).mean(axis=0)
+    for axis in (0, 1):
+        chosen = samples.axis == axis
+        error = samples.targets[chosen] @ flux
+        variance = variance + ((samples.scale[chosen, None] * error) ** 2).mean(axis=0)
+    return variance
+
+
+def test_errors_along_different_labels_add_in_squares(made):
+    labels, flux, samples, model = made
+    std = model.std(sparse.csr_matrix(np.full((1, 8), 1 / 8)))[0]
+    want = np.sqrt(variance_by_hand(flux, samples))
+    # a mean of the gain over all rows, and steps of exp(1 / 18) in the table of pixels
+    ratio = std / want
+    assert np.abs(np.log(ratio / np.median(ratio))).max() < 0.5 / 18 + 1e-6 + 0.5 / 18
+    assert np.exp(np.abs(np.log(np.median(ratio)))) < 1.2
+    assert model.code.dtype == np.uint8
+
+
+def test_the_gain_follows_the_rows(made):
+    labels, flux, samples, model = made
+    rms = [(samples.scale[i] ** 2) * np.mean((samples.targets[i] @ flux) ** 2) for i in range(len(samples.axis))]
+    want = []
+    mean = np.mean(flux**2) + sum(np.mean([rms[i] for i in np.flatnonzero(samples.axis == k)]) for k in (0, 1))
+    for row, label in zip(flux, labels, strict=True):
+        total = np.mean(row**2)
+        for k in (0, 1):
+            here = np.flatnonzero(samples.axis == k)
+            apart = (((samples.labels[here] - label) / [3, 1]) ** 2).sum(axis=1)
+            total += rms[here[apart.argmin()]]
+        want.append(total / mean)
+    np.testing.assert_allclose(model.gain, want, rtol=1e-10)
+    one = model.std(sparse.csr_matrix(np.eye(8)))
+    np.testing.assert_allclose(
+        one / one[0], np.sqrt(np.array(want) / want[0])[:, None] * np.ones((1, 9000)), rtol=1e-10
+    )
+
+
+def test_errors_of_twice_the_size_are_said_to_be_twice_as_large(made):
+    labels, flux, samples, model = made
+    weights = sparse.csr_matrix([[0.2, 0.8, 0, 0, 0, 0, 0, 0]])
+    # rounding of both to steps of exp(1 / 18)
+    np.testing.assert_allclose(
+        learn(2 * flux, samples, labels).std(weights), 2 * model.std(weights), rtol=np.expm1(1 / 18)
+    )
+    none = learn(0 * flux, samples, labels)
+    assert none.std(weights).max() <= 1.1e-6
+    np.testing.assert_array_equal(none.gain, 1)
+
+
+def test_windows_and_workers_change_nothing(made, monkeypatch):
+    labels, flux, samples, model = made
+    from stellarhml.synthesis import grid as grid_module
+
+    monkeypatch.setattr(grid_module, "_WINDOW", 1024)
+    again = learn(flux, samples, labels)
+    np.testing.assert_array_equal(again.code, model.code)
+    np.testing.assert_allclose(again.window_rms, model.window_rms, rtol=1e-6)
+    np.testing.assert_allclose(again.gain, model.gain, rtol=1e-12)
+
+
+def test_pixels_are_cut_from_the_whole(made):
+    model = made[-1]
+    weights = sparse.csr_matrix(np.eye(8)[:2])
+    whole = model.std(weights)
+    for pixels in (slice(5, 90), np.array([3, 3, 8000])):
+        np.testing.assert_array_equal(model.std(weights, pixels), whole[:, pixels])
+
+
+def test_the_table_of_the_map(made):
+    labels, flux, samples, model = made
+    table = model.to_frame()
+    assert list(table.columns) == ["a", "b", "along", "measured", "rms", "expected"]
+    np.testing.assert_array_equal(table[["a", "b"]], samples.labels)
+    assert table["along"].tolist() == [("a", "b")[k] for k in samples.axis]
+    np.testing.assert_array_equal(table["measured"], samples.axis == 0)
+    np.testing.assert_allclose(table["rms"], np.sqrt(np.mean((samples.targets @ flux) ** 2, axis=1)), rtol=1e-6)
+    np.testing.assert_allclose(table["expected"], table["rms"] * samples.scale, rtol=1e-12)
+
+
+def test_scattered_nodes_are_held_out_along_all_labels():
+    labels = np.random.default_rng(0).uniform(size=(30, 2))
+    samples = LineManifoldInterpolator(method="scattered").fit(labels, labels).error_samples()
+    table = learn(np.ones((30, 50)), samples, labels).to_frame()
+    assert set(table["along"]) == {"all"}
+    assert table["measured"].all()
+
+
+def test_many_samples_are_thinned_evenly():
+    n = 1300
+    samples = ErrorSamples(
+        np.linspace(0, 1, n)[:, None] * [1, 0],
+        np.zeros(n, dtype=np.int64),
+        sparse.csr_matrix(np.ones((n, 1))),
+        sparse.csr_matrix(np.ones((n, 1))),
+        np.full(n, 0.25),
+    )
+    table = learn(np.ones((1, 40)), samples, np.zeros((1, 2))).to_frame()
+    assert len(table) == 512
+    assert (table["a"].min(), table["a"].max()) == (0, 1)
+
+
+@pytest.fixture(scope="module")
+def lattice():
+    """Lines alone on five Teff and two log g."""
+    from stellarhml.datasets import make_stellar_grid
+
+    data = make_stellar_grid(n_teff=5, n_logg=2, n_feh=1, n_pixels=300, n_lines=6, random_state=1)
+    labels = data.labels[:, :2]
+    options = {"label_names": ("teff", "logg"), "n_factors": None, "residual_rank": None, "decomposer": QUICK}
+    return data, labels, SpectrumGenerator(wavelength=data.wavelength, **options).fit(labels, data.flux)
+
+
+def test_the_error_at_a_node_is_that_of_lines_interpolated_without_it(lattice):
+    data, labels, model = lattice
+    bank = model.interpolator_.table_
+    theta = np.stack([bank.at_node(node)[1].ravel() for node in range(len(labels))])
+    table = model.error_map_.to_frame()
+    compared = 0
+    for _, sample in table[table["along"] == "teff"].iterrows():
+        node = np.flatnonzero((labels == [sample["teff"], sample["logg"]]).all(axis=1))[0]
+        others = np.delete(np.arange(len(labels)), node)
+        # a hole in a grid is filled by the neighbours along Teff
+        without = LineManifoldInterpolator(label_names=("teff", "logg")).fit(labels[others], theta[others])
+        lines = without.predict(labels[[node]]).reshape(bank.n_lines, -1)
+        flux = render_lines(data.wavelength, lines, profile=model.decomposer_.profile, wing_cut=None)
+        want = np.sqrt(np.mean((flux - data.flux[node]) ** 2))
+        assert sample["measured"]
+        # the generator renders to TOLERANCE
+        assert sample["rms"] == pytest.approx(want, abs=2 * TOLERANCE)
+        assert want > 50 * TOLERANCE
+        compared += 1
+    assert compared == 6
+
+
+def test_middles_are_compared_with_the_mean_of_the_pixels(lattice):
+    data, labels, model = lattice
+    table = model.error_map_.to_frame()
+    for _, sample in table[table["along"] == "logg"].iterrows():
+        ends = labels[:, 0] == sample["teff"]
+        flux = model.predict([[sample["teff"], sample["logg"]]])[0]
+        want = np.sqrt(np.mean((flux - data.flux[ends].mean(axis=0)) ** 2))
+        assert not sample["measured"]
+        assert sample["rms"] == pytest.approx(want, abs=2 * TOLERANCE)
+
+
+def test_return_std(generator, lines_alone):
+    flux, std = generator.predict(BETWEEN, return_std=True)
+    assert std.shape == flux.shape == (2, 400)
+    assert np.all(std > 0)
+    assert np.all(np.isfinite(std))
+    np.testing.assert_array_equal(flux, generator.predict(BETWEEN))
+    # what residuals take up is no error any more
+    assert np.median(std) < 0.5 * np.median(lines_alone.predict(BETWEEN, return_std=True)[1])
+    empty = generator.predict(BETWEEN, pixels=[], return_std=True)
+    assert [part.shape for part in empty] == [(2, 0), (2, 0)]
+
+
+def test_errors_between_nodes_are_as_expected(grid):
+    # truth at nodes that were not trained on; the map says how far off to be, within a factor of three
+    from stellarhml.datasets import make_stellar_grid
+
+    truth = make_stellar_grid(n_teff=7, random_state=0)
+    coarse = np.isin(truth.labels[:, 0], np.unique(truth.labels[:, 0])[::2])
+    model = SpectrumGenerator(wavelength=grid.wavelength, decomposer=QUICK)
+    flux, std = model.fit(truth.labels[coarse], truth.flux[coarse]).predict(truth.labels[~coarse], return_std=True)
+    ratio = np.sqrt(np.mean((flux - truth.flux[~coarse]) ** 2) / np.mean(std**2))
+    assert 1 / 3 < ratio < 3
+
+
+def test_one_output_gives_one_number(grid):
+    model = SpectrumGenerator().fit(grid.labels, grid.flux[:, 120])
+    flux, std = model.predict(BETWEEN, return_std=True)
+    assert flux.shape == std.shape == (2,)
+
+
+def test_without_places_to_probe_the_error_is_unknown(grid):
+    model = SpectrumGenerator(wavelength=grid.wavelength, decomposer=QUICK).fit(grid.labels[:1], grid.flux[:1])
+    assert len(model.error_map_.to_frame()) == 0
+    flux, std = model.predict(grid.labels[:1], return_std=True)
+    assert np.isfinite(flux).all()
+    assert std.shape == flux.shape
+    assert np.isnan(std).all()
