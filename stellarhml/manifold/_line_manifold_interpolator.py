@@ -1,7 +1,5 @@
 """LineManifoldInterpolator: line parameters as functions of the labels."""
 
-import warnings
-
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
@@ -9,11 +7,11 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from stellarhml._sklearn import StrOptions, fit_context
-from stellarhml._validation import check_label_names
-from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
+from stellarhml._validation import check_label_names, is_plain
 from stellarhml.manifold.lattice import LatticeWeights
 from stellarhml.manifold.line_bank import LineBank
 from stellarhml.manifold.line_factors import LineFactors
+from stellarhml.manifold.outside import report_outside
 from stellarhml.manifold.scattered import ScatteredWeights
 from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
 
@@ -182,7 +180,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         LabelsOutsideGridError
             If labels lie outside the grid and ``extrapolate="raise"``.
         """
-        weights, outside = self.node_weights(X)
+        check_is_fitted(self)
+        weights, outside = self._node_weights(validate_data(self, X, dtype=np.float64, reset=False))
         theta = self.interpolate(weights)
         if self.extrapolate == "nan" and outside.any():
             if sparse.issparse(theta):
@@ -288,20 +287,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         outside : ndarray of shape (n,), bool
             Labels outside the grid.
         """
-        weights, outside = self.locate(X)
-        if outside.any():
-            X = np.asarray(X, dtype=np.float64)
-            names = check_label_names(self.label_names, X.shape[1])
-            bounds = ", ".join(f"{n} {low:g} to {high:g}" for n, (low, high) in zip(names, self.bounds_, strict=True))
-            first = {name: float(value) for name, value in zip(names, X[np.argmax(outside)], strict=True)}
-            found = f"{outside.sum()} of {len(X)} labels lie outside the grid ({bounds}), first {first}"
-            if self.extrapolate == "raise":
-                raise LabelsOutsideGridError(
-                    f"{found}. Stay inside, or set extrapolate='nearest' or 'nan' on the LineManifoldInterpolator."
-                )
-            fate = "set to NaN" if self.extrapolate == "nan" else "moved to the nearest point of the grid"
-            warnings.warn(f"{found}; they were {fate}.", ExtrapolationWarning, stacklevel=3)
-        return weights, outside
+        check_is_fitted(self)
+        return self._node_weights(validate_data(self, X, dtype=np.float64, reset=False))
 
     def locate(self, X, *, derivatives=False):
         """Weights of the training rows at the nearest point of the grid: `node_weights` without a word.
@@ -323,8 +310,10 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             Derivatives of the weights by each label, only with `derivatives`. Where weights have a kink they are
             those towards higher labels; zero by labels that were moved to the grid.
         """
-        check_is_fitted(self)
-        return self._locate(validate_data(self, X, dtype=np.float64, reset=False), derivatives=derivatives)
+        if not is_plain(self, X):
+            check_is_fitted(self)
+            X = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._locate(X, derivatives=derivatives)
 
     def error_samples(self):
         """Places where the error of interpolation can be probed.
@@ -376,6 +365,13 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             full_for = names if self.method == "linear" else None
             return LatticeWeights(self.nodes_, smooth=self.method == "auto", full_for=full_for, variables=variables)
         return ScatteredWeights(self.nodes_, variables)
+
+    def _node_weights(self, X):
+        """`node_weights` for a float64 array of finite labels, which is not checked."""
+        weights, outside = self._locate(X)
+        if outside.any():
+            report_outside(X, outside, self.bounds_, check_label_names(self.label_names, X.shape[1]), self.extrapolate)
+        return weights, outside
 
     def _locate(self, X, *, derivatives=False):
         """`locate` for a float64 array of finite labels, which is not checked: a third of the time for one row."""

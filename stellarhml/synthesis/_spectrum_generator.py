@@ -10,7 +10,7 @@ from sklearn.utils.validation import FLOAT_DTYPES, check_array, check_is_fitted,
 
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
 from stellarhml._store import digest
-from stellarhml._validation import check_label_names
+from stellarhml._validation import check_label_names, is_plain
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.synthesis.archive import generator_from_archive
@@ -100,7 +100,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "wavelength": ["array-like", None],
         "preprocessor": [HasMethods(["fit", "transform"]), None],
         "decomposer": [HasMethods(["fit", "transform", "inverse_transform"]), None],
-        "interpolator": [HasMethods(["fit", "predict", "node_weights"]), None],
+        "interpolator": [LineManifoldInterpolator, None],
         "n_factors": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "residual_rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "label_names": ["array-like", None],
@@ -238,9 +238,10 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ValueError
             If `pixels` or `rv` do not fit, or the error is asked for and unknown.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        weights, outside = self.interpolator_.node_weights(X)
+        if not is_plain(self, X):
+            check_is_fitted(self)
+            X = validate_data(self, X, dtype=np.float64, reset=False)
+        weights, outside = self.interpolator_._node_weights(X)
         results = generate(self, weights, pixels, rv, return_std)
         if self.interpolator_.extrapolate == "nan":
             for result in results:
