@@ -66,10 +66,11 @@ def generate_jacobian(generator, weights, slopes, pixels=None, rv=None):
 
 def _lines(generator, weights, pixels, rv):
     """Product of the lines, shape (n, n_wanted)."""
-    if generator.device is not None and not rv.any():
+    n_wanted = len(generator.wavelength_[pixels])
+    if generator.device is not None and n_wanted and not rv.any():
         return generator.lines_.render_many(weights, pixels, generator.device)
     rows = [generator.lines_.render(weights[i], pixels, rv[i]) for i in range(weights.shape[0])]
-    return np.stack(rows) if rows else np.empty((0, len(generator.wavelength_[pixels])))
+    return np.stack(rows) if rows else np.empty((0, n_wanted))
 
 
 def _residual(generator, weights, pixels, rv, *, slopes=False):
