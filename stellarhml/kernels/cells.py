@@ -115,7 +115,7 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
         near = int(min(value, last))
     value = center + far[0] / width - 0.5
     if value < last:
-        beyond = int(math.ceil(max(value, near)))
+        beyond = int(math.ceil(max(value, near)))  # noqa: RUF046  (for numba's types)
     n_cells = n_runs = k = 0
     i = near
     while i > first:

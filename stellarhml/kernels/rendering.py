@@ -106,8 +106,8 @@ def _shares(tolerance):
     """Tolerances of `line_windows` and of `fused.render` for that of a whole spectrum."""
     if tolerance is None:
         return WING_TOLERANCE, 0.0
-    # the wings that end before a pixel add up: over 9,068 lines of a PHOENIX spectrum of the Sun to 3e-5, 7e-6, 2e-6 and
-    # 5e-7 for windows of 1e-6, 1e-7, 1e-8 and 1e-9
+    # the wings that end before a pixel add up: over 9,068 lines of a PHOENIX spectrum of the Sun to 3e-5, 7e-6, 2e-6
+    # and 5e-7 for windows of 1e-6, 1e-7, 1e-8 and 1e-9
     return min(1e3 * tolerance**2, tolerance), 0.25 * tolerance
 
 

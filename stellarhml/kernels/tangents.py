@@ -16,8 +16,8 @@ from stellarhml.kernels.forms import CHEBYSHEV, EXPONENTIAL, NODES, compiled, ex
 from stellarhml.kernels.fused import Blocks
 
 _PIECE = 128
-"""Pixels done together. Their basis functions lie in one array at fixed distances: were it one array each, there would be
-too many pairs of them that may overlap, which the compiler would have to test for, and it would not vectorise."""
+"""Pixels done together. Their basis functions lie in one array at fixed distances: were it one array each, there would
+be too many pairs of them that may overlap, which the compiler would have to test for, and it would not vectorise."""
 
 
 def render_tangents(
@@ -130,8 +130,8 @@ def _render_tangents(
 def _slopes_along(line, tangent, form, slope, parabola):
     r"""Fill the derivatives of ln f along a tangent by powers of u and z.
 
-    Of v it is :math:`L (a_0 + L u (a_1 + u a_2)) + G (a_3 + z (a_4 + z a_5))`, and a_6 is that of D. Without G, the rational
-    forms make of it a parabola in u over r (r - D A_L), where r = 1 + u^2 + m A_L.
+    Of v it is :math:`L (a_0 + L u (a_1 + u a_2)) + G (a_3 + z (a_4 + z a_5))`, and a_6 is that of D. Without G, the
+    rational forms make of it a parabola in u over r (r - D A_L), where r = 1 + u^2 + m A_L.
     """
     steep, bell = 2.0 * line[1] / line[2], line[3] / line[4]
     slope[0], slope[1], slope[2] = tangent[1], steep * tangent[0], steep * tangent[2]

@@ -1,4 +1,4 @@
-"""Derivatives of a spectrum along tangents against autograd of the plain product, finite differences and every pixel."""
+"""Derivatives of a spectrum along tangents against autograd of the plain product, finite differences, each pixel."""
 
 import numpy as np
 import pytest
@@ -179,8 +179,8 @@ def test_parameters_of_profiles(profile, wing_cut):
     for along, got in zip(dtheta, derivative, strict=True):
         up, down = (render_lines(lam, theta + side * h * along, **options) for side in (1, -1))
         difference = (up - down) / (2 * h)
-        # windows move by a pixel here and there, where a line jumps: by 1e-7 over a step of 2e-6 where they adapt, and by
-        # more where they are cut
+        # windows move by a pixel here and there, where a line jumps: by 1e-7 over a step of 2e-6 where they adapt, and
+        # by more where they are cut
         same = np.abs(got - difference) < 1e-5
         assert same.mean() > 0.9
         assert np.abs(got).max() > 0.1

@@ -65,15 +65,20 @@ def test_fit_never_holds_the_grid(long_grid, narrow_windows, generator, tmp_path
     assert np.isfinite(model.predict(labels[:1], return_std=True)).all()
 
 
-@pytest.mark.parametrize("n_jobs", [None, 2])
-def test_maps_of_files_and_workers_change_nothing(grid, monkeypatch, tmp_path, n_jobs):
+@pytest.mark.parametrize(
+    ("n_jobs", "backend"),
+    [(None, "loky"), (2, "threading"), pytest.param(2, "loky", marks=pytest.mark.slow)],
+    ids=["alone", "threads", "processes"],
+)
+def test_maps_of_files_and_workers_change_nothing(grid, monkeypatch, tmp_path, n_jobs, backend):
     monkeypatch.setattr(grid_module, "_WINDOW", 128)
     flux = grid.flux.astype(np.float32)
     np.save(tmp_path / "flux.npy", flux)
     mapped = np.load(tmp_path / "flux.npy", mmap_mode="r")
     model = SpectrumGenerator(wavelength=grid.wavelength, decomposer=VoigtLineDecomposer(**QUICK))
     plain = clone(model).fit(grid.labels, flux)
-    same(clone(model).set_params(n_jobs=n_jobs).fit(grid.labels, mapped), plain)
+    with joblib.parallel_config(backend=backend):
+        same(clone(model).set_params(n_jobs=n_jobs).fit(grid.labels, mapped), plain)
 
 
 def test_normalised_spectra_on_disk_are_those_in_memory(grid, monkeypatch, tmp_path):
