@@ -1,8 +1,8 @@
 r"""CodedRows: a few rows of many pixels, such as basis vectors of residuals, in eight bits.
 
 Pixels are stored in blocks of 32. A block of a row is an entry of 32 signed bytes and a scale, as long as it holds
-anything above the row's tolerance; what the rounding leaves, if it exceeds the tolerance, is another entry. Blocks where
-a row has nothing to say take no memory, and a window of pixels is decoded by itself.
+anything above the row's tolerance; what the rounding leaves, if it exceeds the tolerance, is another entry. Blocks
+where a row has nothing to say take no memory, and a window of pixels is decoded by itself.
 """
 
 import numpy as np

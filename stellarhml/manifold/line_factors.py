@@ -138,7 +138,7 @@ class LineFactors:
 
 
 def _gram(table):
-    """Scalar products of rows, summed in double precision: small components would drown in the rounding of large ones."""
+    """Scalar products of rows, in double precision: small components would drown in the rounding of large ones."""
     gram = np.zeros((len(table), len(table)))
     for first in range(0, table.shape[1], _AT_ONCE):
         part = table[:, first : first + _AT_ONCE].astype(np.float64)

@@ -1,7 +1,7 @@
 r"""What lines leave over: a mean and a few components over the nodes, interpolated like the lines.
 
-The residual of each training spectrum, flux minus its own lines, is :math:`\bar r + \sum_m c_{km} b_m`; its coefficients
-are interpolated with the weights that the lines have.
+The residual of each training spectrum, flux minus its own lines, is :math:`\bar r + \sum_m c_{km} b_m`; its
+coefficients are interpolated with the weights that the lines have.
 """
 
 import numpy as np

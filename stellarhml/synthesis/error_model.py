@@ -1,9 +1,9 @@
 r"""ErrorModel: how far a generator is from the grid's own spectra where it has not seen them.
 
-Each place where a node can be predicted without itself gives an error spectrum :math:`e_s`. Its size over a gap of twice
-the spacing is brought to that within a cell by a factor :math:`\kappa_s`, see
-:meth:`stellarhml.LineManifoldInterpolator.error_samples`. Errors along different labels add in squares, and so does what
-the compact tables lose at the nodes themselves, :math:`e_k`:
+Each place where a node can be predicted without itself gives an error spectrum :math:`e_s`. Its size over a gap of
+twice the spacing is brought to that within a cell by a factor :math:`\kappa_s`, see
+:meth:`stellarhml.LineManifoldInterpolator.error_samples`. Errors along different labels add in squares, and so does
+what the compact tables lose at the nodes themselves, :math:`e_k`:
 
 .. math:: \sigma^2(p, x) = g(x) \Big[\langle e_k^2(p)\rangle_k + \sum_a \langle\kappa_s^2 e_s^2(p)\rangle_{s \in a}\Big]
 

@@ -71,9 +71,10 @@ def split_rows(table):
 
 def _lines(generator, weights, rows, pixels, rv):
     """Product of the lines, shape (n, n_wanted)."""
-    if generator.device is not None and not rv.any():
+    n_wanted = len(generator.wavelength_[pixels])
+    if generator.device is not None and n_wanted and not rv.any():
         return generator.lines_.render_many(weights, pixels, generator.device)
-    flux = np.empty((len(rows), len(generator.wavelength_[pixels])))
+    flux = np.empty((len(rows), n_wanted))
     for i, row in enumerate(rows):
         flux[i] = generator.lines_.render(row, pixels, rv[i])
     return flux

@@ -1,7 +1,7 @@
 """What a generator learns from its grid beyond the lines: factors, residuals, and its own error.
 
-The spectra are gone through window by window of pixels, three times at most, and never held together: lines are rendered
-again each time, which takes milliseconds.
+The spectra are gone through window by window of pixels, three times at most, and never held together: lines are
+rendered again each time, which takes milliseconds.
 """
 
 from functools import partial

@@ -62,7 +62,7 @@ def test_a_line_of_no_depth_does_nothing_and_no_lines_have_no_effects():
 
 
 def test_a_gauss_line_as_in_the_books():
-    # f = 1 - a exp(-x^2 / 2 s^2): the integral of (df / d ln a)^2 is a^2 s sqrt(pi), of (df / dx0)^2 half of it over s^2
+    # f = 1 - a exp(-x^2 / 2 s^2): the integral of (df / d ln a)^2 is a^2 s sqrt(pi), of (df / dx0)^2 half that over s^2
     log_amplitude, sigma = np.log(0.1), 0.2
     line = np.array([[8500.0, log_amplitude, np.log(sigma), -12.0]])
     effect = line_effects(line, "pseudo-voigt")[0]

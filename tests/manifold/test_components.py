@@ -28,7 +28,7 @@ def centred(table):
 def test_components_are_those_of_the_singular_value_decomposition():
     rows = centred(np.random.default_rng(0).normal(size=(9, 40)) * np.arange(1, 41))
     vectors, sizes = principal_components(rows @ rows.T)
-    u, s, v = np.linalg.svd(rows, full_matrices=False)
+    u, s, _ = np.linalg.svd(rows, full_matrices=False)
     assert vectors.shape == (9, 8)  # the mean is not there
     np.testing.assert_allclose(sizes, s[:8], rtol=1e-10)
     assert np.all(np.diff(sizes) < 0)
@@ -86,7 +86,7 @@ def test_smooth_components_are_told_from_noise(k, noise):
 
 
 def test_noise_alone_is_left_out():
-    nodes, samples = samples_of(np.linspace(0, 1, 9), np.linspace(0, 1, 8))
+    _, samples = samples_of(np.linspace(0, 1, 9), np.linspace(0, 1, 8))
     noise = centred(np.random.default_rng(0).normal(size=(72, 400)))
     vectors, sizes = principal_components(noise @ noise.T)
     assert choose_rank(vectors * sizes, samples) == 0

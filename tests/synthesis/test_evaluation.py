@@ -89,7 +89,8 @@ def test_shifted_lines_are_rendered_at_their_wavelengths(lines_alone):
         lines = lines_alone.line_table(BETWEEN[i])[list(lines_alone.decomposer_.line_parameters)].to_numpy()
         profile = lines_alone.decomposer_.profile
         want = render_lines(rest, lines, profile=profile, wing_cut=None, tolerance=TOLERANCE)
-        np.testing.assert_array_equal(flux[i, inside], want[inside])
+        # nothing but rounding: the table sums over more nodes, for its derivatives
+        np.testing.assert_allclose(flux[i, inside], want[inside], rtol=0, atol=1e-13)
         np.testing.assert_array_equal(np.isnan(flux[i]), ~inside)
         assert 0 < np.count_nonzero(~inside) < 60
 
@@ -127,9 +128,9 @@ def test_a_star_shifted_and_shifted_back(generator, rv):
         at = doppler_shift(wavelength, rv)
         inside = (at > wavelength[seen][2]) & (at < wavelength[seen][-3])
         back = interpolate_cubic(wavelength[seen], shifted[seen], at[inside])
-        # two interpolations of lines that are some pixels wide
-        np.testing.assert_allclose(back, flux[inside], rtol=0, atol=3e-3)
-        assert np.abs(shifted[seen] - flux[seen]).max() > 0.02
+        # the narrowest lines are two pixels wide, on which a cubic errs by 1 %
+        np.testing.assert_allclose(back, flux[inside], rtol=0, atol=0.015)
+        assert np.abs(shifted[seen] - flux[seen]).max() > 0.2
 
 
 @pytest.mark.parametrize("pixels", [None, slice(60, 300), np.arange(20, 390, 9)], ids=["all", "slice", "indices"])
