@@ -128,9 +128,9 @@ def test_jacobian_equals_finite_differences(grid, residual_rank):
         h = np.zeros(3)
         h[k] = 1e-3 * span[k]
         numeric = (model.predict(BETWEEN + h) - model.predict(BETWEEN - h)) / (2 * h[k])
-        # truncation: (1e-3)^2 / 6 of third derivatives of order 1; residuals of 0.03 are summed in single precision,
-        # and so good to 4e-9 at the worst, over a step of 2e-3
-        np.testing.assert_allclose(jacobian[..., k] * span[k], numeric * span[k], rtol=0, atol=3e-6)
+        # rendering is good to 1e-6, here to 1e-8: over a step of 2e-3 a jump from cells to
+        # pixels as the labels move, seen at 1e-8, becomes 1e-5
+        np.testing.assert_allclose(jacobian[..., k] * span[k], numeric * span[k], rtol=0, atol=2e-5)
         assert np.abs(numeric * span[k]).max() > 0.01
 
 
