@@ -3,7 +3,7 @@
 Run: python benchmarks/generator_scaling.py [--low 8400 --high 8800] [--jobs 2] [--out generator_scaling.png]
 
 A window of the SME grid: 18, 36 and 66 nodes (every fifth, every second, every Teff), and a prominence of 0.01, 0.005
-and 0.0025 of the continuum on all 66. Errors are those of 24 stars between the nodes, beside interpolation of the pixels.
+and 0.0025 of the continuum on all 66. Errors are those of 24 stars between the nodes, beside interpolation of pixels.
 """
 
 import argparse
