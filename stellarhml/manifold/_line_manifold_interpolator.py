@@ -8,14 +8,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from stellarhml._sklearn import StrOptions, fit_context
 from stellarhml._validation import check_label_names, is_plain
-from stellarhml.manifold.lattice import LatticeWeights
 from stellarhml.manifold.line_bank import LineBank
 from stellarhml.manifold.line_factors import LineFactors
 from stellarhml.manifold.outside import report_outside
-from stellarhml.manifold.scattered import ScatteredWeights
-from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
-
-_LATTICE_SHARE = 0.5  # nodes that fill at least half of their rectilinear grid are taken as a grid with holes
+from stellarhml.manifold.weights import make_weights
 
 
 class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixin, BaseEstimator):
@@ -36,6 +32,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
     absent : {"fade", "vanish"}, default="fade"
         What becomes of a line that is absent from some of the surrounding nodes. "vanish" is the paper's rule: a log
         amplitude of -1000 at those nodes, and lines below -100 dropped, so that it is gone at a tenth of the way.
+    breaks : dict, default=None
+        Values at which the grid jumps, such as ``{"teff": [5050]}`` for the jump of PHOENIX-ACES between 5000 and
+        5100 K: method="auto" does not interpolate across them but linearly, within the cell that holds one.
     extrapolate : {"raise", "nan", "nearest"}, default="raise"
         What to do with labels outside the grid: an error, NaN, or the nearest point of the grid; the latter two
         with an :class:`~stellarhml.exceptions.ExtrapolationWarning` that counts them.
@@ -78,6 +77,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
     _parameter_constraints: dict = {
         "method": [StrOptions({"auto", "linear", "scattered"})],
         "absent": [StrOptions({"fade", "vanish"})],
+        "breaks": [dict, None],
         "extrapolate": [StrOptions({"raise", "nan", "nearest"})],
         "parameters": ["array-like"],
         "label_names": ["array-like", None],
@@ -89,6 +89,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         *,
         method="auto",
         absent="fade",
+        breaks=None,
         extrapolate="raise",
         parameters=("center", "log_amplitude", "log_sigma", "log_gamma"),
         label_names=None,
@@ -96,6 +97,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
     ):
         self.method = method
         self.absent = absent
+        self.breaks = breaks
         self.extrapolate = extrapolate
         self.parameters = parameters
         self.label_names = label_names
@@ -144,7 +146,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         self.nodes_, self._member = np.unique(X, axis=0, return_inverse=True)
         self._member = self._member.ravel()
         self.bounds_ = np.stack([self.nodes_.min(axis=0), self.nodes_.max(axis=0)], axis=1)
-        self._weights = self._make_weights(names)
+        self._weights = make_weights(
+            self.nodes_, names, method=self.method, variables=self.variables, breaks=self.breaks
+        )
         # spectra of the same node share its weight
         share = 1 / np.bincount(self._member)[self._member]
         self._spread = sparse.csr_matrix((share, (self._member, np.arange(len(X)))), shape=(len(self.nodes_), len(X)))
@@ -349,22 +353,6 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         tags = super().__sklearn_tags__()
         tags.target_tags.single_output = True
         return tags
-
-    def _make_weights(self, names):
-        """Weights of the nodes, in their variables."""
-        grid = self.method == "linear" or (
-            self.method == "auto" and LatticeWeights.share(self.nodes_) >= _LATTICE_SHARE
-        )
-        given = self.variables
-        if given is None:
-            default = DEFAULT_VARIABLES if grid and self.method == "auto" else {}
-            given = {name: variable for name, variable in default.items() if name in names}
-        variables = check_variables(given, names)
-        check_variable_values(self.nodes_, variables, names)
-        if grid or len(names) == 1:
-            full_for = names if self.method == "linear" else None
-            return LatticeWeights(self.nodes_, smooth=self.method == "auto", full_for=full_for, variables=variables)
-        return ScatteredWeights(self.nodes_, variables)
 
     def _node_weights(self, X):
         """`node_weights` for a float64 array of finite labels, which is not checked."""

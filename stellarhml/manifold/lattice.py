@@ -33,6 +33,9 @@ class LatticeWeights:
         Names of the labels, if no node may be missing.
     variables : tuple of str, default=None
         Name of the variable of each label in which to interpolate. None: the labels themselves.
+    breaks : tuple of tuple of float, default=None
+        Values of each label at which the grid jumps: smooth weights are linear in the cells that hold one, and do not
+        reach across.
 
     Raises
     ------
@@ -40,10 +43,10 @@ class LatticeWeights:
         If a node is missing that may not be.
     """
 
-    def __init__(self, nodes, *, smooth, full_for=None, variables=None):
+    def __init__(self, nodes, *, smooth, full_for=None, variables=None, breaks=None):
         self.nodes = nodes
         self.axes = [np.unique(column) for column in nodes.T]
-        self._arguments = {"smooth": smooth, "variables": variables}
+        self._arguments = {"smooth": smooth, "variables": variables, "breaks": breaks}
         self._variables = [VARIABLES[name] for name in variables or ("linear",) * nodes.shape[1]]
         self._bent = [k for k, variable in enumerate(self._variables) if variable is not VARIABLES["linear"]]
         self._positions = [variable.value(axis) for variable, axis in zip(self._variables, self.axes, strict=True)]
@@ -58,7 +61,8 @@ class LatticeWeights:
         self._low, self._high = np.array([[axis[0], axis[-1]] for axis in self.axes]).T
         slack = _EDGE * np.maximum(np.maximum(self._high - self._low, np.abs(self._low)), 1e-300)
         self._floor, self._ceiling = self._low - slack, self._high + slack
-        self._smooth = TensorProduct(self._positions, smooth=smooth)
+        broken = [_broken(*pair) for pair in zip(self.axes, breaks or ((),) * len(self.axes), strict=True)]
+        self._smooth = TensorProduct(self._positions, smooth=smooth, broken=broken)
         self._linear = TensorProduct(self._positions, smooth=False)
         self._fill_holes(2 if smooth else 1)
 
@@ -284,3 +288,11 @@ def _nearest(nodes, axes, labels):
     """Node nearest to `labels`, each axis in units of its range."""
     scale = np.array([max(axis[-1] - axis[0], 1e-300) for axis in axes])
     return int(np.argmin((((nodes - labels) / scale) ** 2).sum(axis=1)))
+
+
+def _broken(axis, breaks):
+    """Which cells of an axis hold a break; one on a node breaks the cell above it."""
+    broken = np.zeros(max(len(axis) - 1, 1), dtype=bool)
+    cells = np.searchsorted(axis, np.asarray(breaks, dtype=np.float64), side="right") - 1
+    broken[cells[(cells >= 0) & (cells < len(axis) - 1)]] = True
+    return broken

@@ -4,7 +4,8 @@ On a cell of width :math:`h` from node :math:`i` to node :math:`i + 1`, with :ma
 
 .. math:: (1 + 2t)(1 - t)^2 f_i + t^2 (3 - 2t) f_{i+1} + h\,[t (1 - t)^2 f'_i - t^2 (1 - t) f'_{i+1}],
 
-where the slope :math:`f'` at a node is that of the parabola through it and its neighbours, on uneven axes too.
+where the slope :math:`f'` at a node is that of the parabola through it and its neighbours, on uneven axes too. A cell
+that is broken is linear, and slopes beside it are those of the parabola on their own side of it.
 """
 
 import numpy as np
@@ -19,6 +20,8 @@ class TensorProduct:
         Values on each axis, strictly increasing.
     smooth : bool
         Cubic rather than linear weights, on axes of three nodes and more.
+    broken : list of ndarray of bool, default=None
+        Which cells of each axis are broken. None: none.
 
     Attributes
     ----------
@@ -28,10 +31,11 @@ class TensorProduct:
         Number of the first cell of each axis: cells of all axes are in one row.
     """
 
-    def __init__(self, axes, *, smooth):
+    def __init__(self, axes, *, smooth, broken=None):
         shape = [len(axis) for axis in axes]
+        broken = [np.zeros(max(n - 1, 1), dtype=bool) for n in shape] if broken is None else broken
         strides = [int(np.prod(shape[k + 1 :])) for k in range(len(axes))]
-        cells = [_axis_cells(axis, smooth) for axis in axes]
+        cells = [_axis_cells(axis, smooth, gaps) for axis, gaps in zip(axes, broken, strict=True)]
         self._inside = [axis[1:-1] for axis in axes]
         self._cubic = np.array([smooth and n > 2 for n in shape])
         self._sizes = [size for *_, size in cells]
@@ -129,7 +133,7 @@ def _product(factors):
     return out
 
 
-def _axis_cells(axis, smooth):
+def _axis_cells(axis, smooth, broken):
     """Lowest node, shares of the nodes in the four functions, and number of nodes, for each cell of an axis."""
     n = len(axis)
     cell = np.arange(max(n - 1, 1))
@@ -142,21 +146,34 @@ def _axis_cells(axis, smooth):
     lowest = np.clip(cell - 1, 0, n - size) if cubic else cell
     last = lowest + size - 1  # which comes first
     basis[cell, 0, last - cell] = basis[cell, 1, last - cell - 1] = 1
-    if cubic:
-        support, slopes = _three_point_slopes(axis)
-        for function, node in ((2, cell), (3, cell + 1)):
-            basis[cell[:, None], function, last[:, None] - support[node]] = np.diff(axis)[:, None] * slopes[node]
+    if not cubic:
+        return lowest, basis, size
+    for c in cell:
+        if broken[c]:  # both slopes are that of the chord: f_{i+1} - f_i over the width
+            basis[c, 2:] = basis[c, 1] - basis[c, 0]
+            continue
+        for function, node in ((2, c), (3, c + 1)):
+            support, slope = _slope(axis, node, broken)
+            basis[c, function, last[c] - support] = (axis[c + 1] - axis[c]) * slope
     return lowest, basis, size
 
 
-def _three_point_slopes(axis):
-    """Derivative at each node of the parabola through three neighbours: the neighbours, and their weights."""
-    n = len(axis)
-    support = np.clip(np.arange(n) - 1, 0, n - 3)[:, None] + np.arange(3)
-    a, b, c = axis[support].T
+def _slope(axis, node, broken):
+    """Derivative at a node that has a whole cell beside it: nodes, and their weights in it.
+
+    It is that of the parabola through three neighbours of one side of all breaks, or of the chord of two.
+    """
+    breaks = np.flatnonzero(broken)
+    first = max((b + 1 for b in breaks if b < node), default=0)
+    final = min((b for b in breaks if b >= node), default=len(axis) - 1)
+    support = first + np.arange(2) if final - first == 1 else np.clip(node - 1, first, final - 2) + np.arange(3)
+    x = axis[node]
+    if len(support) == 2:
+        return support, np.array([-1.0, 1.0]) / (axis[support[1]] - axis[support[0]])
+    a, b, c = axis[support]
     weights = (
-        (2 * axis - b - c) / ((a - b) * (a - c)),
-        (2 * axis - a - c) / ((b - a) * (b - c)),
-        (2 * axis - a - b) / ((c - a) * (c - b)),
+        (2 * x - b - c) / ((a - b) * (a - c)),
+        (2 * x - a - c) / ((b - a) * (b - c)),
+        (2 * x - a - b) / ((c - a) * (c - b)),
     )
-    return support, np.stack(weights, axis=1)
+    return support, np.array(weights)
