@@ -215,9 +215,7 @@ def hband(args):
         )
     errors |= pixel_errors(labels[kept], flux[kept], labels[out], truth)
     better = np.minimum(errors["pixel-linear"], errors["pixel-cubic"])
-    print(
-        f"PHOENIX, {wavelength[0]:.0f}-{wavelength[-1]:.0f} angstrom, {kept.sum()} nodes: median flux RMS by left-out plane"
-    )
+    print(f"PHOENIX, {kept.sum()} nodes of {len(wavelength)} pixels: median flux RMS by left-out plane")
     print(f"{'Teff [K]':>10}" + "".join(f"{name:>16}" for name in errors))
     ratios = {name: {} for name in variants}
     for teff in np.unique(labels[out, 0]):
@@ -229,9 +227,7 @@ def hband(args):
     found = {}
     for name in variants:
         found[name] = [float(np.median(errors[name] / better)), max(ratios[name].values())]
-        print(
-            f"{name}: median ratio to the better of the pixels {found[name][0]:.2f}, of the worst plane {found[name][1]:.2f}"
-        )
+        print("{}: ratio to the better of the pixels: median {:.2f}, worst plane {:.2f}".format(name, *found[name]))
     return {
         "median_rms": {name: float(np.median(value)) for name, value in errors.items()},
         "median_and_worst_ratio": found,
@@ -246,9 +242,7 @@ def error_map(args):
     save(generator, args.folder / "hband.shml")
     table = generator.error_map_.to_frame()
     table = table[table["measured"]]
-    print(
-        f"PHOENIX, {wavelength[0]:.0f}-{wavelength[-1]:.0f} angstrom, 216 nodes: RMS of nodes predicted without themselves"
-    )
+    print(f"PHOENIX, 216 nodes of {len(wavelength)} pixels: RMS of nodes that are predicted without themselves")
     print(table.groupby("along")["rms"].describe()[["count", "50%", "max"]].to_string())
     along = table[table["along"] == "teff"]
     print("along Teff, median of the planes: ", end="")
