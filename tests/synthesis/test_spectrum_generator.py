@@ -128,8 +128,8 @@ def test_jacobian_equals_finite_differences(grid, residual_rank):
         h = np.zeros(3)
         h[k] = 1e-3 * span[k]
         numeric = (model.predict(BETWEEN + h) - model.predict(BETWEEN - h)) / (2 * h[k])
-        # truncation: (1e-3)^2 / 6 of third derivatives of order 1; and over a step of 2e-3, residuals that are summed in
-        # single precision, good to 4e-9, and cells of pixels, which jump by some 1e-8 within TOLERANCE
+        # truncation: (1e-3)^2 / 6 of third derivatives of order 1; and over a step of 2e-3, residuals summed in single
+        # precision, good to 4e-9, and cells of pixels, which jump by some 1e-8 within TOLERANCE
         np.testing.assert_allclose(jacobian[..., k] * span[k], numeric * span[k], rtol=0, atol=2e-5)
         assert np.abs(numeric * span[k]).max() > 0.01
 
