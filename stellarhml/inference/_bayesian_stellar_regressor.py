@@ -327,7 +327,7 @@ def _infer_one(regressor, return_std, item):
         points, _ = node_search(flux[pixels], weight, regressor._nodes[:, free], regressor._scan_flux)
     best, converged = points[0], True
     if regressor.polish:
-        best, converged = polish(problem.residuals, points[: regressor.n_starts], bounds[free])
+        best, converged = polish(problem.residuals, problem.jacobian, points[: regressor.n_starts], bounds[free])
     labels = problem.complete(best)
     std = problem.standard_deviations(best) if return_std else np.full_like(labels, np.nan)
     return labels, std, converged, problem.is_at_edge(best, bounds[free])

@@ -52,6 +52,26 @@ class Misfit:
         model = self._generator.predict_nearest(self.complete(values)[None])[0][0, self._used]
         return (model * self._continuum(model) - self._flux) * self._inverse
 
+    def jacobian(self, values):
+        """Derivatives of the residuals, shape (n_used_pixels, n_free), at free labels of shape (n_free,).
+
+        The continuum follows the labels: its directions are projected out (Kaufman's approximation of the derivatives
+        of a variable projection, which leaves out a term of the order of the residuals).
+
+        References
+        ----------
+        .. [1] Kaufman, L. (1975), "A variable projection method for solving separable nonlinear least squares
+           problems", BIT 15, 49. doi:10.1007/BF01932995
+        """
+        labels = self.complete(values)[None]
+        jacobian = self._generator.jacobian(labels)[0][self._used][:, self._free] * self._inverse[:, None]
+        if self._basis is None:
+            return jacobian
+        model = self._generator.predict_nearest(labels)[0][0, self._used]
+        jacobian = jacobian * self._continuum(model)[:, None]
+        q, _ = np.linalg.qr(self._basis * (model * self._inverse)[:, None])
+        return jacobian - q @ (q.T @ jacobian)
+
     def rms(self, values):
         """Root mean square of the weighted residuals: the paper's loss."""
         return float(np.sqrt(np.mean(self.residuals(values) ** 2)))
@@ -73,13 +93,7 @@ class Misfit:
         The diagonal of (J^T W J)^-1 with the directions of the continuum projected out of J, times the scatter of
         the residuals where no errors are given. Zero for labels that are not free, infinite for one without a trace.
         """
-        labels = self.complete(values)[None]
-        jacobian = self._generator.jacobian(labels)[0][self._used][:, self._free] * self._inverse[:, None]
-        if self._basis is not None:
-            model = self._generator.predict_nearest(labels)[0][0, self._used]
-            jacobian = jacobian * self._continuum(model)[:, None]
-            q, _ = np.linalg.qr(self._basis * (model * self._inverse)[:, None])
-            jacobian = jacobian - q @ (q.T @ jacobian)
+        jacobian = self.jacobian(values)
         residual = self.residuals(values)
         n_freedom = max(residual.size - jacobian.shape[1], 1)
         variance = 1.0 if self._errors_known else residual @ residual / n_freedom
@@ -89,7 +103,7 @@ class Misfit:
         if seen.any():
             unit = jacobian[:, seen] / size[seen]
             sigma[seen] = np.sqrt(np.diag(np.linalg.pinv(unit.T @ unit)) * variance) / size[seen]
-        std = np.zeros(labels.shape[1])
+        std = np.zeros(len(self._fixed))
         std[self._free] = sigma
         return std
 

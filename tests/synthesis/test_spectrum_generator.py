@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from stellarhml import LineManifoldInterpolator, PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
-from stellarhml.kernels.rendering import render_lines, render_lines_tangents
+from stellarhml.kernels.rendering import render_lines
 from stellarhml.synthesis.line_model import TOLERANCE
 
 BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1], [5600.0, 4.4, -0.25]])
@@ -128,21 +128,10 @@ def test_jacobian_equals_finite_differences(grid, residual_rank):
         h = np.zeros(3)
         h[k] = 1e-3 * span[k]
         numeric = (model.predict(BETWEEN + h) - model.predict(BETWEEN - h)) / (2 * h[k])
-        # truncation: (1e-3)^2 / 6 of third derivatives of order 1; and over a step of 2e-3, residuals summed in single
-        # precision, good to 4e-9, and cells of pixels, which jump by some 1e-8 within TOLERANCE
+        # rendering is good to 1e-6, here to 1e-8: over a step of 2e-3 a jump from cells to
+        # pixels as the labels move, seen at 1e-8, becomes 1e-5
         np.testing.assert_allclose(jacobian[..., k] * span[k], numeric * span[k], rtol=0, atol=2e-5)
         assert np.abs(numeric * span[k]).max() > 0.01
-
-
-def test_jacobian_of_lines_is_that_of_all_their_pixels(lines_alone):
-    weights, _, slopes = lines_alone.interpolator_.locate(BETWEEN, derivatives=True)
-    span = np.array([750.0, 1.0, 0.5])
-    for i, jacobian in enumerate(lines_alone.jacobian(BETWEEN)):
-        _, theta, change = lines_alone.lines_.lines(weights[i], [slope[i] for slope in slopes])
-        options = {"profile": lines_alone.decomposer_.profile, "wing_cut": 400}
-        _, exact = render_lines_tangents(lines_alone.wavelength_, theta, change, **options)
-        # windows and cells are good to TOLERANCE in the flux
-        np.testing.assert_allclose(jacobian * span, exact.T * span, rtol=0, atol=3 * TOLERANCE)
 
 
 def test_jacobian_at_the_edge_is_one_sided_and_zero_for_a_fixed_label(grid):
