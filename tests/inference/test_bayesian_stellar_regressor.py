@@ -390,7 +390,11 @@ def test_scattered_nodes_can_be_searched(grid):
         n_calls=9,
         random_state=0,
     ).fit(grid.flux, labels)
-    assert np.isfinite(regressor.predict(grid.flux[[9]])).all()
+    with warnings.catch_warnings():
+        # the spectrum is that of a node, where linear interpolation has a kink: no gradient goes to zero there
+        warnings.simplefilter("ignore", InferenceWarning)
+        got = regressor.predict(grid.flux[[9]])
+    np.testing.assert_allclose((got - labels[[9]]) / SPAN, 0, atol=0.05)
 
 
 def test_a_window_without_a_pixel_left_is_refused(grid):
