@@ -44,7 +44,7 @@ class CodedRows:
         rows : ndarray of shape (n_rows, n_pixels)
             Finite values of magnitude below 10^6.
         tolerance : ndarray of shape (n_rows,) or float
-            Largest error of a pixel. Positive.
+            Largest error of a pixel. At least 10^-12.
 
         Returns
         -------

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-_LARGEST_RANK = 32
+_FEW = 32
+"""Components of which none is left out: small grids save little by it, and can tell little about it."""
 
 
 def principal_components(gram):
@@ -48,11 +49,12 @@ def choose_rank(scores, samples, slack=1.0):
     Returns
     -------
     rank : int
-        The smallest number with the smallest held-out error, but for `slack`. Without rows to hold out, 32 at most.
+        The smallest number with the smallest held-out error, but for `slack`. Up to 32 components are all kept; without
+        rows to hold out, no more are.
     """
     telling = samples.telling
-    if not telling.any():
-        return min(scores.shape[1], _LARGEST_RANK)
+    if not telling.any() or scores.shape[1] <= _FEW:
+        return min(scores.shape[1], _FEW)
     missed = (samples.targets - samples.weights)[telling] @ scores
     # a component that is kept errs where rows are held out, one that is left out is missed at all of them: those that
     # can be held out need not show it, such as the middle one of three in a row

@@ -42,10 +42,11 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Interpolates them. None is ``LineManifoldInterpolator()``.
     n_factors : int, "auto" or None, default="auto"
         Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_factors`. "auto"
-        takes as many as held-out nodes ask for, or keeps all lines where no node can be held out or more than 1 % of
-        the lines are absent somewhere. None keeps all.
+        takes as many as held-out nodes ask for (all of up to 32), or keeps all lines where no node can be held out or
+        more than 1 % of the lines are absent somewhere. None keeps all.
     residual_rank : int, "auto" or None, default="auto"
-        Rank of the basis of residuals. "auto" takes as many as held-out nodes ask for; None leaves residuals out.
+        Rank of the basis of residuals. "auto" takes as many as held-out nodes ask for, all of up to 32; None leaves
+        residuals out. Where the grid's steps are large for what changes between nodes, more can be better.
     label_names : sequence of str, default=None
         Names of the labels. None: ("teff", "logg", "feh") for three. The one called "teff", in K, goes to
         `preprocessor`.
@@ -174,7 +175,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             theta = decomposer.fit_transform(normalised, X)
             self._adopt(decomposer, X, theta)
             learn_from_grid(self, X, normalised)
-        self.grid_id_ = digest(X, self.wavelength_, flux)
+        self.grid_id_ = digest(X, self.wavelength_, [digest(row) for row in flux])
         return self
 
     @classmethod
