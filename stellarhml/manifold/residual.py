@@ -5,6 +5,7 @@ coefficients are interpolated with the weights that the lines have.
 """
 
 import numpy as np
+from scipy import sparse
 
 
 class ResidualBasis:
@@ -48,6 +49,9 @@ class ResidualBasis:
         residual : ndarray of shape (n, n_wanted), float32
             Residuals, in units of the normalised flux.
         """
-        coefficients = np.asarray(weights @ self.coefficients)
+        if sparse.issparse(weights) and weights.shape[0] == 1:  # a tenth of the time of a sparse product
+            coefficients = (weights.data @ self.coefficients[weights.indices])[None]
+        else:
+            coefficients = np.asarray(weights @ self.coefficients)
         mean = np.full((len(coefficients), 1), 0.0 if slopes else 1.0)
         return self.rows.combine(np.hstack([mean, coefficients]), pixels)
