@@ -319,6 +319,21 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             X = validate_data(self, X, dtype=np.float64, reset=False)
         return self._locate(X, derivatives=derivatives)
 
+    def divide(self, X):
+        """Labels beside `breaks`, as mixtures of those on either side, see `stellarhml.manifold.mixture`.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_labels)
+            Labels.
+
+        Returns
+        -------
+        mixture : Mixture or None
+            None without breaks.
+        """
+        return self._weights.divide(np.asarray(X, dtype=np.float64))
+
     def error_samples(self):
         """Places where the error of interpolation can be probed.
 

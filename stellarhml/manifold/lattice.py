@@ -9,6 +9,7 @@ from scipy import sparse
 
 from stellarhml.exceptions import GridIncompleteError
 from stellarhml.manifold.leave_one_out import lattice_samples, predict_node
+from stellarhml.manifold.mixture import divide
 from stellarhml.manifold.tensor_product import TensorProduct
 from stellarhml.manifold.variables import VARIABLES
 
@@ -61,8 +62,8 @@ class LatticeWeights:
         self._low, self._high = np.array([[axis[0], axis[-1]] for axis in self.axes]).T
         slack = _EDGE * np.maximum(np.maximum(self._high - self._low, np.abs(self._low)), 1e-300)
         self._floor, self._ceiling = self._low - slack, self._high + slack
-        broken = [_broken(*pair) for pair in zip(self.axes, breaks or ((),) * len(self.axes), strict=True)]
-        self._smooth = TensorProduct(self._positions, smooth=smooth, broken=broken)
+        self._broken = [_broken(*pair) for pair in zip(self.axes, breaks or ((),) * len(self.axes), strict=True)]
+        self._smooth = TensorProduct(self._positions, smooth=smooth, broken=self._broken)
         self._linear = TensorProduct(self._positions, smooth=False)
         self._fill_holes(2 if smooth else 1)
 
@@ -127,6 +128,23 @@ class LatticeWeights:
             terms = [sparse.vstack(blocks, format="csr") for blocks in zip(*parts, strict=True)]
             outside = np.concatenate(outside)
         return (terms[0], outside, terms[1:]) if derivatives else (terms[0], outside)
+
+    def divide(self, labels):
+        """Labels in cells that hold a break, as mixtures of those on either side.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n, n_labels)
+            Labels; those outside are moved to the edge of the grid.
+
+        Returns
+        -------
+        mixture : Mixture or None
+            None where no cell of the grid is broken.
+        """
+        if not any(broken.any() for broken in self._broken):
+            return None
+        return divide(np.clip(labels, self._low, self._high), self.axes, self._variables, self._broken)
 
     def leave_one_out(self):
         """Where the error of interpolation can be probed, over nodes.

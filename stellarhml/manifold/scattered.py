@@ -119,6 +119,9 @@ class ScatteredWeights:
         slopes = np.concatenate([slope for _, _, slope in parts]) * np.repeat(rate, counts, axis=0)
         return weights, outside, [sparse.csr_matrix((slope, columns, pointers), shape=shape) for slope in slopes.T]
 
+    def divide(self, labels):
+        """None: scattered nodes have no cells that could be broken."""
+
     def leave_one_out(self):
         """Where the error of interpolation can be probed, over nodes.
 

@@ -243,7 +243,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             check_is_fitted(self)
             X = validate_data(self, X, dtype=np.float64, reset=False)
         weights, outside = self.interpolator_._node_weights(X)
-        results = generate(self, weights, pixels, rv, return_std)
+        results = generate(self, X, weights, pixels, rv, return_std)
         if self.interpolator_.extrapolate == "nan":
             for result in results:
                 result[outside] = np.nan
@@ -269,7 +269,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         weights, outside = self.interpolator_.locate(X)
-        return generate(self, weights, pixels, rv)[0], outside
+        return generate(self, X, weights, pixels, rv)[0], outside
 
     def jacobian(self, X, *, pixels=None, rv=None):
         """Differentiate spectra with respect to the labels, analytically.
@@ -287,8 +287,9 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Derivatives per unit of the label. Zero for a label with one value only.
         """
         check_is_fitted(self)
-        weights, _, slopes = self.interpolator_.locate(X, derivatives=True)
-        return generate_jacobian(self, weights, slopes, pixels, rv)
+        if not is_plain(self, X):
+            X = validate_data(self, X, dtype=np.float64, reset=False)
+        return generate_jacobian(self, X, pixels, rv)
 
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination of generated spectra, pixels weighted by their variance.

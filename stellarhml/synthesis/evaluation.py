@@ -6,13 +6,15 @@ from stellarhml.kernels.interpolation import interpolate_cubic
 from stellarhml.physics.wavelength import doppler_shift
 
 
-def generate(generator, weights, pixels=None, rv=None, return_std=False):
+def generate(generator, labels, weights, pixels=None, rv=None, return_std=False):
     """Generate spectra.
 
     Parameters
     ----------
     generator : SpectrumGenerator
         Fitted.
+    labels : ndarray of shape (n, n_labels)
+        Labels.
     weights : csr_matrix of shape (n, n_rows)
         Weights of the training rows.
     pixels, rv, return_std : object
@@ -29,6 +31,15 @@ def generate(generator, weights, pixels=None, rv=None, return_std=False):
             "`return_std` needs the generator's error, but this one has none: it was built from lines without spectra "
             "to compare them with. Fit a generator to spectra, or leave `return_std` out."
         )
+    mixture = generator.interpolator_.divide(labels)
+    if mixture is None:
+        return _generate(generator, weights, pixels, rv, return_std)
+    weights, _ = generator.interpolator_.locate(mixture.labels)
+    return [mixture.mix(part) for part in _generate(generator, weights, pixels, rv[mixture.row], return_std)]
+
+
+def _generate(generator, weights, pixels, rv, return_std):
+    """`generate` where no cell is broken."""
     rows = split_rows(weights)
     flux = _lines(generator, weights, rows, pixels, rv)
     for i, row in enumerate(rows):
@@ -39,29 +50,40 @@ def generate(generator, weights, pixels=None, rv=None, return_std=False):
     return [flux, np.concatenate(std or [flux])]
 
 
-def generate_jacobian(generator, weights, slopes, pixels=None, rv=None):
+def generate_jacobian(generator, labels, pixels=None, rv=None):
     """Differentiate spectra with respect to the labels.
 
     Parameters
     ----------
-    generator, weights, pixels, rv : object
+    generator, labels, pixels, rv : object
         As in `generate`.
-    slopes : list of csr_matrix of shape (n, n_rows)
-        Derivatives of the weights with respect to each label.
 
     Returns
     -------
     jacobian : ndarray of shape (n, n_wanted, n_labels), float64
         Derivatives.
     """
-    pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
-    rows = []
-    for row, velocity, *change in zip(split_rows(weights), rv, *map(split_rows, slopes), strict=True):
-        _, jacobian = generator.lines_.render_jacobian(row, change, pixels, velocity)
+    pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, len(labels))
+    interpolator = generator.interpolator_
+    mixture = interpolator.divide(labels)
+    if mixture is None:
+        return _jacobian(generator, interpolator.locate(labels, derivatives=True), pixels, rv)[1]
+    rv = rv[mixture.row]
+    flux, jacobian = _jacobian(generator, interpolator.locate(mixture.labels, derivatives=True), pixels, rv)
+    return mixture.mix_jacobian(flux, jacobian)
+
+
+def _jacobian(generator, located, pixels, rv):
+    """Fluxes and their derivatives where no cell is broken."""
+    weights, _, slopes = located
+    n_wanted = len(generator.wavelength_[pixels])
+    flux, jacobian = np.empty((len(rv), n_wanted)), np.empty((len(rv), len(slopes), n_wanted))
+    for i, (row, *change) in enumerate(zip(split_rows(weights), *map(split_rows, slopes), strict=True)):
+        flux[i], derivatives = generator.lines_.render_jacobian(row, change, pixels, rv[i])
+        flux[i] += _residual(generator, row, pixels, rv[i])
         for k, slope in enumerate(change):
-            jacobian[k] += _residual(generator, slope, pixels, velocity, slopes=True)
-        rows.append(jacobian.T)
-    return np.stack(rows) if rows else np.empty((0, len(generator.wavelength_[pixels]), len(slopes)))
+            jacobian[i, k] = derivatives[k] + _residual(generator, slope, pixels, rv[i], slopes=True)
+    return flux, jacobian.transpose(0, 2, 1)
 
 
 def split_rows(table):
