@@ -66,7 +66,7 @@ def draw(rows, path):
         column[2].plot(x, [row["fit_s"] for row in chosen], "o-", label="fit [s]")
         column[2].plot(x, [row["ms"] for row in chosen], "s--", label="a spectrum [ms]")
         for axis in column:
-            axis.set(xscale="log", yscale="log")
+            axis.set(xscale="log", ylim=(0, None))
             axis.set_xticks(x, [f"{value:g}" for value in x], minor=False)
             axis.minorticks_off()
             axis.legend(fontsize="small")
