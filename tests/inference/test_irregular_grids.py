@@ -9,6 +9,7 @@ from stellarhml import BayesianStellarRegressor, SpectrumGenerator, VoigtLineDec
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.exceptions import InferenceWarning
 
+SPAN = np.array([750.0, 1.0, 0.5])
 QUICK = VoigtLineDecomposer(n_rounds=0, subsample=6)  # for tests that do not ask how well lines were learnt
 
 
