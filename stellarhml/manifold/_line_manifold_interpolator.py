@@ -34,7 +34,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         amplitude of -1000 at those nodes, and lines below -100 dropped, so that it is gone at a tenth of the way.
     breaks : dict, default=None
         Values at which the grid jumps, such as ``{"teff": [5050]}`` for the jump of PHOENIX-ACES between 5000 and
-        5100 K: method="auto" does not interpolate across them but linearly, within the cell that holds one.
+        5100 K: method="auto" does not interpolate across them but linearly, within the cell that holds one. None is
+        none, but a :class:`SpectrumGenerator` then looks for them in its spectra; ``{}`` is none.
     extrapolate : {"raise", "nan", "nearest"}, default="raise"
         What to do with labels outside the grid: an error, NaN, or the nearest point of the grid; the latter two
         with an :class:`~stellarhml.exceptions.ExtrapolationWarning` that counts them.

@@ -13,6 +13,7 @@ from stellarhml._store import digest
 from stellarhml._validation import check_label_names, is_plain
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
+from stellarhml.manifold.breaks import find_breaks
 from stellarhml.synthesis.archive import generator_from_archive
 from stellarhml.synthesis.evaluation import generate, generate_jacobian
 from stellarhml.synthesis.learning import learn_from_grid
@@ -173,7 +174,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         decomposer = _with_defaults(decomposer, wavelength=wavelength, n_jobs=self.n_jobs, verbose=self.verbose)
         with normalised_rows(self.preprocessor_, flux, self._teff(X)) as normalised:
             theta = decomposer.fit_transform(normalised, X)
-            self._adopt(decomposer, X, theta)
+            self._adopt(decomposer, X, theta, normalised)
             learn_from_grid(self, X, normalised)
         self.grid_id_ = digest(X, self.wavelength_, [digest(row) for row in flux])
         return self
@@ -360,10 +361,12 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         tags.regressor_tags.poor_score = True
         return tags
 
-    def _adopt(self, decomposer, labels, theta):
-        """Take a fitted decomposer and the lines of a grid."""
+    def _adopt(self, decomposer, labels, theta, flux=None):
+        """Take a fitted decomposer and the lines of a grid, whose spectra tell where it jumps."""
         interpolator = LineManifoldInterpolator() if self.interpolator is None else clone(self.interpolator)
         interpolator.set_params(parameters=decomposer.line_parameters, label_names=self.label_names_)
+        if flux is not None and interpolator.breaks is None and interpolator.method == "auto":
+            interpolator.set_params(breaks=find_breaks(labels, flux, self.label_names_))
         self.decomposer_, self.wavelength_ = decomposer, decomposer.wavelength_
         self.interpolator_ = interpolator.fit(labels, theta if sparse.issparse(theta) else _as_sparse(theta))
         self.residual_ = self.error_map_ = self.grid_id_ = None

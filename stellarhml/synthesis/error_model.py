@@ -87,7 +87,9 @@ class ErrorModel:
         window_rms = np.sqrt(sample_squares / np.diff(edges))
         per_sample = samples.scale**2 * sample_squares.sum(axis=1) / n_pixels
         gain = _gain(per_sample, row_squares / n_pixels, samples, labels)
-        code = np.clip(np.rint(_STEPS * np.log(np.sqrt(variance) / _SMALLEST + 1e-300)), 0, 255).astype(np.uint8)
+        # an error that is not finite, as of lines that ran away from wild data, is the largest that can be told
+        size = np.sqrt(np.nan_to_num(variance, nan=np.inf))
+        code = np.clip(np.rint(_STEPS * np.log(size / _SMALLEST + 1e-300)), 0, 255).astype(np.uint8)
         return cls(
             samples.labels,
             samples.axis,
@@ -165,7 +167,7 @@ def _gain(per_sample, per_row, samples, labels):
         apart = (labels[:, None] - samples.labels[chosen]) / np.where(span > 0, span, 1.0)
         total += per_sample[chosen[(apart**2).sum(axis=2).argmin(axis=1)]]
         mean += per_sample[chosen].mean()
-    return total / mean if mean > 0 else np.ones(len(labels))
+    return total / mean if 0 < mean < np.inf else np.ones(len(labels))
 
 
 def _thin(samples):

@@ -66,3 +66,17 @@ def test_jacobian_beside_a_jump(broken):
     # along the jump itself the flux is linear
     ends = broken.predict([[low, 3.8, -0.2], [high, 3.8, -0.2]])
     np.testing.assert_allclose(jacobian[0, :, 0], (ends[1] - ends[0]) / (high - low), atol=1e-12)
+
+
+def test_a_generator_finds_the_jump_by_itself():
+    grid = make_stellar_grid(n_teff=9, n_logg=2, n_feh=1, random_state=0)
+    flux = grid.flux.copy()
+    flux[grid.labels[:, 0] > 5900] = flux[grid.labels[:, 0] > 5900] ** 1.5
+    decomposer = VoigtLineDecomposer(n_rounds=0, subsample=8)
+    model = SpectrumGenerator(wavelength=grid.wavelength, decomposer=decomposer)
+    teff = np.unique(grid.labels[:, 0])
+    middle = (teff[teff < 5900].max() + teff[teff > 5900].min()) / 2
+    assert model.fit(grid.labels, flux).interpolator_.breaks == {"teff": [middle]}
+    assert model.interpolator is None  # what was passed in stays as it was
+    asked = model.set_params(interpolator=LineManifoldInterpolator(breaks={})).fit(grid.labels, flux)
+    assert asked.interpolator_.breaks == {}
