@@ -63,6 +63,7 @@ class LatticeWeights:
         slack = _EDGE * np.maximum(np.maximum(self._high - self._low, np.abs(self._low)), 1e-300)
         self._floor, self._ceiling = self._low - slack, self._high + slack
         self._broken = [_broken(*pair) for pair in zip(self.axes, breaks or ((),) * len(self.axes), strict=True)]
+        self._sides = [np.concatenate([[0], np.cumsum(broken)]) for broken in self._broken]
         self._smooth = TensorProduct(self._positions, smooth=smooth, broken=self._broken)
         self._linear = TensorProduct(self._positions, smooth=False)
         self._fill_holes(2 if smooth else 1)
@@ -156,7 +157,7 @@ class LatticeWeights:
         """
         values = [variable.value for variable in self._variables]
         n_side = 2 if self._arguments["smooth"] else 1
-        return lattice_samples(self._owner, self.nodes, self.axes, values, n_side=n_side)
+        return lattice_samples(self._owner, self.nodes, self.axes, values, self._sides, n_side=n_side)
 
     def _require_full(self, names):
         """Raise GridIncompleteError if a node is missing."""
@@ -178,7 +179,7 @@ class LatticeWeights:
         for i, hole in enumerate(self.missing):
             flat = np.ravel_multi_index(hole, self._owner.shape)
             self._entry[flat] = -1 - i
-            fill = _fill_hole(self._owner, hole, self._positions, n_side)
+            fill = _fill_hole(self._owner, hole, self._positions, self._sides, n_side)
             if fill is None:
                 dead[flat] = True
             else:
@@ -278,13 +279,13 @@ def _chosen(attempt, term, rows):
     return np.flatnonzero(rows), places[rows], terms[term][rows]
 
 
-def _fill_hole(owner, hole, axes, n_side):
+def _fill_hole(owner, hole, axes, sides, n_side):
     """Nodes and shares that stand for a missing node, or None."""
     best = None
-    for k, axis in enumerate(axes):
+    for k, (axis, side) in enumerate(zip(axes, sides, strict=True)):
         line = owner[tuple(hole[:k]) + (slice(None),) + tuple(hole[k + 1 :])]
         there = np.flatnonzero(line >= 0)
-        found = predict_node(there, hole[k], axis, n_side)
+        found = predict_node(there, hole[k], axis, n_side, side)
         if found is None:
             continue
         support, shares = found

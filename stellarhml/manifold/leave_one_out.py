@@ -54,7 +54,7 @@ class ErrorSamples(NamedTuple):
         return cubic if cubic.any() else self.measured
 
 
-def predict_node(there, position, axis, n_side):
+def predict_node(there, position, axis, n_side, side=None):
     """How a node of one axis is predicted from others: the polynomial through up to `n_side` on each side.
 
     Parameters
@@ -67,6 +67,9 @@ def predict_node(there, position, axis, n_side):
         Variable of the label at each position.
     n_side : int
         1 is linear interpolation.
+    side : ndarray of shape (n_values,), default=None
+        Number of the breaks of the grid below each position. Where there are nodes on both sides of the predicted one
+        and on its own side of all breaks, only these are used; where there are not, the line across a break is.
 
     Returns
     -------
@@ -76,11 +79,14 @@ def predict_node(there, position, axis, n_side):
     below, above = there[there < position], there[there > position]
     if not (len(below) and len(above)):
         return None
+    if side is not None and side[below[0]] != side[above[-1]]:
+        own = [part[side[part] == side[position]] for part in (below, above)]
+        below, above = own if len(own[0]) and len(own[1]) else (below[-1:], above[:1])
     support = np.concatenate([below[-n_side:], above[:n_side]])
     return support, _lagrange(axis[support], axis[position])
 
 
-def lattice_samples(owner, nodes, axes, variables, *, n_side):
+def lattice_samples(owner, nodes, axes, variables, sides, *, n_side):
     """Error samples of a grid.
 
     Parameters
@@ -93,6 +99,8 @@ def lattice_samples(owner, nodes, axes, variables, *, n_side):
         Values of each label.
     variables : list of callable
         Variable of each label, as a function.
+    sides : list of ndarray
+        Number of the breaks below each value of each label.
     n_side : int
         Nodes in use on each side, at most.
 
@@ -102,10 +110,10 @@ def lattice_samples(owner, nodes, axes, variables, *, n_side):
         Over nodes; empty where every label has one value.
     """
     labels, along, rows, scales = [], [], [], []
-    for k, (axis, variable) in enumerate(zip(axes, variables, strict=True)):
+    for k, (axis, variable, side) in enumerate(zip(axes, variables, sides, strict=True)):
         lines = np.moveaxis(owner, k, -1).reshape(-1, len(axis))
         found = _middles if len(axis) == 2 else _left_out
-        for at, node, weights, targets, scale in found(lines, axis, variable, n_side):
+        for at, node, weights, targets, scale in found(lines, axis, variable, side, n_side):
             place = nodes[node].copy()
             place[k] = at
             labels.append(place)
@@ -158,7 +166,7 @@ def scattered_samples(without, nodes, inside, *, at_most=256):
     )
 
 
-def _left_out(lines, axis, variable, n_side):
+def _left_out(lines, axis, variable, side, n_side):
     """Nodes with neighbours on both sides: label, node, weights, targets and scale of each."""
     positions = variable(axis)
     known = {}  # lines of a grid have few patterns of missing nodes
@@ -167,14 +175,14 @@ def _left_out(lines, axis, variable, n_side):
         for i in there:
             key = there.tobytes(), i
             if key not in known:
-                known[key] = predict_node(there, i, positions, n_side)
+                known[key] = predict_node(there, i, positions, n_side, side)
             if known[key] is not None:
                 support, weights = known[key]
                 scale = CUBIC_SCALE if len(support) == 4 else LINEAR_SCALE
                 yield axis[i], line[i], (line[support], weights), ([line[i]], [1.0]), scale
 
 
-def _middles(lines, axis, variable, _):
+def _middles(lines, axis, variable, *_):
     """Middles between two nodes, on an axis that has no more."""
     middle = axis.mean()
     low, at, high = variable(np.array([axis[0], middle, axis[1]]))

@@ -63,3 +63,19 @@ def test_breaks_that_do_not_fit_are_refused():
         LineManifoldInterpolator(breaks={"tef": [5000]}, label_names=("teff", "logg")).fit(NODES, NODES[:, 0])
     with pytest.raises(ValueError, match="finite values"):
         LineManifoldInterpolator(breaks={"teff": [np.nan]}, label_names=("teff", "logg")).fit(NODES, NODES[:, 0])
+
+
+def test_a_missing_node_is_filled_from_its_own_side():
+    y = parabolas(NODES, 4400.0)
+    kept = (NODES[:, 0] != 4100) | (NODES[:, 1] != 3.5)
+    fitted = LineManifoldInterpolator(breaks={"teff": [4400.0]}, label_names=("teff", "logg")).fit(NODES[kept], y[kept])
+    np.testing.assert_allclose(
+        fitted.predict([[4100.0, 3.5]]), parabolas(np.array([[4100.0, 3.5]]), 4400.0), atol=1e-10
+    )
+    samples = fitted.error_samples()
+    inside = (samples.axis == 0) & ~np.isin(samples.labels[:, 0], [4300.0, 4500.0, 4700.0]) & (samples.labels[:, 1] != 3.5)
+    assert inside.sum() == 2 * 2  # 4100 and 4200, which have three on their side
+    np.testing.assert_allclose((samples.weights @ y[kept])[inside], (samples.targets @ y[kept])[inside], atol=1e-10)
+    # beside the jump nothing else is left than the line across
+    edge = (samples.axis == 0) & (samples.labels[:, 0] == 4300.0) & (samples.labels[:, 1] == 3.0)
+    assert samples.weights[edge].nnz == 2
