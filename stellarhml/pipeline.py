@@ -24,7 +24,7 @@ PAPER_SETTINGS = {
         "max_iter": 100,
     },
     "interpolator": {"method": "linear", "absent": "vanish"},
-    "generator": {"residual_rank": None},
+    "generator": {"n_factors": None, "residual_rank": None},
     "regressor": {
         "search": "bayes",
         "n_initial_points": 30,

@@ -174,6 +174,7 @@ def test_paper_settings_are_parameters_of_every_class_and_valid():
     for name, value in PAPER_SETTINGS["interpolator"].items():
         assert found[f"regress__generator__interpolator__{name}"] == value
     assert found["regress__generator__residual_rank"] is None
+    assert found["regress__generator__n_factors"] is None
     assert found["preprocess__continuum"] == "each"
 
 
