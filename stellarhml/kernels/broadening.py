@@ -1,6 +1,7 @@
 r"""Rotation, line spread and a detector's pixels, for a spectrum and its derivatives at once.
 
-Both kernels are convolutions in :math:`x = \ln \lambda`, of which the Fourier transforms are known: with q = k v sin i / c,
+Both kernels are convolutions in :math:`x = \ln \lambda`, of which the Fourier transforms are known: with
+q = k v sin i / c,
 
 .. math::
     \hat G(q) = \frac{2 (1 - \epsilon) J_1(q) / q + 2 \epsilon\, j_1(q) / q}{1 - \epsilon / 3}, \quad
@@ -23,7 +24,7 @@ _STEP = 0.8  # step of the uniform grid, in steps of the model where these are s
 _STEP_MIN = 0.25  # and at least this many median steps
 _STEPS_PER_OCTAVE = 4  # steps there are
 _PAD = 64  # points over which the ends of a window are joined, for transforms are periodic
-_SPREAD_TOL = 1e-7  # of a polynomial between widths
+_SPREAD_TOL = 1e-8  # of a polynomial between widths
 _SMALL = 0.3  # arguments below which Bessel functions are taken from their series
 _FAINT = 80.0  # k^2 sigma^2 / 2 above which nothing is left
 
@@ -90,8 +91,8 @@ def observe_rows(wavelength, rows, edges, *, vsini=0.0, limb_darkening=0.6, sigm
     rows : ndarray of shape (m, n)
         Spectra: a flux, and what else is linear in it.
     edges : ndarray of shape (p + 1,)
-        Edges of the pixels in the frame of the star. They lie further from the ends of `wavelength` than light comes from
-        (`light_reach`), and by one step of it more.
+        Edges of the pixels in the frame of the star. They lie further from the ends of `wavelength` than light comes
+        from (`light_reach`), and by one step of it more.
     vsini : float, default=0.0
         Projected rotational velocity in units of the speed of light.
     limb_darkening : float, default=0.6

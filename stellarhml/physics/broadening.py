@@ -1,14 +1,14 @@
 r"""Rotation and line spread by plain quadrature: slow and obvious, what the fast path is tested against.
 
-A star that turns as a rigid body, limb-darkened by :math:`I(\mu) / I(1) = 1 - \epsilon + \epsilon \mu`, spreads light over the
-velocities :math:`v = u\,v \sin i` by (Gray 2005, Eq. 18.14)
+A star that turns as a rigid body, limb-darkened by :math:`I(\mu) / I(1) = 1 - \epsilon + \epsilon \mu`, spreads light
+over the velocities :math:`v = u\,v \sin i` by (Gray 2005, Eq. 18.14)
 
 .. math::
     G(u) = \frac{2 (1 - \epsilon) \sqrt{1 - u^2} + \frac{\pi}{2} \epsilon (1 - u^2)}{\pi (1 - \epsilon / 3)},
     \quad |u| \le 1.
 
-A spectrograph of the resolving power R spreads it by a Gaussian whose full width at half maximum is :math:`\lambda / R`.
-Both shift :math:`\ln \lambda`: by v / c, which is the relativistic shift to second order in v / c.
+A spectrograph of the resolving power R spreads it by a Gaussian whose full width at half maximum is
+:math:`\lambda / R`. Both shift :math:`\ln \lambda`: by v / c, which is the relativistic shift to second order in v / c.
 
 References
 ----------

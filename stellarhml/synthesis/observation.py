@@ -13,6 +13,7 @@ from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
 from stellarhml.synthesis.evaluation import generate, generate_with_jacobian
 
 _MARGIN = 12  # pixels of the model beyond those from which light comes: two stencils
+_GRAIN = 64  # pixels by which windows grow: few velocities change them, for where they end changes the flux by 1e-6
 
 
 class Order(NamedTuple):
@@ -254,14 +255,15 @@ def _check_order(i, wavelength, edges, resolving_power):
         raise ValueError(f"Order {i}: {error}") from error
     if len(edges) != len(wavelength) + 1 or (edges[1:] <= wavelength).any() or (edges[:-1] >= wavelength).any():
         raise ValueError(
-            f"Order {i}: `edges` has {len(edges)} values for {len(wavelength)} pixels; it needs one more than there are "
-            "pixels, with each pixel's center between its two edges."
+            f"Order {i}: `edges` has {len(edges)} values for {len(wavelength)} pixels; it needs one more than there "
+            "are pixels, with each pixel's center between its two edges."
         )
     if resolving_power is not None:
         power = np.asarray(resolving_power, dtype=np.float64)
         if power.shape not in ((), wavelength.shape) or not (power > 1).all() or not np.isfinite(power).all():
+            values = np.array2string(power, threshold=4)
             raise ValueError(
-                f"Order {i}: `resolving_power` has shape {power.shape} and values {np.array2string(power, threshold=4)}; "
+                f"Order {i}: `resolving_power` has shape {power.shape} and values {values}; "
                 f"it needs a finite number over 1, or one for each of the {len(wavelength)} pixels. None stands for a "
                 "spectrograph as sharp as the model."
             )
@@ -280,7 +282,7 @@ def _check_star(rv, vsini, limb_darkening):
 
 
 def _window(wavelength, order, rv, vsini):
-    """Pixels of an order that the band can tell, and the model's pixels from which they get light, as slices or None."""
+    """Pixels of an order that the band can tell, and the model's pixels that light them, as slices; or None."""
     sigma = np.broadcast_to(0.0 if order.resolving_power is None else order.sigma, order.wavelength.shape)
     reach = np.exp(light_reach(vsini / SPEED_OF_LIGHT, sigma))
     rest = order.edges / doppler_shift(1.0, rv)
@@ -288,8 +290,11 @@ def _window(wavelength, order, rv, vsini):
     if not len(good):
         return None
     good = slice(good[0], good[-1] + 1)
-    first, last = np.searchsorted(wavelength, [rest[good.start] / reach[good].max(), rest[good.stop] * reach[good].max()])
-    return good, slice(max(first - _MARGIN, 0), min(last + _MARGIN, len(wavelength)))
+    first, last = np.searchsorted(
+        wavelength, [rest[good.start] / reach[good].max(), rest[good.stop] * reach[good].max()]
+    )
+    start, stop = (first - _MARGIN) // _GRAIN * _GRAIN, -(-(last + _MARGIN) // _GRAIN) * _GRAIN
+    return good, slice(max(start, 0), min(stop, len(wavelength)))
 
 
 def _check_overlap(wavelength, orders, windows, rv):
@@ -310,7 +315,7 @@ def _check_overlap(wavelength, orders, windows, rv):
 
 
 def _generate_windows(generator, X, weights, windows, n_rows):
-    """Flux and, with n_rows > 1, its derivatives on the model's pixels that windows need: (first pixel, rows) of runs."""
+    """Flux and, with n_rows > 1, its derivatives on the pixels that windows need: (first pixel, rows) of runs."""
     runs = []
     for start, stop in sorted((window[1].start, window[1].stop) for window in windows if window is not None):
         if runs and start <= runs[-1][1]:
