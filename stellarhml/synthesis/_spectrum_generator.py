@@ -19,9 +19,10 @@ from stellarhml.synthesis.evaluation import generate, generate_jacobian
 from stellarhml.synthesis.learning import learn_from_grid
 from stellarhml.synthesis.line_table import make_line_table
 from stellarhml.synthesis.normalising import normalised_rows
+from stellarhml.synthesis.observation import ObserveMixin
 
 
-class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
     r"""Generate normalised spectra at any labels inside a grid, with their error.
 
     `fit` normalises the spectra of a grid (`preprocessor`), decomposes them into lines (`decomposer`), and prepares the

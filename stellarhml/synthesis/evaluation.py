@@ -63,14 +63,32 @@ def generate_jacobian(generator, labels, pixels=None, rv=None):
     jacobian : ndarray of shape (n, n_wanted, n_labels), float64
         Derivatives.
     """
+    return generate_with_jacobian(generator, labels, pixels, rv)[1]
+
+
+def generate_with_jacobian(generator, labels, pixels=None, rv=None):
+    """Generate spectra and differentiate them with respect to the labels.
+
+    Parameters
+    ----------
+    generator, labels, pixels, rv : object
+        As in `generate`.
+
+    Returns
+    -------
+    flux : ndarray of shape (n, n_wanted), float64
+        Fluxes.
+    jacobian : ndarray of shape (n, n_wanted, n_labels), float64
+        Derivatives.
+    """
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, len(labels))
     interpolator = generator.interpolator_
     mixture = interpolator.divide(labels)
     if mixture is None:
-        return _jacobian(generator, interpolator.locate(labels, derivatives=True), pixels, rv)[1]
+        return _jacobian(generator, interpolator.locate(labels, derivatives=True), pixels, rv)
     rv = rv[mixture.row]
     flux, jacobian = _jacobian(generator, interpolator.locate(mixture.labels, derivatives=True), pixels, rv)
-    return mixture.mix_jacobian(flux, jacobian)
+    return mixture.mix(flux), mixture.mix_jacobian(flux, jacobian)
 
 
 def _jacobian(generator, located, pixels, rv):
