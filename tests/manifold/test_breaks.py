@@ -73,7 +73,9 @@ def test_a_missing_node_is_filled_from_its_own_side():
         fitted.predict([[4100.0, 3.5]]), parabolas(np.array([[4100.0, 3.5]]), 4400.0), atol=1e-10
     )
     samples = fitted.error_samples()
-    inside = (samples.axis == 0) & ~np.isin(samples.labels[:, 0], [4300.0, 4500.0, 4700.0]) & (samples.labels[:, 1] != 3.5)
+    inside = (
+        (samples.axis == 0) & ~np.isin(samples.labels[:, 0], [4300.0, 4500.0, 4700.0]) & (samples.labels[:, 1] != 3.5)
+    )
     assert inside.sum() == 2 * 2  # 4100 and 4200, which have three on their side
     np.testing.assert_allclose((samples.weights @ y[kept])[inside], (samples.targets @ y[kept])[inside], atol=1e-10)
     # beside the jump nothing else is left than the line across
