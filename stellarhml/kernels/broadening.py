@@ -24,7 +24,7 @@ _STEP = 0.8  # step of the uniform grid, in steps of the model where these are s
 _STEP_MIN = 0.25  # and at least this many median steps
 _STEPS_PER_OCTAVE = 4  # steps there are
 _PAD = 64  # points over which the ends of a window are joined, for transforms are periodic
-_SPREAD_TOL = 1e-8  # of a polynomial between widths
+_SPREAD_TOL = 1e-7  # of a polynomial between widths
 _SMALL = 0.3  # arguments below which Bessel functions are taken from their series
 _FAINT = 80.0  # k^2 sigma^2 / 2 above which nothing is left
 
