@@ -53,7 +53,8 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         Names of the labels. None: ("teff", "logg", "feh") for three. The one called "teff", in K, goes to
         `preprocessor`.
     device : str, default=None
-        Where `predict` renders, such as "cuda". None: the compiled kernels of the CPU.
+        Where `predict` renders lines, such as "cuda". None: the compiled kernels of the CPU, which also do spectra
+        with a radial velocity, and derivatives.
     n_jobs : int, default=None
         Number of joblib workers for `fit`, where the decomposer's own is None.
     verbose : bool, default=None

@@ -7,7 +7,10 @@ from stellarhml.kernels.windows import line_windows
 from stellarhml.physics.wavelength import doppler_shift
 
 TOLERANCE = 1e-6
-"""Effect on the flux below which a line's wings are left out."""
+"""Error of the flux that rendering may make."""
+
+SPAN_TOLERANCE = 1e-7
+"""Effect of a line at which its span ends: what all lines beyond the span of a window do to it adds up to 1e-6."""
 
 _REACH_NODES = 8  # nodes at which the reach of each line is measured
 _REACH_MARGIN = 1.3  # lines may reach further between them
@@ -25,7 +28,7 @@ class LineModel:
     profile : str
         Name of the line profile.
     wing_cut : int or None
-        Pixels on which a line is evaluated. None: as far as it changes the flux by 1e-6.
+        Pixels on which a line is evaluated. None: as far as the tolerance of rendering asks for.
     """
 
     def __init__(self, interpolator, wavelength, *, profile, wing_cut):
@@ -148,7 +151,7 @@ class LineModel:
         for node in np.unique(np.linspace(0, table.n_nodes - 1, _REACH_NODES).round().astype(int)):
             lines, theta = table.at_node(node)
             components = line_components(theta, self.profile)
-            start, stop = line_windows(self.wavelength, components, None, tolerance=TOLERANCE)
+            start, stop = line_windows(self.wavelength, components, None, tolerance=SPAN_TOLERANCE)
             edges = self.wavelength[np.clip(np.stack([start - 1, stop]), 0, last)]
             reach[lines] = np.maximum(reach[lines], np.abs(edges - center[lines]).max(axis=0))
         reach *= _REACH_MARGIN

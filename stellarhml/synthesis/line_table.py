@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from stellarhml.kernels.rendering import line_depths, line_equivalent_widths, line_saturations
+from stellarhml.kernels.rendering import line_equivalent_widths
+from stellarhml.synthesis.line_values import QUANTITIES
 
 _STEP = 1e-3  # of a label's range
 
@@ -29,9 +30,8 @@ def make_line_table(generator, weights, slopes):
     lines, theta, change = generator.lines_.lines(weights, slopes)
     catalog = pd.Index(decomposer.line_catalog_[lines], name="line")
     table = pd.DataFrame(theta, columns=list(decomposer.line_parameters), index=catalog)
-    table["depth"] = line_depths(theta, profile)
-    table["equivalent_width"] = line_equivalent_widths(theta, profile)
-    table["saturation"] = line_saturations(theta, profile)
+    for name, quantity in QUANTITIES.items():
+        table[name] = quantity(theta, profile)
     for name, slope, (low, high) in zip(names, change, generator.interpolator_.bounds_, strict=True):
         step = _STEP * (high - low) if high > low else 1.0
         above, below = (line_equivalent_widths(theta + sign * step * slope, profile) for sign in (1, -1))

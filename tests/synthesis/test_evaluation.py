@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stellarhml.kernels.interpolation import interpolate_cubic
-from stellarhml.kernels.rendering import render_lines
+from stellarhml.kernels.rendering import line_components, render_lines
+from stellarhml.kernels.windows import line_windows
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.synthesis.line_model import TOLERANCE
 
@@ -166,3 +167,17 @@ def test_many_are_as_one_by_one(generator):
     flux = generator.predict(BETWEEN, rv=RV)
     for i in range(2):
         np.testing.assert_array_equal(generator.predict(BETWEEN[i : i + 1], rv=RV[i])[0], flux[i])
+
+
+def test_the_span_of_a_line_holds_all_that_a_window_may_miss(generator):
+    # a window takes the lines whose span it meets: what it leaves out must be small, as each line's window says
+    model = generator.lines_
+    table = model.interpolator.table_
+    last = len(model.wavelength) - 1
+    for node in (0, table.n_nodes - 1):
+        lines, theta = table.at_node(node)
+        start, stop = line_windows(model.wavelength, line_components(theta, model.profile), None, tolerance=1e-7)
+        shown = stop > start
+        low, high = model.wavelength[start[shown]], model.wavelength[np.minimum(stop[shown] - 1, last)]
+        assert (model.span[lines[shown], 0] <= low).all()
+        assert (model.span[lines[shown], 1] >= high).all()
