@@ -1,4 +1,4 @@
-"""The one registry of flags: what may be wrong with a line or with a spectrum.
+"""The one registry of flags: what may be wrong with a line, with a spectrum, or with an inference.
 
 Flags are bits, so that one integer holds any number of them; 0 means that nothing is to be said. The meaning of each
 is its attribute `meaning`.
@@ -35,6 +35,22 @@ class SpectrumFlag(_Flag):
     POOR_FIT = 4, "the clone is off by more than three times what the training spectra have in the median"
 
 
+class InferenceFlag(_Flag):
+    """Of one inference."""
+
+    FAILED = 1, "nothing could be inferred; the message says why"
+    NOT_CONVERGED = 2, "the fit ran out of steps"
+    AT_BOUND = 4, "a parameter ended at a bound, where the grid, or what was allowed, ends: the star may lie beyond"
+    POOR_FIT = 8, "residuals are larger than noise and the generator's error: errors are raised by what they are larger"
+    FEW_PIXELS = 16, "fewer good pixels than 20 for each free number"
+    WEAK_LINES = 32, "the lines of the star do not stand out of the noise: velocity and labels may be any"
+    REJECTED_PIXELS = 64, "over 1 % of the pixels look like no star: cosmic rays, emission, bad pixels"
+    ORDER_OUTSIDE = 128, "an order lies outside of the generator's band, wholly or by half, and was not used there"
+    RESOLVING_POWER = 256, "the lines ask for another resolving power, by more than 5 %"
+    AIR_OR_VACUUM = 512, "wavelengths drift as if air and vacuum had been mixed up: rv is off by some 80 km/s"
+    SLOW_ROTATION = 1024, "rotation cannot be told from none: take vsini as an upper limit"
+
+
 def name_flags(value, registry):
     """Names of the flags that are set.
 
@@ -42,7 +58,7 @@ def name_flags(value, registry):
     ----------
     value : int
         Any combination of flags.
-    registry : {LineFlag, SpectrumFlag}
+    registry : {LineFlag, SpectrumFlag, InferenceFlag}
         What they are flags of.
 
     Returns

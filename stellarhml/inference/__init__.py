@@ -1,5 +1,6 @@
 """From flux to labels."""
 
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
+from stellarhml.inference._inference_result import InferenceResult, results_table
 
-__all__ = ["BayesianStellarRegressor"]
+__all__ = ["BayesianStellarRegressor", "InferenceResult", "results_table"]

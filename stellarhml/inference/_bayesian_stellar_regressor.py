@@ -12,15 +12,20 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from stellarhml._parallel import map_items
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
 from stellarhml.exceptions import InferenceWarning
-from stellarhml.inference.misfit import Misfit
-from stellarhml.inference.search import bayes_search, node_search, polish
+from stellarhml.inference.fitting import covariance_of, generator_covariance, grid_ends_near, minimise
+from stellarhml.inference.likelihood import Likelihood, cut_pieces
+from stellarhml.inference.models import RestModel
+from stellarhml.inference.observing import ObservingMixin
+from stellarhml.inference.parameters import RV_BOUNDS, VSINI_BOUNDS, Parameters, check_priors, check_ranges
+from stellarhml.inference.search import bayes_search, node_search
+from stellarhml.inference.templates import choose_nodes, make_templates
 from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
 _SCAN_PIXELS = 4096  # pixels that the scan of nodes compares: those in which the nodes differ most
 _AT_BOUND = 1e-6  # share of a label's range within which a result counts as being at its bound
 
 
-class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
     r"""Infer labels from spectra by searching a spectrum generator.
 
     `fit` fits the `generator` on (labels, flux). `predict` finds, for each spectrum, the labels whose generated
@@ -48,7 +53,15 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         evaluation: the normalisation of a noisy spectrum is never exact. None compares fluxes as they are, as the
         paper does.
     bounds : dict, default=None
-        Lowest and highest value of labels by name, within those of the grid, such as ``{"teff": (5000, 6000)}``.
+        Lowest and highest value of labels by name, within those of the grid, such as ``{"teff": (5000, 6000)}``; for
+        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300).
+    priors : dict, default=None
+        Mean and standard deviation of a normal prior by name, such as ``{"logg": (4.4, 0.1)}``: of labels, and for
+        `infer` also of "rv" and "vsini". Other priors are flat between the bounds. The "bayes" search alone, without
+        `polish`, does not see them.
+    generator_error : bool, default=True
+        Whether the generator's own error, see `SpectrumGenerator.error_map_`, is counted: as variance of the pixels
+        where errors of the fluxes are known, and in the standard deviations.
     random_state : int, RandomState instance or None, default=None
         Seed of the search. It is drawn once in `fit`: a spectrum's result does not depend on the others.
     n_jobs : int, default=None
@@ -62,6 +75,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         The fitted generator.
     bounds_ : ndarray of shape (n_labels, 2), dtype float64
         Lowest and highest labels of the search.
+    observed_bounds_ : ndarray of shape (n_labels + 2, 2), dtype float64
+        The same with those of the radial velocity and of vsini, for `infer`.
     n_features_in_ : int
         Number of pixels.
 
@@ -71,9 +86,9 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    The standard deviations of ``predict(..., return_std=True)`` are those of the linearised least-squares fit:
-    noise, given as `flux_error` or estimated from the residuals. The freedom of the continuum is in them, the error
-    of the generator itself is not.
+    The standard deviations of ``predict(..., return_std=True)`` are those of the linearised least-squares fit: noise,
+    given as `flux_error` or estimated from the residuals, with the freedom of the continuum, and the error of the
+    generator as its held-out nodes tell it.
 
     Examples
     --------
@@ -95,6 +110,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "n_starts": [Interval(Integral, 1, None, closed="left")],
         "continuum_degree": [Interval(Integral, 0, None, closed="left"), None],
         "bounds": [dict, None],
+        "priors": [dict, None],
+        "generator_error": ["boolean"],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["boolean", None],
@@ -111,6 +128,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         n_starts=3,
         continuum_degree=3,
         bounds=None,
+        priors=None,
+        generator_error=True,
         random_state=None,
         n_jobs=None,
         verbose=None,
@@ -123,6 +142,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_starts = n_starts
         self.continuum_degree = continuum_degree
         self.bounds = bounds
+        self.priors = priors
+        self.generator_error = generator_error
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -243,32 +264,23 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.generator_ = generator
         self._one_output = one_output
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.bounds_ = self._search_bounds()
+        names = generator.label_names_
+        limits = np.vstack([generator.interpolator_.bounds_, RV_BOUNDS, VSINI_BOUNDS])
+        self.observed_bounds_ = check_ranges(self.bounds, (*names, "rv", "vsini"), limits)
+        check_priors(self.priors, (*names, "rv", "vsini"))
+        self.bounds_ = self.observed_bounds_[: len(names)]
         self._nodes = generator.interpolator_.nodes_
         inside = np.all((self._nodes >= self.bounds_[:, 0]) & (self._nodes <= self.bounds_[:, 1]), axis=1)
         self._nodes = self._nodes[inside] if inside.any() else self.bounds_.mean(axis=1)[None]
+        self.templates_ = None
         if self.search == "nodes":
             flux = np.concatenate([generator.predict_nearest(node[None])[0].astype(np.float32) for node in self._nodes])
             spread = flux.std(axis=0)
             self._scan_pixels = np.sort(np.argsort(-spread, kind="stable")[:_SCAN_PIXELS])
             self._scan_flux = flux[:, self._scan_pixels].astype(np.float64)
+            few = choose_nodes(self._nodes)
+            self.templates_ = make_templates(generator, self._nodes[few], flux[few])
         return self
-
-    def _search_bounds(self):
-        """Bounds of the grid, narrowed by `bounds`."""
-        limits = self.generator_.interpolator_.bounds_.copy()
-        names = self.generator_.label_names_
-        for name, (low, high) in (self.bounds or {}).items():
-            if name not in names:
-                raise ValueError(f"`bounds` names {name!r}, but the labels are {names}.")
-            k = names.index(name)
-            if not limits[k, 0] <= low < high <= limits[k, 1]:
-                raise ValueError(
-                    f"`bounds` of {name!r} are ({low}, {high}); they must increase and lie within the grid's "
-                    f"{limits[k, 0]:g} to {limits[k, 1]:g}."
-                )
-            limits[k] = low, high
-        return limits
 
     def _check_error(self, flux_error, X):
         if flux_error is None:
@@ -310,13 +322,20 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 def _infer_one(regressor, return_std, item):
     """Labels, standard deviations, convergence, and whether the grid ends there, of one spectrum."""
     flux, error = item
-    bounds = regressor.bounds_
-    free = bounds[:, 1] > bounds[:, 0]
-    problem = Misfit(regressor.generator_, flux, error, bounds[:, 0], free, regressor.continuum_degree)
+    generator = regressor.generator_
+    parameters = Parameters(generator.label_names_, regressor.bounds_, regressor.priors)
+    if error is not None and regressor.generator_error and generator.error_map_ is not None:
+        # of the grid's middle: the size matters little, where it is large does
+        weights, _ = generator.interpolator_.locate(regressor.bounds_.mean(axis=1)[None])
+        error = np.hypot(error, np.nan_to_num(generator.error_map_.std(weights)[0]))
+    known = np.ones(len(flux)) if error is None else error
+    pieces = cut_pieces([np.asarray(generator.wavelength_)], [flux], [known], regressor.continuum_degree)
+    likelihood = Likelihood(RestModel(generator), parameters, pieces)
+    free = parameters.free
     if regressor.search == "bayes":
         points, _ = bayes_search(
-            problem.rms,
-            bounds[free],
+            lambda labels: likelihood.rms(parameters.variables(_complete(parameters, labels))),
+            regressor.bounds_[free],
             n_initial_points=regressor.n_initial_points,
             n_calls=regressor.n_calls,
             seed=regressor._seed,
@@ -325,12 +344,36 @@ def _infer_one(regressor, return_std, item):
         pixels = regressor._scan_pixels
         weight = np.ones(len(pixels)) if error is None else 1 / error[pixels] ** 2
         points, _ = node_search(flux[pixels], weight, regressor._nodes[:, free], regressor._scan_flux)
-    best, converged = points[0], True
+    starts = [_complete(parameters, point) for point in points[: regressor.n_starts]]
+    labels, converged = starts[0], True
     if regressor.polish:
-        best, converged = polish(problem.residuals, problem.jacobian, points[: regressor.n_starts], bounds[free])
-    labels = problem.complete(best)
-    std = problem.standard_deviations(best) if return_std else np.full_like(labels, np.nan)
-    return labels, std, converged, problem.is_at_edge(best, bounds[free])
+        solution = minimise(likelihood, starts)
+        labels, converged = parameters.values(solution.variables), solution.converged
+    std = _deviations(regressor, likelihood, labels, error is not None) if return_std else np.full(len(labels), np.nan)
+    return labels, std, converged, grid_ends_near(generator, labels, regressor.bounds_)
+
+
+def _complete(parameters, values):
+    """All labels from the free ones."""
+    labels = parameters.bounds[:, 0].copy()
+    labels[parameters.free] = values
+    return labels
+
+
+def _deviations(regressor, likelihood, labels, errors_known):
+    """Standard deviations of the labels."""
+    parameters, error_map = likelihood.parameters, regressor.generator_.error_map_
+    linear = likelihood.linearise(parameters.variables(labels))
+    covariance = covariance_of(linear.jacobian)
+    own = np.zeros_like(covariance)
+    if regressor.generator_error and error_map is not None and error_map.shifts is not None:
+        own = generator_covariance(linear, covariance, error_map.shifts, labels)
+    if not errors_known:
+        residuals = linear.residuals
+        covariance = covariance * (residuals @ residuals) / max(len(residuals) - covariance.shape[0], 1)
+    std = np.zeros(len(labels))
+    std[parameters.free] = np.sqrt(np.diag(covariance) + np.diag(own))
+    return std
 
 
 def _bridge_masked(X, error):

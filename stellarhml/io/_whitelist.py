@@ -20,6 +20,7 @@ CLASSES = frozenset(
         "stellarhml.manifold.scattered.ScatteredWeights",
         "stellarhml.synthesis._spectrum_generator.SpectrumGenerator",
         "stellarhml.synthesis.error_model.ErrorModel",
+        "stellarhml.synthesis.label_shifts.LabelShifts",
         "stellarhml.synthesis.line_model.LineModel",
         "stellarhml.inference._bayesian_stellar_regressor.BayesianStellarRegressor",
         "sklearn.pipeline.Pipeline",

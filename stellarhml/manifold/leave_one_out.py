@@ -30,6 +30,9 @@ class ErrorSamples(NamedTuple):
         compare the spectrum of the predicted parameters with the mean of the two spectra.
     scale : ndarray of shape (n,)
         Factor from the difference to the root-mean-square error inside the cells with all nodes in use.
+    reach : ndarray of shape (n,)
+        Where a label has three values, and the interpolation goes through all of them but the prediction through two:
+        half the distance between these. NaN elsewhere.
     """
 
     labels: np.ndarray
@@ -37,6 +40,7 @@ class ErrorSamples(NamedTuple):
     weights: sparse.csr_matrix
     targets: sparse.csr_matrix
     scale: np.ndarray
+    reach: np.ndarray
 
     @property
     def measured(self):
@@ -109,23 +113,25 @@ def lattice_samples(owner, nodes, axes, variables, sides, *, n_side):
     samples : ErrorSamples
         Over nodes; empty where every label has one value.
     """
-    labels, along, rows, scales = [], [], [], []
+    labels, along, rows, scales, reaches = [], [], [], [], []
     for k, (axis, variable, side) in enumerate(zip(axes, variables, sides, strict=True)):
         lines = np.moveaxis(owner, k, -1).reshape(-1, len(axis))
         found = _middles if len(axis) == 2 else _left_out
-        for at, node, weights, targets, scale in found(lines, axis, variable, side, n_side):
+        for at, node, weights, targets, scale, reach in found(lines, axis, variable, side, n_side):
             place = nodes[node].copy()
             place[k] = at
             labels.append(place)
             along.append(k)
             rows.append((weights, targets))
             scales.append(scale)
+            reaches.append(reach)
     return ErrorSamples(
         np.array(labels).reshape(-1, nodes.shape[1]),
         np.array(along, dtype=np.int64),
         _rows([weights for weights, _ in rows], len(nodes)),
         _rows([targets for _, targets in rows], len(nodes)),
         np.array(scales, dtype=np.float64),
+        np.array(reaches, dtype=np.float64),
     )
 
 
@@ -163,11 +169,12 @@ def scattered_samples(without, nodes, inside, *, at_most=256):
         _rows(rows, len(nodes)),
         _rows([([node], [1.0]) for node in chosen], len(nodes)),
         np.full(len(chosen), LINEAR_SCALE),
+        np.full(len(chosen), np.nan),
     )
 
 
 def _left_out(lines, axis, variable, side, n_side):
-    """Nodes with neighbours on both sides: label, node, weights, targets and scale of each."""
+    """Nodes with neighbours on both sides: label, node, weights, targets, scale and reach of each."""
     positions = variable(axis)
     known = {}  # lines of a grid have few patterns of missing nodes
     for line in lines:
@@ -179,7 +186,9 @@ def _left_out(lines, axis, variable, side, n_side):
             if known[key] is not None:
                 support, weights = known[key]
                 scale = CUBIC_SCALE if len(support) == 4 else LINEAR_SCALE
-                yield axis[i], line[i], (line[support], weights), ([line[i]], [1.0]), scale
+                whole = n_side > 1 and len(there) == 3 and len(support) == 2
+                reach = np.ptp(axis[support]) / 2 if whole else np.nan
+                yield axis[i], line[i], (line[support], weights), ([line[i]], [1.0]), scale, reach
 
 
 def _middles(lines, axis, variable, *_):
@@ -189,7 +198,7 @@ def _middles(lines, axis, variable, *_):
     t = (at - low) / (high - low)
     for line in lines:
         if line.min() >= 0:
-            yield middle, line[0], (line, [1 - t, t]), (line, [0.5, 0.5]), MIDDLE_SCALE
+            yield middle, line[0], (line, [1 - t, t]), (line, [0.5, 0.5]), MIDDLE_SCALE, np.nan
 
 
 def _rows(rows, n_columns):

@@ -46,12 +46,14 @@ class ErrorModel:
         Relative variance at each row of the grid.
     label_names : tuple of str
         Names of the labels.
+    shifts : LabelShifts, default=None
+        By how much the error moves what is inferred.
     """
 
-    def __init__(self, labels, axis, measured, scale, windows, window_rms, code, gain, label_names):
+    def __init__(self, labels, axis, measured, scale, windows, window_rms, code, gain, label_names, shifts=None):
         self.labels, self.axis, self.measured, self.scale = labels, axis, measured, scale
         self.windows, self.window_rms, self.code, self.gain = windows, window_rms, code, gain
-        self.label_names = label_names
+        self.label_names, self.shifts = label_names, shifts
 
     @classmethod
     def learn(cls, grid, samples, residual, labels, label_names, *, n_jobs, verbose):
@@ -62,7 +64,7 @@ class ErrorModel:
         grid : Grid
             The grid.
         samples : ErrorSamples
-            Places where nodes are held out.
+            Places where nodes are held out, not too many of them: see `thin`.
         residual : ResidualBasis or None
             What lines leave over.
         labels : ndarray of shape (n_rows, n_labels)
@@ -77,7 +79,6 @@ class ErrorModel:
         model : ErrorModel
             The error.
         """
-        samples = _thin(samples)
         n_pixels = grid.flux.shape[1]
         edges = np.unique(np.linspace(0, n_pixels, _N_WINDOWS + 1).round().astype(int))
         task = partial(_measure, grid, samples, residual, edges)
@@ -170,8 +171,19 @@ def _gain(per_sample, per_row, samples, labels):
     return total / mean if 0 < mean < np.inf else np.ones(len(labels))
 
 
-def _thin(samples):
-    """At most so many samples of each label, evenly."""
+def thin(samples):
+    """At most so many samples of each label, evenly.
+
+    Parameters
+    ----------
+    samples : ErrorSamples
+        Places where nodes are held out.
+
+    Returns
+    -------
+    samples : ErrorSamples
+        Some of them.
+    """
     kept = []
     for axis in np.unique(samples.axis):
         chosen = np.flatnonzero(samples.axis == axis)

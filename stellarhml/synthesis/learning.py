@@ -13,8 +13,9 @@ from stellarhml.kernels.effects import line_effects
 from stellarhml.manifold.coded_rows import CodedRows
 from stellarhml.manifold.components import choose_rank, principal_components
 from stellarhml.manifold.residual import ResidualBasis
-from stellarhml.synthesis.error_model import ErrorModel
+from stellarhml.synthesis.error_model import ErrorModel, thin
 from stellarhml.synthesis.grid import Grid
+from stellarhml.synthesis.label_shifts import LabelShifts
 from stellarhml.synthesis.line_model import LineModel
 
 _MIN_SHARE = 0.99  # of the lines that are present, for the rest to be made up
@@ -74,8 +75,10 @@ def learn_from_grid(generator, labels, flux):
     grid = Grid(generator.lines_, flux, interpolator.locate(labels)[0])
     if generator.residual_rank is not None:
         generator.residual_ = learn_residual(grid, samples, generator.residual_rank, **options)
-    generator.error_map_ = ErrorModel.learn(
-        grid, samples, generator.residual_, labels, generator.label_names_, **options
+    few = thin(samples)
+    generator.error_map_ = ErrorModel.learn(grid, few, generator.residual_, labels, generator.label_names_, **options)
+    generator.error_map_.shifts = LabelShifts.learn(
+        grid, generator.residual_, few, interpolator, generator.wavelength_, labels, **options
     )
 
 

@@ -9,7 +9,7 @@ from stellarhml._validation import check_wavelength, is_plain
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.kernels.broadening import light_reach, observe_rows
 from stellarhml.physics.broadening import line_spread_sigma
-from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
+from stellarhml.physics.wavelength import SPEED_OF_LIGHT, air_to_vacuum, doppler_shift, vacuum_to_air
 from stellarhml.synthesis.evaluation import generate, generate_with_jacobian
 
 _MARGIN = 12  # pixels of the model beyond those from which light comes: two stencils
@@ -53,6 +53,8 @@ class Observation:
     resolving_power : float, array-like, or sequence of one for each order, default=None
         Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value for
         each pixel. None: the spectrograph is as sharp as the model.
+    medium : {"vacuum", "air"}, default="vacuum"
+        What `wavelength` and `edges` are measured in; from air they are converted to vacuum.
 
     Attributes
     ----------
@@ -75,7 +77,9 @@ class Observation:
     [30000.0, 50000.0]
     """
 
-    def __init__(self, wavelength, *, edges=None, resolving_power=None):
+    def __init__(self, wavelength, *, edges=None, resolving_power=None, medium="vacuum"):
+        if medium not in ("vacuum", "air"):
+            raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', as the wavelengths are measured in.")
         self.single = len(wavelength) > 0 and np.ndim(wavelength[0]) == 0
         pixels = [wavelength] if self.single else list(wavelength)
         edges = self._each(edges, len(pixels), "edges")
@@ -83,7 +87,29 @@ class Observation:
             powers = [resolving_power] * len(pixels)
         else:
             powers = self._each(resolving_power, len(pixels), "resolving_power")
-        self.orders = [_check_order(i, *parts) for i, parts in enumerate(zip(pixels, edges, powers, strict=True))]
+        parts = zip(pixels, edges, powers, strict=True)
+        self.orders = [_check_order(i, *part, medium == "air") for i, part in enumerate(parts)]
+
+    def part(self, runs):
+        """Take some runs of pixels.
+
+        Parameters
+        ----------
+        runs : sequence of (int, slice)
+            Number of the order, and its pixels.
+
+        Returns
+        -------
+        observation : Observation
+            With each run as an order.
+        """
+        taken = object.__new__(Observation)
+        taken.single, taken.orders = False, []
+        for i, span in runs:
+            wavelength, edges, power = self.orders[i]
+            power = power if np.ndim(power) == 0 else power[span]
+            taken.orders.append(Order(wavelength[span], edges[span.start : span.stop + 1], power))
+        return taken
 
     def _each(self, values, n_orders, name):
         """One value for each order."""
@@ -240,7 +266,45 @@ class ObserveMixin:
         return fluxes[0] if observation.single else fluxes
 
 
-def _check_order(i, wavelength, edges, resolving_power):
+def to_model(generator, observation, rv=0.0):
+    """Find the generator's pixel nearest to each pixel of a spectrograph.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted.
+    observation : Observation
+        Pixels.
+    rv : float, default=0.0
+        Radial velocity of the star in km/s.
+
+    Returns
+    -------
+    pixels : list of ndarray of shape (n_pixels,), int
+        For each order.
+    """
+    wavelength = np.asarray(generator.wavelength_)
+    middle = (wavelength[1:] + wavelength[:-1]) / 2
+    return [np.searchsorted(middle, order.wavelength / doppler_shift(1.0, rv)) for order in observation.orders]
+
+
+def refraction(wavelength):
+    """Refractive index of standard air, less one.
+
+    Parameters
+    ----------
+    wavelength : ndarray
+        Vacuum wavelengths in angstrom.
+
+    Returns
+    -------
+    excess : ndarray
+        By how much vacuum wavelengths are the longer, relatively.
+    """
+    return wavelength / vacuum_to_air(wavelength) - 1
+
+
+def _check_order(i, wavelength, edges, resolving_power, air):
     """One order as arrays of float64."""
     try:
         wavelength = check_wavelength(wavelength)
@@ -251,6 +315,8 @@ def _check_order(i, wavelength, edges, resolving_power):
             edges = np.concatenate([[2 * wavelength[0] - middle[0]], middle, [2 * wavelength[-1] - middle[-1]]])
         else:
             edges = check_wavelength(edges)
+        if air:
+            wavelength, edges = air_to_vacuum(wavelength), air_to_vacuum(edges)
     except ValueError as error:
         raise ValueError(f"Order {i}: {error}") from error
     if len(edges) != len(wavelength) + 1 or (edges[1:] <= wavelength).any() or (edges[:-1] >= wavelength).any():

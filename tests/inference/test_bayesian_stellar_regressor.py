@@ -161,7 +161,7 @@ def test_labels_at_a_bound_are_said(grid):
 
 
 def test_standard_deviations_are_the_scatter_over_noise():
-    regressor, wavelength = fitted_toy(2)
+    regressor, wavelength = fitted_toy(2, generator_error=False)
     sigma, n_draws = 0.01, 40
     star = toy_flux(wavelength, np.array([[0.4, 0.6]]))
     noise = np.random.default_rng(0).normal(scale=sigma, size=(n_draws, wavelength.size))
@@ -192,7 +192,11 @@ def test_standard_deviations_include_the_freedom_of_the_continuum():
     error, quoted = np.full(noise.shape, 0.01), {}
     for degree in (None, 3):
         regressor = BayesianStellarRegressor(
-            generator=SpectrumGenerator(wavelength=wavelength), search="nodes", n_starts=1, continuum_degree=degree
+            generator=SpectrumGenerator(wavelength=wavelength),
+            search="nodes",
+            n_starts=1,
+            continuum_degree=degree,
+            generator_error=False,
         ).fit(spectra(labels), labels)
         found, std = regressor.predict(spectra(np.array([0.45])) + noise, flux_error=error, return_std=True)
         quoted[degree] = std.mean()

@@ -10,7 +10,7 @@ from stellarhml import LineManifoldInterpolator, SpectrumGenerator, VoigtLineDec
 from stellarhml.exceptions import LineDetectionWarning
 from stellarhml.kernels.rendering import render_lines
 from stellarhml.manifold.leave_one_out import ErrorSamples
-from stellarhml.synthesis.error_model import ErrorModel
+from stellarhml.synthesis.error_model import ErrorModel, thin
 from stellarhml.synthesis.grid import Grid
 from stellarhml.synthesis.line_model import TOLERANCE
 
@@ -137,8 +137,9 @@ def test_many_samples_are_thinned_evenly():
         sparse.csr_matrix(np.ones((n, 1))),
         sparse.csr_matrix(np.ones((n, 1))),
         np.full(n, 0.25),
+        np.full(n, np.nan),
     )
-    table = learn(np.ones((1, 40)), samples, np.zeros((1, 2))).to_frame()
+    table = learn(np.ones((1, 40)), thin(samples), np.zeros((1, 2))).to_frame()
     assert len(table) == 512
     assert (table["a"].min(), table["a"].max()) == (0, 1)
 

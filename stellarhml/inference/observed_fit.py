@@ -1,0 +1,223 @@
+"""ObservedFit: from one observed spectrum to an InferenceResult: start, fit, outliers, errors and flags."""
+
+import time
+
+import numpy as np
+
+from stellarhml.exceptions import WavelengthCoverageError
+from stellarhml.flags import InferenceFlag
+from stellarhml.inference._inference_result import InferenceResult
+from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise
+from stellarhml.inference.judging import judge, judge_instrument, judge_rejected
+from stellarhml.inference.likelihood import Likelihood, cut_pieces
+from stellarhml.inference.models import ObservedModel
+from stellarhml.inference.parameters import Parameters
+from stellarhml.inference.pixels import Pixels
+from stellarhml.inference.templates import find_start
+
+_THIN = 8192  # pixels of the first fits, in runs of
+_RUN = 2048
+_ROUNDS = 3  # of rejection
+_REACH = 30.0  # km/s by which a fit may move before pixels at the ends of the band lack light
+_FIRST_VSINI = 5.0  # km/s, at least, where a fit begins: at none its effect cannot be seen
+_MAX_EVALUATIONS = 60
+
+
+class ObservedFit:
+    """The fit of one spectrum.
+
+    Parameters
+    ----------
+    regressor : BayesianStellarRegressor
+        Fitted; its generator, bounds, priors and templates are used.
+    data : ObservedData
+        The spectrum.
+    observation : Observation
+        Its pixels and resolving powers.
+    settings : dict
+        `fixed`, `limb_darkening`, `transmission`, `continuum_degree`, `jitter`, as in `infer`.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        What is fitted.
+    likelihood : Likelihood
+        That of the last fit.
+    """
+
+    def __init__(self, regressor, data, observation, settings):
+        self._begin = time.perf_counter()
+        self._regressor, self._observation, self._settings = regressor, observation, settings
+        self._generator, self._known = regressor.generator_, data.errors_known
+        self._model = ObservedModel(self._generator, observation, settings["limb_darkening"], settings["transmission"])
+        bounds = regressor.observed_bounds_.copy()
+        for name, value in settings["fixed"].items():
+            bounds[self._model.names.index(name)] = value
+        self.parameters = Parameters(self._model.names, bounds, regressor.priors)
+        self._pixels = Pixels([order.wavelength for order in observation.orders], data)
+        self._flags, self._messages, self._n_evaluations = InferenceFlag(0), [], 0
+
+    def run(self):
+        """Fit.
+
+        Returns
+        -------
+        result : InferenceResult
+            What was found.
+
+        Raises
+        ------
+        WavelengthCoverageError
+            If no order overlaps the generator's band.
+        ValueError
+            If too few pixels are left.
+        """
+        values = self._first_fit(self._start())
+        self._pixels.reject(self._compare(values))
+        for _ in range(_ROUNDS):
+            self._pixels.weigh(self._compare(values), jitter=self._settings["jitter"])
+            self.likelihood = self._likelihood()
+            solution = minimise(self.likelihood, [values], max_evaluations=_MAX_EVALUATIONS)
+            self._n_evaluations += solution.n_evaluations
+            values = self.parameters.values(solution.variables)
+            if not self._pixels.reject(self._compare(values)):
+                break
+        if not solution.converged:
+            self._tell([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
+        return self._report(solution)
+
+    def _start(self):
+        """Velocities and nodes to begin with; leaves out what the band does not reach."""
+        orders = self._pixels.normalise()
+        names, bounds = self.parameters.names, self.parameters.bounds
+        rv_bounds, vsini_bounds = (tuple(bounds[names.index(name)]) for name in ("rv", "vsini"))
+        start = find_start(self._regressor.templates_, orders, rv_bounds, vsini_bounds, self._regressor.n_starts)
+        n = self._pixels.count()
+        vsini = min(start.vsini + _REACH, vsini_bounds[1])
+        reached = [
+            [np.isfinite(flux) for flux in self._flux(np.array([*start.nodes[0], rv, vsini]))]
+            for rv in {max(start.rv - _REACH, rv_bounds[0]), min(start.rv + _REACH, rv_bounds[1])}
+        ]
+        outside = self._pixels.keep([np.logical_and.reduce(parts) for parts in zip(*reached, strict=True)])
+        if not self._pixels.count():
+            ends = self._pixels.wavelengths[0][0], self._pixels.wavelengths[-1][-1]
+            raise WavelengthCoverageError(
+                f"None of the {n} good pixels, {ends[0]:.2f} to {ends[1]:.2f} angstrom, lies within what the generator "
+                f"knows, {self._generator.wavelength_[0]:.2f} to {self._generator.wavelength_[-1]:.2f}. Check that "
+                "wavelengths are in vacuum angstrom, or build a generator for this range."
+            )
+        if outside:
+            text = f"orders {', '.join(map(str, outside))} lie outside of the generator's band, by half or more"
+            self._tell([(InferenceFlag.ORDER_OUTSIDE, text)])
+        return start
+
+    def _first_fit(self, start):
+        """The best of several starts, on part of the pixels where there are many."""
+        bounds = self.parameters.bounds
+        vsini = max(start.vsini, _FIRST_VSINI)
+        starts = [np.clip([*node, start.rv, vsini], *bounds.T) for node in start.nodes]
+        solution = minimise(self._likelihood(self._some_runs()), starts, max_evaluations=30, tolerance=1e-4)
+        self._n_evaluations += solution.n_evaluations
+        return self.parameters.values(solution.variables)
+
+    def _some_runs(self):
+        """Runs of pixels, spread over the orders, that are enough for a first fit: pairs of order and slice."""
+        runs = []
+        for i, error in enumerate(self._pixels.errors):
+            good = np.flatnonzero(np.isfinite(error))
+            if len(good):
+                end = int(good[-1]) + 1
+                runs += [(i, slice(first, min(first + _RUN, end))) for first in range(int(good[0]), end, _RUN)]
+        n_runs = _THIN // _RUN
+        if len(runs) <= n_runs:
+            return runs
+        return [runs[k] for k in np.linspace(0, len(runs) - 1, 2 * n_runs + 1).round().astype(int)[1::2]]
+
+    def _likelihood(self, runs=None):
+        """The likelihood of all pixels, or of some runs of them."""
+        model, parts = self._model, (self._pixels.wavelengths, self._pixels.fluxes, self._pixels.total_errors())
+        if runs is not None:
+            parts = [[part[i][span] for i, span in runs] for part in parts]
+            transmission = self._settings["transmission"]
+            if transmission is not None:
+                transmission = [transmission[i][span] for i, span in runs]
+            observation, darkening = self._observation.part(runs), self._settings["limb_darkening"]
+            model = ObservedModel(self._generator, observation, darkening, transmission)
+        likelihood = Likelihood(model, self.parameters, cut_pieces(*parts, self._settings["continuum_degree"]))
+        n_free = int(self.parameters.free.sum())
+        if likelihood.n_pixels <= likelihood.n_terms + n_free:
+            raise ValueError(
+                f"{likelihood.n_pixels} good pixels are left, too few for {n_free} parameters and "
+                f"{likelihood.n_terms} coefficients of continua. Unmask pixels, or fix parameters."
+            )
+        return likelihood
+
+    def _flux(self, values):
+        self._n_evaluations += 1
+        return self._model.flux(values)
+
+    def _compare(self, values):
+        """Data beside the model, with the generator's own error, order by order."""
+        fluxes = self._flux(values)
+        likelihood = self._likelihood()
+        continua = [np.full(len(flux), np.nan) for flux in fluxes]
+        for piece, (pixels, level) in zip(likelihood.pieces, likelihood.continua(fluxes), strict=True):
+            continua[piece.order][pixels] = level
+        errors = [np.zeros(len(flux)) for flux in fluxes]
+        if self._regressor.generator_error and self._generator.error_map_ is not None:
+            weights, _ = self._generator.interpolator_.locate(values[None, :-2])
+            std = np.nan_to_num(self._generator.error_map_.std(weights)[0])
+            for place, continuum, error in zip(self._model.places(values), continua, errors, strict=True):
+                error[:] = std[place] * np.abs(np.nan_to_num(continuum))
+        return self._pixels.compare(fluxes, continua, errors)
+
+    def _report(self, solution):
+        """Errors, flags and the model beside the data."""
+        likelihood, parameters = self.likelihood, self.parameters
+        linear = likelihood.linearise(solution.variables)
+        freedom = max(likelihood.n_pixels - likelihood.n_terms - int(parameters.free.sum()), 1)
+        reduced = float(np.sum(linear.residuals[: likelihood.n_pixels] ** 2)) / freedom
+        parts = np.zeros((2, len(parameters.names), len(parameters.names)))
+        free = np.ix_(parameters.free, parameters.free)
+        noise = covariance_of(linear.jacobian)
+        parts[0][free] = noise * max(reduced, 1.0)
+        error_map = self._generator.error_map_
+        if self._regressor.generator_error and error_map is not None and error_map.shifts is not None:
+            parts[1][free] = generator_covariance(linear, noise, error_map.shifts, linear.values[:-2])
+        self._tell(judge(self._generator, likelihood, linear, reduced))
+        self._tell(judge_rejected(self._pixels))
+        factor, found = judge_instrument(linear, self._pixels.wavelengths, reduced)
+        self._tell(found)
+        covariance = parts.sum(axis=0)
+        values, *errors = (
+            dict(zip(parameters.names, column.tolist(), strict=True))
+            for column in (linear.values, *(np.sqrt(np.diag(part)) for part in (covariance, *parts)))
+        )
+        if parameters.free[-1] and values["vsini"] < 2 * errors[0]["vsini"]:
+            self._tell([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
+        return InferenceResult(
+            names=parameters.names,
+            values=values,
+            errors=errors[0],
+            noise_errors=errors[1],
+            generator_errors=errors[2],
+            covariance=covariance,
+            generator_covariance=parts[1],
+            bounds=parameters.bounds.copy(),
+            reduced_chi2=reduced if self._known else np.nan,
+            n_pixels=likelihood.n_pixels,
+            n_rejected=self._pixels.n_rejected,
+            resolving_power_factor=factor,
+            jitter=self._pixels.jitter,
+            flags=self._flags,
+            messages=tuple(self._messages),
+            orders=self._compare(linear.values),
+            n_evaluations=self._n_evaluations,
+            seconds=time.perf_counter() - self._begin,
+        )
+
+    def _tell(self, found):
+        """Note flags and what they mean here."""
+        for flag, message in found:
+            self._flags |= flag
+            self._messages.append(message)

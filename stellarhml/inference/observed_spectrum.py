@@ -1,0 +1,165 @@
+"""ObservedData: what `infer` is given, as arrays, checked."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class ObservedData(NamedTuple):
+    """One spectrum of one or several orders.
+
+    Attributes
+    ----------
+    wavelengths, fluxes, errors : list of ndarray of shape (n_pixels,)
+        Of each order: wavelengths as given, fluxes, and standard deviations, infinite where a pixel is masked. Without
+        known errors these are 1.
+    errors_known : bool
+        Whether errors came with the spectrum.
+    single : bool
+        Whether one order was given, not a list of them.
+    """
+
+    wavelengths: list
+    fluxes: list
+    errors: list
+    errors_known: bool
+    single: bool
+
+
+def read_data(spectrum, mask=None):
+    """Take a spectrum apart.
+
+    Parameters
+    ----------
+    spectrum : Spectrum, sequence of Spectrum, or tuple of arrays
+        A `specutils.Spectrum` or a list of them (orders, arms); or (wavelength, flux) or (wavelength, flux, error),
+        each an array of shape (n_pixels,), or of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in
+        angstrom unless they carry a unit.
+    mask : array-like or list of those, default=None
+        True where a pixel is to be left out, in the shape of the flux.
+
+    Returns
+    -------
+    data : ObservedData
+        The spectrum. Pixels whose flux or error is not finite are masked.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If shapes do not match, errors are zero or negative, or no pixel is left.
+    """
+    if hasattr(spectrum, "spectral_axis"):
+        parts, single = [_from_specutils(spectrum)], True
+    elif _is_list_of_spectra(spectrum):
+        parts, single = [_from_specutils(part) for part in spectrum], False
+    elif isinstance(spectrum, tuple) and len(spectrum) in (2, 3):
+        parts, single = _from_arrays(*spectrum)
+    else:
+        raise TypeError(
+            f"`spectrum` is a {type(spectrum).__name__}; it needs a specutils.Spectrum, a list of them, or a tuple "
+            "(wavelength, flux) or (wavelength, flux, error) of arrays, or of lists of arrays for several orders."
+        )
+    masks = [None] * len(parts) if mask is None else [mask] if single else list(mask)
+    if len(masks) != len(parts):
+        raise ValueError(f"`mask` has {len(masks)} parts but the spectrum {len(parts)} orders. Pass one for each.")
+    known = [error is not None for _, _, error in parts]
+    if any(known) and not all(known):
+        raise ValueError(
+            f"Of {len(parts)} orders, {sum(known)} have errors and the others have none. Give errors for all, or none."
+        )
+    orders = [_check_order(i, *part, left_out) for i, (part, left_out) in enumerate(zip(parts, masks, strict=True))]
+    data = ObservedData(*(list(part) for part in zip(*orders, strict=True)), all(known), single)
+    n_good = sum(int(np.isfinite(error).sum()) for error in data.errors)
+    if not n_good:
+        n = sum(len(flux) for flux in data.fluxes)
+        raise ValueError(
+            f"All {n} pixels of the spectrum are masked, or their flux or error is not finite. At least some hundred "
+            "good pixels are needed."
+        )
+    return data
+
+
+def _is_list_of_spectra(spectrum):
+    try:
+        return len(spectrum) > 0 and all(hasattr(part, "spectral_axis") for part in spectrum)
+    except TypeError:
+        return False
+
+
+def _from_specutils(spectrum):
+    """Wavelength in angstrom, flux and error of a specutils spectrum; masked pixels are NaN."""
+    wavelength = np.asarray(spectrum.spectral_axis.to_value("angstrom"), dtype=np.float64)
+    flux = np.array(spectrum.flux.value, dtype=np.float64)
+    if flux.ndim != 1:
+        raise ValueError(f"A specutils spectrum has fluxes of shape {flux.shape}; pass a list of spectra of one row.")
+    uncertainty, error = spectrum.uncertainty, None
+    if uncertainty is not None:
+        values = np.asarray(uncertainty.array, dtype=np.float64)
+        kind = uncertainty.uncertainty_type
+        if kind not in ("std", "var", "ivar"):
+            raise ValueError(f"The uncertainty of a spectrum is of type {kind!r}; it needs 'std', 'var' or 'ivar'.")
+        _require_positive(values[np.isfinite(values)], allow_zero=kind == "ivar")
+        with np.errstate(divide="ignore"):
+            error = {"std": values, "var": np.sqrt(values), "ivar": 1 / np.sqrt(values)}[kind]
+        unit = uncertainty.unit
+        if unit is not None and kind == "std" and unit != spectrum.flux.unit:
+            error = error * unit.to(spectrum.flux.unit)
+    if spectrum.mask is not None:
+        flux[np.asarray(spectrum.mask, dtype=bool)] = np.nan
+    if wavelength[0] > wavelength[-1]:
+        wavelength, flux = wavelength[::-1], flux[::-1]
+        error = None if error is None else error[::-1]
+    return wavelength, flux, error
+
+
+def _from_arrays(wavelength, flux, error=None):
+    """Orders from arrays or lists of arrays."""
+    wavelength = _in_angstrom(wavelength)
+    single = len(wavelength) > 0 and np.ndim(wavelength[0]) == 0
+    columns = [[part] if single else list(part) for part in (wavelength, flux)]
+    columns.append([None] * len(columns[0]) if error is None else [error] if single else list(error))
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(
+            f"Wavelengths, fluxes and errors have {', '.join(str(len(column)) for column in columns)} orders. Pass the "
+            "same number of each."
+        )
+    return list(zip(*columns, strict=True)), single
+
+
+def _in_angstrom(wavelength):
+    if hasattr(wavelength, "to_value"):
+        return wavelength.to_value("angstrom")
+    if isinstance(wavelength, (list, tuple)):
+        return [part.to_value("angstrom") if hasattr(part, "to_value") else part for part in wavelength]
+    return wavelength
+
+
+def _check_order(i, wavelength, flux, error, mask):
+    """One order as arrays; what is not finite masked."""
+    wavelength = np.asarray(wavelength, dtype=np.float64)
+    flux = np.array(getattr(flux, "value", flux), dtype=np.float64)
+    error = np.ones(flux.shape) if error is None else np.array(getattr(error, "value", error), dtype=np.float64)
+    left_out = np.zeros(flux.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    shapes = wavelength.shape, flux.shape, error.shape, left_out.shape
+    if len(set(shapes)) > 1 or flux.ndim != 1:
+        raise ValueError(
+            f"Order {i}: wavelength, flux, error and mask have shapes {', '.join(map(str, shapes))}; they need one "
+            "value for each pixel."
+        )
+    good = np.isfinite(flux) & np.isfinite(error) & ~left_out
+    try:
+        _require_positive(error[good])
+    except ValueError as problem:
+        raise ValueError(f"Order {i}: {problem}") from problem
+    return wavelength, np.where(good, flux, 0.0), np.where(good, error, np.inf)
+
+
+def _require_positive(error, *, allow_zero=False):
+    wrong = (error < 0) if allow_zero else (error <= 0)
+    if wrong.any():
+        raise ValueError(
+            f"{int(wrong.sum())} of {len(error)} errors are zero or negative, the smallest {error.min():g}. Errors are "
+            "standard deviations; mask pixels without one by infinity or NaN."
+        )

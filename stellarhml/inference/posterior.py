@@ -1,0 +1,136 @@
+"""Posterior: draws by Markov chains or nested sampling, where a Gaussian will not do."""
+
+import numpy as np
+
+_WALKERS = 32
+_CHUNK = 200  # steps between looks at the autocorrelation
+_MAX_STEPS = 4000
+_LONG = 50  # autocorrelation times that chains must have
+_START = 0.3  # standard deviations about the best fit in which chains begin
+
+
+def sample_posterior(fit, result, *, method, n_draws, random_state):
+    """Sample the posterior of a fit, and write draws, errors and diagnostics into its result.
+
+    Parameters
+    ----------
+    fit : ObservedFit
+        A fit that has run.
+    result : InferenceResult
+        Its result; changed.
+    method : {"emcee", "dynesty"}
+        Sampler.
+    n_draws : int
+        Number of draws.
+    random_state : int, RandomState instance or None
+        Seed.
+
+    Raises
+    ------
+    ImportError
+        If the sampler is not installed.
+    ValueError
+        If it is not known.
+    """
+    from sklearn.utils import check_random_state
+
+    samplers = {"emcee": _by_emcee, "dynesty": _by_dynesty}
+    if method not in samplers:
+        raise ValueError(f"`posterior` is {method!r}; it needs 'laplace', 'emcee' or 'dynesty'.")
+    seed = check_random_state(random_state).randint(2**31 - 1)
+    parameters = fit.parameters
+    at = np.array([result.values[name] for name in result.names])
+    noise = np.array([result.noise_errors[name] for name in result.names])[parameters.free]
+    width = np.clip(noise / parameters.slopes(at), 1e-6, None)
+    limits = parameters.limits
+
+    def log_density(variables):
+        if np.any(variables < limits[:, 0]) or np.any(variables > limits[:, 1]):
+            return -np.inf
+        # equal density in the parameters themselves, not in the variables of the fit
+        slopes = np.log(parameters.slopes(parameters.values(variables))).sum()
+        return fit.likelihood.log_likelihood(variables) + slopes
+
+    chains, diagnostics = samplers[method](log_density, parameters.variables(at), width, limits, n_draws, seed)
+    rng = np.random.default_rng(seed)
+    chosen = chains[rng.integers(len(chains), size=n_draws)] if len(chains) != n_draws else chains
+    draws = np.stack([parameters.values(row) for row in chosen])
+    generator = np.array([result.generator_errors[name] for name in result.names])
+    if generator.any():
+        moves = rng.multivariate_normal(np.zeros(len(at)), result.generator_covariance, size=n_draws)
+        draws = np.clip(draws + moves, *result.bounds.T)
+    result.draws, result.diagnostics = draws, {"method": method, **diagnostics}
+    result.covariance = np.cov(draws.T)
+    result.errors = dict(zip(result.names, draws.std(axis=0, ddof=1).tolist(), strict=True))
+
+
+def _by_emcee(log_density, at, width, limits, n_draws, seed):
+    """Draws by affine-invariant walkers, run until the chains are 50 autocorrelation times long."""
+    try:
+        import emcee
+    except ImportError as error:
+        raise ImportError(
+            'posterior="emcee" needs the package emcee. Install it with: pip install "stellarhml[samplers]".'
+        ) from error
+    from stellarhml._parallel import progress
+
+    rng = np.random.default_rng(seed)
+    n_walkers = max(_WALKERS, 2 * len(at) + 2)
+    begin = at + _START * width * rng.normal(size=(n_walkers, len(at)))
+    begin = np.clip(begin, limits[:, 0] + 1e-9, limits[:, 1] - 1e-9)
+    sampler = emcee.EnsembleSampler(n_walkers, len(at), log_density)
+    sampler._random = np.random.RandomState(seed)
+    state, tau = begin, np.full(len(at), np.inf)
+    for n_steps in progress(range(_CHUNK, _MAX_STEPS + 1, _CHUNK), description="Sampling the posterior"):
+        state = sampler.run_mcmc(state, _CHUNK)
+        tau = sampler.get_autocorr_time(tol=0)
+        if np.isfinite(tau).all() and n_steps > _LONG * tau.max():
+            break
+    longest = float(np.nanmax(tau)) if np.isfinite(tau).any() else np.inf
+    burn = int(min(5 * longest, n_steps // 2)) if np.isfinite(longest) else n_steps // 2
+    chains = sampler.get_chain(discard=burn, flat=True)
+    halves = sampler.get_chain(discard=burn)
+    return chains, {
+        "acceptance": float(np.mean(sampler.acceptance_fraction)),
+        "autocorrelation_time": tau.tolist(),
+        "n_steps": n_steps,
+        "n_effective": float(len(chains) / longest) if np.isfinite(longest) else 0.0,
+        "split_r_hat": _r_hat(halves),
+        "converged": bool(np.isfinite(longest) and n_steps > _LONG * longest),
+    }
+
+
+def _r_hat(chain):
+    """Largest ratio of the scatter of all halves of chains to that within them, Gelman and Rubin's."""
+    half = len(chain) // 2
+    parts = np.concatenate([chain[:half], chain[half : 2 * half]], axis=1)
+    within = parts.var(axis=0, ddof=1).mean(axis=0)
+    between = parts.mean(axis=0).var(axis=0, ddof=1)
+    return float(np.sqrt((within * (half - 1) / half + between) / within).max())
+
+
+def _by_dynesty(log_density, at, width, limits, n_draws, seed):
+    """Draws by nested sampling, within eight standard deviations of the best fit."""
+    try:
+        import dynesty
+    except ImportError as error:
+        raise ImportError(
+            'posterior="dynesty" needs the package dynesty. Install it with: pip install "stellarhml[samplers]".'
+        ) from error
+    low = np.maximum(limits[:, 0], at - 8 * width)
+    high = np.minimum(limits[:, 1], at + 8 * width)
+    sampler = dynesty.NestedSampler(
+        lambda x: max(log_density(x), -1e300),
+        lambda u: low + u * (high - low),
+        len(at),
+        rstate=np.random.default_rng(seed),
+    )
+    sampler.run_nested(print_progress=False)
+    found = sampler.results
+    return found.samples_equal(rstate=np.random.default_rng(seed)), {
+        "log_evidence": float(found.logz[-1]),
+        "log_evidence_error": float(found.logzerr[-1]),
+        "n_evaluations": int(np.sum(found.ncall)),
+        "efficiency": float(found.eff),
+        "converged": True,
+    }

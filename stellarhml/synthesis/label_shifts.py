@@ -1,0 +1,164 @@
+r"""LabelShifts: by how much a generator's error moves what is inferred with it, window by window of wavelengths.
+
+An error spectrum :math:`e_s`, see `error_model`, hardly ever looks like noise: it is what a slightly different star, or
+slightly shifted or broadened lines, would look like. In each window of pixels it is therefore written as
+
+.. math:: e_s(p) \approx \sum_k \frac{\partial S}{\partial \theta_k}(p)\, \delta_{sk} + a + b p
+
+over the labels, the logarithm of the wavelength and the variance of a broadening, and the shifts :math:`\delta` are
+kept: few numbers, from which the error of any result follows, whatever pixels it came from.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from stellarhml._parallel import map_items
+from stellarhml.synthesis.evaluation import split_rows
+
+_WINDOW = 4096  # pixels, a divisor of those of a window of the grid
+_RIDGE = 1e-4  # of unit directions: those that look alike in a window share what they explain
+_NEAR = 1.5  # nodes, to each side, from which a label's error is taken
+_SERIES = 0.26  # see `_scale`
+_MAX_NODES = 512
+
+
+class LabelShifts:
+    """Errors of a generator as shifts of what is inferred.
+
+    Parameters
+    ----------
+    edges : ndarray of shape (n_windows + 1,)
+        Edges of the windows in pixels.
+    values : ndarray of shape (n_samples, n_windows, n_labels + 2), float32
+        Shifts of the labels, of ln wavelength, and of the variance of a broadening in ln wavelength, scaled to what
+        is expected within a cell.
+    labels : ndarray of shape (n_samples, n_labels)
+        Where the errors were probed.
+    axis : ndarray of shape (n_samples,), int
+        Label along which they were; -1 for all, -2 for what the compact tables lose at the nodes themselves.
+    steps : ndarray of shape (n_labels,)
+        Usual distance of neighbouring nodes.
+    """
+
+    def __init__(self, edges, values, labels, axis, steps):
+        self.edges, self.values, self.labels, self.axis, self.steps = edges, values, labels, axis, steps
+
+    @classmethod
+    def learn(cls, grid, residual, samples, interpolator, wavelength, labels, *, n_jobs, verbose):
+        """Project the errors of a generator on its grid.
+
+        Parameters
+        ----------
+        grid, residual, samples : Grid, ResidualBasis or None, ErrorSamples
+            As in `ErrorModel.learn`.
+        interpolator : LineManifoldInterpolator
+            Fitted.
+        wavelength : ndarray of shape (n_pixels,)
+            Wavelengths in angstrom.
+        labels : ndarray of shape (n_rows, n_labels)
+            Labels of the rows of the grid.
+        n_jobs, verbose : int, bool
+            As in `stellarhml._parallel.map_items`.
+
+        Returns
+        -------
+        shifts : LabelShifts
+            The errors.
+        """
+        rows = np.unique(np.linspace(0, len(labels) - 1, min(_MAX_NODES, len(labels))).round().astype(int))
+        places = np.concatenate([samples.labels, labels[rows]])
+        task = partial(
+            _project, grid, residual, samples, rows, interpolator.locate(places, derivatives=True), wavelength
+        )
+        options = {"n_jobs": n_jobs, "verbose": verbose, "description": "Projecting the error"}
+        edges, values, squares = zip(*map_items(task, grid.windows(), **options), strict=True)
+        edges = np.concatenate([[0], *edges])
+        scale = np.concatenate([_scale(samples, sum(squares)), np.ones(len(rows))])
+        values = np.concatenate(values, axis=1) * scale[:, None, None]
+        steps = [np.median(np.diff(np.unique(column))) if np.ptp(column) > 0 else 1.0 for column in labels.T]
+        axis = np.concatenate([samples.axis, np.full(len(rows), -2)])
+        # lines that ran away from wild data have no sensible shift
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        return cls(edges, values, places, axis, np.array(steps))
+
+    def near(self, labels):
+        """What is expected at some labels.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n_labels,)
+            The labels.
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_windows, n_labels + 2)
+            Shifts, weighted by their distance, such that their sum of squares is the expected variance.
+        """
+        apart = (((self.labels - labels) / (_NEAR * self.steps)) ** 2).sum(axis=1)
+        weight = np.zeros(len(apart))
+        for axis in np.unique(self.axis):
+            chosen = self.axis == axis
+            near = np.exp(-0.5 * (apart[chosen] - apart[chosen].min()))
+            weight[chosen] = near / near.sum()
+        return np.sqrt(weight)[:, None, None] * self.values
+
+
+def _project(grid, residual, samples, rows, located, wavelength, pixels):
+    """On a window of the grid: edges of the windows in it, shifts, and sums of squares of errors and slopes."""
+    flux = grid.flux[:, pixels]
+    weights, _, slopes = located
+    edges = np.unique(np.append(np.arange(pixels.start + _WINDOW, pixels.stop, _WINDOW), pixels.stop))
+    shifts = np.empty((weights.shape[0], len(edges), len(slopes) + 2))
+    squares = np.zeros((len(samples.labels), 1 + len(slopes)))
+    guesses, targets = split_rows(samples.weights), split_rows(samples.targets)
+    x = np.log(np.maximum(wavelength[pixels], 1e-3))
+    for i, (row, *change) in enumerate(zip(split_rows(weights), *map(split_rows, slopes), strict=True)):
+        held_out = i < len(guesses)
+        model, derivatives = grid.lines.render_jacobian(row, change, pixels, 0.0)
+        guess = grid.lines.render(guesses[i], pixels) if held_out else model
+        error = guess - (targets[i] @ flux)[0] if held_out else guess - flux[rows[i - len(guesses)]]
+        directions = np.empty((len(slopes) + 4, len(x)))
+        directions[: len(slopes)] = derivatives
+        if residual is not None:
+            error = error + residual.at(guesses[i] if held_out else row, pixels)[0]
+            model = model + residual.at(row, pixels)[0]
+            for k, slope in enumerate(change):
+                directions[k] += residual.at(slope, pixels, slopes=True)[0]
+        first = np.gradient(model, x) if len(x) > 1 else np.zeros(1)
+        directions[-4] = -first
+        directions[-3] = 0.5 * np.gradient(first, x) if len(x) > 1 else 0.0
+        directions[-2], directions[-1] = 1.0, np.linspace(-1, 1, len(x))
+        if held_out:
+            squares[i, 0] += error @ error
+            squares[i, 1:] += (directions[: len(slopes)] ** 2).sum(axis=1)
+        for j, (start, stop) in enumerate(zip([pixels.start, *edges[:-1]], edges, strict=True)):
+            part = slice(start - pixels.start, stop - pixels.start)
+            shifts[i, j] = _solve(directions[:, part], error[part])[:-2]
+    return edges, shifts, squares
+
+
+def _solve(directions, error):
+    """Coefficients of the directions that explain an error, by ridge regression."""
+    size = np.linalg.norm(directions, axis=1)
+    unit = directions / np.where(size > 0, size, 1.0)[:, None]
+    normal = unit @ unit.T + _RIDGE * np.eye(len(unit))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(size > 0, np.linalg.solve(normal, unit @ error) / size, 0.0)
+
+
+def _scale(samples, squares):
+    r"""Factor from a held-out error to that within a cell.
+
+    Between three values of a label, held out is a line through two of them, and what is expected is the error of a
+    parabola through three. For :math:`f = e^{kx}`, whose terms of a Taylor series fall by a constant ratio, the line
+    misses :math:`k^2 h^2 / 2` and the parabola at most :math:`0.064\, k^3 h^3`: a ratio of :math:`0.26 \rho`, where
+    :math:`\rho = k h / 2` is what the line misses over half of the change between the two nodes. Smooth parts of
+    spectra, which are those that move labels, follow this; pixels at random do not.
+    """
+    scale = samples.scale.copy()
+    for i in np.flatnonzero(np.isfinite(samples.reach)):
+        change = np.sqrt(squares[i, 1 + samples.axis[i]]) * samples.reach[i]
+        ratio = np.sqrt(squares[i, 0]) / change if change > 0 else np.inf
+        scale[i] = min(scale[i], _SERIES * ratio)
+    return scale
