@@ -9,6 +9,8 @@ of the errors, and :math:`Q R = A`,
 The determinant hardly depends on the parameters; fits leave it out.
 """
 
+import itertools
+
 import numpy as np
 from numpy.polynomial import legendre
 
@@ -71,7 +73,7 @@ def cut_pieces(wavelengths, fluxes, errors, degree, *, spans=None):
             n_pieces = max(int(np.ceil(light / _LIGHT_PER_PIECE)), 1)
             degree_of_piece = max(round(light / n_pieces / _LIGHT_PER_TERM), 2)
         bounds = np.linspace(good[0], good[-1] + 1, n_pieces + 1).round().astype(int)
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        for first, last in itertools.pairwise(bounds):
             used = good[(good >= first) & (good < last)]
             limit = len(used) // _FEW if degree == "auto" else max(len(used) - 2, 0)
             if not len(used) or (degree == "auto" and limit < 1):
@@ -231,7 +233,7 @@ class Linear:
             Of all pieces.
         """
         parts = []
-        for (level, q), table in zip(self._levels, self._weighted(tables), strict=True):
+        for (_level, q), table in zip(self._levels, self._weighted(tables), strict=True):
             parts.append(table if q is None else table - q @ (q.T @ table))
         return np.vstack(parts)
 

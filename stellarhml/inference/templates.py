@@ -1,4 +1,4 @@
-"""Templates: the spectra of the nodes at low resolution, from which a star's velocity and its nearest nodes are found.
+r"""Templates: the spectra of the nodes at low resolution, from which a star's velocity and its nearest nodes are found.
 
 Spectra are compared on pixels of equal velocity, less their mean over a thousand kilometres a second, so that neither
 continuum nor throughput counts. The cross-correlation of depths d with weights w and a template t,
