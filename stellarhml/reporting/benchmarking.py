@@ -170,15 +170,17 @@ def run_benchmark(
             for k, (known, test) in enumerate(folds):
                 bar.set_description(f"Fold {k + 1} of {len(folds)}", refresh=False)
                 generator = decomposed.fit(known)
+                groups = list(_groups(generator, grid.labels, test, teff_known))
                 for name, parameters in searches.items():
                     weigh = snr is not None and name != PAPER_SEARCH
-                    tasks = [
+                    # one after the other: the spectra of all would be a second copy of the grid
+                    tasks = (
                         _Task(generator, parameters, bounds, nodes, grid.flux[nodes], snr, weigh, seed)
-                        for bounds, nodes in _groups(generator, grid.labels, test, teff_known)
-                    ]
+                        for bounds, nodes in groups
+                    )
                     results = map_items(_infer_stars, tasks, n_jobs=n_jobs, verbose=False)
-                    for task, found in zip(tasks, results, strict=True):
-                        rows += [(node, k + 1, name, result) for node, result in zip(task.nodes, found, strict=True)]
+                    for (_, nodes), found in zip(groups, results, strict=True):
+                        rows += [(node, k + 1, name, result) for node, result in zip(nodes, found, strict=True)]
                         bar.update(len(found))
         n_lines = len(generator.decomposer_.line_catalog_)
     inferred = time.perf_counter()
