@@ -62,7 +62,9 @@ def add_arguments(parser):
     search.add_argument("--calls", metavar="N", type=at_least(2), help="all calls of bayes [50]")
     search.add_argument("--initial", metavar="N", type=at_least(1), help="random calls of bayes, among them [30]")
     search.add_argument(
-        "--paper-generator", action="store_true", help="the generator is the paper's, as of build --paper"
+        "--paper-generator",
+        action="store_true",
+        help="the generator is the paper's, its margins in proportion to the window",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FILE", help="CSV file to write all stars to")

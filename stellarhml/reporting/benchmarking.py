@@ -20,6 +20,7 @@ SEARCHES = ("nodes", "bayes")
 PAPER_SEARCH = "paper"
 """Name of the paper's own inference in tables."""
 
+_PAPER_BAND = 12849.0 - 8038.0  # angstrom, which the margins of the paper's generator belong to
 _CHUNK = 16  # stars of one task, which share the preparation of a search
 
 
@@ -137,7 +138,7 @@ def run_benchmark(
     teff_known : float, default=500.0
         The search is bounded to so many K on either side of the true Teff. None: by the grid alone.
     paper_generator : bool, default=False
-        Whether the generator is the paper's too.
+        Whether the generator is the paper's too, its margins in proportion to the window.
     seed : int, default=0
         Seed of noise, searches and choice of stars. Each star has its own noise and search.
     n_jobs, verbose : int, bool, default=None
@@ -162,6 +163,10 @@ def run_benchmark(
     folds = choose_folds(grid.labels, names, kind=kind, n_folds=n_folds, max_nodes=max_nodes, seed=seed)
     start = time.perf_counter()
     template = make_generator(grid.wavelength, label_names=names, paper=paper_generator, n_jobs=n_jobs, verbose=verbose)
+    if paper_generator:
+        share = min(np.ptp(grid.wavelength) / _PAPER_BAND, 1.0)
+        margins = {name: share * PAPER_SETTINGS["decomposer"][name] for name in ("line_margin", "loss_margin")}
+        template.decomposer.set_params(**margins)
     rows = []
     n_steps = len(searches) * sum(len(test) for _, test in folds)
     with decompose_grid(template, grid.labels, grid.flux) as decomposed:
