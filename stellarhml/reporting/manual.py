@@ -116,9 +116,10 @@ stars:
 search:
   Both take Teff to be known to 500 K, as the paper did. nodes: the default of `stellarhml predict`. bayes: 30 random
   and 20 guided calls and then the same polish; with --paper, where it is called "paper" in the tables, its best call is
-  the result. --calls 120 --initial 100 is the published version. --paper-generator is for nodes that are seen, and for
-  planes: it interpolates on a full grid; of its margins, those in proportion to the window are left out. Without noise all pixels count alike; with --snr they
+  the result. --calls 120 --initial 100 is the published version. Without noise all pixels count alike; with --snr they
   count by their errors, but for the paper's inference, which does not know them.
+  --paper-generator interpolates on a full grid: it is for nodes that are seen, and for planes. The paper's margins of
+  30 and 60 angstrom shrink with the window.
 
 output:
   Mean, median and standard deviation of the absolute errors below and above 7000 K, beside those that the paper gives
