@@ -16,7 +16,6 @@ from stellarhml.reporting.inferring import infer_observations
 from stellarhml.reporting.observing import Observation
 from stellarhml.synthesis.decomposed_grid import decompose_grid
 
-SEARCHES = ("nodes", "bayes")
 PAPER_SEARCH = "paper"
 """Name of the paper's own inference in tables."""
 
