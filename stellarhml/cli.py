@@ -11,7 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stellarhml import __version__
-from stellarhml.reporting import manual
+from stellarhml.reporting import benchmark_command, manual
+from stellarhml.reporting.terminal import (
+    add_grid,
+    jobs,
+    one_line,
+    positive,
+    read_grid,
+    require_file,
+    require_folder,
+    seed,
+    tell,
+)
 
 _DONE, _SOME_FAILED, _ERROR, _INTERRUPTED = 0, 1, 2, 130
 
@@ -45,11 +56,11 @@ def main(argv=None):
         try:
             return arguments.run(arguments)
         except KeyboardInterrupt:
-            _tell("interrupted")
+            tell("interrupted")
             return _INTERRUPTED
         # what users can cause; anything else is a bug and keeps its traceback
         except (ValueError, OSError, ImportError, MemoryError) as error:
-            _tell(f"error: {_one_line(error) or type(error).__name__}")
+            tell(f"error: {one_line(error) or type(error).__name__}")
             return _ERROR
 
 
@@ -64,33 +75,22 @@ def _parser():
     )
     demo.set_defaults(run=_demo)
     demo.add_argument("--out", metavar="DIR", default="stellarhml-demo", help="folder for the files [%(default)s]")
-    demo.add_argument("--jobs", metavar="N", type=_jobs, default=2, help="processes; -1: one a core [%(default)s]")
+    demo.add_argument("--jobs", metavar="N", type=jobs, default=2, help="processes; -1: one a core [%(default)s]")
     _add_search(demo)
     demo.add_argument(
-        "--snr", metavar="X", type=_positive, default=100.0, help="signal-to-noise ratio of a pixel [%(default)g]"
+        "--snr", metavar="X", type=positive, default=100.0, help="signal-to-noise ratio of a pixel [%(default)g]"
     )
-    demo.add_argument("--seed", metavar="N", type=_seed, default=0, help="of noise and search [%(default)s]")
+    demo.add_argument("--seed", metavar="N", type=seed, default=0, help="of noise and search [%(default)s]")
 
     build = commands.add_parser(
         "build", help="a generator from a folder of PHOENIX spectra", description=manual.BUILD, epilog=manual.BUILD_END
     )
     build.set_defaults(run=_build)
-    build.add_argument("--phoenix", metavar="FOLDER", required=True, help="folder of the grid")
+    add_grid(build, required=True)
     build.add_argument("--out", metavar="FILE", required=True, help="file to write: NAME.shml or NAME.joblib")
-    for name, text in (("teff", "K"), ("logg", "dex(cm/s2)"), ("feh", "dex")):
-        build.add_argument(f"--{name}", nargs=2, type=float, metavar=("LO", "HI"), help=f"range to read, {text} [all]")
-    build.add_argument(
-        "--wavelength",
-        nargs=2,
-        type=float,
-        metavar=("LO", "HI"),
-        default=(8038.0, 12849.0),
-        help="window, vacuum angstrom [8038 12849]",
-    )
-    build.add_argument("--prominence", metavar="X", type=_positive, help="of the weakest line to find [0.005]")
-    build.add_argument("--allow-missing", action="store_true", help="go on if nodes of the ranges have no file")
+    build.add_argument("--prominence", metavar="X", type=positive, help="of the weakest line to find [0.005]")
     build.add_argument("--paper", action="store_true", help="the paper's settings in place of the defaults")
-    build.add_argument("--jobs", metavar="N", type=_jobs, default=1, help="processes; -1: one a core [%(default)s]")
+    build.add_argument("--jobs", metavar="N", type=jobs, default=1, help="processes; -1: one a core [%(default)s]")
 
     predict = commands.add_parser(
         "predict", help="labels of observed spectra", description=manual.PREDICT, epilog=manual.PREDICT_END
@@ -103,8 +103,17 @@ def _parser():
     )
     predict.add_argument("--out", metavar="FILE", help="CSV file to write the table to")
     _add_search(predict, paper=True)
-    predict.add_argument("--seed", metavar="N", type=_seed, default=0, help="of the search [%(default)s]")
-    predict.add_argument("--jobs", metavar="N", type=_jobs, default=1, help="processes; -1: one a core [%(default)s]")
+    predict.add_argument("--seed", metavar="N", type=seed, default=0, help="of the search [%(default)s]")
+    predict.add_argument("--jobs", metavar="N", type=jobs, default=1, help="processes; -1: one a core [%(default)s]")
+
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="the paper's experiment on any grid",
+        description=manual.BENCHMARK,
+        epilog=manual.BENCHMARK_END,
+    )
+    benchmark.set_defaults(run=benchmark_command.run)
+    benchmark_command.add_arguments(benchmark)
 
     inspect = commands.add_parser(
         "inspect", help="what a saved generator is", description=manual.INSPECT, epilog=manual.INSPECT_END
@@ -132,7 +141,7 @@ def _demo(arguments):
     from stellarhml.reporting.tables import format_truth_table
 
     start = time.perf_counter()
-    _require_folder(Path(arguments.out))
+    require_folder(Path(arguments.out))
     grid = load_mini_grid()
     print(
         f"Training grid: {len(grid.labels)} spectra of {grid.wavelength.size} pixels, {grid.wavelength[0]:.0f}-"
@@ -178,21 +187,13 @@ def _mean_errors(result):
 
 def _build(arguments):
     """Build a generator and save it."""
-    from stellarhml.datasets._phoenix import load_phoenix
     from stellarhml.io.persistence import save
     from stellarhml.reporting.building import make_generator, reproduction_rms
 
     out = Path(arguments.out)
-    _require_file(out)
+    require_file(out)
     start = time.perf_counter()
-    ranges = {name: getattr(arguments, name) for name in ("teff", "logg", "feh")}
-    grid = load_phoenix(
-        arguments.phoenix,
-        **{name: None if limits is None else tuple(limits) for name, limits in ranges.items()},
-        wavelength=tuple(arguments.wavelength),
-        missing="report" if arguments.allow_missing else "raise",
-        verbose=True,
-    )
+    grid = read_grid(arguments)
     generator = make_generator(
         grid.wavelength,
         label_names=grid.label_names,
@@ -225,7 +226,7 @@ def _predict(arguments):
     from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
     if arguments.out is not None:
-        _require_file(Path(arguments.out))
+        require_file(Path(arguments.out))
     generator = load(arguments.generator)
     if not isinstance(generator, SpectrumGenerator):
         raise ValueError(
@@ -237,7 +238,7 @@ def _predict(arguments):
         try:
             results.append(read_observation(path, generator, medium=arguments.medium))
         except (ValueError, OSError) as error:
-            results.append(_one_line(error))
+            results.append(one_line(error))
     good = [result for result in results if not isinstance(result, str)]
     if good:
         settings = PAPER_SETTINGS["regressor"] if arguments.paper else {"search": arguments.search or "nodes"}
@@ -250,7 +251,7 @@ def _predict(arguments):
     for path, result in zip(arguments.spectra, results, strict=True):
         if isinstance(result, str):
             n_failed += 1
-            _tell(f"error: {result if path in result else f'{path}: {result}'}")
+            tell(f"error: {result if path in result else f'{path}: {result}'}")
     table = spectrum_table(arguments.spectra, generator.label_names_, results)
     if arguments.out is not None:
         with atomic_path(arguments.out) as temporary:
@@ -282,54 +283,6 @@ def _pair(observation, inference):
     return inference if isinstance(inference, str) else (observation, inference)
 
 
-def _require_file(path):
-    """Raise, before any work, if a file cannot be written."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, but --out needs the name of a file in it.")
-    _require_folder(path.parent)
-
-
-def _require_folder(path):
-    """Create a folder, or raise an error that names it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"{path} cannot be made a folder ({error.strerror}). Choose another --out.") from error
-
-
-def _jobs(text):
-    value = int(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("0 processes cannot work; give 1 or more, or -1 for one a core")
-    return value
-
-
-def _positive(text):
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _seed(text):
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
-    return value
-
-
-def _one_line(error):
-    """Text of an error without line breaks."""
-    return " ".join(str(error).split())
-
-
-def _tell(text):
-    """Write a line to standard error, above any progress bar."""
-    from tqdm.auto import tqdm
-
-    tqdm.write(f"stellarhml: {text}", file=sys.stderr)
-
-
 @contextmanager
 def _one_line_warnings():
     """Show warnings as one line each on standard error."""
@@ -338,7 +291,7 @@ def _one_line_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("default", UserWarning)
             warnings.simplefilter("default", RuntimeWarning)
-        warnings.showwarning = lambda message, category, *_: _tell(f"warning: {_one_line(message)}")
+        warnings.showwarning = lambda message, category, *_: tell(f"warning: {one_line(message)}")
         yield
 
 

@@ -80,7 +80,7 @@ def _one_error(capsys):
 
 
 def test_help_names_input_output_examples_and_exit_codes(capsys):
-    for command in ([], ["demo"], ["build"], ["predict"], ["inspect"]):
+    for command in ([], ["demo"], ["build"], ["predict"], ["benchmark"], ["inspect"]):
         assert _exit_code([*command, "--help"]) == 0
         text = capsys.readouterr().out
         assert "examples:" in text
@@ -102,7 +102,7 @@ def test_help_of_predict_states_what_a_spectrum_must_be(capsys):
 def test_examples_of_the_help_are_valid_commands(capsys):
     from stellarhml.cli import _parser
 
-    for command in ([], ["demo"], ["build"], ["predict"], ["inspect"]):
+    for command in ([], ["demo"], ["build"], ["predict"], ["benchmark"], ["inspect"]):
         _exit_code([*command, "--help"])
         examples = capsys.readouterr().out.split("examples:")[1].split("exit codes:")[0]
         calls = [line.split() for line in examples.splitlines() if line.strip()]

@@ -22,7 +22,17 @@ FLOORS = {
     "datasets": {"io"},
     "model_selection": set(),
     "plotting": {"synthesis"},
-    "reporting": {"datasets", "inference", "io", "physics", "pipeline", "plotting", "preprocessing", "synthesis"},
+    "reporting": {
+        "datasets",
+        "inference",
+        "io",
+        "model_selection",
+        "physics",
+        "pipeline",
+        "plotting",
+        "preprocessing",
+        "synthesis",
+    },
 }
 BELOW = {"_atomic", "_parallel", "_sklearn", "_store", "_validation", "exceptions", "flags"}
 TOP = {

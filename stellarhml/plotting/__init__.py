@@ -5,6 +5,7 @@ import importlib
 _PUBLIC = {
     "DecompositionDisplay": "stellarhml.plotting._decomposition_display",
     "ErrorMapDisplay": "stellarhml.plotting._error_map_display",
+    "InferenceErrorDisplay": "stellarhml.plotting._inference_error_display",
     "LineCountDisplay": "stellarhml.plotting._line_count_display",
     "ManifoldDisplay": "stellarhml.plotting._manifold_display",
     "SpectrumFitDisplay": "stellarhml.plotting._spectrum_fit_display",

@@ -140,7 +140,7 @@ def add_noise(flux, *, snr, seed):
         Noise-free fluxes.
     snr : float
         Ratio of the median flux of each spectrum to the standard deviation of the noise.
-    seed : int
+    seed : int or list of int
         Seed of the noise.
 
     Returns

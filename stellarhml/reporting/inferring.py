@@ -71,14 +71,13 @@ def _infer(regressor, observation):
 
 def _infer_one(regressor, observation):
     start = time.perf_counter()
+    error = None if observation.flux_error is None else observation.flux_error[None]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        labels, std = regressor.predict(
-            observation.flux[None], flux_error=observation.flux_error[None], return_std=True
-        )
+        labels, std = regressor.predict(observation.flux[None], flux_error=error, return_std=True)
         comparison = compare(regressor, observation.flux, labels[0], flux_error=observation.flux_error)
     chi2 = comparison.chi2
-    if not observation.errors_known:
+    if error is not None and not observation.errors_known:
         # the scatter of the residuals takes the place of the errors
         std, chi2 = std * np.sqrt(chi2), np.nan
     note = "; ".join(_notes(regressor, observation, labels[0], caught))

@@ -11,11 +11,12 @@ examples:
   stellarhml demo
   stellarhml build --phoenix PHOENIX/ --teff 5000 6000 --wavelength 8450 8700 --out generator.joblib
   stellarhml predict --generator generator.joblib --medium vacuum star.fits
+  stellarhml benchmark --search nodes
   stellarhml build --help
 
 exit codes:
   0    everything was done
-  1    predict: some of the spectra could not be done; the table says why
+  1    predict, benchmark: some of the spectra could not be done; the table says why
   2    nothing was done: wrong arguments, or an error, told in one line on standard error
   130  interrupted
 """
@@ -95,6 +96,46 @@ examples:
 
 exit codes:
   0 all done, 1 some spectra failed and the others were done, 2 none was done
+"""
+
+BENCHMARK = """\
+The experiment of the paper, as a cross-validation on any grid: infer the labels of a grid's own spectra, and compare
+them with the truth. By default with generators that do not know the nodes that they are asked for.
+"""
+
+BENCHMARK_END = """\
+stars:
+  left-out  inner nodes. Those of one fold are held out together, and no two of them are neighbours along a label; a
+            generator is made of all others. Lines are found once, for all spectra; all that is interpolated, and the
+            error of the generator, is learnt anew without the fold. The steps of the grid are doubled around a star:
+            the errors are larger than those of a star between nodes that are all there. A label of two values has no
+            inner one: stars then lie at an end of it, where the bounds of the search make its errors smaller.
+  planes    the same with all nodes of every N-th inner value of Teff held out together (N: --folds).
+  seen      the paper's own: all nodes, and a generator that was made of them.
+
+search:
+  Both take Teff to be known to 500 K, as the paper did. nodes: the default of `stellarhml predict`. bayes: 30 random
+  and 20 guided calls and then the same polish; with --paper, where it is called "paper" in the tables, its best call is
+  the result. --calls 120 --initial 100 is the published version. Without noise all pixels count alike; with --snr they
+  count by their errors, but for the paper's inference, which does not know them.
+  --paper-generator interpolates on a full grid: it is for nodes that are seen, and for planes. The paper's margins of
+  30 and 60 angstrom shrink with the window.
+
+output:
+  Mean, median and standard deviation of the absolute errors below and above 7000 K, beside those that the paper gives
+  for its own run (seen, no noise, Teff known to 500 K, 8038-12849 angstrom); seconds are those of one star.
+  --out     a row for each star and search: truth, inferred value, error and standard deviation of each label, rms of
+            the residual, seconds; status (ok, flagged or failed) and why
+  --json    the settings and the errors
+  --figure  the errors of each label against Teff
+
+examples:
+  stellarhml benchmark --search nodes --figure errors.png
+  stellarhml benchmark --nodes seen --search bayes --paper --max-nodes 20 --out stars.csv --json errors.json
+  stellarhml benchmark --phoenix PHOENIX/ --teff 4000 6000 --wavelength 8450 8700 --max-nodes 50 --snr 100 --jobs 4
+
+exit codes:
+  0 all done, 1 some stars failed and the others were done, 2 none was done
 """
 
 INSPECT = """\

@@ -19,8 +19,8 @@ class Observation(NamedTuple):
     ----------
     flux : ndarray of shape (n_pixels,)
         Finite; where a pixel is missing, a level interpolated between its neighbours.
-    flux_error : ndarray of shape (n_pixels,)
-        Standard deviations, infinite where a pixel is missing.
+    flux_error : ndarray of shape (n_pixels,) or None
+        Standard deviations, infinite where a pixel is missing. None weighs all pixels of the normalised flux alike.
     errors_known : bool
         Whether the errors came with the spectrum; otherwise they are one constant.
     coverage : float

@@ -3,8 +3,12 @@
 import numpy as np
 import pandas as pd
 
-_DECIMALS = {"teff": 1}  # of labels in large units; others get three
-_UNITS = {"teff": "Teff [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]"}
+DECIMALS = {"teff": 1}
+"""Decimals of labels in large units; others get three."""
+
+UNITS = {"teff": "Teff [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]"}
+"""Heads of the labels, with their units."""
+
 MEAN_ROW = "mean |error|"
 
 
@@ -96,17 +100,17 @@ def format_truth_table(table, label_names):
     cells = [["", *table["star"]]]
     heads = [""]
     for name in label_names:
-        digits = _DECIMALS.get(name, 3)
+        digits = DECIMALS.get(name, 3)
         for part in parts:
-            heads.append(_UNITS.get(name, name) if part == "true" else "")
+            heads.append(UNITS.get(name, name) if part == "true" else "")
             sign = "+" if part == "error" else ""
-            values = [_number(value, digits, sign) for value in table[f"{name}_{part}"]]
+            values = [number(value, digits, sign) for value in table[f"{name}_{part}"]]
             if part == "error":
                 values[-1] = values[-1].lstrip("+")  # a mean of absolute values has no sign
             cells.append([part, *values])
     heads.append("")
-    cells.append(["seconds", *(_number(value, 1) for value in table["seconds"])])
-    return _lay_out(heads, cells, group=len(parts))
+    cells.append(["seconds", *(number(value, 1) for value in table["seconds"])])
+    return lay_out(heads, cells, group=len(parts))
 
 
 def format_spectrum_table(table, label_names):
@@ -126,22 +130,39 @@ def format_spectrum_table(table, label_names):
     """
     cells = [["spectrum", *table["spectrum"]], ["status", *table["status"]]]
     for name in label_names:
-        digits = _DECIMALS.get(name, 3)
+        digits = DECIMALS.get(name, 3)
         for column in (name, f"{name}_std"):
-            cells.append([column, *(_number(value, digits) for value in table[column])])
+            cells.append([column, *(number(value, digits) for value in table[column])])
     for column, digits in (("coverage", 2), ("rms", 4), ("chi2", 2), ("seconds", 1)):
-        cells.append([column, *(_number(value, digits) for value in table[column])])
+        cells.append([column, *(number(value, digits) for value in table[column])])
     cells.append(["note", *table["note"]])
-    return _lay_out(None, cells, left=("spectrum", "status", "note"))
+    return lay_out(None, cells, left=("spectrum", "status", "note"))
 
 
-def _number(value, digits, sign=""):
+def number(value, digits, sign=""):
     """Text of a number, empty for NaN."""
     return "" if pd.isna(value) else f"{value:{sign}.{digits}f}"
 
 
-def _lay_out(heads, cells, *, group=0, left=("",)):
-    """Columns of text side by side; `heads` stand above the first column of each group."""
+def lay_out(heads, cells, *, group=0, left=("",)):
+    """Put columns of text side by side.
+
+    Parameters
+    ----------
+    heads : list of str or None
+        What stands above the first column of each group, a text for each column.
+    cells : list of list of str
+        The columns, the head of each first.
+    group : int, default=0
+        Columns of a group; the first column and the last belong to none.
+    left : tuple of str, default=("",)
+        Heads of columns that are set to the left.
+
+    Returns
+    -------
+    text : str
+        One line for each row.
+    """
     padded = []
     for column in cells:
         width = max(len(cell) for cell in column)

@@ -164,16 +164,7 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._one_output = y.ndim == 1
         flux = check_array(y.reshape(len(y), -1), dtype=FLOAT_DTYPES)
-        self.label_names_ = check_label_names(self.label_names, X.shape[1])
-        self.preprocessor_ = None
-        wavelength = self.wavelength
-        if self.preprocessor is not None:
-            self.preprocessor_ = _with_defaults(clone(self.preprocessor), wavelength=wavelength)
-            self.preprocessor_.fit(flux, teff=self._teff(X))
-            # without wavelengths there is only a pixel index, which is no wavelength to hand on
-            wavelength = None if self.preprocessor_.wavelength is None else self.preprocessor_.wavelength_out_
-        decomposer = VoigtLineDecomposer() if self.decomposer is None else clone(self.decomposer)
-        decomposer = _with_defaults(decomposer, wavelength=wavelength, n_jobs=self.n_jobs, verbose=self.verbose)
+        decomposer = self._prepare(X, flux)
         with normalised_rows(self.preprocessor_, flux, self._teff(X)) as normalised:
             theta = decomposer.fit_transform(normalised, X)
             self._adopt(decomposer, X, theta, normalised)
@@ -362,6 +353,19 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         # lines cannot follow arbitrary targets
         tags.regressor_tags.poor_score = True
         return tags
+
+    def _prepare(self, labels, flux):
+        """Fit the preprocessor to a grid, and set up a decomposer for what it gives."""
+        self.label_names_ = check_label_names(self.label_names, labels.shape[1])
+        self.preprocessor_ = None
+        wavelength = self.wavelength
+        if self.preprocessor is not None:
+            self.preprocessor_ = _with_defaults(clone(self.preprocessor), wavelength=wavelength)
+            self.preprocessor_.fit(flux, teff=self._teff(labels))
+            # without wavelengths there is only a pixel index, which is no wavelength to hand on
+            wavelength = None if self.preprocessor_.wavelength is None else self.preprocessor_.wavelength_out_
+        decomposer = VoigtLineDecomposer() if self.decomposer is None else clone(self.decomposer)
+        return _with_defaults(decomposer, wavelength=wavelength, n_jobs=self.n_jobs, verbose=self.verbose)
 
     def _adopt(self, decomposer, labels, theta, flux=None):
         """Take a fitted decomposer and the lines of a grid, whose spectra tell where it jumps."""

@@ -1,0 +1,103 @@
+"""What the commands share: types of arguments, messages, and files that must be writable before any work is done."""
+
+import argparse
+import sys
+
+
+def jobs(text):
+    """Convert a number of processes."""
+    value = int(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 processes cannot work; give 1 or more, or -1 for one a core")
+    return value
+
+
+def positive(text):
+    """Convert a positive number."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def positive_or_none(text):
+    """Convert a positive number, or the word none."""
+    try:
+        return None if text.lower() == "none" else positive(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor none") from error
+
+
+def seed(text):
+    """Convert the seed of a random generator."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
+    return value
+
+
+def at_least(smallest):
+    """Make a converter of integers that are not too small."""
+
+    def integer(text):
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"{text} is less than {smallest}")
+        return value
+
+    return integer
+
+
+def add_grid(parser, *, required):
+    """Add the arguments that choose the spectra of a PHOENIX folder."""
+    parser.add_argument("--phoenix", metavar="FOLDER", required=required, help="folder of the grid")
+    for name, text in (("teff", "K"), ("logg", "dex(cm/s2)"), ("feh", "dex")):
+        parser.add_argument(f"--{name}", nargs=2, type=float, metavar=("LO", "HI"), help=f"range to read, {text} [all]")
+    parser.add_argument(
+        "--wavelength",
+        nargs=2,
+        type=float,
+        metavar=("LO", "HI"),
+        help="window, vacuum angstrom [8038 12849]",
+    )
+    parser.add_argument("--allow-missing", action="store_true", help="go on if nodes of the ranges have no file")
+
+
+def read_grid(arguments):
+    """Load the spectra that the arguments of `add_grid` choose."""
+    from stellarhml.datasets._phoenix import load_phoenix
+
+    ranges = {name: getattr(arguments, name) for name in ("teff", "logg", "feh", "wavelength")}
+    return load_phoenix(
+        arguments.phoenix,
+        **{name: tuple(limits) for name, limits in ranges.items() if limits is not None},
+        missing="report" if arguments.allow_missing else "raise",
+        verbose=True,
+    )
+
+
+def require_file(path, option="--out"):
+    """Raise, before any work, if a file cannot be written."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, but {option} needs the name of a file in it.")
+    require_folder(path.parent, option)
+
+
+def require_folder(path, option="--out"):
+    """Create a folder, or raise an error that names it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{path} cannot be made a folder ({error.strerror}). Choose another {option}.") from error
+
+
+def one_line(error):
+    """Text of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
+def tell(text):
+    """Write a line to standard error, above any progress bar."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(f"stellarhml: {text}", file=sys.stderr)
