@@ -253,7 +253,12 @@ def star(args):
     for order, value in zip(result.orders, rms, strict=True):
         used = int(np.isfinite(order.error).sum())
         print(f"{order.wavelength[0]:8.0f}-{order.wavelength[-1]:6.0f}: {used:5d} pixels, residual {value:.4f}")
-    return {"values": result.values, "errors": result.errors, "reduced_chi2": result.reduced_chi2, "flags": result.flag_names}
+    return {
+        "values": result.values,
+        "errors": result.errors,
+        "reduced_chi2": result.reduced_chi2,
+        "flags": result.flag_names,
+    }
 
 
 PARTS = {

@@ -91,25 +91,31 @@ class ObservedFit:
         orders = self._pixels.normalise()
         names, bounds = self.parameters.names, self.parameters.bounds
         rv_bounds, vsini_bounds = (tuple(bounds[names.index(name)]) for name in ("rv", "vsini"))
+        low, high = np.log(self._generator.wavelength_[[0, -1]])
+        self._require_pixels(sum(int(((x > low) & (x < high)).sum()) for x, _, _ in orders))
         start = find_start(self._regressor.templates_, orders, rv_bounds, vsini_bounds, self._regressor.n_starts)
-        n = self._pixels.count()
         vsini = min(start.vsini + _REACH, vsini_bounds[1])
         reached = [
             [np.isfinite(flux) for flux in self._flux(np.array([*start.nodes[0], rv, vsini]))]
             for rv in {max(start.rv - _REACH, rv_bounds[0]), min(start.rv + _REACH, rv_bounds[1])}
         ]
         outside = self._pixels.keep([np.logical_and.reduce(parts) for parts in zip(*reached, strict=True)])
-        if not self._pixels.count():
-            ends = self._pixels.wavelengths[0][0], self._pixels.wavelengths[-1][-1]
-            raise WavelengthCoverageError(
-                f"None of the {n} good pixels, {ends[0]:.2f} to {ends[1]:.2f} angstrom, lies within what the generator "
-                f"knows, {self._generator.wavelength_[0]:.2f} to {self._generator.wavelength_[-1]:.2f}. Check that "
-                "wavelengths are in vacuum angstrom, or build a generator for this range."
-            )
+        self._require_pixels(self._pixels.count())
         if outside:
             text = f"orders {', '.join(map(str, outside))} lie outside of the generator's band, by half or more"
             self._tell([(InferenceFlag.ORDER_OUTSIDE, text)])
         return start
+
+    def _require_pixels(self, n):
+        if n:
+            return
+        ends = self._pixels.wavelengths[0][0], self._pixels.wavelengths[-1][-1]
+        band = self._generator.wavelength_[[0, -1]]
+        raise WavelengthCoverageError(
+            f"None of the {self._pixels.n_given} good pixels, {ends[0]:.2f} to {ends[1]:.2f} angstrom, lies within "
+            f"what the generator knows, {band[0]:.2f} to {band[1]:.2f}. Check that wavelengths are in vacuum angstrom, "
+            "or build a generator for this range."
+        )
 
     def _first_fit(self, start):
         """The best of several starts, on part of the pixels where there are many."""

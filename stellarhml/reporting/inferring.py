@@ -76,10 +76,12 @@ def _infer_one(regressor, observation):
         warnings.simplefilter("always", UserWarning)
         labels, std = regressor.predict(observation.flux[None], flux_error=error, return_std=True)
         comparison = compare(regressor, observation.flux, labels[0], flux_error=observation.flux_error)
-    chi2 = comparison.chi2
-    if error is not None and not observation.errors_known:
-        # the scatter of the residuals takes the place of the errors
-        std, chi2 = std * np.sqrt(chi2), np.nan
+        chi2 = comparison.chi2
+        if error is not None and not observation.errors_known:
+            # the scatter of the residuals takes the place of the errors
+            error = error * np.sqrt(chi2)
+            labels, std = regressor.predict(observation.flux[None], flux_error=error, return_std=True)
+            comparison, chi2 = compare(regressor, observation.flux, labels[0], flux_error=error[0]), np.nan
     note = "; ".join(_notes(regressor, observation, labels[0], caught))
     return Inference(labels[0], std[0], comparison.rms, chi2, time.perf_counter() - start, note)
 

@@ -1,0 +1,150 @@
+"""Spectra with something wrong: refused, or flagged, never a confident wrong answer (issue 5, item 8)."""
+
+import numpy as np
+import pytest
+
+from stellarhml.flags import InferenceFlag
+from stellarhml.physics.wavelength import vacuum_to_air
+
+LIMIT = 4.5  # standard deviations
+
+
+def infer(regressor, star, spectrum=None, **settings):
+    return regressor.infer(star.spectrum if spectrum is None else spectrum, resolving_power=star.power, **settings)
+
+
+def test_all_pixels_masked(regressor, make_star):
+    star = make_star()
+    with pytest.raises(ValueError, match="All 2728 pixels of the spectrum are masked"):
+        infer(regressor, star, mask=[np.ones(len(x), dtype=bool) for x in star.wavelength])
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0])
+def test_errors_that_are_not_positive(regressor, make_star, bad):
+    star = make_star()
+    star.error[1][5:8] = bad
+    with pytest.raises(ValueError, match="Order 1: 3 of 1240 errors are zero or negative"):
+        infer(regressor, star)
+
+
+def test_an_order_outside_the_band(regressor, make_star):
+    star = make_star()
+    x = np.arange(9000.0, 9050.0, 0.1)
+    spectrum = ([*star.wavelength, x], [*star.flux, np.ones(len(x))], [*star.error, np.full(len(x), 0.01)])
+    result = infer(regressor, star, spectrum)
+    assert result.flags == InferenceFlag.ORDER_OUTSIDE
+    assert "orders 2 lie outside" in result.messages[0]
+    assert np.isnan(result.orders[2].model).all()
+    assert result.values == infer(regressor, star).values
+
+
+def test_wavelengths_that_do_not_increase(regressor, make_star):
+    star = make_star()
+    star.wavelength[0] = star.wavelength[0][::-1]
+    with pytest.raises(ValueError, match="Order 0: `wavelength` must increase strictly"):
+        infer(regressor, star)
+
+
+def test_a_cosmic_ray(regressor, make_star):
+    star = make_star()
+    clean = infer(regressor, star)
+    star.flux[0][700] += 1000 * star.error[0][700]
+    star.flux[1][300:303] += 50 * star.error[1][300]
+    hit = infer(regressor, star)
+    assert hit.n_rejected == 4
+    assert not np.isfinite(hit.orders[0].error[700])
+    for name in clean.names:
+        assert abs(hit.values[name] - clean.values[name]) < 0.3 * clean.errors[name]
+
+
+def test_emission_lines(regressor, make_star):
+    star = make_star()
+    for k, center in ((0, 8500.9), (0, 8544.4), (1, 8664.5)):
+        # the calcium triplet in emission, at the velocity of the star
+        apart = (star.wavelength[k] / (1 + star.rv / 299792.458) - center) / 1.2
+        star.flux[k] += 0.8 * np.median(star.flux[k]) * np.exp(-0.5 * apart**2)
+    result = infer(regressor, star)
+    assert result.flags & InferenceFlag.REJECTED_PIXELS
+    assert result.flags & (InferenceFlag.POOR_FIT | InferenceFlag.AT_BOUND) or np.abs(star.off(result)).max() < LIMIT
+
+
+@pytest.mark.parametrize("labels", [[6000.0, 4.5, 0.0], [5000.0, 4.0, -0.5]])
+def test_a_star_outside_the_grid(regressor, make_star, labels):
+    # lines half as deep again as the richest spectrum has them, or two thirds of the poorest
+    star = make_star(labels=np.array(labels))
+    factor = 1.5 if labels[2] == 0 else 0.6
+    for k, (flux, error) in enumerate(zip(star.flux, star.error, strict=True)):
+        level = 100 * error
+        star.flux[k] = level * (1 - factor * (1 - flux / level))
+    assert infer(regressor, star).flags & (InferenceFlag.AT_BOUND | InferenceFlag.POOR_FIT)
+
+
+def test_hardly_any_signal(regressor, make_star):
+    for seed in range(4):
+        star = make_star(snr=3.0, seed=seed)
+        result = infer(regressor, star)
+        if not result.flags & (InferenceFlag.WEAK_LINES | InferenceFlag.AT_BOUND):
+            assert np.abs(star.off(result)).max() < LIMIT
+        # at S/N 3, some 2,700 pixels know Teff to hundreds of kelvin, not to tens
+        assert result.errors["teff"] > 150 or result.flags
+
+
+def test_noise_alone(regressor, make_star):
+    star = make_star()
+    rng = np.random.default_rng(0)
+    noise = [100 * error * (1 + 0.1 * rng.normal(size=len(error))) for error in star.error]
+    result = infer(regressor, star, (star.wavelength, noise, [10 * error for error in star.error]))
+    assert result.flags & (InferenceFlag.WEAK_LINES | InferenceFlag.AT_BOUND)
+
+
+def test_fast_rotation(regressor, make_star):
+    star = make_star(vsini=150.0)
+    result = infer(regressor, star)
+    assert np.abs(star.off(result)).max() < LIMIT
+    assert result.errors["teff"] > infer(regressor, make_star()).errors["teff"]
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.7])
+def test_a_wrong_resolving_power(regressor, make_star, factor):
+    star = make_star(snr=200.0, vsini=3.0)
+    result = regressor.infer(star.spectrum, resolving_power=factor * star.power)
+    labels = np.abs(star.off(result))[:4]
+    doubtful = InferenceFlag.RESOLVING_POWER | InferenceFlag.POOR_FIT
+    # stated too low: the lines are sharper than it allows. Too high: rotation takes up the rest, and what it does not
+    # take up shows in the shape of the lines
+    assert result.flags & doubtful or labels.max() < LIMIT
+    if factor < 1:
+        assert result.flags & doubtful
+
+
+def test_air_taken_for_vacuum_moves_the_velocity_and_nothing_else(regressor, make_star):
+    # over 250 angstrom the refractive index is one number: no spectrum can tell it from a velocity of -82 km/s
+    star = make_star()
+    air = [vacuum_to_air(x) for x in star.wavelength]
+    result = infer(regressor, star, (air, star.flux, star.error))
+    assert np.abs(star.off(result))[[0, 1, 2, 4]].max() < LIMIT
+    assert result.values["rv"] == pytest.approx(star.rv - 82, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "message"),
+    [
+        ("a file", "is a str; it needs a specutils.Spectrum"),
+        ((np.arange(5.0), np.ones(4), np.ones(5)), r"shapes \(5,\), \(4,\), \(5,\)"),
+        (([np.arange(1.0, 9)] * 2, [np.ones(8)]), "have 2, 1, 2 orders"),
+        (([np.arange(1.0, 9)] * 2, [np.ones(8)] * 2, [np.ones(8), None]), "Of 2 orders, 1 have errors"),
+        ((8500 + np.arange(5.0), np.ones(5), np.ones(5)), "too few to fit anything"),
+    ],
+)
+def test_what_is_no_spectrum_is_refused(regressor, spectrum, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        regressor.infer(spectrum, resolving_power=40_000)
+
+
+def test_a_generator_without_wavelengths_cannot_observe(make_star):
+    from stellarhml import BayesianStellarRegressor, SpectrumGenerator
+
+    flux = 1 - np.linspace(0.1, 0.5, 3)[:, None] * np.exp(-0.5 * ((np.arange(80) - 40) / 3) ** 2)
+    regressor = BayesianStellarRegressor(generator=SpectrumGenerator()).fit(flux, np.arange(3.0))
+    with pytest.raises(ValueError, match="needs a generator with wavelengths in angstrom"):
+        regressor.infer(make_star().spectrum, resolving_power=40_000)

@@ -1,0 +1,228 @@
+"""`infer` on stars that the generator itself made: what it finds, and that nothing is passed over in silence."""
+
+import warnings
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.nddata import StdDevUncertainty, VarianceUncertainty
+from specutils import Spectrum
+
+from stellarhml import BayesianStellarRegressor
+from stellarhml.exceptions import WavelengthCoverageError
+from stellarhml.flags import InferenceFlag
+from stellarhml.inference import results_table
+from stellarhml.physics.wavelength import vacuum_to_air
+
+LIMIT = 4.5  # standard deviations; of all the comparisons of this file, chance alone brings one there in 10,000 runs
+
+
+def test_a_star_is_found_with_its_velocities(regressor, make_star):
+    star = make_star()
+    result = regressor.infer(star.spectrum, resolving_power=star.power)
+    assert result.names == star.names
+    assert np.abs(star.off(result)).max() < LIMIT
+    assert not result.flags
+    assert result.good
+    assert result.reduced_chi2 == pytest.approx(1, abs=0.15)
+    # the noise of some 2,700 pixels, and not just any errors: what the lines allow at S/N 100
+    assert 5 < result.errors["teff"] < 80
+    assert result.errors["rv"] < 0.2
+    for name in result.names:
+        parts = result.noise_errors[name], result.generator_errors[name]
+        assert result.errors[name] == pytest.approx(np.hypot(*parts))
+    assert all(part > 0 for part in result.generator_errors.values())
+
+
+def test_errors_are_the_scatter_over_noise(mini_generator, make_star):
+    regressor = BayesianStellarRegressor.from_generator(mini_generator, generator_error=False)
+    results = [regressor.infer(make_star(seed=seed).spectrum, resolving_power=40_000) for seed in range(16)]
+    off = np.array([make_star().off(result) for result in results])
+    # the scatter of 16 draws is known to 18 %: three times that; each of five parameters
+    assert np.all(np.abs(off.std(axis=0, ddof=1) - 1) < 0.55)
+    assert np.abs(off.mean(axis=0)).max() < 4 / np.sqrt(16)
+
+
+def test_without_noise_the_truth_comes_out(regressor, make_star):
+    star = make_star(snr=1e6)
+    result = regressor.infer(star.spectrum, resolving_power=star.power)
+    found = np.array(list(result.values.values()))
+    # the noise of the fluxes is 1e-6; the continuum polynomials are of the degree of the true ones
+    assert np.all(np.abs(found - star.truth) < [0.1, 1e-3, 1e-3, 1e-3, 5e-3])
+
+
+@pytest.mark.parametrize("kind", ["arrays", "stacked", "spectra", "variances", "one spectrum", "units"])
+def test_every_kind_of_spectrum_gives_the_same(regressor, make_star, kind):
+    star = make_star()
+    wavelength, flux, error = (part[0] for part in star.spectrum)
+    reference = regressor.infer((wavelength, flux, error), resolving_power=star.power)
+    given = {
+        "arrays": ([wavelength], [flux], [error]),
+        "stacked": (wavelength[None], flux[None], error[None]),
+        "spectra": [_spectrum(wavelength, flux, StdDevUncertainty(error))],
+        "variances": _spectrum(wavelength, flux, VarianceUncertainty(error**2)),
+        "one spectrum": _spectrum(wavelength, flux, StdDevUncertainty(error)),
+        "units": (wavelength / 1e4 * u.um, flux, error),
+    }[kind]
+    result = regressor.infer(given, resolving_power=star.power)
+    for name, value in reference.values.items():
+        assert result.values[name] == pytest.approx(value, rel=1e-6, abs=1e-5)
+
+
+def _spectrum(wavelength, flux, uncertainty, **more):
+    return Spectrum(spectral_axis=wavelength * u.AA, flux=flux * u.ct, uncertainty=uncertainty, **more)
+
+
+def test_masks_and_nans_leave_pixels_out(regressor, make_star):
+    star = make_star()
+    bad = [np.arange(len(x)) % 11 == 3 for x in star.wavelength]
+    clean = regressor.infer(star.spectrum, resolving_power=star.power, mask=bad)
+    spoilt = [np.where(mask, 1e9, flux) for mask, flux in zip(bad, star.flux, strict=True)]
+    masked = regressor.infer((star.wavelength, spoilt, star.error), resolving_power=star.power, mask=bad)
+    holes = [np.where(mask, np.nan, flux) for mask, flux in zip(bad, star.flux, strict=True)]
+    nans = regressor.infer((star.wavelength, holes, star.error), resolving_power=star.power)
+    infinite = [np.where(mask, np.inf, error) for mask, error in zip(bad, star.error, strict=True)]
+    errors = regressor.infer((star.wavelength, spoilt, infinite), resolving_power=star.power)
+    for other in (masked, nans, errors):
+        assert other.values == clean.values
+        assert other.n_pixels == clean.n_pixels == sum(int((~mask).sum()) for mask in bad)
+
+
+def test_errors_need_not_be_given(regressor, make_star):
+    star = make_star()
+    known = regressor.infer(star.spectrum, resolving_power=star.power)
+    found = regressor.infer((star.wavelength, star.flux), resolving_power=star.power)
+    assert np.isnan(found.reduced_chi2)
+    for name in known.names:
+        # noise measured from some thousand residuals
+        assert found.errors[name] == pytest.approx(known.errors[name], rel=0.15)
+        assert abs(found.values[name] - known.values[name]) < 0.5 * known.errors[name]
+
+
+def test_air_wavelengths_are_converted_when_they_are_said_to_be_air(regressor, make_star):
+    star = make_star()
+    air = [vacuum_to_air(x) for x in star.wavelength]
+    reference = regressor.infer(star.spectrum, resolving_power=star.power)
+    result = regressor.infer((air, star.flux, star.error), resolving_power=star.power, medium="air")
+    for name, value in reference.values.items():
+        assert result.values[name] == pytest.approx(value, rel=1e-5, abs=1e-3)
+
+
+def test_what_is_fixed_stays_and_helps(regressor, make_star):
+    star = make_star()
+    free = regressor.infer(star.spectrum, resolving_power=star.power)
+    result = regressor.infer(star.spectrum, resolving_power=star.power, fixed={"logg": 4.4, "vsini": 9.0})
+    assert (result.values["logg"], result.values["vsini"]) == (4.4, 9.0)
+    assert (result.errors["logg"], result.errors["vsini"]) == (0, 0)
+    assert result.errors["teff"] < free.errors["teff"]
+    with pytest.raises(ValueError, match="`fixed` names 'age'"):
+        regressor.infer(star.spectrum, resolving_power=star.power, fixed={"age": 1})
+    with pytest.raises(ValueError, match="which is not within 4 to 5"):
+        regressor.infer(star.spectrum, resolving_power=star.power, fixed={"logg": 2})
+
+
+def test_a_prior_pulls(mini_generator, make_star):
+    star = make_star(snr=20.0)
+    plain = BayesianStellarRegressor.from_generator(mini_generator)
+    free = plain.infer(star.spectrum, resolving_power=star.power)
+    # a prior as wide as the data's own error, one of them off: half way between, error over the root of two
+    sigma = free.noise_errors["logg"]
+    prior = {"logg": (free.values["logg"] + sigma, sigma)}
+    held = BayesianStellarRegressor.from_generator(mini_generator, priors=prior)
+    result = held.infer(star.spectrum, resolving_power=star.power)
+    assert (result.values["logg"] - free.values["logg"]) / sigma == pytest.approx(0.5, abs=0.1)
+    assert result.noise_errors["logg"] / sigma == pytest.approx(np.sqrt(0.5), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [({"age": (1, 2)}, "names 'age'"), ({"logg": (4, 0)}, "positive standard deviation"), ({"logg": 4}, "finite mean")],
+)
+def test_bad_priors_are_refused(mini_generator, priors, message):
+    with pytest.raises(ValueError, match=message):
+        BayesianStellarRegressor.from_generator(mini_generator, priors=priors)
+
+
+def test_a_telluric_transmission_is_taken_into_account(regressor, make_star):
+    star = make_star()
+    air = [1 - 0.6 * np.exp(-0.5 * (((x - x.mean()) % 9.0 - 4.5) / 0.15) ** 2) for x in star.wavelength]
+    seen = [flux * t for flux, t in zip(star.flux, air, strict=True)]
+    blind = regressor.infer((star.wavelength, seen, star.error), resolving_power=star.power)
+    result = regressor.infer((star.wavelength, seen, star.error), resolving_power=star.power, transmission=air)
+    assert np.abs(star.off(result)).max() < LIMIT
+    assert result.reduced_chi2 < 1.15
+    assert blind.flags & (InferenceFlag.POOR_FIT | InferenceFlag.REJECTED_PIXELS)
+    with pytest.raises(ValueError, match="`transmission` has shapes"):
+        regressor.infer(star.spectrum, resolving_power=star.power, transmission=air[:1])
+
+
+def test_jitter_makes_up_for_errors_that_are_too_small(regressor, make_star):
+    star = make_star()
+    small = [error / 3 for error in star.error]
+    result = regressor.infer((star.wavelength, star.flux, small), resolving_power=star.power, jitter=True)
+    # S/N 100: of 0.01, a ninth of the variance was stated
+    assert result.jitter == pytest.approx(0.01 * np.sqrt(8 / 9), rel=0.1)
+    assert not result.flags & InferenceFlag.POOR_FIT
+    poor = regressor.infer((star.wavelength, star.flux, small), resolving_power=star.power)
+    assert poor.flags & InferenceFlag.POOR_FIT
+    assert poor.errors["teff"] == pytest.approx(result.errors["teff"], rel=0.2)
+
+
+def test_many_stars_one_of_them_bad(regressor, make_star):
+    star = make_star()
+    bad = (star.wavelength, [flux * np.nan for flux in star.flux], star.error)
+    spectra = [star.spectrum, bad, make_star(seed=1).spectrum]
+    results = regressor.infer_many(spectra, resolving_power=star.power, verbose=False)
+    assert [bool(result.flags & InferenceFlag.FAILED) for result in results] == [False, True, False]
+    assert "masked" in results[1].messages[0]
+    table = results_table(results, names=["a", "b", "c"])
+    assert list(table["star"]) == ["a", "b", "c"]
+    assert np.isnan(table["teff"][1])
+    assert table["teff"][2] == results[2].values["teff"]
+    with_two = regressor.infer_many(spectra, resolving_power=star.power, n_jobs=2, verbose=False)
+    assert [result.values for result in with_two][::2] == [result.values for result in results][::2]
+
+
+def test_the_result_holds_the_model_on_the_pixels_of_the_data(regressor, make_star):
+    star = make_star()
+    result = regressor.infer(star.spectrum, resolving_power=star.power)
+    for order, wavelength, flux, error in zip(result.orders, *star.spectrum, strict=True):
+        np.testing.assert_array_equal(order.wavelength, wavelength)
+        np.testing.assert_array_equal(order.flux, flux)
+        scatter = np.nanstd(order.residual / error)
+        assert scatter == pytest.approx(1, abs=0.12)
+        # a continuum lies over the flux
+        assert np.nanmean(order.continuum >= order.model) == 1
+    table = result.to_frame()
+    assert list(table["unit"]) == ["K", "dex(cm/s2)", "dex", "km/s", "km/s"]
+    assert "teff" in repr(result)
+
+
+def test_intervals_and_draws_follow_the_covariance(regressor, make_star):
+    star = make_star()
+    result = regressor.infer(star.spectrum, resolving_power=star.power)
+    draws = result.sample(4000, random_state=1)
+    np.testing.assert_allclose(
+        np.cov(draws.T) / np.outer(*[list(result.errors.values())] * 2), _correlation(result), atol=0.1
+    )
+    low, high = result.interval(0.68)["teff"]
+    assert (high - low) / 2 == pytest.approx(result.errors["teff"], rel=0.08)
+    np.testing.assert_array_equal(result.sample(5, random_state=3), result.sample(5, random_state=3))
+
+
+def _correlation(result):
+    std = np.sqrt(np.diag(result.covariance))
+    return result.covariance / np.outer(std, std)
+
+
+def test_warnings_are_not_needed(regressor, make_star):
+    star = make_star()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        regressor.infer(star.spectrum, resolving_power=star.power)
+
+
+def test_a_spectrum_elsewhere_is_refused(regressor, make_star):
+    star = make_star()
+    with pytest.raises(WavelengthCoverageError, match="Check that"):
+        regressor.infer(([x + 900 for x in star.wavelength], star.flux, star.error), resolving_power=star.power)
