@@ -11,7 +11,7 @@ mock    the same stars through ../shared/tools/mock_observation.py (28 orders li
 window  the same on 8450 to 8850 angstrom alone.
 faint   the same at S/N 30.
 cost    seconds a star against the number of pixels and the number of free parameters.
-hband   real PHOENIX spectra of the H band: nodes held out of the grid, as IGRINS would see them, S/N 100, velocities and
+hband   real PHOENIX spectra of the H band: nodes held out of the grid, as IGRINS would see them, S/N 100, velocity and
         rotation free. Lines are decomposed once for all nodes; interpolation, residuals and errors are learnt anew
         without the held-out nodes, which are never neighbours of each other.
 star    a real star, S1063 as IGRINS saw it, with a picture.
@@ -20,6 +20,7 @@ Generators are fitted once and kept in --folder; --nodes 66 leaves out the plane
 """
 
 import argparse
+import itertools
 import time
 import warnings
 from pathlib import Path
@@ -204,7 +205,7 @@ def hband(args):
     theta = whole.decomposer_.transform(flux)
     rng = np.random.default_rng(7)
     edges = np.geomspace(14600, 18000, 29)
-    pixels = np.array([np.linspace(a, b, 2048) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    pixels = np.array([np.linspace(a, b, 2048) for a, b in itertools.pairwise(edges)])
     results, truth = [], []
     for held_out in folds_of(labels):
         kept = np.setdiff1d(np.arange(len(labels)), held_out)

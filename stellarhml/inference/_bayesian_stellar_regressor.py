@@ -12,12 +12,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from stellarhml._parallel import map_items
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
 from stellarhml.exceptions import InferenceWarning
-from stellarhml.inference.fitting import covariance_of, generator_covariance, grid_ends_near, minimise
-from stellarhml.inference.likelihood import Likelihood, cut_pieces
-from stellarhml.inference.models import RestModel
 from stellarhml.inference.observing import ObservingMixin
-from stellarhml.inference.parameters import RV_BOUNDS, VSINI_BOUNDS, Parameters, check_priors, check_ranges
-from stellarhml.inference.search import bayes_search, node_search
+from stellarhml.inference.parameters import RV_BOUNDS, VSINI_BOUNDS, check_priors, check_ranges
+from stellarhml.inference.rest_fit import infer_at_rest
 from stellarhml.inference.templates import choose_nodes, make_templates
 from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
@@ -240,7 +237,7 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         items = [(flux[i], None if error is None else error[i]) for i in range(len(flux))]
         rows = list(
             map_items(
-                partial(_infer_one, self, return_std),
+                partial(infer_at_rest, self, return_std),
                 items,
                 n_jobs=self.n_jobs,
                 verbose=self.verbose,
@@ -317,63 +314,6 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
                 InferenceWarning,
                 stacklevel=3,
             )
-
-
-def _infer_one(regressor, return_std, item):
-    """Labels, standard deviations, convergence, and whether the grid ends there, of one spectrum."""
-    flux, error = item
-    generator = regressor.generator_
-    parameters = Parameters(generator.label_names_, regressor.bounds_, regressor.priors)
-    if error is not None and regressor.generator_error and generator.error_map_ is not None:
-        # of the grid's middle: the size matters little, where it is large does
-        weights, _ = generator.interpolator_.locate(regressor.bounds_.mean(axis=1)[None])
-        error = np.hypot(error, np.nan_to_num(generator.error_map_.std(weights)[0]))
-    known = np.ones(len(flux)) if error is None else error
-    pieces = cut_pieces([np.asarray(generator.wavelength_)], [flux], [known], regressor.continuum_degree)
-    likelihood = Likelihood(RestModel(generator), parameters, pieces)
-    free = parameters.free
-    if regressor.search == "bayes":
-        points, _ = bayes_search(
-            lambda labels: likelihood.rms(parameters.variables(_complete(parameters, labels))),
-            regressor.bounds_[free],
-            n_initial_points=regressor.n_initial_points,
-            n_calls=regressor.n_calls,
-            seed=regressor._seed,
-        )
-    else:
-        pixels = regressor._scan_pixels
-        weight = np.ones(len(pixels)) if error is None else 1 / error[pixels] ** 2
-        points, _ = node_search(flux[pixels], weight, regressor._nodes[:, free], regressor._scan_flux)
-    starts = [_complete(parameters, point) for point in points[: regressor.n_starts]]
-    labels, converged = starts[0], True
-    if regressor.polish:
-        solution = minimise(likelihood, starts)
-        labels, converged = parameters.values(solution.variables), solution.converged
-    std = _deviations(regressor, likelihood, labels, error is not None) if return_std else np.full(len(labels), np.nan)
-    return labels, std, converged, grid_ends_near(generator, labels, regressor.bounds_)
-
-
-def _complete(parameters, values):
-    """All labels from the free ones."""
-    labels = parameters.bounds[:, 0].copy()
-    labels[parameters.free] = values
-    return labels
-
-
-def _deviations(regressor, likelihood, labels, errors_known):
-    """Standard deviations of the labels."""
-    parameters, error_map = likelihood.parameters, regressor.generator_.error_map_
-    linear = likelihood.linearise(parameters.variables(labels))
-    covariance = covariance_of(linear.jacobian)
-    own = np.zeros_like(covariance)
-    if regressor.generator_error and error_map is not None and error_map.shifts is not None:
-        own = generator_covariance(linear, covariance, error_map.shifts, labels)
-    if not errors_known:
-        residuals = linear.residuals
-        covariance = covariance * (residuals @ residuals) / max(len(residuals) - covariance.shape[0], 1)
-    std = np.zeros(len(labels))
-    std[parameters.free] = np.sqrt(np.diag(covariance) + np.diag(own))
-    return std
 
 
 def _bridge_masked(X, error):

@@ -8,6 +8,8 @@ from scipy.optimize import least_squares
 EDGE = 3e-3
 """Distance from the end of the grid, in units of a label's range, at which a result counts as being at its edge."""
 
+_RUN, _N_RUNS = 2048, 4  # pixels of a first fit
+
 
 class Solution(NamedTuple):
     """A minimum of a likelihood.
@@ -71,6 +73,30 @@ def minimise(likelihood, starts, *, max_evaluations=60, tolerance=1e-8):
     ]
     best = min(runs, key=lambda run: run.cost)
     return Solution(best.x, float(best.cost), best.status > 0, sum(run.nfev for run in runs))
+
+
+def some_runs(errors):
+    """Runs of pixels, spread over a spectrum, that are enough for a first fit.
+
+    Parameters
+    ----------
+    errors : list of ndarray of shape (n_pixels,)
+        Errors of each order, infinite where a pixel does not count.
+
+    Returns
+    -------
+    runs : list of (int, slice)
+        Number of the order, and its pixels.
+    """
+    runs = []
+    for i, error in enumerate(errors):
+        good = np.flatnonzero(np.isfinite(error))
+        if len(good):
+            end = int(good[-1]) + 1
+            runs += [(i, slice(first, min(first + _RUN, end))) for first in range(int(good[0]), end, _RUN)]
+    if len(runs) <= _N_RUNS:
+        return runs
+    return [runs[k] for k in np.linspace(0, len(runs) - 1, 2 * _N_RUNS + 1).round().astype(int)[1::2]]
 
 
 def covariance_of(jacobian):

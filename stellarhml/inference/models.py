@@ -35,25 +35,32 @@ class RestModel:
     ----------
     generator : SpectrumGenerator
         Fitted.
+    runs : sequence of slice, default=None
+        Runs of pixels, each an order. None: all pixels are one.
     """
 
-    def __init__(self, generator):
+    def __init__(self, generator, runs=None):
         self._generator = generator
+        self._runs = [slice(0, len(generator.wavelength_))] if runs is None else list(runs)
         self.names = generator.label_names_
 
     def flux(self, values):
-        """Fluxes, a list of one array of shape (n_pixels,)."""
-        return [self._generator.predict_nearest(values[None])[0][0]]
+        """Fluxes, a list of arrays of shape (n_pixels,)."""
+        return [self._generator.predict_nearest(values[None], pixels=run)[0][0] for run in self._runs]
 
     def evaluate(self, values):
         """Fluxes and derivatives, see `Evaluation`."""
-        flux, jacobian = generate_with_jacobian(self._generator, values[None])
-        nothing = np.zeros((flux.shape[1], 2))
-        return Evaluation([flux[0]], [jacobian[0]], [np.hstack([jacobian[0], nothing])], [nothing[:, 0]])
+        fluxes, jacobians = zip(
+            *(generate_with_jacobian(self._generator, values[None], run) for run in self._runs), strict=True
+        )
+        fluxes, jacobians = [flux[0] for flux in fluxes], [jacobian[0] for jacobian in jacobians]
+        nothing = [np.zeros((len(flux), 2)) for flux in fluxes]
+        directions = [np.hstack(parts) for parts in zip(jacobians, nothing, strict=True)]
+        return Evaluation(fluxes, jacobians, directions, [part[:, 0] for part in nothing])
 
     def places(self, values):
-        """Pixels of the generator at each pixel of the data, a list of one array."""
-        return [np.arange(len(self._generator.wavelength_))]
+        """Pixels of the generator at each pixel of the data, a list of arrays."""
+        return [np.arange(run.start, run.stop) for run in self._runs]
 
 
 class ObservedModel:

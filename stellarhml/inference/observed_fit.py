@@ -7,7 +7,7 @@ import numpy as np
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import InferenceResult
-from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise
+from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise, some_runs
 from stellarhml.inference.judging import judge, judge_instrument, judge_rejected
 from stellarhml.inference.likelihood import Likelihood, cut_pieces
 from stellarhml.inference.models import ObservedModel
@@ -15,8 +15,6 @@ from stellarhml.inference.parameters import Parameters
 from stellarhml.inference.pixels import Pixels
 from stellarhml.inference.templates import find_start
 
-_THIN = 8192  # pixels of the first fits, in runs of
-_RUN = 2048
 _ROUNDS = 3  # of rejection
 _REACH = 30.0  # km/s by which a fit may move before pixels at the ends of the band lack light
 _FIRST_VSINI = 5.0  # km/s, at least, where a fit begins: at none its effect cannot be seen
@@ -122,22 +120,11 @@ class ObservedFit:
         bounds = self.parameters.bounds
         vsini = max(start.vsini, _FIRST_VSINI)
         starts = [np.clip([*node, start.rv, vsini], *bounds.T) for node in start.nodes]
-        solution = minimise(self._likelihood(self._some_runs()), starts, max_evaluations=30, tolerance=1e-4)
+        solution = minimise(
+            self._likelihood(some_runs(self._pixels.errors)), starts, max_evaluations=30, tolerance=1e-4
+        )
         self._n_evaluations += solution.n_evaluations
         return self.parameters.values(solution.variables)
-
-    def _some_runs(self):
-        """Runs of pixels, spread over the orders, that are enough for a first fit: pairs of order and slice."""
-        runs = []
-        for i, error in enumerate(self._pixels.errors):
-            good = np.flatnonzero(np.isfinite(error))
-            if len(good):
-                end = int(good[-1]) + 1
-                runs += [(i, slice(first, min(first + _RUN, end))) for first in range(int(good[0]), end, _RUN)]
-        n_runs = _THIN // _RUN
-        if len(runs) <= n_runs:
-            return runs
-        return [runs[k] for k in np.linspace(0, len(runs) - 1, 2 * n_runs + 1).round().astype(int)[1::2]]
 
     def _likelihood(self, runs=None):
         """The likelihood of all pixels, or of some runs of them."""

@@ -1,9 +1,8 @@
-"""Global searches for the labels of a spectrum, and the local polish after them."""
+"""Global searches for the labels of a spectrum."""
 
 import warnings
 
 import numpy as np
-from scipy.optimize import least_squares
 
 
 def bayes_search(loss, bounds, *, n_initial_points, n_calls, seed):
@@ -68,44 +67,3 @@ def node_search(flux, weight, nodes, node_flux):
     values = ((node_flux - flux) ** 2) @ weight
     order = np.argsort(values, kind="stable")
     return nodes[order], values[order]
-
-
-def polish(residuals, jacobian, starts, bounds):
-    """Least squares from several starts.
-
-    Parameters
-    ----------
-    residuals : callable
-        From labels, shape (n_labels,), to weighted residuals, shape (n_pixels,).
-    jacobian : callable
-        From labels to the derivatives of the residuals, shape (n_pixels, n_labels).
-    starts : ndarray of shape (n_starts, n_labels)
-        Start values within the bounds.
-    bounds : ndarray of shape (n_labels, 2)
-        Lowest and highest labels.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_labels,)
-        The best minimum found.
-    converged : bool
-        Whether the best run met its tolerance.
-    """
-    low, high = bounds.T
-    span = high - low
-
-    def labels(unit):
-        return np.clip(low + unit * span, low, high)
-
-    best = None
-    for start in starts:
-        run = least_squares(
-            lambda unit: residuals(labels(unit)),
-            np.clip((start - low) / span, 1e-3, 1 - 1e-3),
-            jac=lambda unit: jacobian(labels(unit)) * span,
-            bounds=(0.0, 1.0),
-            max_nfev=60,
-        )
-        if best is None or run.cost < best.cost:
-            best = run
-    return labels(best.x), best.status > 0

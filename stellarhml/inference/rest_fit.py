@@ -1,0 +1,98 @@
+"""The fit of one spectrum on the generator's own pixels, of a star at rest: the paper's search, or that of the nodes."""
+
+import numpy as np
+
+from stellarhml.inference.fitting import covariance_of, generator_covariance, grid_ends_near, minimise, some_runs
+from stellarhml.inference.likelihood import Likelihood, cut_pieces
+from stellarhml.inference.models import RestModel
+from stellarhml.inference.parameters import Parameters
+from stellarhml.inference.search import bayes_search, node_search
+
+_MANY_PIXELS = 32768  # from which several starts are told apart on some of them
+
+
+def infer_at_rest(regressor, return_std, item):
+    """Infer the labels of one spectrum.
+
+    Parameters
+    ----------
+    regressor : BayesianStellarRegressor
+        Fitted.
+    return_std : bool
+        Whether standard deviations are wanted; they are NaN otherwise.
+    item : tuple of ndarray
+        Normalised flux, shape (n_pixels,), and its standard deviations, infinite where a pixel is masked, or None.
+
+    Returns
+    -------
+    labels, std : ndarray of shape (n_labels,)
+        Labels and standard deviations.
+    converged : bool
+        Whether the fit met its tolerance.
+    at_edge : bool
+        Whether the grid ends there.
+    """
+    flux, error = item
+    generator = regressor.generator_
+    parameters = Parameters(generator.label_names_, regressor.bounds_, regressor.priors)
+    if error is not None and regressor.generator_error and generator.error_map_ is not None:
+        # of the grid's middle: the size matters little, where it is large does
+        weights, _ = generator.interpolator_.locate(regressor.bounds_.mean(axis=1)[None])
+        error = np.hypot(error, np.nan_to_num(generator.error_map_.std(weights)[0]))
+    known = np.ones(len(flux)) if error is None else error
+    pieces = cut_pieces([np.asarray(generator.wavelength_)], [flux], [known], regressor.continuum_degree)
+    likelihood = Likelihood(RestModel(generator), parameters, pieces)
+    free = parameters.free
+    if regressor.search == "bayes":
+        points, _ = bayes_search(
+            lambda labels: likelihood.rms(parameters.variables(_complete(parameters, labels))),
+            regressor.bounds_[free],
+            n_initial_points=regressor.n_initial_points,
+            n_calls=regressor.n_calls,
+            seed=regressor._seed,
+        )
+    else:
+        pixels = regressor._scan_pixels
+        weight = np.ones(len(pixels)) if error is None else 1 / error[pixels] ** 2
+        points, _ = node_search(flux[pixels], weight, regressor._nodes[:, free], regressor._scan_flux)
+    starts = [_complete(parameters, point) for point in points[: regressor.n_starts]]
+    labels, converged = starts[0], True
+    if regressor.polish:
+        if len(starts) > 1 and likelihood.n_pixels > _MANY_PIXELS:
+            starts = [_best_start(generator, parameters, flux, known, starts, regressor.continuum_degree)]
+        solution = minimise(likelihood, starts)
+        labels, converged = parameters.values(solution.variables), solution.converged
+    std = _deviations(regressor, likelihood, labels, error is not None) if return_std else np.full(len(labels), np.nan)
+    return labels, std, converged, grid_ends_near(generator, labels, regressor.bounds_)
+
+
+def _best_start(generator, parameters, flux, error, starts, degree):
+    """Where a fit of some runs of pixels ends from the best of several starts."""
+    runs = [span for _, span in some_runs([error])]
+    parts = [[part[run] for run in runs] for part in (np.asarray(generator.wavelength_), flux, error)]
+    pieces = cut_pieces(*parts, None if degree is None else min(degree, 1))
+    solution = minimise(Likelihood(RestModel(generator, runs), parameters, pieces), starts, tolerance=1e-4)
+    return parameters.values(solution.variables)
+
+
+def _complete(parameters, values):
+    """All labels from the free ones."""
+    labels = parameters.bounds[:, 0].copy()
+    labels[parameters.free] = values
+    return labels
+
+
+def _deviations(regressor, likelihood, labels, errors_known):
+    """Standard deviations of the labels."""
+    parameters, error_map = likelihood.parameters, regressor.generator_.error_map_
+    linear = likelihood.linearise(parameters.variables(labels))
+    covariance = covariance_of(linear.jacobian)
+    own = np.zeros_like(covariance)
+    if regressor.generator_error and error_map is not None and error_map.shifts is not None:
+        own = generator_covariance(linear, covariance, error_map.shifts, labels)
+    if not errors_known:
+        residuals = linear.residuals
+        covariance = covariance * (residuals @ residuals) / max(len(residuals) - covariance.shape[0], 1)
+    std = np.zeros(len(labels))
+    std[parameters.free] = np.sqrt(np.diag(covariance) + np.diag(own))
+    return std
