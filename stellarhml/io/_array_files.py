@@ -51,7 +51,8 @@ def read_npz(path, *, medium, igrins):
         # NumPy tells of damage by any of a dozen exceptions; pickles, which could run code, are refused
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            with np.load(path, allow_pickle=False) as archive:
+            # an open file, because NumPy leaves its own open when it fails
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 names = list(archive.files)
                 wanted = [name for group in _NPZ.values() for name in group if name in names]
                 arrays = {name: archive[name] for name in wanted}

@@ -21,7 +21,7 @@ def is_hpf(content) -> bool:
     return "SCI FLUX" in content["names"]
 
 
-def read_hpf(path, content, *, sky):
+def read_hpf(path, content, *, sky, sky_scale=1.0):
     """Orders and meta of an HPF file.
 
     Parameters
@@ -32,7 +32,9 @@ def read_hpf(path, content, *, sky):
         What `list_extensions` returned.
     sky : {"subtract", None}
         Whether the flux of the sky fibre is subtracted, interpolated linearly to the pixels of the science fibre,
-        with no scaling; its variance is added.
+        and its variance added.
+    sky_scale : float, default=1.0
+        Factor of that flux: throughput of the science fibre over that of the sky fibre.
 
     Returns
     -------
@@ -64,11 +66,11 @@ def read_hpf(path, content, *, sky):
             sky_flux, sky_variance = _at(
                 wavelength, images["Sky Wavl"][number], images["Sky Flux"][number], sky_variance
             )
-            flux, variance = flux - sky_flux, variance + sky_variance
+            flux, variance = flux - sky_scale * sky_flux, variance + sky_scale**2 * sky_variance
         builder.add(number, wavelength, flux, np.sqrt(variance))
     notes = [
         f"Columns used: {', '.join(images)}.",
-        "Sky fibre subtracted." if sky == "subtract" else "Sky not subtracted.",
+        f"Sky fibre subtracted, times {sky_scale:g}." if sky == "subtract" else "Sky not subtracted.",
         "Wavelengths are as seen from the telescope; the blaze is not removed.",
         *builder.notes(),
     ]

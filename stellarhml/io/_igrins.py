@@ -107,8 +107,8 @@ def _errors(path, images, error_file):
         if _TARGET not in images:
             raise SpectrumFileError(
                 f"{path} has no extension {_TARGET!r}, but it is needed to bring the variances of {error_file.name}, "
-                "which are those of the target before division, to the divided flux. Use the file as the pipeline wrote "
-                "it."
+                "which are those of the target before division, to the divided flux. Use the file as the pipeline "
+                "wrote it."
             )
         return np.sqrt(values) * np.abs(flux / images[_TARGET]), said
 

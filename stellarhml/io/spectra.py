@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.io._array_files import read_hdf5, read_npz
 from stellarhml.io._echelle import list_extensions
@@ -17,7 +19,13 @@ _DEFAULTS = {"instrument": None, "object": None, "date": None, "resolving_power"
 
 
 def read_spectrum(
-    path, *, format: str | None = None, medium: str | None = None, sky: str | None = "subtract", error_file=None
+    path,
+    *,
+    format: str | None = None,
+    medium: str | None = None,
+    sky: str | None = "subtract",
+    sky_scale: float = 1.0,
+    error_file=None,
 ) -> ObservedSpectrum:
     r"""Read an observed spectrum, of one order or many.
 
@@ -49,7 +57,10 @@ def read_spectrum(
     medium : {"vacuum", "air"}, default=None
         What the wavelengths are measured in; needed where the format does not say it. Air is converted to vacuum.
     sky : {"subtract", None}, default="subtract"
-        HPF only: whether the flux of the sky fibre is subtracted, unscaled, and its variance added.
+        HPF only: whether the flux of the sky fibre is subtracted, and its variance added.
+    sky_scale : float, default=1.0
+        HPF only: factor of the flux of the sky fibre before it is subtracted, the throughput of the science fibre over
+        that of the sky fibre, positive. It depends on the order and the night; choose it so that lines of airglow go.
     error_file : str or path-like, default=None
         IGRINS only: the ``variance.fits`` or ``sn.fits``; by default the extension of variances in the file, or one of
         the two beside it.
@@ -88,6 +99,8 @@ def read_spectrum(
         raise ValueError(f"`format` is {format!r}, but it must be one of {', '.join(_FORMATS)}, or None.")
     if sky not in ("subtract", None):
         raise ValueError(f"`sky` is {sky!r}, but it must be 'subtract' or None.")
+    if not 0 < sky_scale < np.inf:
+        raise ValueError(f"`sky_scale` is {sky_scale}, but it must be positive and finite; sky=None subtracts nothing.")
     if medium not in ("vacuum", "air", None):
         raise ValueError(f"`medium` is {medium!r}, but it must be 'vacuum' or 'air', or None where the format says it.")
     path = Path(path)
@@ -95,7 +108,7 @@ def read_spectrum(
     for file in (path, error_file):
         if file is not None and not file.is_file():
             raise FileNotFoundError(f"{file} does not exist or is not a file. Pass the path of a spectrum.")
-    orders, meta = _read(path, format, medium, sky, error_file)
+    orders, meta = _read(path, format, medium, (sky, sky_scale), error_file)
     return ObservedSpectrum(orders, _DEFAULTS | meta)
 
 
@@ -141,7 +154,7 @@ def _read_fits(path, format, medium, sky, error_file):
         return orders, {key: content[key] for key in ("instrument", "object", "date")} | meta
     check_medium(medium, by_format=found)
     if found == "hpf":
-        return read_hpf(path, content, sky=sky)
+        return read_hpf(path, content, sky=sky[0], sky_scale=sky[1])
     return read_igrins(path, content, error_file=error_file)
 
 

@@ -110,7 +110,7 @@ def hydrogen_windows(half_width: float = 1000.0, *, n_upper: int = 20) -> list[t
     >>> from stellarhml.io import hydrogen_windows
     >>> low, high = hydrogen_windows(100.0, n_upper=5)[0]  # Paschen beta
     >>> round((low + high) / 2, 1)
-    12821.6
+    12821.7
     """
     centers = [
         1 / _RYDBERG_HYDROGEN / (1 / lower**2 - 1 / upper**2)
