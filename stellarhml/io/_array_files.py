@@ -1,5 +1,10 @@
 """Spectra in named arrays: NumPy's npz, and HDF5 as Starfish has it."""
 
+import importlib.util
+import io
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -90,35 +95,58 @@ def read_hdf5(path, *, medium):
         If h5py is not installed.
     """
     medium = check_medium(medium)
-    try:
-        import h5py
-    except ImportError as error:
+    if importlib.util.find_spec("h5py") is None:
         raise ImportError(
             f'read_spectrum needs the package h5py for {path.name}. Install it with: pip install "stellarhml[hdf5]"'
-        ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            names = list(file)
-            wanted = [name for group in _HDF5.values() for name in group if name in names]
-            wrong = [name for name in wanted if not isinstance(file[name], h5py.Dataset)]
-            # a damaged shape could ask for any amount of memory
-            size = sum(file[name].nbytes for name in wanted) if not wrong else 0
-            if size > 1000 * path.stat().st_size + 2**20:
-                raise ValueError(f"its data sets claim {size} bytes")
-            arrays = {} if wrong else {name: np.asarray(file[name][()]) for name in wanted}
-            title = file.attrs.get("name")
-    except Exception as error:  # h5py raises OSError, RuntimeError, KeyError, ValueError, ...
-        raise SpectrumFileError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as an HDF5 file ({type(error).__name__}: {error}); "
-            "it is damaged or truncated. Copy it again."
-        ) from error
+        )
+    arrays = _read_apart(path, [name for group in _HDF5.values() for name in group])
+    names, title = arrays.pop(" names").tolist(), str(arrays.pop(" title"))
     chosen = _choose(path, arrays, names, _HDF5)
     mask = chosen.pop("mask", None)
     if mask is not None:
         with np.errstate(all="ignore"):
             mask = ~(mask.astype(np.float64) > 0)
-    name = title if isinstance(title, str) else None
-    return _build(path, chosen, mask, medium, {"format": "hdf5 (Starfish)", "object": name})
+    return _build(path, chosen, mask, medium, {"format": "hdf5 (Starfish)", "object": title or None})
+
+
+def _read_apart(path, wanted):
+    """Data sets of an HDF5 file by name, read by another process: damage can crash the HDF5 library or hold it up."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", _CHILD, str(path), *wanted]
+    try:
+        done = subprocess.run(command, capture_output=True, env=environment, timeout=_PATIENCE, check=False)
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] if done.returncode else None
+        if reason is None:
+            with np.load(io.BytesIO(done.stdout), allow_pickle=False) as archive:
+                return dict(archive)
+        reason = reason[0] if reason and done.returncode > 0 else f"the HDF5 library crashed, {done.returncode}"
+    except subprocess.TimeoutExpired:
+        reason = f"it takes longer than {_PATIENCE} s"
+    raise SpectrumFileError(
+        f"{path} ({path.stat().st_size} bytes) cannot be read as an HDF5 file ({reason}); it is damaged or truncated. "
+        "Copy it again."
+    )
+
+
+_PATIENCE = 120  # s
+# Takes a path and names; writes those data sets, all names and the title as an npz to its standard output.
+_CHILD = """
+import io, os, sys
+import h5py, numpy as np
+path, *wanted = sys.argv[1:]
+with h5py.File(path, "r") as file:
+    names = list(file)
+    sets = {name: file[name] for name in wanted if name in names}
+    claimed = sum(part.nbytes for part in sets.values())
+    if claimed > 1000 * os.path.getsize(path) + 2**20:
+        raise ValueError(f"its data sets claim {claimed} bytes")
+    arrays = {name: np.asarray(part[()]) for name, part in sets.items()}
+    title = file.attrs.get("name", "")
+arrays |= {" names": np.array(names, dtype=str), " title": np.array(title if isinstance(title, str) else "")}
+buffer = io.BytesIO()
+np.savez(buffer, **arrays)
+sys.stdout.buffer.write(buffer.getvalue())
+"""
 
 
 def _choose(path, arrays, names, groups):

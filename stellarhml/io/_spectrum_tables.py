@@ -12,7 +12,7 @@ from stellarhml.io._orders import OrderBuilder
 from stellarhml.io._table_files import read_fits_columns, read_text_columns
 from stellarhml.io.tables import KNOWN_NAMES, choose_columns, error_in_flux_unit, wavelength_in_angstrom
 
-META_KEY = "SHMLMETA"  # at most eight letters, for FITS; its value is `meta` as JSON
+META_KEY = "SHMLMETA"  # at most eight letters, for FITS; its value is JSON
 _COLUMNS = ("order", "wavelength", "flux", "error", "mask")
 
 
@@ -32,7 +32,7 @@ def to_table(observed):
             "error": error,
             "mask": np.isinf(error),
         },
-        meta={META_KEY: json.dumps(observed.meta, default=str)},
+        meta={META_KEY: json.dumps({"n_pixels": observed.n_pixels, "meta": observed.meta}, default=str)},
     )
     unit = observed.meta.get("flux_unit")
     table["wavelength"] = table["wavelength"].value
@@ -70,10 +70,14 @@ def read_own_table(path, *, fits):
             with open(path, "rb") as file:
                 table = Table.read(file, format="fits") if fits else Table.read(path, format="ascii.ecsv")
             columns = [np.ma.filled(np.ma.asarray(table[name]).astype(np.float64), np.nan) for name in _COLUMNS]
-            meta = json.loads(table.meta[META_KEY])
-            units = {str(table[name].unit) for name in ("wavelength",)}
-            if not isinstance(meta, dict) or not isinstance(meta.get("notes"), list) or units != {"Angstrom"}:
-                raise ValueError("its meta or its units are not those that were written")
+            written = json.loads(table.meta[META_KEY])
+            meta = written["meta"]
+            if not isinstance(meta, dict) or not isinstance(meta.get("notes"), list):
+                raise ValueError("its meta are not those that were written")
+            if str(table["wavelength"].unit) != "Angstrom":
+                raise ValueError(f"its wavelengths are in {table['wavelength'].unit}")
+            if written["n_pixels"] != len(table):
+                raise ValueError(f"it has {len(table)} rows of {written['n_pixels']}")
     except Exception as error:  # astropy raises its own errors, those of YAML, OSError, ValueError, ...
         reason = (str(error).strip().splitlines() or [""])[0]
         raise SpectrumFileError(
