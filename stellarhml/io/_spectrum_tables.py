@@ -42,13 +42,15 @@ def to_table(observed):
     return table
 
 
-def read_own_table(path, *, fits):
+def read_own_table(path, *, medium, fits):
     """Orders and meta of a table that `to_table` made.
 
     Parameters
     ----------
     path : pathlib.Path
         An ECSV or FITS file.
+    medium : {"vacuum", None}
+        What the caller says of its wavelengths, which are in vacuum.
     fits : bool
         Whether it is FITS.
 
@@ -64,6 +66,7 @@ def read_own_table(path, *, fits):
     """
     from astropy.table import Table
 
+    check_medium(medium, by_format="of ObservedSpectrum.write")
     try:
         with warnings.catch_warnings(record=True), np.errstate(all="ignore"):
             warnings.simplefilter("always")

@@ -74,11 +74,18 @@ def from_spectra(spectra, medium):
         raise ValueError(f"`spectra` has {found}, but specutils.Spectrum, or a list of them, is needed.")
     unit = spectra[0].flux.unit
     builder = OrderBuilder("`spectra`")
-    for spectrum in spectra:
-        wavelength = _wavelength(spectrum.spectral_axis, medium)
-        for flux, error, mask in _rows(spectrum, unit):
-            builder.add(len(builder.orders), wavelength, flux, error, mask)
+    rows = [
+        (spectrum.spectral_axis, row, (getattr(spectrum, "meta", None) or {}).get("order"))
+        for spectrum in spectra
+        for row in _rows(spectrum, unit)
+    ]
+    numbers = [number for *_, number in rows]
+    if not all(type(number) is int for number in numbers) or len(set(numbers)) < len(numbers):
+        numbers = range(len(rows))
+    for number, (axis, (flux, error, mask), _) in zip(numbers, rows, strict=True):
+        builder.add(number, _wavelength(axis, medium), flux, error, mask)
     first = getattr(spectra[0], "meta", None) or {}
+    resolving_power = first.get("resolving_power")
     meta = {
         "format": "specutils",
         "instrument": _word(first, "instrument", "INSTRUME"),
@@ -86,6 +93,7 @@ def from_spectra(spectra, medium):
         "object": _word(first, "object", "OBJECT"),
         "date": _word(first, "date", "DATE-OBS"),
         "medium": medium,
+        "resolving_power": resolving_power if isinstance(resolving_power, int | float) else None,
         "errors_known": builder.errors_known,
         "flux_unit": unit.to_string() or None,
         "order_numbers": builder.numbers,

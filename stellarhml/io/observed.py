@@ -8,6 +8,11 @@ import numpy as np
 from stellarhml._atomic import atomic_path
 from stellarhml.io._orders import Order
 
+_DEFAULTS = {
+    **dict.fromkeys(("instrument", "format", "file", "object", "date", "resolving_power", "flux_unit")),
+    "medium": "vacuum",
+    "errors_known": True,
+}
 _FORMATS = {".ecsv": "ascii.ecsv", ".fits": "fits", ".fit": "fits", ".fts": "fits"}
 
 
@@ -19,13 +24,13 @@ class ObservedSpectrum:
     ----------
     orders : list of (wavelength, flux, error)
         For each order three arrays of one length: vacuum wavelengths in angstrom, strictly increasing; fluxes, finite;
-        standard deviations of the fluxes, positive, where infinity masks a pixel. They are kept as
-        float64 and as named tuples with those names.
+        standard deviations of the fluxes, positive, where infinity masks a pixel. They are kept as float64 and as named
+        tuples with those names.
     meta : dict, default={}
         What is known beside: `instrument`, `format`, `file`, `object`, `date` (str, or None), `medium` (what the
         wavelengths were measured in, "vacuum" or "air"; the orders are in vacuum), `resolving_power` (float, or None),
-        `errors_known` (False if stand-ins take the place of errors), `flux_unit` (str, or None),
-        `order_numbers` (list of int) and `notes` (list of str: what was done). Kept as a copy.
+        `errors_known` (False if stand-ins take the place of errors), `flux_unit` (str, or None), `order_numbers` (list
+        of int) and `notes` (list of str: what was done). Those that are not given are added. Kept as a copy.
 
     Raises
     ------
@@ -47,7 +52,7 @@ class ObservedSpectrum:
 
     def __post_init__(self):
         object.__setattr__(self, "orders", [_checked(order, number) for number, order in enumerate(self.orders)])
-        object.__setattr__(self, "meta", {"notes": [], **self.meta})
+        object.__setattr__(self, "meta", {**_DEFAULTS, "notes": [], **self.meta})
         self.meta["notes"] = list(self.meta["notes"])
         if not self.orders:
             raise ValueError("`orders` is empty, but at least one order is needed: [(wavelength, flux, error)].")
@@ -151,7 +156,7 @@ class ObservedSpectrum:
         medium : {"vacuum", "air"}
             What the wavelengths are measured in. Air is converted to vacuum.
         resolving_power : float, default=None
-            Of the spectrograph, wavelength over full width at half maximum.
+            Of the spectrograph, wavelength over full width at half maximum; by default that of `to_specutils`, if any.
 
         Returns
         -------
@@ -166,7 +171,7 @@ class ObservedSpectrum:
         from stellarhml.io._specutils import from_spectra
 
         orders, meta = from_spectra(spectra, medium)
-        return cls(orders, meta | {"resolving_power": resolving_power})
+        return cls(orders, meta if resolving_power is None else meta | {"resolving_power": resolving_power})
 
     def to_table(self):
         """As one table of astropy, a row for each pixel.

@@ -15,7 +15,6 @@ from stellarhml.io._specutils import read_specutils
 from stellarhml.io.observed import ObservedSpectrum
 
 _FORMATS = ("hpf", "igrins", "table", "npz", "hdf5", "specutils")
-_DEFAULTS = {"instrument": None, "object": None, "date": None, "resolving_power": None}
 
 
 def read_spectrum(
@@ -109,7 +108,7 @@ def read_spectrum(
         if file is not None and not file.is_file():
             raise FileNotFoundError(f"{file} does not exist or is not a file. Pass the path of a spectrum.")
     orders, meta = _read(path, format, medium, (sky, sky_scale), error_file)
-    return ObservedSpectrum(orders, _DEFAULTS | meta)
+    return ObservedSpectrum(orders, meta)
 
 
 def _read(path, format, medium, sky, error_file):
@@ -130,7 +129,7 @@ def _read(path, format, medium, sky, error_file):
     if container == "hdf5":
         return read_hdf5(path, medium=medium)
     if is_own_text(path):
-        return read_own_table(path, fits=False)
+        return read_own_table(path, medium=medium, fits=False)
     return read_table(path, medium=medium, fits=False)
 
 
@@ -149,7 +148,7 @@ def _read_fits(path, format, medium, sky, error_file):
         )
     if found == "table":
         if META_KEY in content["keys"]:
-            return read_own_table(path, fits=True)
+            return read_own_table(path, medium=medium, fits=True)
         orders, meta = read_table(path, medium=medium, fits=True)
         return orders, {key: content[key] for key in ("instrument", "object", "date")} | meta
     check_medium(medium, by_format=found)

@@ -68,6 +68,13 @@ def test_orders_that_break_the_rules(order, message):
         ObservedSpectrum([order])
 
 
+def test_meta_is_complete():
+    meta = ObservedSpectrum([(WAVE, WAVE, ERROR)]).meta
+    assert (meta["medium"], meta["errors_known"], meta["order_numbers"], meta["notes"]) == ("vacuum", True, [0], [])
+    unknown = ("instrument", "format", "file", "object", "date", "resolving_power", "flux_unit")
+    assert [meta[key] for key in unknown] == [None] * 7
+
+
 def test_needs_orders_and_as_many_numbers():
     with pytest.raises(ValueError, match="`orders` is empty"):
         ObservedSpectrum([])
@@ -105,8 +112,10 @@ def test_written_and_read_again_exactly(tmp_path, spectrum, name):
     spectrum.write(tmp_path / name)
     again = read_spectrum(tmp_path / name)  # the medium is in the file
     _same(again, spectrum)
-    assert again.meta == {"date": None} | spectrum.meta
+    assert again.meta == spectrum.meta
     assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(ValueError, match=r"ObservedSpectrum\.write are in vacuum"):
+        read_spectrum(tmp_path / name, medium="air")
 
 
 @pytest.mark.parametrize("name", ["star.ecsv", "star.fits"])

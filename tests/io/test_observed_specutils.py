@@ -23,7 +23,7 @@ def _read(axis=WAVE * u.AA, medium="vacuum", **more):
 
 def test_there_and_back_is_exact():
     error = np.where(np.arange(6) == 2, np.inf, ERROR)
-    meta = {"flux_unit": "Jy", "order_numbers": [4, 5], "object": "star"}
+    meta = {"flux_unit": "Jy", "order_numbers": [4, 5], "object": "star", "resolving_power": 55000.0}
     spectrum = ObservedSpectrum([(WAVE, FLUX, error), (WAVE + 1, FLUX, ERROR)], meta)
     spectra = spectrum.to_specutils()
     assert [one.meta["order"] for one in spectra] == [4, 5]
@@ -37,6 +37,7 @@ def test_there_and_back_is_exact():
             np.testing.assert_array_equal(part, whole)
     assert again.meta["flux_unit"] == "Jy"
     assert again.meta["object"] == "star"
+    assert (again.meta["order_numbers"], again.meta["resolving_power"]) == ([4, 5], 55000.0)
 
 
 @pytest.mark.parametrize(
