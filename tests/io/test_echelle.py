@@ -87,6 +87,15 @@ def test_hpf_cut_short(tmp_path, make_hpf):
             read_spectrum(path)
 
 
+def test_a_negative_size_does_not_make_it_go_round_for_ever(tmp_path, make_hpf):
+    path = make_hpf(tmp_path / "a.fits")
+    whole = path.read_bytes()
+    place = whole.index(b"NAXIS1  =                   60", 40000) + 27
+    path.write_bytes(whole[:place] + b"-60" + whole[place + 3 :])
+    with pytest.raises(SpectrumFileError, match=r"a\.fits"):
+        read_spectrum(path)
+
+
 @pytest.mark.parametrize("format", ["hpf", "igrins"])
 def test_formats_of_pipelines_are_in_vacuum(tmp_path, make_hpf, make_igrins, format):
     path = make_hpf(tmp_path / "a.fits") if format == "hpf" else make_igrins(tmp_path)
