@@ -31,8 +31,8 @@ def read_data(spectrum, mask=None):
 
     Parameters
     ----------
-    spectrum : Spectrum, sequence of Spectrum, or tuple of arrays
-        A `specutils.Spectrum` or a list of them (orders, arms); or (wavelength, flux) or (wavelength, flux, error),
+    spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
+        What `stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms); or (wavelength, flux) or (wavelength, flux, error),
         each an array of shape (n_pixels,), or of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in
         angstrom unless they carry a unit.
     mask : array-like or list of those, default=None
@@ -52,13 +52,17 @@ def read_data(spectrum, mask=None):
     """
     if hasattr(spectrum, "spectral_axis"):
         parts, single = [_from_specutils(spectrum)], True
+    elif hasattr(spectrum, "orders") and hasattr(spectrum, "meta"):
+        known = spectrum.meta.get("errors_known", True)
+        parts, single = [_from_order(order, known) for order in spectrum.orders], False
     elif _is_list_of_spectra(spectrum):
         parts, single = [_from_specutils(part) for part in spectrum], False
     elif isinstance(spectrum, tuple) and len(spectrum) in (2, 3):
         parts, single = _from_arrays(*spectrum)
     else:
         raise TypeError(
-            f"`spectrum` is a {type(spectrum).__name__}; it needs a specutils.Spectrum, a list of them, or a tuple "
+            f"`spectrum` is a {type(spectrum).__name__}; it needs what stellarhml.io.read_spectrum returns, a "
+            "specutils.Spectrum, a list of them, or a tuple "
             "(wavelength, flux) or (wavelength, flux, error) of arrays, or of lists of arrays for several orders."
         )
     masks = [None] * len(parts) if mask is None else [mask] if single else list(mask)
@@ -86,6 +90,13 @@ def _is_list_of_spectra(spectrum):
         return len(spectrum) > 0 and all(hasattr(part, "spectral_axis") for part in spectrum)
     except TypeError:
         return False
+
+
+def _from_order(order, errors_known):
+    """Columns of one order that was read from a file; what is masked is NaN."""
+    masked = ~np.isfinite(order.error)
+    flux = np.where(masked, np.nan, order.flux)
+    return order.wavelength, flux, order.error if errors_known else None
 
 
 def _from_specutils(spectrum):

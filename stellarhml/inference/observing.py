@@ -38,9 +38,9 @@ class ObservingMixin:
 
         Parameters
         ----------
-        spectrum : Spectrum, sequence of Spectrum, or tuple of arrays
-            A `specutils.Spectrum` or a list of them (orders, arms); or (wavelength, flux) or (wavelength, flux,
-            error), each an array of shape (n_pixels,), or of shape (n_orders, n_pixels), or a list of arrays.
+        spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
+            What :func:`stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms);
+            or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape (n_orders, n_pixels), or a list of arrays.
             Wavelengths in angstrom unless they carry a unit; fluxes in any unit; errors are standard deviations in the
             unit of the flux. Pixels whose flux or error is not finite are left out.
         resolving_power : float, array-like, or sequence of one for each order

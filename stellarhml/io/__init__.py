@@ -1,1 +1,28 @@
-"""Bytes to arrays and back: PHOENIX files, gollum, blase states, tables of observed spectra, saved estimators."""
+"""Bytes to arrays and back: PHOENIX files, gollum, blase states, observed spectra, saved estimators.
+
+Names load when they are first used, so that `import stellarhml.io` stays light.
+"""
+
+import importlib
+
+_PUBLIC = {
+    "ObservedSpectrum": "stellarhml.io.observed",
+    "read_spectrum": "stellarhml.io.spectra",
+    "mask_tellurics": "stellarhml.io.tellurics",
+    "divide_tellurics": "stellarhml.io.tellurics",
+    "divide_standard": "stellarhml.io.tellurics",
+    "hydrogen_windows": "stellarhml.io.tellurics",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name):
+    """Import a public name on first use."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names are {', '.join(__all__)}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,5 +1,6 @@
 """Open a FITS file so that every kind of damage is one error that names the file."""
 
+import itertools
 import warnings
 
 from stellarhml.exceptions import SpectrumFileError
@@ -34,7 +35,8 @@ def read_fits(path, extract, cure):
         # an open file because it leaves its own open when it fails.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            with open(path, "rb") as file, fits.open(file, memmap=False, lazy_load_hdus=False) as hdus:
+            with open(path, "rb") as file, fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
+                _load(hdus)
                 content = extract(hdus)
     except Exception as error:  # by the kind of damage OSError, ValueError, TypeError, KeyError, VerifyError, ...
         raise SpectrumFileError(
@@ -45,3 +47,16 @@ def read_fits(path, extract, cure):
     if truncated:
         raise SpectrumFileError(f"{path} is truncated: {truncated} {cure}")
     return content
+
+
+def _load(hdus):
+    """Read all headers; a negative size in one would let astropy go back and read the same ones for ever."""
+    last = -1
+    for index in itertools.count():
+        try:
+            place = hdus[index].fileinfo()["hdrLoc"]
+        except IndexError:
+            return
+        if place <= last:
+            raise ValueError(f"extension {index} begins at byte {place}, not after the one before it")
+        last = place

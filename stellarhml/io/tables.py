@@ -20,6 +20,8 @@ _NAMES = {
 }
 # What else spectra are published with: known by name, so that it is not taken for an error.
 _NOT_ERRORS = {"ivar": "1 / sqrt(ivar)", "variance": "sqrt(variance)", "var": "sqrt(var)"}
+# A comment of such names alone is a header.
+KNOWN_NAMES = {name for names in _NAMES.values() for name in names} | set(_NOT_ERRORS) | {"order"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,8 @@ def read_spectrum_table(path, *, medium: str) -> SpectrumTable:
     if path.suffix.lower() in _FITS_SUFFIXES:
         columns = read_fits_columns(path)
     else:
-        columns = read_text_columns(path, {name for names in _NAMES.values() for name in names} | set(_NOT_ERRORS))
-    wavelength, flux, error = _choose_columns(columns, path)
+        columns = read_text_columns(path, KNOWN_NAMES)
+    wavelength, flux, error = choose_columns(columns, path)
     grid = _check_wavelength(wavelength, path)
     if medium == "air":
         try:
@@ -146,8 +148,26 @@ def write_spectrum_table(path, wavelength, flux, flux_error=None) -> None:
         table.write(temporary, format=formats[path.suffix.lower()])
 
 
-def _choose_columns(columns, path):
-    """The columns of wavelength, flux and error (or None), by name or by order."""
+def choose_columns(columns, path):
+    """The columns of wavelength, flux and error (or None), by name or by order.
+
+    Parameters
+    ----------
+    columns : list of Column
+        All columns of a table.
+    path : pathlib.Path
+        Its file, for messages.
+
+    Returns
+    -------
+    wavelength, flux, error : Column
+        The three; the last is None if there is none.
+
+    Raises
+    ------
+    SpectrumFileError
+        If one is missing or there are several, or the table has inverse variances or variances in place of errors.
+    """
     named = any(column.name for column in columns)
     if len(columns) < 2:
         raise SpectrumFileError(
@@ -182,21 +202,77 @@ def _choose_columns(columns, path):
     return chosen["wavelength"], chosen["flux"], chosen["error"]
 
 
-def _check_wavelength(column: Column, path):
-    """Wavelengths in angstrom, finite and strictly increasing."""
+def wavelength_in_angstrom(column: Column, path):
+    """Wavelengths of a column converted to angstrom; without a unit they are taken to be that.
+
+    Parameters
+    ----------
+    column : Column
+        Wavelengths.
+    path : pathlib.Path
+        Its file, for messages.
+
+    Returns
+    -------
+    wavelength : ndarray of shape (n_pixels,)
+        In angstrom.
+
+    Raises
+    ------
+    SpectrumFileError
+        If the unit is unknown, or none of length.
+    """
     from astropy import units as u
 
-    grid = column.values
-    if column.unit is not None:
-        try:
-            # astropy has no plural of it, many files do
-            unit = u.AA if column.unit.lower() in ("angstrom", "angstroms") else u.Unit(column.unit)
-            grid = unit.to(u.AA, grid)
-        except (ValueError, TypeError) as error:
-            raise SpectrumFileError(
-                f"{path} has wavelengths in {column.unit!r}, but a unit of length that astropy knows is needed. "
-                "Convert the column to angstrom."
-            ) from error
+    if column.unit is None:
+        return column.values
+    try:
+        # astropy has no plural of it, many files do
+        unit = u.AA if column.unit.lower() in ("angstrom", "angstroms") else u.Unit(column.unit)
+        return unit.to(u.AA, column.values)
+    except (ValueError, TypeError) as error:
+        raise SpectrumFileError(
+            f"{path} has wavelengths in {column.unit!r}, but a unit of length that astropy knows is needed. "
+            "Convert the column to angstrom."
+        ) from error
+
+
+def error_in_flux_unit(column: Column, flux: Column, path):
+    """Errors of a column converted to the unit of the fluxes.
+
+    Parameters
+    ----------
+    column, flux : Column
+        Errors and fluxes.
+    path : pathlib.Path
+        Their file, for messages.
+
+    Returns
+    -------
+    errors : ndarray of shape (n_pixels,)
+        A copy, in the unit of the flux.
+
+    Raises
+    ------
+    SpectrumFileError
+        If the units do not convert into each other.
+    """
+    from astropy import units as u
+
+    if column.unit is None or flux.unit is None or column.unit == flux.unit:
+        return column.values.copy()
+    try:
+        return u.Unit(column.unit).to(u.Unit(flux.unit), column.values)
+    except (ValueError, TypeError) as error:
+        raise SpectrumFileError(
+            f"{path} has errors in {column.unit!r} and fluxes in {flux.unit!r}, but the two must convert into "
+            "each other. Write both in one unit."
+        ) from error
+
+
+def _check_wavelength(column: Column, path):
+    """Wavelengths in angstrom, finite and strictly increasing."""
+    grid = wavelength_in_angstrom(column, path)
     n_bad = int(np.count_nonzero(~np.isfinite(grid)))
     if n_bad:
         raise SpectrumFileError(
@@ -221,17 +297,7 @@ def _check_wavelength(column: Column, path):
 
 def _check_error(column: Column, flux: Column, path):
     """Errors in the unit of the flux, none of them negative."""
-    from astropy import units as u
-
-    errors = column.values.copy()
-    if column.unit is not None and flux.unit is not None and column.unit != flux.unit:
-        try:
-            errors = u.Unit(column.unit).to(u.Unit(flux.unit), errors)
-        except (ValueError, TypeError) as error:
-            raise SpectrumFileError(
-                f"{path} has errors in {column.unit!r} and fluxes in {flux.unit!r}, but the two must convert into "
-                "each other. Write both in one unit."
-            ) from error
+    errors = error_in_flux_unit(column, flux, path)
     n_negative = int(np.count_nonzero(errors < 0))
     if n_negative:
         raise SpectrumFileError(

@@ -1,0 +1,183 @@
+"""Orders of a spectrum out of raw arrays: what is trimmed, what is masked, and what is an error."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stellarhml.exceptions import SpectrumFileError
+
+_EDGE = 0.05  # share of the pixels at each end of an order in which wavelengths may run backwards and are trimmed
+_NO_ERROR = 0.01  # error where a file gives none, in units of the order's median flux; only relative weights matter
+
+
+class Order(NamedTuple):
+    """One order (or arm, or the whole) of a spectrum.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,), dtype float64
+        Vacuum wavelengths in angstrom, strictly increasing.
+    flux : ndarray of shape (n_pixels,), dtype float64
+        Flux, finite.
+    error : ndarray of shape (n_pixels,), dtype float64
+        Standard deviation of the flux in its unit, positive; infinite marks a masked pixel.
+    """
+
+    wavelength: np.ndarray
+    flux: np.ndarray
+    error: np.ndarray
+
+
+class OrderBuilder:
+    """Turn raw arrays into orders, one after the other, and count what was done to them.
+
+    Parameters
+    ----------
+    source : str or path-like
+        Where the arrays are from, the first word of every error.
+
+    Attributes
+    ----------
+    orders : list of Order
+        The orders so far.
+    numbers : list of int
+        The number of each.
+    errors_known : bool
+        Whether all orders came with errors.
+    """
+
+    def __init__(self, source):
+        self.source = source
+        self.orders, self.numbers, self.errors_known = [], [], True
+        self._masked, self._trimmed, self._reversed, self._dropped = {}, 0, [], []
+
+    def add(self, number, wavelength, flux, error=None, bad=None):
+        """Check one order and keep it.
+
+        Parameters
+        ----------
+        number : int
+            What the file calls it.
+        wavelength, flux : array-like of shape (n_pixels,)
+            Vacuum wavelengths in angstrom, and fluxes. Pixels at the ends without a wavelength are trimmed.
+        error : array-like of shape (n_pixels,), default=None
+            Standard deviations. A pixel whose flux or error is not finite, or whose error is not positive, is masked.
+        bad : array-like of shape (n_pixels,), dtype bool, default=None
+            Pixels that the file itself masks.
+
+        Raises
+        ------
+        SpectrumFileError
+            If the shapes differ, or wavelengths are missing or do not increase inside the order.
+        """
+        with np.errstate(all="ignore"):  # signalling NaN
+            wavelength, flux, error = (
+                None if values is None else np.array(values, dtype=np.float64) for values in (wavelength, flux, error)
+            )
+        bad = np.zeros(flux.shape, dtype=bool) if bad is None else np.asarray(bad, dtype=bool)
+        shapes = {a.shape for a in (wavelength, flux, error, bad) if a is not None}
+        if len(shapes) > 1 or wavelength.ndim != 1:
+            raise SpectrumFileError(
+                f"{self.source}, order {number}, has wavelengths, fluxes and errors of the shapes "
+                f"{sorted(shapes)}, but one shape is needed. Read the file again from its source."
+            )
+        if _decreases(wavelength):
+            wavelength, flux, bad = wavelength[::-1], flux[::-1], bad[::-1]
+            error = None if error is None else error[::-1]
+            self._reversed.append(number)
+        keep = self._increasing(number, wavelength)
+        self._trimmed += len(wavelength) - (keep.stop - keep.start)
+        wavelength, flux, bad = (values[keep].copy() for values in (wavelength, flux, bad))
+        faults = {"marked in the file": bad, "flux NaN or infinite": ~np.isfinite(flux)}
+        if error is None:
+            good = ~np.any(list(faults.values()), axis=0)
+            level = np.median(np.abs(flux[good])) if good.any() else 1.0
+            error = np.full(len(flux), _NO_ERROR * (level or 1.0))
+            self.errors_known = False
+        else:
+            error = error[keep].copy()
+            with np.errstate(all="ignore"):
+                faults["error or variance not finite, zero or negative"] = ~(np.isfinite(error) & (error > 0))
+        masked = np.zeros(len(flux), dtype=bool)
+        for reason, pixels in faults.items():
+            self._masked[reason] = self._masked.get(reason, 0) + int(np.count_nonzero(pixels & ~masked))
+            masked |= pixels
+        if len(flux) < 2 or masked.all():
+            self._dropped.append(number)
+            return
+        flux[~np.isfinite(flux)], error[masked] = 0.0, np.inf
+        self.orders.append(Order(wavelength, flux, error))
+        self.numbers.append(int(number))
+
+    def notes(self) -> list[str]:
+        """What was done, in sentences.
+
+        Returns
+        -------
+        notes : list of str
+            One for each kind of thing.
+
+        Raises
+        ------
+        SpectrumFileError
+            If no order is left.
+        """
+        reasons = [f"{n} {reason}" for reason, n in self._masked.items() if n]
+        if not self.orders:
+            raise SpectrumFileError(
+                f"{self.source} has {len(self._dropped)} orders and no good pixel in any of them"
+                f"{': ' if reasons else ''}{', '.join(reasons)}; at least two pixels with a finite flux and a positive "
+                "error are needed. Check that the columns are what they are taken for."
+            )
+        notes = []
+        n_masked = sum(self._masked.values())
+        if n_masked:
+            notes.append(f"{n_masked} pixels masked: {', '.join(reasons)}.")
+        if self._trimmed:
+            notes.append(f"{self._trimmed} pixels without increasing wavelengths trimmed at the ends of orders.")
+        if self._reversed:
+            notes.append(f"Orders {_names(self._reversed)} reversed: their wavelengths decreased.")
+        if self._dropped:
+            notes.append(f"Orders {_names(self._dropped)} left out: no good pixel.")
+        if not self.errors_known:
+            notes.append(
+                f"No errors given: {_NO_ERROR:g} of the median flux of each order stands in for them; only relative "
+                "weights mean anything."
+            )
+        return notes
+
+    def _increasing(self, number, wavelength):
+        """The slice in which wavelengths are finite, positive and increasing."""
+        with np.errstate(all="ignore"):
+            valid = np.isfinite(wavelength) & (wavelength > 0)
+        if np.count_nonzero(valid) < 2:
+            return slice(0, 0)
+        start, stop = int(np.argmax(valid)), len(valid) - int(np.argmax(valid[::-1]))
+        edge = int(_EDGE * (stop - start))
+        with np.errstate(all="ignore"):
+            steps = valid[start : stop - 1] & valid[start + 1 : stop] & (np.diff(wavelength[start:stop]) > 0)
+        breaks = np.flatnonzero(~steps) + start  # step i lies between pixels i and i + 1
+        left = breaks[breaks < start + edge]
+        right = breaks[breaks >= stop - 1 - edge]
+        middle = breaks[(breaks >= start + edge) & (breaks < stop - 1 - edge)]
+        if middle.size:
+            first = int(middle[0])
+            raise SpectrumFileError(
+                f"{self.source}, order {number}, has {middle.size} steps of wavelength inside the order that do not "
+                f"increase or are not finite, first from pixel {first} ({wavelength[first]:.4f} angstrom) to pixel "
+                f"{first + 1} ({wavelength[first + 1]:.4f}), but wavelengths must increase strictly. Sort the pixels "
+                "by wavelength, drop repeated ones, and keep overlapping orders apart (tables: a column 'order')."
+            )
+        start = int(left[-1]) + 1 if left.size else start
+        return slice(start, int(right[0]) + 1 if right.size else stop)
+
+
+def _decreases(wavelength):
+    """Whether wavelengths, where there are any, decrease throughout."""
+    with np.errstate(all="ignore"):
+        known = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
+        return known.size > 1 and bool(np.all(np.diff(known) < 0))
+
+
+def _names(numbers):
+    return ", ".join(map(str, numbers))
