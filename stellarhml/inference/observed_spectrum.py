@@ -32,9 +32,9 @@ def read_data(spectrum, mask=None):
     Parameters
     ----------
     spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
-        What `stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms); or (wavelength, flux) or (wavelength, flux, error),
-        each an array of shape (n_pixels,), or of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in
-        angstrom unless they carry a unit.
+        What `stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms); or
+        (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape (n_orders,
+        n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit.
     mask : array-like or list of those, default=None
         True where a pixel is to be left out, in the shape of the flux.
 

@@ -40,9 +40,10 @@ class ObservingMixin:
         ----------
         spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
             What :func:`stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms);
-            or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape (n_orders, n_pixels), or a list of arrays.
-            Wavelengths in angstrom unless they carry a unit; fluxes in any unit; errors are standard deviations in the
-            unit of the flux. Pixels whose flux or error is not finite are left out.
+            or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape
+            (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit; fluxes in any
+            unit; errors are standard deviations in the unit of the flux. Pixels whose flux or error is not finite are
+            left out.
         resolving_power : float, array-like, or sequence of one for each order
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
             for each pixel. None: the spectrograph is as sharp as the generator.

@@ -1,4 +1,4 @@
-"""The fit of one spectrum on the generator's own pixels, of a star at rest: by the paper's search or by that of nodes."""
+"""The fit of one spectrum of a star at rest, on the generator's own pixels: by the paper's search or that of nodes."""
 
 import numpy as np
 
