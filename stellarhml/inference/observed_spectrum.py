@@ -164,7 +164,7 @@ def _check_order(i, wavelength, flux, error, mask):
         _require_positive(error[good])
     except ValueError as problem:
         raise ValueError(f"Order {i}: {problem}") from problem
-    return wavelength, np.where(good, flux, 0.0), np.where(good, error, np.inf)
+    return wavelength, np.where(np.isfinite(flux), flux, 0.0), np.where(good, error, np.inf)
 
 
 def _require_positive(error, *, allow_zero=False):

@@ -3,8 +3,10 @@
 import importlib
 
 _PUBLIC = {
+    "CornerDisplay": "stellarhml.plotting._corner_display",
     "DecompositionDisplay": "stellarhml.plotting._decomposition_display",
     "ErrorMapDisplay": "stellarhml.plotting._error_map_display",
+    "InferenceDisplay": "stellarhml.plotting._inference_display",
     "InferenceErrorDisplay": "stellarhml.plotting._inference_error_display",
     "LineCountDisplay": "stellarhml.plotting._line_count_display",
     "ManifoldDisplay": "stellarhml.plotting._manifold_display",

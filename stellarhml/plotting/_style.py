@@ -6,12 +6,15 @@ SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 COLOUR_MAP = "cividis"
 MISSING = "0.88"  # cells of a map without a value
+UNUSED = "0.65"  # pixels that a fit left out
 
 _LABEL_TEXT = {
     "teff": r"$T_\mathrm{eff}$ [K]",
     "logg": r"$\log g$ [dex(cm s$^{-2}$)]",
     "feh": "[Fe/H] [dex]",
     "alpha": r"[$\alpha$/Fe] [dex]",
+    "rv": "RV [km/s]",
+    "vsini": r"$v\,\sin i$ [km/s]",
 }
 _PARAMETER_TEXT = {
     "center": "center [Å]",
@@ -26,7 +29,7 @@ _PARAMETER_TEXT = {
 
 
 def label_text(name):
-    """Axis label of a stellar label, with its unit where it is known."""
+    """Axis label of a stellar label, or of what moves and widens its lines, with its unit where it is known."""
     return _LABEL_TEXT.get(name, name)
 
 

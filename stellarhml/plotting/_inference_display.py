@@ -1,0 +1,291 @@
+"""InferenceDisplay: an observed spectrum, the model that was inferred from it, and what it leaves over."""
+
+import numpy as np
+
+from stellarhml.plotting._pixels import break_gaps, rms, running_rms, shade
+from stellarhml.plotting._result_text import check_result, result_title
+from stellarhml.plotting._style import MODEL, NOISE, OBSERVED, RESIDUAL, SERIES, UNUSED
+from stellarhml.synthesis.observation import SPEED_OF_LIGHT
+
+_MANY = 5000  # pixels of a panel that are drawn as an image, in thinner lines
+_APART = 0.013  # of the width of a panel, between labels of lines
+_ROOM = 0.72  # of the height of a panel that spectra take where lines are labelled
+_UNITS = {"error": "Residual /\nerror", "continuum": "Residual /\ncontinuum"}
+
+
+class InferenceDisplay:
+    """Spectrum of a star beside the model that was inferred from it, over the continuum, with residuals below.
+
+    Create it with :meth:`from_result`. Arrays are attributes, and artists end in an underscore.
+
+    Parameters
+    ----------
+    wavelength : list of ndarray of shape (n_pixels,)
+        Vacuum wavelengths of each order in angstrom, as observed.
+    flux, model : list of ndarray of shape (n_pixels,)
+        Data and model over the continuum. NaN where there is no continuum, that is, beyond the generator's band.
+    error : list of ndarray of shape (n_pixels,)
+        Standard deviations of `flux`, with those of the model; infinite where a pixel was not used.
+    lines : DataFrame, default=None
+        Lines by the wavelength by which they are known, with their `depth` and, in angstrom, where they are `observed`.
+    n_lines : int, default=0
+        How many lines are labelled in a panel, at most.
+    title : str, default=None
+        Text above the figure.
+
+    Attributes
+    ----------
+    ax_ : tuple of matplotlib axes
+        Two for each row: fluxes, residuals.
+    figure_ : matplotlib figure
+        Their figure.
+    flux_lines_, unused_lines_, model_lines_, residual_lines_ : list of matplotlib line
+        What is drawn in each row.
+    line_texts_ : list of list of matplotlib text
+        Labels of the lines in each row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stellarhml.plotting import InferenceDisplay
+    >>> order = {"flux": [np.array([1, 0.5, 1])], "model": [np.array([1, 0.6, 1])], "error": [np.full(3, 0.1)]}
+    >>> display = InferenceDisplay(wavelength=[np.arange(3.0)], **order)
+    >>> display.residual("error")[0]
+    array([ 0., -1.,  0.])
+    """
+
+    def __init__(self, *, wavelength, flux, model, error, lines=None, n_lines=0, title=None):
+        self.wavelength, self.flux, self.model, self.error = wavelength, flux, model, error
+        self.lines, self.n_lines, self.title = lines, n_lines, title
+
+    def residual(self, unit="error"):
+        """Flux minus model.
+
+        Parameters
+        ----------
+        unit : {"error", "continuum"}, default="error"
+            What it is divided by.
+
+        Returns
+        -------
+        residual : list of ndarray of shape (n_pixels,)
+            Of each order, NaN where a pixel was not used.
+        """
+        parts = []
+        for flux, model, error in zip(self.flux, self.model, self.error, strict=True):
+            left = np.where(np.isfinite(error), flux - model, np.nan)
+            parts.append(left / error if unit == "error" else left)
+        return parts
+
+    @classmethod
+    def from_result(
+        cls, result, *, orders=None, generator=None, n_lines=0, residual="error", window=None, title=None, ax=None
+    ):
+        """Draw what was inferred from a star.
+
+        Parameters
+        ----------
+        result : InferenceResult
+            As from `BayesianStellarRegressor.infer`.
+        orders : sequence of int, default=None
+            Orders to draw in detail, one row each, counted from 0 in `result.orders`. None draws all orders that the
+            model reaches along one axis.
+        generator : SpectrumGenerator, default=None
+            What the star was compared with. Needed to label lines.
+        n_lines : int, default=0
+            How many lines to label in each row, at most: the deepest whose labels do not overlap. A label is the
+            wavelength by which `generator.line_table` knows the line, in angstrom and at rest.
+        residual, window, ax : str, tuple of (float, float), array-like of matplotlib axes
+            As in :meth:`plot`.
+        title : str, default=None
+            Text above the figure. None tells parameters with their errors, the reduced chi-square, and flags.
+
+        Returns
+        -------
+        display : InferenceDisplay
+            The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If nothing was inferred, or there is no generator to tell lines.
+        """
+        check_result(result)
+        if n_lines and generator is None:
+            raise ValueError(f"`n_lines` is {n_lines}, but the lines are the generator's. Pass `generator`, too.")
+        lines = None
+        if n_lines:
+            table = generator.line_table([result.values[name] for name in generator.label_names_])
+            shift = 1 + result.values["rv"] / SPEED_OF_LIGHT
+            lines = table[["depth"]].assign(observed=table["center"] * shift)
+        columns = {"wavelength": [], "flux": [], "model": [], "error": []}
+        for order in result.orders:
+            # pixels that are not used may be anything
+            with np.errstate(invalid="ignore", over="ignore"):
+                total = np.sqrt(order.error**2 + order.model_error**2 + (result.jitter * order.continuum) ** 2)
+                error = np.where(np.isfinite(order.error), total / order.continuum, np.inf)
+            parts = (order.wavelength, order.flux / order.continuum, order.model / order.continuum, error)
+            for column, part in zip(columns.values(), parts, strict=True):
+                column.append(part)
+        title = result_title(result) if title is None else title
+        display = cls(**columns, lines=lines, n_lines=n_lines, title=title)
+        return display.plot(orders=orders, residual=residual, window=window, ax=ax)
+
+    def plot(self, *, orders=None, residual="error", window=None, ax=None):
+        """Draw the display.
+
+        Parameters
+        ----------
+        orders : sequence of int, default=None
+            Orders to draw in detail, one row each. None draws all along one axis.
+        residual : {"error", "continuum"}, default="error"
+            Unit of the residuals.
+        window : tuple of (float, float), default=None
+            Wavelengths to show, in angstrom. None shows all.
+        ax : array-like of matplotlib axes, default=None
+            Two for each row, one for fluxes, one for residuals. None makes a figure.
+
+        Returns
+        -------
+        self : InferenceDisplay
+            The display.
+        """
+        if residual not in _UNITS:
+            raise ValueError(f"`residual` is {residual!r}; it must be one of {tuple(_UNITS)}.")
+        rows = self._rows(orders, window)
+        ax = _make_axes(len(rows), overview=orders is None) if ax is None else np.ravel(ax)
+        if len(ax) != 2 * len(rows):
+            raise ValueError(f"`ax` has {len(ax)} axes; {2 * len(rows)} are needed, two for each of {len(rows)} rows.")
+        self.flux_lines_, self.unused_lines_, self.model_lines_, self.residual_lines_ = [], [], [], []
+        self.line_texts_ = []
+        for top, bottom, row in zip(ax[::2], ax[1::2], rows, strict=True):
+            handles = self._draw_fluxes(top, row) + self._draw_residuals(bottom, row, residual, orders is None)
+            low, high = np.nanmin(row["wavelength"]), np.nanmax(row["wavelength"])
+            margin = 0.005 * (high - low) or 0.5
+            for axes in (top, bottom):
+                shade(axes, row["wavelength"], row["unused"] == 1)
+            top.set(xlim=(low - margin, high + margin), ylabel="Flux / continuum")
+            bottom.set(xlim=(low - margin, high + margin), ylabel=_UNITS[residual])
+            top.tick_params(labelbottom=False)
+            if top is ax[0]:
+                # above the axes, because lines fill them from top to bottom
+                place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0}
+                look = {"fontsize": "small", "frameon": False, "handlelength": 1.5, "columnspacing": 1.2}
+                legend = top.legend(handles=handles, ncols=len(handles), **place, **look)
+                for handle in legend.legend_handles:
+                    handle.set(linewidth=1.2, markersize=4)
+        bottom.set_xlabel("Vacuum wavelength [Å]")
+        if self.title:
+            ax[0].set_title(self.title, fontsize="small", loc="left", pad=20)
+        self.ax_, self.figure_ = tuple(ax), ax[0].figure
+        self.figure_.align_ylabels(ax)
+        return self
+
+    def _rows(self, orders, window):
+        """Arrays of each row, with NaN in gaps and between orders."""
+        used = [k for k, error in enumerate(self.error) if np.isfinite(error).any()]
+        chosen = [used] if orders is None else [[int(k)] for k in np.ravel(orders)]
+        if not chosen or not all(chosen) or not {k for row in chosen for k in row} <= set(used):
+            raise ValueError(
+                f"`orders` is {orders}, but orders with pixels in use are {used}. Choose one or more of these."
+            )
+        low, high = (-np.inf, np.inf) if window is None else window
+        rows = []
+        for row in chosen:
+            parts = []
+            for k in row:
+                wavelength, unused = self.wavelength[k], ~np.isfinite(self.error[k])
+                kept = np.isfinite(self.model[k]) & (wavelength >= low) & (wavelength <= high)
+                columns = (wavelength, self.flux[k], self.model[k], self.error[k], unused)
+                if (kept & ~unused).any():
+                    parts.append(break_gaps(np.array(columns, dtype=np.float64)[:, kept]))
+            if not parts:
+                span = self.wavelength[row[0]][0], self.wavelength[row[-1]][-1]
+                raise ValueError(
+                    f"`window`={tuple(window)} holds no pixel in use of {_name(row)}, which is from {span[0]:.2f} "
+                    f"to {span[1]:.2f} angstrom. Pass (lowest, highest) within."
+                )
+            joined = dict(zip(("wavelength", "flux", "model", "error", "unused"), np.hstack(parts), strict=True))
+            rows.append(joined | {"name": _name(row)})
+        return rows
+
+    def _draw_fluxes(self, top, row):
+        """Data and model of a row; returns what the legend shows."""
+        x, flux, unused = row["wavelength"], row["flux"], row["unused"] == 1
+        many = len(x) > _MANY
+        look = {"lw": 0.4 if many else 0.7, "rasterized": many}
+        seen = np.where(unused, np.nan, flux)
+        (line,) = top.step(x, seen, where="mid", color=OBSERVED, label="spectrum", **look)
+        (model,) = top.plot(x, row["model"], color=MODEL, lw=0.4 if many else 0.9, rasterized=many, label="model")
+        extremes = [*np.nanpercentile(seen, (0.2, 99.8)), np.nanmin(row["model"]), np.nanmax(row["model"])]
+        low, high = min(extremes), max(extremes)
+        margin = 0.05 * max(high - low, 1e-3)
+        low, high = low - margin, high + margin
+        # those off the scale stand at its ends; zero is what stands for a flux that was not given
+        place = np.clip(np.where(unused & (flux != 0), flux, np.nan), low, high)
+        dots = {"ls": "none", "marker": "o", "ms": 1.8, "mew": 0, "color": UNUSED, "zorder": 1.5, "rasterized": many}
+        (left_out,) = top.plot(x, place, label="not used", clip_on=False, **dots)
+        self.flux_lines_.append(line)
+        self.model_lines_.append(model)
+        self.unused_lines_.append(left_out)
+        self.line_texts_.append(self._label_lines(top, row))
+        left = np.where(unused, np.nan, flux - row["model"])
+        text = f"{row['name']}: residual rms {rms(left / row['error']):.2f} x error, {rms(left):.2g} x continuum"
+        place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+        top.annotate(text, (0, 1), (0, 3), fontsize="small", **place)
+        top.set_ylim(low, low + (high - low) / (_ROOM if self.lines is not None else 1.0))
+        return [line, *([left_out] if unused.any() else []), model]
+
+    def _draw_residuals(self, bottom, row, unit, overview):
+        """Residuals of a row; returns what the legend shows."""
+        x, error = row["wavelength"], np.where(row["unused"] == 0, row["error"], np.nan)
+        many = len(x) > _MANY
+        left = np.where(np.isfinite(error), row["flux"] - row["model"], np.nan)
+        ratio = left / error
+        shown, scale = (ratio, np.where(np.isfinite(error), 1.0, np.nan)) if unit == "error" else (left, error)
+        look = {"lw": 0.3 if many else 0.6, "rasterized": many}
+        self.residual_lines_ += bottom.step(x, shown, where="mid", color=RESIDUAL, **look)
+        bottom.axhline(0.0, color="0.3", lw=0.6)
+        handles = []
+        if overview:
+            centers, size, n_pixels = running_rms(x, shown)
+            handles += bottom.plot(centers, size, color=SERIES[0], lw=1.1, label=f"rms of {n_pixels} pixels")
+        for sign in (-1, 1):
+            (edge,) = bottom.plot(x, sign * scale, ls="--", color=NOISE, lw=0.7, label="1 std", rasterized=many)
+        limit = 1.1 * max(np.nanpercentile(np.abs(shown), 99.8), np.nanmedian(scale) * 2)
+        bottom.set_ylim(-limit, limit)
+        return [*handles, edge]
+
+    def _label_lines(self, top, row):
+        """Label the deepest lines of a row, deepest first, where there is room."""
+        if self.lines is None:
+            return []
+        x = row["wavelength"]
+        low, high = np.nanmin(x), np.nanmax(x)
+        reach, taken, texts = max(0.002 * (high - low), np.nanmedian(np.diff(x))), [], []
+        for rest, depth, observed in self.lines.sort_values("depth", ascending=False).itertuples():
+            if len(taken) == self.n_lines or depth <= 0:
+                break
+            if np.nanmin(np.abs(x - observed)) > reach or any(
+                abs(observed - other) < _APART * (high - low) for other in taken
+            ):
+                continue
+            taken.append(observed)
+            top.axvline(observed, _ROOM, _ROOM + 0.04, color="0.3", lw=0.6)
+            place = {"transform": top.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
+            texts.append(top.text(observed, _ROOM + 0.05, f"{rest:.2f}", fontsize=6, color="0.2", **place))
+        return texts
+
+
+def _make_axes(n_rows, *, overview):
+    """Axes for rows of two panels, the upper three times as high."""
+    import matplotlib.pyplot as plt
+
+    if overview:
+        return plt.subplots(2, 1, height_ratios=(3, 1.6), figsize=(11, 5.5), layout="constrained")[1]
+    figure = plt.figure(figsize=(11, 0.8 + 3.2 * n_rows), layout="constrained")
+    return figure.subplots(2 * n_rows, 1, height_ratios=(3, 1.2) * n_rows)
+
+
+def _name(row):
+    return f"order {row[0]}" if len(row) == 1 else f"{len(row)} orders"

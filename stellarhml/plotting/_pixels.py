@@ -1,0 +1,84 @@
+"""Rows of pixels: where lines break, which were not used, and how large residuals are along them."""
+
+import numpy as np
+
+from stellarhml.plotting._style import MISSING
+
+_GAP = 5.0  # median steps: a wider step is a gap, which no line crosses
+_RMS_PIXELS, _RMS_POINTS = 32, 400  # fewest pixels of a running rms, and about its most values
+
+
+def break_gaps(columns):
+    """Put a column of NaN where no line is to be drawn.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n_columns, n_pixels)
+        Increasing wavelengths, and what is drawn over them.
+
+    Returns
+    -------
+    columns : ndarray of shape (n_columns, n_pixels + n_gaps + 1)
+        With NaN in each gap, and at the end.
+    """
+    steps = np.diff(columns[0])
+    gaps = np.flatnonzero(steps > _GAP * np.median(steps)) + 1 if len(steps) else []
+    return np.insert(columns, [*gaps, columns.shape[1]], np.nan, axis=1)
+
+
+def shade(axes, wavelength, unused):
+    """Draw grey behind pixels that were not used.
+
+    Parameters
+    ----------
+    axes : matplotlib axes
+        Where to draw.
+    wavelength : ndarray of shape (n_pixels,)
+        Wavelengths in angstrom, NaN in gaps.
+    unused : ndarray of shape (n_pixels,), bool
+        Which pixels were not used.
+
+    Returns
+    -------
+    bars : matplotlib collection
+        One bar for each run of such pixels.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], unused, [0]])))
+    first, last = edges[::2], edges[1::2] - 1
+    half = 0.5 * np.nanmedian(np.diff(wavelength)) if len(wavelength) > 2 else 0.5
+    runs = np.column_stack([wavelength[first] - half, wavelength[last] - wavelength[first] + 2 * half])
+    return axes.broken_barh(runs, (0, 1), transform=axes.get_xaxis_transform(), color=MISSING, lw=0, zorder=0.5)
+
+
+def rms(values):
+    """Root mean square of what is not NaN."""
+    return np.sqrt(np.nanmean(values**2))
+
+
+def running_rms(wavelength, values):
+    """Root mean squares of runs of pixels.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Wavelengths in angstrom; orders may overlap.
+    values : ndarray of shape (n_pixels,)
+        Residuals, NaN where a pixel does not count.
+
+    Returns
+    -------
+    centers, rms : ndarray of shape (n_runs,)
+        Mean wavelengths and root mean squares, with NaN in gaps.
+    length : int
+        Number of pixels in a run, at least.
+    """
+    good = np.flatnonzero(np.isfinite(values))
+    good = good[np.argsort(wavelength[good], kind="stable")]
+    x, values = wavelength[good], values[good]
+    length = max(_RMS_PIXELS, -(-len(good) // _RMS_POINTS))
+    steps, pieces = np.diff(x), []
+    cuts = np.flatnonzero(steps > _GAP * length * np.median(steps)) + 1 if len(steps) else []
+    for part in np.split(np.arange(len(x)), cuts):
+        runs = np.array_split(part, max(1, len(part) // length))
+        pieces += [(x[run].mean(), rms(values[run])) for run in runs] + [(np.nan, np.nan)]
+    return *np.array(pieces).T, length

@@ -1,0 +1,71 @@
+"""What an InferenceResult says, as text of a figure."""
+
+import numpy as np
+
+from stellarhml.plotting._style import label_symbol, label_text
+
+_A_LINE = 5  # parameters
+
+
+def number_text(value, error):
+    """Round a value to two digits of its error.
+
+    Parameters
+    ----------
+    value, error : float
+        Value and standard deviation; an error of zero is that of what was fixed.
+
+    Returns
+    -------
+    text : str
+        Such as "5856.5 ± 3.7".
+
+    Examples
+    --------
+    >>> number_text(5856.532, 3.71)
+    '5856.5 ± 3.7'
+    >>> number_text(0.0, 0.0)
+    '0 (fixed)'
+    """
+    if error == 0:
+        return f"{value:g} (fixed)".replace("-", "\N{MINUS SIGN}")
+    if not np.isfinite(error):
+        return f"{value:g} ± ?".replace("-", "\N{MINUS SIGN}")
+    digits = decimals(error)
+    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def decimals(error):
+    """Decimals that show two digits of a positive number, 0 at least."""
+    return max(0, 1 - int(np.floor(np.log10(float(f"{error:.1e}")))))
+
+
+def parameter_value(result, name):
+    """Symbol, value, error and unit of one parameter as text."""
+    unit = label_text(name).partition(" [")[2].removesuffix("]")
+    # what is dex(cm s-2) on an axis is dex beside a number
+    unit = unit.partition("(")[0]
+    return f"{label_symbol(name)} = {number_text(result.values[name], result.errors[name])} {unit}".rstrip()
+
+
+def quality_text(result):
+    """Reduced chi-square, numbers of pixels, and flags, as one or two lines of text."""
+    chi2 = "errors not given" if np.isnan(result.reduced_chi2) else rf"reduced $\chi^2$ = {result.reduced_chi2:.3g}"
+    text = f"{chi2}, {result.n_pixels:,} pixels, {result.n_rejected:,} rejected"
+    return f"{text}\nflags: {result.flag_names.replace('|', ', ')}" if result.flags else text
+
+
+def result_title(result):
+    """Parameters, quality and flags of a result, as some lines of text."""
+    texts = [parameter_value(result, name) for name in result.names]
+    rows = [",  ".join(texts[k : k + _A_LINE]) for k in range(0, len(texts), _A_LINE)]
+    return "\n".join([*rows, quality_text(result)])
+
+
+def check_result(result):
+    """Refuse a result of which there is nothing to draw."""
+    if not len(result.orders):
+        raise ValueError(
+            f"The result has no spectra to draw; its flags are {result.flag_names or 'none'}, and its messages "
+            f"{'; '.join(result.messages) or 'none'}. Draw one whose inference did not fail."
+        )
