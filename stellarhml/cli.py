@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stellarhml import __version__
-from stellarhml.reporting import benchmark_command, manual
+from stellarhml.reporting import benchmark_command, manual, predict_command
 from stellarhml.reporting.terminal import (
     add_grid,
+    add_search,
     jobs,
     one_line,
     positive,
@@ -24,7 +25,7 @@ from stellarhml.reporting.terminal import (
     tell,
 )
 
-_DONE, _SOME_FAILED, _ERROR, _INTERRUPTED = 0, 1, 2, 130
+_DONE, _ERROR, _INTERRUPTED = 0, 2, 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,7 +77,7 @@ def _parser():
     demo.set_defaults(run=_demo)
     demo.add_argument("--out", metavar="DIR", default="stellarhml-demo", help="folder for the files [%(default)s]")
     demo.add_argument("--jobs", metavar="N", type=jobs, default=2, help="processes; -1: one a core [%(default)s]")
-    _add_search(demo)
+    add_search(demo)
     demo.add_argument(
         "--snr", metavar="X", type=positive, default=100.0, help="signal-to-noise ratio of a pixel [%(default)g]"
     )
@@ -95,16 +96,8 @@ def _parser():
     predict = commands.add_parser(
         "predict", help="labels of observed spectra", description=manual.PREDICT, epilog=manual.PREDICT_END
     )
-    predict.set_defaults(run=_predict)
-    predict.add_argument("spectra", nargs="+", metavar="SPECTRUM", help="files to read")
-    predict.add_argument("--generator", metavar="FILE", required=True, help="file that build or demo wrote")
-    predict.add_argument(
-        "--medium", choices=("vacuum", "air"), required=True, help="what the wavelengths are measured in"
-    )
-    predict.add_argument("--out", metavar="FILE", help="CSV file to write the table to")
-    _add_search(predict, paper=True)
-    predict.add_argument("--seed", metavar="N", type=seed, default=0, help="of the search [%(default)s]")
-    predict.add_argument("--jobs", metavar="N", type=jobs, default=1, help="processes; -1: one a core [%(default)s]")
+    predict.set_defaults(run=predict_command.run)
+    predict_command.add_arguments(predict)
 
     benchmark = commands.add_parser(
         "benchmark",
@@ -121,17 +114,6 @@ def _parser():
     inspect.set_defaults(run=_inspect)
     inspect.add_argument("file", metavar="FILE", help="file that build or demo wrote")
     return parser
-
-
-def _add_search(parser, *, paper=False):
-    group = parser.add_mutually_exclusive_group()
-    if paper:
-        group.add_argument("--paper", action="store_true", help="the paper's inference: no polish, no free continuum")
-    group.add_argument(
-        "--search",
-        choices=("nodes", "bayes"),
-        help="nodes: from the nearest nodes; bayes: the paper's, by Gaussian processes, slower [nodes]",
-    )
 
 
 def _demo(arguments):
@@ -214,54 +196,6 @@ def _build(arguments):
     return _DONE
 
 
-def _predict(arguments):
-    """Infer labels of files; one that cannot be read does not stop the others."""
-    from stellarhml._atomic import atomic_path
-    from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
-    from stellarhml.io.persistence import load
-    from stellarhml.pipeline import PAPER_SETTINGS
-    from stellarhml.reporting.inferring import infer_observations
-    from stellarhml.reporting.observing import read_observation
-    from stellarhml.reporting.tables import format_spectrum_table, spectrum_table
-    from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
-
-    if arguments.out is not None:
-        require_file(Path(arguments.out))
-    generator = load(arguments.generator)
-    if not isinstance(generator, SpectrumGenerator):
-        raise ValueError(
-            f"{arguments.generator} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file "
-            "that stellarhml build or demo wrote."
-        )
-    results = []
-    for path in arguments.spectra:
-        try:
-            results.append(read_observation(path, generator, medium=arguments.medium))
-        except (ValueError, OSError) as error:
-            results.append(one_line(error))
-    good = [result for result in results if not isinstance(result, str)]
-    if good:
-        settings = PAPER_SETTINGS["regressor"] if arguments.paper else {"search": arguments.search or "nodes"}
-        regressor = BayesianStellarRegressor.from_generator(
-            generator, random_state=arguments.seed, verbose=False, **settings
-        )
-        found = iter(infer_observations(regressor, good, n_jobs=arguments.jobs, verbose=len(good) > 1 or None))
-        results = [result if isinstance(result, str) else _pair(result, next(found)) for result in results]
-    n_failed = 0
-    for path, result in zip(arguments.spectra, results, strict=True):
-        if isinstance(result, str):
-            n_failed += 1
-            tell(f"error: {result if path in result else f'{path}: {result}'}")
-    table = spectrum_table(arguments.spectra, generator.label_names_, results)
-    if arguments.out is not None:
-        with atomic_path(arguments.out) as temporary:
-            table.to_csv(temporary, index=False)
-    if n_failed == len(results):
-        return _ERROR
-    print(format_spectrum_table(table, generator.label_names_))
-    return _SOME_FAILED if n_failed else _DONE
-
-
 def _inspect(arguments):
     """Tell what a file says about itself."""
     from stellarhml.io.persistence import inspect
@@ -276,11 +210,6 @@ def _inspect(arguments):
     print(f"size       {record['n_bytes'] / 1e6:.2f} MB{arrays}; checksums right")
     print(f"saved by   {', '.join(versions)}")
     return _DONE
-
-
-def _pair(observation, inference):
-    """What was found for an observation, with it; or why nothing was."""
-    return inference if isinstance(inference, str) else (observation, inference)
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def test_help_loads_nothing_heavy():
         (["demo", "--seed", "-1"], "between 0 and"),
         (["demo", "--search", "magic"], "magic"),
         (["build", "--out", "g.joblib"], "--phoenix"),
-        (["predict", "--generator", "g.joblib", "star.txt"], "--medium"),
+        (["predict", "--generator", "g", "--resolving-power", "sharp", "s"], "neither a positive number nor"),
         (["predict", "--generator", "g.joblib", "--medium", "water", "star.txt"], "water"),
         (["predict", "--generator", "g", "--medium", "air", "--paper", "--search", "nodes", "s"], "not allowed with"),
     ],
@@ -236,6 +236,48 @@ def test_predict_recovers_a_star(generator_file, star, tmp_path, capsys):
     assert pd.read_csv(out)["coverage"][0] == 1.0
     assert pd.read_csv(out)["chi2"][0] == pytest.approx(1.0, abs=0.3)
     assert np.isnan(pd.read_csv(tmp_path / "air.csv")["chi2"][0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["star.txt"], "--medium is needed"),
+        (["--medium", "air", "--figures", "f", "star.txt"], "--figures needs --resolving-power"),
+        (["--resolving-power", "file", "--paper", "star.fits"], "leave it out for spectra at rest"),
+        (["--resolving-power", "file", "--search", "bayes", "star.fits"], "leave it out for spectra at rest"),
+    ],
+)
+def test_predict_says_which_arguments_do_not_go_together(arguments, text, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "--generator", "g.joblib", *arguments]) == 2
+    assert text in _one_error(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_of_a_moving_star(generator_file, tmp_path, capsys):
+    """Velocity, rotation, throughput and a line spread; a table and a picture; a file that is none beside it."""
+    generator = load(generator_file)
+    labels, rv, vsini, power = np.array([[5310.0, 3.9, -0.2]]), 31.0, 12.0, 30_000
+    # the toy grid has twelve lines within 20 angstrom
+    x = np.arange(8504.0, 8518.0, 0.03)
+    flux = generator.observe(labels, x, resolving_power=power, rv=rv, vsini=vsini)[0]
+    level = 70 * (1 + 0.1 * np.linspace(-1, 1, len(x)))
+    error = level / 300
+    flux = level * flux + np.random.default_rng(0).normal(size=len(x)) * error
+    write_spectrum_table(tmp_path / "star.csv", x, flux, error)
+    (tmp_path / "none.csv").write_text("wavelength,flux\n")
+    arguments = ["predict", "--generator", str(generator_file), "--medium", "vacuum", "--resolving-power", str(power)]
+    arguments += ["--out", str(tmp_path / "t.json"), "--figures", str(tmp_path / "pictures")]
+    assert main([*arguments, str(tmp_path / "star.csv"), str(tmp_path / "none.csv")]) == 1
+    printed = capsys.readouterr()
+    table = pd.read_json(tmp_path / "t.json")
+    assert list(table["status"]) == ["ok", "failed"]
+    for name, truth in zip(("teff", "logg", "feh", "rv", "vsini"), [*labels[0], rv, vsini], strict=True):
+        assert abs(table[name][0] - truth) < 4.5 * table[f"{name}_std"][0], name
+    assert table["rv_std"][0] < 0.5
+    assert (tmp_path / "pictures" / "star.png").stat().st_size > 10_000
+    assert "none.csv" in printed.err
+    assert "pictures/star.png" in printed.out
 
 
 def test_predict_takes_air_for_what_it_is(generator_file, star, tmp_path):

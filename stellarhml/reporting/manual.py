@@ -75,24 +75,31 @@ Infer labels of observed spectra with a generator that `stellarhml build` or `st
 
 PREDICT_END = """\
 input:
-  SPECTRUM is a table of two or three columns: wavelength, flux and, if known, the standard deviation of the flux;
-  text or CSV (# begins a comment), ECSV, or a FITS table (.fits). Columns are found by name, or taken in this order.
-  Wavelengths are in angstrom unless the table states a unit. Pixels whose flux or error is not finite are masked.
-  The spectrum must be at rest (radial velocity removed) and of the grid's resolution: velocities and broadening are not
-  fitted yet, a later version will. Fluxes may be in any unit and need not be normalised. They are interpolated
-  linearly onto the generator's pixels; what they do not cover is masked.
+  SPECTRUM is a spectrum of HPF or IGRINS as their pipelines write it (FITS), or a table of wavelength, flux and, if
+  known, the standard deviation of the flux and the number of the order: text or CSV (# begins a comment), ECSV, a FITS
+  table, npz or Starfish's HDF5. Columns are found by name, or taken in this order. Wavelengths are in angstrom unless
+  the file states a unit. Pixels whose flux or error is not finite are masked. Fluxes may be in any unit and need not be
+  normalised.
+  With --resolving-power a spectrum is taken as the telescope delivers it: radial velocity, rotation and the continuum
+  of each order are fitted, on its own pixels. Tellurics must be masked or divided out (stellarhml.io has functions).
+  Without it, the spectrum must be at rest (radial velocity removed) and of the grid's resolution; it is interpolated
+  linearly onto the generator's pixels, and what it does not cover is masked.
 
 output, a table on standard output and in --out:
   spectrum, status  the file; ok, flagged (see note) or failed
-  <label>, _std     label and its standard deviation: noise alone, the error of the generator is not in it
-  coverage          share of the generator's pixels that the spectrum has
-  rms, chi2         residual in units of the continuum; its mean square in units of the errors, if these are known
+  <label>, _std     label and its standard deviation: noise, and the generator's own error
+  rv, vsini, _std   velocities in km/s, only with --resolving-power
+  coverage, rms     share of the generator's pixels that the spectrum has; residual in units of the continuum; only at
+                    rest
+  chi2              mean squared residual in units of the errors, if these are known
+  n_pixels          pixels in use, only with --resolving-power
   seconds           time of this spectrum
-  note              why a row is flagged (little coverage, a label at the edge of the grid) or failed
+  flags, note       what is doubtful (a label at the edge of the grid, a poor fit, rejected pixels), or why it failed
 
 examples:
-  stellarhml predict --generator generator.joblib --medium air --out labels.csv night1/*.txt
-  stellarhml predict --generator generator.joblib --medium vacuum --jobs 4 star.ecsv
+  stellarhml predict --generator g.shml --resolving-power file --figures pictures --out stars.csv night1/*.fits
+  stellarhml predict --generator g.shml --resolving-power 45000 --medium vacuum --jobs 4 star.ecsv
+  stellarhml predict --generator generator.joblib --medium air --out labels.csv at-rest/*.txt
 
 exit codes:
   0 all done, 1 some spectra failed and the others were done, 2 none was done

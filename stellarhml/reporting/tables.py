@@ -114,14 +114,14 @@ def format_truth_table(table, label_names):
 
 
 def format_spectrum_table(table, label_names):
-    """Lay out a table of `spectrum_table` for a terminal.
+    """Lay out a table of inferred parameters for a terminal.
 
     Parameters
     ----------
     table : DataFrame
-        The table.
+        Of `spectrum_table` or of :func:`stellarhml.reporting.predicting.table_of`.
     label_names : tuple of str
-        Names of the labels.
+        Names of the parameters.
 
     Returns
     -------
@@ -133,9 +133,10 @@ def format_spectrum_table(table, label_names):
         digits = DECIMALS.get(name, 3)
         for column in (name, f"{name}_std"):
             cells.append([column, *(number(value, digits) for value in table[column])])
-    for column, digits in (("coverage", 2), ("rms", 4), ("chi2", 2), ("seconds", 1)):
-        cells.append([column, *(number(value, digits) for value in table[column])])
-    cells.append(["note", *table["note"]])
+    for column, digits in (("coverage", 2), ("rms", 4), ("chi2", 2), ("n_pixels", 0), ("seconds", 1)):
+        if column in table:
+            cells.append([column, *(number(value, digits) for value in table[column])])
+    cells.append(["note", *table["note"].fillna("")])
     return lay_out(None, cells, left=("spectrum", "status", "note"))
 
 

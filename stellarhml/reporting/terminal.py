@@ -48,6 +48,19 @@ def at_least(smallest):
     return integer
 
 
+def add_search(parser, *, paper=False):
+    """Add the arguments that choose the search."""
+    group = parser.add_mutually_exclusive_group()
+    if paper:
+        group.add_argument("--paper", action="store_true", help="the paper's inference: no polish, no free continuum")
+    group.add_argument(
+        "--search",
+        choices=("nodes", "bayes"),
+        help="nodes: from the nearest nodes; bayes: the paper's, by Gaussian processes, slower [nodes]",
+    )
+    return group
+
+
 def add_grid(parser, *, required):
     """Add the arguments that choose the spectra of a PHOENIX folder."""
     parser.add_argument("--phoenix", metavar="FOLDER", required=required, help="folder of the grid")

@@ -1,0 +1,139 @@
+"""The command `stellarhml predict`: from files of observed spectra to a table."""
+
+import argparse
+from pathlib import Path
+
+from stellarhml.reporting.terminal import add_search, jobs, one_line, positive, require_file, require_folder, seed, tell
+
+_DONE, _SOME_FAILED, _ERROR = 0, 1, 2
+
+
+def add_arguments(parser):
+    """Add the arguments of the command."""
+    parser.add_argument("spectra", nargs="+", metavar="SPECTRUM", help="files to read")
+    parser.add_argument("--generator", metavar="FILE", required=True, help="file that build or demo wrote")
+    parser.add_argument(
+        "--medium",
+        choices=("vacuum", "air"),
+        help="what the wavelengths are measured in; needed unless the format of the file says it",
+    )
+    parser.add_argument(
+        "--resolving-power",
+        metavar="R",
+        type=_power,
+        help="wavelength over full width of the line spread; a number, or file: as the format states. Without it, the "
+        "spectra are taken to be at rest and as sharp as the grid",
+    )
+    parser.add_argument("--out", metavar="FILE", help="table to write: NAME.csv or NAME.json")
+    parser.add_argument("--figures", metavar="DIR", help="folder for a picture of each fit; with --resolving-power")
+    add_search(parser, paper=True)
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of the search [%(default)s]")
+    parser.add_argument("--jobs", metavar="N", type=jobs, default=1, help="processes; -1: one a core [%(default)s]")
+
+
+def run(arguments):
+    """Infer labels of files; one that cannot be read does not stop the others."""
+    from stellarhml.io.persistence import load
+    from stellarhml.reporting.predicting import write_table
+    from stellarhml.reporting.tables import format_spectrum_table
+    from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
+
+    observed = arguments.resolving_power is not None
+    _check(arguments, observed)
+    if arguments.out is not None:
+        require_file(Path(arguments.out))
+    generator = load(arguments.generator)
+    if not isinstance(generator, SpectrumGenerator):
+        raise ValueError(
+            f"{arguments.generator} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file "
+            "that stellarhml build or demo wrote."
+        )
+    table, names, figures = (_observed if observed else _at_rest)(arguments, generator)
+    if arguments.out is not None:
+        write_table(table, arguments.out)
+    failed = table["status"] == "failed"
+    for path, note in zip(table["spectrum"][failed], table["note"][failed], strict=True):
+        tell(f"error: {note if path in note else f'{path}: {note}'}")
+    if failed.all():
+        return _ERROR
+    print(format_spectrum_table(table, names))
+    for figure in figures:
+        print(f"figure: {figure}")
+    return _SOME_FAILED if failed.any() else _DONE
+
+
+def _check(arguments, observed):
+    """Raise if arguments do not go together, before any work."""
+    if not observed and arguments.medium is None:
+        raise ValueError("--medium is needed: say whether the wavelengths are measured in vacuum or air")
+    if observed and (arguments.paper or arguments.search == "bayes"):
+        raise ValueError(
+            "--resolving-power fits velocities, rotation and continua, which neither --paper nor --search bayes do; "
+            "leave it out for spectra at rest, or leave them out"
+        )
+    if arguments.figures is not None:
+        if not observed:
+            raise ValueError("--figures needs --resolving-power")
+        require_folder(Path(arguments.figures))
+
+
+def _observed(arguments, generator):
+    """Table, names of the parameters and pictures of spectra as telescopes deliver them."""
+    from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
+    from stellarhml.reporting.predicting import draw_results, infer_spectra, read_spectra, table_of
+
+    spectra = read_spectra(arguments.spectra, medium=arguments.medium)
+    names = (*generator.label_names_, "rv", "vsini")
+    results = spectra
+    if not all(isinstance(spectrum, str) for spectrum in spectra):
+        regressor = BayesianStellarRegressor.from_generator(generator, verbose=False)
+        results = infer_spectra(
+            regressor,
+            spectra,
+            resolving_power=arguments.resolving_power,
+            n_jobs=arguments.jobs,
+            verbose=len(spectra) > 1 or None,
+        )
+    table = table_of(arguments.spectra, names, results)
+    figures = [] if arguments.figures is None else draw_results(arguments.spectra, results, arguments.figures)
+    return table, names, figures
+
+
+def _at_rest(arguments, generator):
+    """Table, names of the labels and no pictures of spectra at rest."""
+    from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
+    from stellarhml.pipeline import PAPER_SETTINGS
+    from stellarhml.reporting.inferring import infer_observations
+    from stellarhml.reporting.observing import read_observation
+    from stellarhml.reporting.tables import spectrum_table
+
+    results = []
+    for path in arguments.spectra:
+        try:
+            results.append(read_observation(path, generator, medium=arguments.medium))
+        except (ValueError, OSError) as error:
+            results.append(one_line(error))
+    good = [result for result in results if not isinstance(result, str)]
+    if good:
+        settings = PAPER_SETTINGS["regressor"] if arguments.paper else {"search": arguments.search or "nodes"}
+        regressor = BayesianStellarRegressor.from_generator(
+            generator, random_state=arguments.seed, verbose=False, **settings
+        )
+        found = iter(infer_observations(regressor, good, n_jobs=arguments.jobs, verbose=len(good) > 1 or None))
+        results = [result if isinstance(result, str) else _pair(result, next(found)) for result in results]
+    return spectrum_table(arguments.spectra, generator.label_names_, results), generator.label_names_, []
+
+
+def _pair(observation, inference):
+    """What was found for an observation, with it; or why nothing was."""
+    return inference if isinstance(inference, str) else (observation, inference)
+
+
+def _power(text):
+    """Convert a resolving power, or the word file."""
+    if text == "file":
+        return text
+    try:
+        return positive(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor the word file") from error

@@ -1,0 +1,157 @@
+"""Inferring from files as telescopes deliver them: each to a row of a table, with pictures if wanted."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stellarhml._atomic import atomic_path
+from stellarhml.flags import InferenceFlag
+from stellarhml.inference._inference_result import GRAVE
+from stellarhml.io.spectra import read_spectrum
+
+
+def read_spectra(paths, *, medium):
+    """Read observed spectra; one that cannot be read does not stop the others.
+
+    Parameters
+    ----------
+    paths : sequence of str or path-like
+        Files, see :func:`stellarhml.io.read_spectrum`.
+    medium : {"vacuum", "air"} or None
+        What wavelengths are measured in, where the format does not say it.
+
+    Returns
+    -------
+    spectra : list of ObservedSpectrum or str
+        Text is why one could not be read.
+    """
+    spectra = []
+    for path in paths:
+        try:
+            spectra.append(read_spectrum(path, medium=medium))
+        except (ValueError, OSError, ImportError) as error:
+            spectra.append(" ".join(str(error).split()))
+    return spectra
+
+
+def infer_spectra(regressor, spectra, *, resolving_power, n_jobs=None, verbose=None):
+    """Infer from spectra that were read.
+
+    Parameters
+    ----------
+    regressor : BayesianStellarRegressor
+        Fitted.
+    spectra : list of ObservedSpectrum or str
+        As from `read_spectra`.
+    resolving_power : float or "file"
+        Of the spectrographs; "file" takes what each format states.
+    n_jobs, verbose : int, bool, default=None
+        Workers over spectra, and progress bar.
+
+    Returns
+    -------
+    results : list of InferenceResult or str
+        Text is why there is none.
+    """
+    powers = [_power(spectrum, resolving_power) for spectrum in spectra]
+    results = list(powers)
+    for power in sorted({power for power in powers if not isinstance(power, str)}):
+        chosen = [i for i, value in enumerate(powers) if value == power]
+        found = regressor.infer_many(
+            [spectra[i] for i in chosen], resolving_power=power, n_jobs=n_jobs, verbose=verbose
+        )
+        for i, result in zip(chosen, found, strict=True):
+            failed = result.flags & InferenceFlag.FAILED
+            results[i] = result.messages[0] if failed else result
+    return results
+
+
+def table_of(paths, names, results):
+    """Tabulate what was inferred from files.
+
+    Parameters
+    ----------
+    paths : list of str
+        The files.
+    names : sequence of str
+        Names of the parameters.
+    results : list of InferenceResult or str
+        What was found, or why nothing was.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns `spectrum`, `status` ("ok", "flagged" or "failed"), `<name>` and `<name>_std` for each parameter,
+        `chi2`, `n_pixels`, `seconds`, `flags`, `note`; one row for each file.
+    """
+    rows = []
+    for path, result in zip(paths, results, strict=True):
+        if isinstance(result, str):
+            rows.append({"spectrum": path, "status": "failed", "note": result})
+            continue
+        row = {"spectrum": path, "status": "flagged" if result.flags & GRAVE else "ok"}
+        for name in names:
+            row[name], row[f"{name}_std"] = result.values[name], result.errors[name]
+        row |= {"chi2": result.reduced_chi2, "n_pixels": result.n_pixels, "seconds": result.seconds}
+        rows.append(row | {"flags": result.flag_names, "note": "; ".join(result.messages)})
+    columns = [column for name in names for column in (name, f"{name}_std")]
+    return pd.DataFrame(rows, columns=["spectrum", "status", *columns, "chi2", "n_pixels", "seconds", "flags", "note"])
+
+
+def draw_results(paths, results, folder):
+    """Write a picture of each fit.
+
+    Parameters
+    ----------
+    paths : list of str
+        The files that were inferred from.
+    results : list of InferenceResult or str
+        What was found.
+    folder : path-like
+        Where to write ``NAME.png``, one for each file.
+
+    Returns
+    -------
+    written : list of Path
+        The pictures.
+    """
+    from stellarhml.plotting._inference_display import InferenceDisplay
+
+    written, taken = [], set()
+    for path, result in zip(paths, results, strict=True):
+        if isinstance(result, str):
+            continue
+        name, n = Path(path).stem, 2
+        while name in taken:
+            name, n = f"{Path(path).stem}-{n}", n + 1
+        taken.add(name)
+        written.append(Path(folder) / f"{name}.png")
+        with atomic_path(written[-1]) as temporary:
+            InferenceDisplay.from_result(result).plot().figure_.savefig(temporary, dpi=150)
+    return written
+
+
+def write_table(table, path):
+    """Write a table as CSV, or as JSON where the name says so, by a temporary file.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table.
+    path : path-like
+        File to write.
+    """
+    with atomic_path(path) as temporary:
+        if str(path).lower().endswith(".json"):
+            table.replace([np.inf, -np.inf], np.nan).to_json(temporary, orient="records", indent=1)
+        else:
+            table.to_csv(temporary, index=False)
+
+
+def _power(spectrum, resolving_power):
+    """Resolving power of a spectrum, or why there is none."""
+    if isinstance(spectrum, str) or resolving_power != "file":
+        return spectrum if isinstance(spectrum, str) else resolving_power
+    stated = spectrum.meta.get("resolving_power")
+    return stated or "the file states no resolving power; give it with --resolving-power"
