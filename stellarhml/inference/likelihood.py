@@ -18,6 +18,7 @@ from stellarhml.synthesis.observation import SPEED_OF_LIGHT
 
 _LIGHT_PER_TERM = 1000.0  # km/s of wavelengths for each coefficient of a continuum
 _LIGHT_PER_PIECE = 6000.0  # km/s: longer orders have several polynomials
+_LEAST_DEGREE = 5  # of an order: what a blaze and its flat field leave over
 _FEW = 20  # pixels for each coefficient, at least
 
 
@@ -51,8 +52,8 @@ def cut_pieces(wavelengths, fluxes, errors, degree, *, spans=None):
     wavelengths, fluxes, errors : list of ndarray of shape (n_pixels,)
         Of each order. Infinite errors mask pixels.
     degree : int, "auto" or None
-        Degree of the polynomial of each order; "auto": one coefficient for 1,000 km/s and several polynomials where an
-        order has over 6,000 km/s; None: no polynomial.
+        Degree of the polynomial of each order; "auto": a degree for each 1,000 km/s, five at least, and several
+        polynomials where an order has over 6,000 km/s; None: no polynomial.
     spans : list of slice, default=None
         Pixels of each order to use. None: all.
 
@@ -71,7 +72,7 @@ def cut_pieces(wavelengths, fluxes, errors, degree, *, spans=None):
         if degree == "auto":
             light = SPEED_OF_LIGHT * np.log(wavelength[good[-1]] / wavelength[good[0]])
             n_pieces = max(int(np.ceil(light / _LIGHT_PER_PIECE)), 1)
-            degree_of_piece = max(round(light / n_pieces / _LIGHT_PER_TERM), 2)
+            degree_of_piece = max(round(light / n_pieces / _LIGHT_PER_TERM), _LEAST_DEGREE)
         bounds = np.linspace(good[0], good[-1] + 1, n_pieces + 1).round().astype(int)
         for first, last in itertools.pairwise(bounds):
             used = good[(good >= first) & (good < last)]

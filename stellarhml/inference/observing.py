@@ -60,7 +60,8 @@ class ObservingMixin:
             Linear coefficient of limb darkening, from 0 to 1, for the rotation profile.
         continuum_degree : int, "auto" or None, default="auto"
             Degree of the polynomial of each order by which the model is multiplied, with its coefficients
-            marginalised. "auto": one coefficient for 1,000 km/s. None: the flux is normalised and is taken as it is.
+            marginalised. "auto": a degree for each 1,000 km/s of an order, five at least. None: the flux is
+            normalised and is taken as it is.
         jitter : bool, default=False
             Whether a constant, times the continuum, is added to the errors, such that the residuals have their size.
         posterior : {"laplace", "emcee", "dynesty"}, default="laplace"

@@ -78,7 +78,9 @@ def _by_emcee(log_density, at, width, limits, n_draws, seed):
     n_walkers = max(_WALKERS, 2 * len(at) + 2)
     begin = at + _START * width * rng.normal(size=(n_walkers, len(at)))
     begin = np.clip(begin, limits[:, 0] + 1e-9, limits[:, 1] - 1e-9)
-    sampler = emcee.EnsembleSampler(n_walkers, len(at), log_density)
+    # differential evolution needs half as many steps as the stretch move for a posterior near a Gaussian
+    moves = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
+    sampler = emcee.EnsembleSampler(n_walkers, len(at), log_density, moves=moves)
     sampler._random = np.random.RandomState(seed)
     state, tau = begin, np.full(len(at), np.inf)
     for n_steps in progress(range(_CHUNK, _MAX_STEPS + 1, _CHUNK), description="Sampling the posterior"):

@@ -217,7 +217,9 @@ class InferenceDisplay:
         seen = np.where(unused, np.nan, flux)
         (line,) = top.step(x, seen, where="mid", color=OBSERVED, label="spectrum", **look)
         (model,) = top.plot(x, row["model"], color=MODEL, lw=0.4 if many else 0.9, rasterized=many, label="model")
-        extremes = [*np.nanpercentile(seen, (0.2, 99.8)), np.nanmin(row["model"]), np.nanmax(row["model"])]
+        # pixels of hardly any light, as at the ends of orders and bands, do not set the scale
+        telling = np.where(row["error"] < 5 * np.nanmedian(row["error"][~unused]), seen, np.nan)
+        extremes = [*np.nanpercentile(telling, (0.2, 99.8)), np.nanmin(row["model"]), np.nanmax(row["model"])]
         low, high = min(extremes), max(extremes)
         margin = 0.05 * max(high - low, 1e-3)
         low, high = low - margin, high + margin
@@ -230,7 +232,8 @@ class InferenceDisplay:
         self.unused_lines_.append(left_out)
         self.line_texts_.append(self._label_lines(top, row))
         left = np.where(unused, np.nan, flux - row["model"])
-        text = f"{row['name']}: residual rms {rms(left / row['error']):.2f} x error, {rms(left):.2g} x continuum"
+        scatter = 1.4826 * np.nanmedian(np.abs(left))
+        text = f"{row['name']}: residual rms {rms(left / row['error']):.2f} x error, scatter {scatter:.2g} x continuum"
         place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
         top.annotate(text, (0, 1), (0, 3), fontsize="small", **place)
         top.set_ylim(low, low + (high - low) / (_ROOM if self.lines is not None else 1.0))

@@ -1,0 +1,180 @@
+"""The likelihood against dense algebra, and the covariances that follow from it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.polynomial import legendre
+
+from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise, some_runs
+from stellarhml.inference.likelihood import Likelihood, cut_pieces
+from stellarhml.inference.models import Evaluation
+from stellarhml.inference.parameters import Parameters
+
+X = [np.linspace(8500.0, 8520.0, 150), np.linspace(8530.0, 8545.0, 120)]
+TRUTH = np.array([0.4, 0.7])
+
+
+class ToyModel:
+    """Two labels: the depths of lines of two kinds, which saturate."""
+
+    names = ("a", "b")
+
+    def _lines(self, x):
+        return [
+            sum(np.exp(-0.5 * ((x - c) / 0.4) ** 2) for c in centers) for centers in ((8506, 8533, 8537), (8512, 8541))
+        ]
+
+    def flux(self, values):
+        return self.evaluate(values).fluxes
+
+    def evaluate(self, values):
+        fluxes, jacobians = [], []
+        for x in X:
+            one, two = self._lines(x)
+            fluxes.append(np.exp(-values[0] * one - values[1] ** 2 * two))
+            jacobians.append(np.stack([-one, -2 * values[1] * two], axis=1) * fluxes[-1][:, None])
+        directions = [np.hstack([part, np.zeros((len(part), 2))]) for part in jacobians]
+        return Evaluation(fluxes, jacobians, directions, [np.zeros(len(x)) for x in X])
+
+    def places(self, values):
+        return [np.arange(150), 150 + np.arange(120)]
+
+
+def make(*, degree=2, snr=50.0, seed=0, priors=None, mask=True):
+    rng = np.random.default_rng(seed)
+    model = ToyModel()
+    fluxes, errors = [], []
+    for k, flux in enumerate(model.flux(TRUTH)):
+        level = (3 + k) * (1 + 0.2 * np.linspace(-1, 1, len(flux)))
+        errors.append(level / snr)
+        fluxes.append(level * flux + rng.normal(size=len(flux)) * errors[-1])
+    if mask:
+        errors[0][40:45] = np.inf
+    parameters = Parameters(model.names, [[0.0, 2.0], [0.0, 2.0]], priors)
+    return Likelihood(model, parameters, cut_pieces(X, fluxes, errors, degree)), fluxes, errors
+
+
+def dense(fluxes, errors, values, degree):
+    """Data, noise and terms of the continua times the model, all good pixels in one."""
+    data, noise, terms = [], [], []
+    for k, (flux, error, model) in enumerate(zip(fluxes, errors, ToyModel().flux(values), strict=True)):
+        good = np.isfinite(error)
+        basis = legendre.legvander(np.linspace(-1, 1, len(flux)), degree) * model[:, None]
+        wide = np.zeros((len(flux), 2 * (degree + 1)))
+        wide[:, k * (degree + 1) : (k + 1) * (degree + 1)] = basis
+        data.append(flux[good])
+        noise.append(error[good])
+        terms.append(wide[good])
+    return np.concatenate(data), np.concatenate(noise), np.vstack(terms)
+
+
+def test_the_marginal_likelihood_is_that_of_dense_gaussians():
+    likelihood, fluxes, errors = make()
+    ours, theirs = [], []
+    for values in ([0.4, 0.7], [0.5, 0.6], [0.35, 0.8]):
+        data, noise, terms = dense(fluxes, errors, np.array(values), 2)
+        # coefficients of a variance so large that the prior is flat
+        covariance = np.diag(noise**2) + 1e5 * terms @ terms.T
+        theirs.append(-0.5 * (np.linalg.slogdet(covariance)[1] + data @ np.linalg.solve(covariance, data)))
+        ours.append(likelihood.log_likelihood(likelihood.parameters.variables(values)))
+    np.testing.assert_allclose(np.diff(ours), np.diff(theirs), rtol=0, atol=1e-3)
+
+
+def test_residuals_are_what_the_best_continuum_leaves_over():
+    likelihood, fluxes, errors = make()
+    values = np.array([0.5, 0.6])
+    data, noise, terms = dense(fluxes, errors, values, 2)
+    best = np.linalg.lstsq(terms / noise[:, None], data / noise, rcond=None)[0]
+    residuals = likelihood.residuals(likelihood.parameters.variables(values))
+    np.testing.assert_allclose(residuals, (terms @ best - data) / noise, rtol=0, atol=1e-9)
+    assert likelihood.n_pixels == len(data) == 265
+    assert likelihood.n_terms == 6
+
+
+def test_the_jacobian_is_the_derivative_where_the_model_fits():
+    # Kaufman's approximation leaves out a term of the order of the residuals: without noise it is exact
+    likelihood, _, _ = make(snr=1e9)
+    at = likelihood.parameters.variables(TRUTH)
+    jacobian = likelihood.jacobian(at)
+    for k in range(2):
+        step = 1e-6 * np.eye(2)[k]
+        change = (likelihood.residuals(at + step) - likelihood.residuals(at - step)) / 2e-6
+        np.testing.assert_allclose(jacobian[:, k], change, rtol=0, atol=1e-5 * np.abs(change).max())
+
+
+def test_priors_are_rows_of_the_residuals():
+    likelihood, _, _ = make(priors={"b": (0.5, 0.1)})
+    at = likelihood.parameters.variables(TRUTH)
+    assert likelihood.residuals(at)[-1] == pytest.approx(2.0)
+    # the variable of a label is its share of the bounds, of width 2
+    np.testing.assert_allclose(likelihood.jacobian(at)[-1], [0, 20.0])
+
+
+def test_fit_and_covariance():
+    found = []
+    for seed in range(40):
+        likelihood, _, _ = make(seed=seed)
+        solution = minimise(likelihood, [np.array([0.8, 0.3])])
+        assert solution.converged
+        found.append(likelihood.parameters.values(solution.variables))
+    covariance = covariance_of(likelihood.linearise(solution.variables).jacobian)
+    # scatter of 40 draws, known to 11 %: three times that
+    np.testing.assert_allclose(np.std(found, axis=0, ddof=1), np.sqrt(np.diag(covariance)), rtol=0.34)
+    assert np.all(np.abs(np.mean(found, axis=0) - TRUTH) < 4 * np.sqrt(np.diag(covariance) / 40))
+
+
+def test_the_generators_error_is_diagonal_plus_low_rank():
+    """Added to the covariance of the fit it is what a likelihood with a covariance D + J B J^T would give."""
+    likelihood, _, _ = make()
+    linear = likelihood.linearise(likelihood.parameters.variables(TRUTH))
+    noise = covariance_of(linear.jacobian)
+    rng = np.random.default_rng(0)
+    edges = np.array([0, 70, 150, 200, 270])
+    values = np.zeros((3, 4, 4))
+    values[:, :, :2] = 1e-2 * rng.normal(size=(3, 4, 2))
+    own = generator_covariance(linear, noise, SimpleNamespace(edges=edges, near=lambda labels: values), TRUTH)
+    # the moves by hand: an error spectrum of each sample, and how it moves the minimum
+    moves = []
+    for shifts in values:
+        errors = [
+            (directions * shifts[np.searchsorted(edges, place, side="right") - 1]).sum(axis=1)[:, None]
+            for directions, place in zip(linear.evaluation.directions, likelihood.model.places(TRUTH), strict=True)
+        ]
+        moves.append(noise @ linear.jacobian.T @ linear.project(errors)[:, 0])
+    np.testing.assert_allclose(own, np.transpose(moves) @ moves, rtol=1e-9)
+    # Woodbury: (J^T (1 + J B J^T)^-1 J)^-1 = (J^T J)^-1 + B
+    jacobian = linear.jacobian
+    inverse = np.linalg.inv(np.eye(len(jacobian)) + jacobian @ own @ jacobian.T)
+    np.testing.assert_allclose(np.linalg.inv(jacobian.T @ inverse @ jacobian), noise + own, rtol=1e-8)
+
+
+def test_a_parameter_without_a_trace_has_no_finite_variance():
+    covariance = covariance_of(np.array([[1.0, 0.0], [2.0, 0.0]]))
+    np.testing.assert_allclose(covariance, [[0.2, 0.0], [0.0, np.inf]])
+
+
+def test_pieces_follow_the_width_of_orders():
+    # 8000 to 8400 angstrom: 14,600 km/s, three pieces of five coefficients
+    x = np.linspace(8000.0, 8400.0, 3000)
+    pieces = cut_pieces([x], [np.ones(3000)], [np.ones(3000)], "auto")
+    assert [piece.basis.shape for piece in pieces] == [(1000, 6)] * 3
+    whole = cut_pieces([x], [np.ones(3000)], [np.ones(3000)], 3)
+    assert [piece.basis.shape for piece in whole] == [(3000, 4)]
+    bare = cut_pieces([x], [np.ones(3000)], [np.ones(3000)], None)
+    assert bare[0].basis is None
+    masked = np.full(3000, np.inf)
+    masked[100:130] = 1
+    few = cut_pieces([x], [np.ones(3000)], [masked], "auto")
+    assert [piece.basis.shape for piece in few] == [(30, 2)]
+    assert cut_pieces([x], [np.ones(3000)], [np.full(3000, np.inf)], "auto") == []
+
+
+def test_runs_for_a_first_fit_are_spread():
+    errors = [np.ones(2048) for _ in range(28)]
+    errors[3][:] = np.inf
+    runs = some_runs(errors)
+    assert len(runs) == 4
+    assert all(span == slice(0, 2048) for _, span in runs)
+    assert np.ptp([order for order, _ in runs]) > 15
+    assert some_runs([np.ones(100)]) == [(0, slice(0, 100))]

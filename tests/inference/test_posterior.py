@@ -1,0 +1,60 @@
+"""Sampled posteriors beside the Gaussian one."""
+
+import numpy as np
+import pytest
+
+from stellarhml.inference._inference_result import draw_within
+
+
+@pytest.fixture
+def window(make_star):
+    """One short order, of which a sampler can evaluate many models."""
+    star = make_star(snr=60.0)
+    use = (star.wavelength[0] > 8490) & (star.wavelength[0] < 8512)
+    return tuple(part[0][use] for part in star.spectrum)
+
+
+@pytest.mark.parametrize("method", ["emcee", "dynesty"])
+@pytest.mark.slow
+def test_samplers_agree_with_the_gaussian(regressor, window, method):
+    pytest.importorskip(method)
+    known = {"logg": 4.4, "feh": -0.2}
+    gauss = regressor.infer(window, resolving_power=40_000, fixed=known)
+    result = regressor.infer(
+        window, resolving_power=40_000, fixed=known, posterior=method, n_draws=1500, random_state=0
+    )
+    assert result.diagnostics["method"] == method
+    assert result.diagnostics["converged"]
+    assert result.draws.shape == (1500, 5)
+    for name in ("teff", "rv", "vsini"):
+        assert result.errors[name] == pytest.approx(gauss.errors[name], rel=0.2)
+        low, high = result.interval(0.68)[name]
+        assert abs(0.5 * (low + high) - gauss.values[name]) < 0.3 * gauss.errors[name]
+    assert np.all(result.draws[:, 1] == 4.4)
+    assert result.errors["logg"] == pytest.approx(0, abs=1e-9)
+    if method == "emcee":
+        assert result.diagnostics["split_r_hat"] < 1.05
+        assert 0.1 < result.diagnostics["acceptance"] < 0.9
+
+
+def test_an_unknown_sampler_is_refused(regressor, window):
+    with pytest.raises(ValueError, match="it needs 'laplace', 'emcee' or 'dynesty'"):
+        regressor.infer(window, resolving_power=40_000, posterior="metropolis")
+
+
+def test_a_sampler_that_is_not_installed(regressor, window, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "emcee", None)
+    with pytest.raises(ImportError, match=r"pip install \"stellarhml\[samplers\]\""):
+        regressor.infer(window, resolving_power=40_000, posterior="emcee")
+
+
+def test_draws_within_bounds():
+    rng = np.random.default_rng(0)
+    covariance = np.array([[1.0, 0.5, 0], [0.5, 1.0, 0], [0, 0, np.inf]])
+    bounds = np.array([[0.0, 9], [-9, 9], [2, 3]])
+    draws = draw_within(rng, np.array([0.0, 0.0, 2.5]), covariance, bounds, 4000)
+    assert np.all((draws >= bounds[:, 0]) & (draws <= bounds[:, 1]))
+    # half a Gaussian has the mean sqrt(2 / pi), and pulls the other along by the correlation
+    assert draws[:, 0].mean() == pytest.approx(np.sqrt(2 / np.pi), abs=0.05)
+    assert draws[:, 1].mean() == pytest.approx(0.5 * np.sqrt(2 / np.pi), abs=0.06)
+    assert draws[:, 2].std() == pytest.approx(np.sqrt(1 / 12), rel=0.1)
