@@ -2,5 +2,6 @@
 
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
 from stellarhml.inference._inference_result import InferenceResult, results_table
+from stellarhml.inference.photometry import teff_from_gaia
 
-__all__ = ["BayesianStellarRegressor", "InferenceResult", "results_table"]
+__all__ = ["BayesianStellarRegressor", "InferenceResult", "results_table", "teff_from_gaia"]

@@ -54,8 +54,8 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300).
     priors : dict, default=None
         Mean and standard deviation of a normal prior by name, such as ``{"logg": (4.4, 0.1)}``: of labels, and for
-        `infer` also of "rv" and "vsini". Other priors are flat between the bounds. The "bayes" search alone, without
-        `polish`, does not see them.
+        `infer` also of "rv" and "vsini". Other priors are flat between the bounds. That of "teff" may come from a
+        color, see :func:`stellarhml.inference.teff_from_gaia`.
     generator_error : bool, default=True
         Whether the generator's own error, see `SpectrumGenerator.error_map_`, is counted: as variance of the pixels
         where errors of the fluxes are known, and in the standard deviations.
