@@ -11,6 +11,7 @@ from scipy import sparse
 CUBIC_SCALE = 0.6  # of the error of a node predicted from two on each side; an upper bound, for it contains noise
 LINEAR_SCALE = 0.25  # an error that goes with the square of the spacing, halved once
 MIDDLE_SCALE = 0.35  # measured where a node in the middle was left out: 0.25 on SME spectra, 0.55 on PHOENIX in H
+JUMP_SCALE = 1.0  # across a jump: an error that does not shrink with the spacing
 
 
 class ErrorSamples(NamedTuple):
@@ -186,6 +187,7 @@ def _left_out(lines, axis, variable, side, n_side):
             if known[key] is not None:
                 support, weights = known[key]
                 scale = CUBIC_SCALE if len(support) == 4 else LINEAR_SCALE
+                scale = JUMP_SCALE if side[support[0]] != side[support[-1]] else scale
                 whole = n_side > 1 and len(there) == 3 and len(support) == 2
                 reach = np.ptp(axis[support]) / 2 if whole else np.nan
                 yield axis[i], line[i], (line[support], weights), ([line[i]], [1.0]), scale, reach

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from stellarhml._parallel import map_items
+from stellarhml.manifold.leave_one_out import JUMP_SCALE
 from stellarhml.synthesis.evaluation import split_rows
 
 _WINDOW = 4096  # pixels, a divisor of those of a window of the grid
@@ -39,10 +40,15 @@ class LabelShifts:
         Label along which they were; -1 for all, -2 for what the compact tables lose at the nodes themselves.
     steps : ndarray of shape (n_labels,)
         Usual distance of neighbouring nodes.
+    across : ndarray of shape (n_samples,), bool
+        Whether a jump of the grid lies between the nodes of the prediction.
+    broken : list of ndarray of shape (n_cells, 2)
+        Lowest and highest value of the cells of each label in which the grid jumps.
     """
 
-    def __init__(self, edges, values, labels, axis, steps):
+    def __init__(self, edges, values, labels, axis, steps, across, broken):
         self.edges, self.values, self.labels, self.axis, self.steps = edges, values, labels, axis, steps
+        self.across, self.broken = across, broken
 
     @classmethod
     def learn(cls, grid, residual, samples, interpolator, wavelength, labels, *, n_jobs, verbose):
@@ -80,7 +86,9 @@ class LabelShifts:
         axis = np.concatenate([samples.axis, np.full(len(rows), -2)])
         # lines that ran away from wild data have no sensible shift
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
-        return cls(edges, values, places, axis, np.array(steps))
+        across = np.concatenate([samples.scale == JUMP_SCALE, np.zeros(len(rows), dtype=bool)])
+        broken = _broken_cells(labels, interpolator)
+        return cls(edges, values, places, axis, np.array(steps), across, broken)
 
     def near(self, labels):
         """What is expected at some labels.
@@ -99,9 +107,26 @@ class LabelShifts:
         weight = np.zeros(len(apart))
         for axis in np.unique(self.axis):
             chosen = self.axis == axis
+            if axis >= 0:
+                # what was predicted across a jump tells of the cells with the jump, and of no others
+                low, high = self.broken[axis].T
+                jumps = bool(((labels[axis] > low) & (labels[axis] < high)).any())
+                same = chosen & (self.across == jumps)
+                chosen = same if same.any() else chosen
             near = np.exp(-0.5 * (apart[chosen] - apart[chosen].min()))
             weight[chosen] = near / near.sum()
         return np.sqrt(weight)[:, None, None] * self.values
+
+
+def _broken_cells(labels, interpolator):
+    """Cells of each label in which the grid jumps, a list of arrays of shape (n_cells, 2)."""
+    cells = []
+    for column, name in zip(labels.T, interpolator.label_names, strict=True):
+        axis = np.unique(column)
+        jumps = np.asarray((interpolator.breaks or {}).get(name, []), dtype=np.float64)
+        right = np.clip(np.searchsorted(axis, jumps), 1, max(len(axis) - 1, 1))
+        cells.append(np.stack([axis[right - 1], axis[np.minimum(right, len(axis) - 1)]], axis=1))
+    return cells
 
 
 def _project(grid, residual, samples, rows, located, wavelength, pixels):

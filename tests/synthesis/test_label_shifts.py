@@ -77,3 +77,20 @@ def test_a_label_of_three_values_is_expected_to_be_better_than_a_line():
     four = np.array([0.0, 1.0, 2.0, 3.0])
     cubic = LineManifoldInterpolator(variables={}).fit(four[:, None], four[:, None])
     assert np.isnan(cubic.error_samples().reach).all()
+
+
+def test_errors_across_a_jump_count_in_the_cells_that_have_it_and_nowhere_else():
+    """A grid of one label that jumps by a fifth of its range between 3 and 4."""
+    wavelength = 8500 + 0.05 * np.arange(300)
+    labels = np.arange(8.0)
+    depth = 0.2 + 0.05 * labels + 0.08 * (labels > 3.5)
+    flux = 1 - depth[:, None] * np.exp(-0.5 * ((wavelength - 8507.0) / 0.4) ** 2)
+    interpolator = LineManifoldInterpolator(breaks={"x": [3.5]})
+    generator = SpectrumGenerator(wavelength=wavelength, interpolator=interpolator, label_names=("x",))
+    shifts = generator.fit(labels[:, None], flux).error_map_.shifts
+    np.testing.assert_array_equal(shifts.broken[0], [[3, 4]])
+    np.testing.assert_array_equal(shifts.labels[shifts.across, 0], [3, 4])
+    sizes = [np.sqrt((shifts.near(np.array([x]))[:, :, 0] ** 2).sum()) for x in (1.5, 2.8, 3.5, 4.2, 5.5)]
+    # across it, a line through 2 and 4 misses by half of the jump, 0.8 steps, and its neighbours by none
+    assert 0.4 < sizes[2] < 1.6
+    assert max(sizes[:2] + sizes[3:]) < 0.1 * sizes[2]
