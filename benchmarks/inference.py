@@ -151,7 +151,7 @@ def run_mock(args, *, snr=100.0, window=None):
 
 
 def cost(args):
-    spectra, _ = observe_stars(argparse.Namespace(seeds=1), snr=100.0)
+    spectra, truth = observe_stars(argparse.Namespace(seeds=1), snr=100.0)
     regressor = BayesianStellarRegressor.from_generator(sme_generator(args))
     table = {}
     for n_orders in (1, 2, 4, 7, 14, 28):
@@ -162,12 +162,13 @@ def cost(args):
             seconds.append(result.seconds)
         table[2048 * n_orders] = float(np.median(seconds))
         print(f"{2048 * n_orders:7d} pixels: {table[2048 * n_orders]:.2f} s")
-    labels, every = {}, {"feh": -0.2, "logg": 4.5, "vsini": 8.0, "rv": 0.0}
+    labels = {}
     for n_fixed in range(5):
-        fixed = dict(list(every.items())[:n_fixed])
-        seconds = [
-            regressor.infer(spectrum, resolving_power=RESOLVING_POWER, fixed=fixed).seconds for spectrum in spectra[:5]
-        ]
+        seconds = []
+        for spectrum, row in zip(spectra[:5], truth, strict=False):
+            known = dict(zip(("teff", "logg", "feh", "rv", "vsini"), row.tolist(), strict=True))
+            fixed = {name: known[name] for name in ("feh", "logg", "vsini", "rv")[:n_fixed]}
+            seconds.append(regressor.infer(spectrum, resolving_power=RESOLVING_POWER, fixed=fixed).seconds)
         labels[5 - n_fixed] = float(np.median(seconds))
         print(f"{5 - n_fixed} parameters free: {labels[5 - n_fixed]:.2f} s")
     print(f"{peak_memory_mb():.0f} MB")
@@ -266,7 +267,18 @@ def star(args):
     for order, value in zip(result.orders, rms, strict=True):
         used = int(np.isfinite(order.error).sum())
         print(f"{order.wavelength[0]:8.0f}-{order.wavelength[-1]:6.0f}: {used:5d} pixels, residual {value:.4f}")
+    # a star with spots has no single temperature: what do parts of the band say?
+    parts = {}
+    for name, chosen in (("long", range(3, 11)), ("middle", range(11, 19)), ("short", range(19, 26))):
+        part = regressor.infer(spectrum.select(chosen), resolving_power=None)
+        parts[name] = {key: (part.values[key], part.errors[key]) for key in part.names}
+        text = ", ".join(f"{key} {value:.4g} +- {error:.2g}" for key, (value, error) in parts[name].items())
+        print(f"orders of {name} wavelengths: {text}; {part.flag_names}")
+    held = BayesianStellarRegressor.from_generator(load(path), priors={"logg": (3.8, 0.05)})
+    held = held.infer(spectrum, resolving_power=None, jitter=True)
+    print(f"with a prior of log g 3.8 +- 0.05, and a jitter of {held.jitter:.4f} of the continuum: {held}")
     return {
+        "parts": parts,
         "values": result.values,
         "errors": result.errors,
         "reduced_chi2": result.reduced_chi2,

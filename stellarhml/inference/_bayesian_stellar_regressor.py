@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from stellarhml._parallel import map_items
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
 from stellarhml.exceptions import InferenceWarning
+from stellarhml.inference._inference_result import draw_within
 from stellarhml.inference.observing import ObservingMixin
 from stellarhml.inference.parameters import RV_BOUNDS, VSINI_BOUNDS, check_priors, check_ranges
 from stellarhml.inference.rest_fit import infer_at_rest
@@ -225,6 +226,45 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         InferenceWarning
             With the number of spectra whose labels lie at a bound, or whose polish did not converge.
         """
+        labels, covariances = self._infer(X, flux_error, return_std)
+        std = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+        if self._one_output:
+            labels, std = labels[:, 0], std[:, 0]
+        return (labels, std) if return_std else labels
+
+    def sample_posterior(self, X, *, flux_error=None, n_draws=1000, random_state=None):
+        """Draw labels from their posterior, a Gaussian about the best fit within the bounds.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_spectra, n_pixels)
+            Fluxes, as those of `fit`.
+        flux_error : array-like of shape (n_spectra, n_pixels), default=None
+            As in `predict`.
+        n_draws : int, default=1000
+            Number of draws for each spectrum.
+        random_state : int, RandomState instance or None, default=None
+            Seed. A spectrum's draws depend on its place in X.
+
+        Returns
+        -------
+        draws : ndarray of shape (n_spectra, n_draws, n_labels)
+            Labels.
+        """
+        labels, covariances = self._infer(X, flux_error, True)
+        rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        return np.stack(
+            [draw_within(rng, *star, self.bounds_, n_draws) for star in zip(labels, covariances, strict=True)]
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # a model of absorption lines cannot follow arbitrary features
+        tags.regressor_tags.poor_score = True
+        return tags
+
+    def _infer(self, X, flux_error, with_covariance):
+        """Labels, shape (n_spectra, n_labels), and their covariances."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         error = self._check_error(flux_error, X)
@@ -237,24 +277,16 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         items = [(flux[i], None if error is None else error[i]) for i in range(len(flux))]
         rows = list(
             map_items(
-                partial(infer_at_rest, self, return_std),
+                partial(infer_at_rest, self, with_covariance),
                 items,
                 n_jobs=self.n_jobs,
                 verbose=self.verbose,
                 description="Inferring labels",
             )
         )
-        labels, std = (np.stack([row[k] for row in rows]) for k in (0, 1))
+        labels, covariances = (np.stack([row[k] for row in rows]) for k in (0, 1))
         self._warn(labels, [row[2] for row in rows], [row[3] for row in rows])
-        if self._one_output:
-            labels, std = labels[:, 0], std[:, 0]
-        return (labels, std) if return_std else labels
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        # a model of absorption lines cannot follow arbitrary features
-        tags.regressor_tags.poor_score = True
-        return tags
+        return labels, covariances
 
     def _adopt(self, generator, *, one_output):
         """Take a fitted generator and prepare the search."""
@@ -312,7 +344,7 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
                 f"Of {len(labels)} spectra, {n_bound} have a label at a bound of the grid, {n_failed} did not "
                 "converge. A label at a bound may lie outside; widen the grid, or increase n_calls.",
                 InferenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

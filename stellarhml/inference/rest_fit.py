@@ -11,22 +11,24 @@ from stellarhml.inference.search import bayes_search, node_search
 _MANY_PIXELS = 32768  # from which several starts are told apart on some of them
 
 
-def infer_at_rest(regressor, return_std, item):
+def infer_at_rest(regressor, with_covariance, item):
     """Infer the labels of one spectrum.
 
     Parameters
     ----------
     regressor : BayesianStellarRegressor
         Fitted.
-    return_std : bool
-        Whether standard deviations are wanted; they are NaN otherwise.
+    with_covariance : bool
+        Whether the covariance is wanted.
     item : tuple of ndarray
         Normalised flux, shape (n_pixels,), and its standard deviations, infinite where a pixel is masked, or None.
 
     Returns
     -------
-    labels, std : ndarray of shape (n_labels,)
-        Labels and standard deviations.
+    labels : ndarray of shape (n_labels,)
+        The labels.
+    covariance : ndarray of shape (n_labels, n_labels)
+        Their covariance; NaN if it is not wanted.
     converged : bool
         Whether the fit met its tolerance.
     at_edge : bool
@@ -62,8 +64,10 @@ def infer_at_rest(regressor, return_std, item):
             starts = [_best_start(generator, parameters, flux, known, starts, regressor.continuum_degree)]
         solution = minimise(likelihood, starts)
         labels, converged = parameters.values(solution.variables), solution.converged
-    std = _deviations(regressor, likelihood, labels, error is not None) if return_std else np.full(len(labels), np.nan)
-    return labels, std, converged, grid_ends_near(generator, labels, regressor.bounds_)
+    covariance = np.full((len(labels), len(labels)), np.nan)
+    if with_covariance:
+        covariance = _covariance(regressor, likelihood, labels, error is not None)
+    return labels, covariance, converged, grid_ends_near(generator, labels, regressor.bounds_)
 
 
 def _best_start(generator, parameters, flux, error, starts, degree):
@@ -82,8 +86,8 @@ def _complete(parameters, values):
     return labels
 
 
-def _deviations(regressor, likelihood, labels, errors_known):
-    """Standard deviations of the labels."""
+def _covariance(regressor, likelihood, labels, errors_known):
+    """Covariance of the labels; zero for those that are fixed."""
     parameters, error_map = likelihood.parameters, regressor.generator_.error_map_
     linear = likelihood.linearise(parameters.variables(labels))
     covariance = covariance_of(linear.jacobian)
@@ -93,6 +97,6 @@ def _deviations(regressor, likelihood, labels, errors_known):
     if not errors_known:
         residuals = linear.residuals
         covariance = covariance * (residuals @ residuals) / max(len(residuals) - covariance.shape[0], 1)
-    std = np.zeros(len(labels))
-    std[parameters.free] = np.sqrt(np.diag(covariance) + np.diag(own))
-    return std
+    whole = np.zeros((len(labels), len(labels)))
+    whole[np.ix_(parameters.free, parameters.free)] = covariance + own
+    return whole
