@@ -32,7 +32,7 @@ error = np.repeat(np.median(flux, axis=1, keepdims=True) / 100, flux.shape[1], a
 flux += error * rng.normal(size=flux.shape)
 
 # %%
-# Inference. The errors are larger than the standard deviations, because these know of the noise only.
+# Inference. The standard deviations count the noise and the generator's own error, as its held-out nodes tell it.
 regressor = BayesianStellarRegressor.from_generator(generator)
 labels, std = regressor.predict(flux, flux_error=error, return_std=True)
 for truth, found, s in zip(grid.labels_offgrid, labels, std, strict=True):

@@ -145,7 +145,7 @@ def _demo(arguments):
         if note:
             print(f"{star}: {note}")
     print(f"Mean absolute errors: {_mean_errors(result)}. Checked: no test star is in the training grid.")
-    print("Standard deviations (std) are those of the noise; the error of the generator is not in them.")
+    print("Standard deviations (std) count the noise and what held-out nodes tell of the generator's error.")
     print(
         f"Generator of {result.n_lines} lines built in {result.build_seconds:.1f} s; {len(grid.labels_offgrid)} stars "
         f"inferred in {result.infer_seconds:.1f} s with {arguments.jobs} processes; all in "

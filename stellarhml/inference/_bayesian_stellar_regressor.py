@@ -301,14 +301,14 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         self._nodes = generator.interpolator_.nodes_
         inside = np.all((self._nodes >= self.bounds_[:, 0]) & (self._nodes <= self.bounds_[:, 1]), axis=1)
         self._nodes = self._nodes[inside] if inside.any() else self.bounds_.mean(axis=1)[None]
-        self.templates_ = None
+        self._templates = None
         if self.search == "nodes":
             flux = np.concatenate([generator.predict_nearest(node[None])[0].astype(np.float32) for node in self._nodes])
             spread = flux.std(axis=0)
             self._scan_pixels = np.sort(np.argsort(-spread, kind="stable")[:_SCAN_PIXELS])
             self._scan_flux = flux[:, self._scan_pixels].astype(np.float64)
             few = choose_nodes(self._nodes)
-            self.templates_ = make_templates(generator, self._nodes[few], flux[few])
+            self._templates = make_templates(generator, self._nodes[few], flux[few])
         return self
 
     def _check_error(self, flux_error, X):

@@ -1,5 +1,6 @@
 """Fitting: least squares of a likelihood from several starts, and the covariance of what it finds."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ EDGE = 3e-3
 """Distance from the end of the grid, in units of a label's range, at which a result counts as being at its edge."""
 
 _RUN, _N_RUNS = 2048, 4  # pixels of a first fit
+_N_GROUPS = 24  # of residuals, at least: their scatter is then known to 15 %
 
 
 class Solution(NamedTuple):
@@ -152,6 +154,44 @@ def generator_covariance(linear, covariance, shifts, labels):
     finite = np.where(np.isfinite(covariance), covariance, 0.0)
     moves = moves @ finite
     return moves.T @ moves
+
+
+def widen_by_groups(covariance, jacobian, residuals, sizes):
+    r"""Widen a covariance by what groups of residuals say against each other.
+
+    Residuals of a model that is wrong are not noise: those of a line, and of whole orders, go together. With
+    :math:`g_c = J_c^T r_c` of each group, zero in the sum, :math:`C \sum_c g_c g_c^T C` is the covariance that their
+    scatter shows (the sandwich of White 1980, in groups), whatever is correlated inside of them.
+
+    Parameters
+    ----------
+    covariance : ndarray of shape (n_free, n_free)
+        :math:`(J^T J)^{-1}`, with what the reduced chi-square adds.
+    jacobian, residuals : ndarray of shape (n_pixels, n_free) and (n_pixels,)
+        At the minimum, in units of the errors.
+    sizes : sequence of int
+        Numbers of pixels of the pieces, one after the other, which are groups, or are cut into groups.
+
+    Returns
+    -------
+    covariance : ndarray of shape (n_free, n_free)
+        With the same correlations and variances no smaller.
+
+    References
+    ----------
+    .. [1] White, H. (1980), "A heteroskedasticity-consistent covariance matrix estimator and a direct test for
+       heteroskedasticity", Econometrica 48, 817. doi:10.2307/1912934
+    """
+    parts = max(int(np.ceil(_N_GROUPS / len(sizes))), 1)
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    starts = np.unique(np.concatenate([np.linspace(a, b, parts + 1)[:-1] for a, b in pairwise(ends)]).astype(int))
+    groups = np.add.reduceat(jacobian * residuals[:, None], starts, axis=0)
+    inside = np.where(np.isfinite(covariance_of(jacobian)), covariance_of(jacobian), 0.0)
+    moves = groups @ inside
+    shown = (moves**2).sum(axis=0) * len(groups) / max(len(groups) - jacobian.shape[1], 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.sqrt(np.fmax(shown / np.diag(covariance), 1.0))
+    return covariance * np.outer(factor, factor)
 
 
 def grid_ends_near(generator, labels, bounds):

@@ -7,8 +7,8 @@ import numpy as np
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import InferenceResult
-from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise, some_runs
-from stellarhml.inference.judging import judge, judge_instrument, judge_rejected
+from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise, some_runs, widen_by_groups
+from stellarhml.inference.judging import POOR, judge, judge_instrument, judge_rejected
 from stellarhml.inference.likelihood import Likelihood, cut_pieces
 from stellarhml.inference.models import ObservedModel
 from stellarhml.inference.parameters import Parameters
@@ -91,7 +91,7 @@ class ObservedFit:
         rv_bounds, vsini_bounds = (tuple(bounds[names.index(name)]) for name in ("rv", "vsini"))
         low, high = np.log(self._generator.wavelength_[[0, -1]])
         self._require_pixels(sum(int(((x > low) & (x < high)).sum()) for x, _, _ in orders))
-        start = find_start(self._regressor.templates_, orders, rv_bounds, vsini_bounds, self._regressor.n_starts)
+        start = find_start(self._regressor._templates, orders, rv_bounds, vsini_bounds, self._regressor.n_starts)
         vsini = min(start.vsini + _REACH, vsini_bounds[1])
         reached = [
             [np.isfinite(flux) for flux in self._flux(np.array([*start.nodes[0], rv, vsini]))]
@@ -174,6 +174,9 @@ class ObservedFit:
         free = np.ix_(parameters.free, parameters.free)
         noise = covariance_of(linear.jacobian)
         parts[0][free] = noise * max(reduced, 1.0)
+        if reduced > POOR:
+            n, sizes = likelihood.n_pixels, [len(piece.pixels) for piece in likelihood.pieces]
+            parts[0][free] = widen_by_groups(parts[0][free], linear.jacobian[:n], linear.residuals[:n], sizes)
         error_map = self._generator.error_map_
         if self._regressor.generator_error and error_map is not None and error_map.shifts is not None:
             parts[1][free] = generator_covariance(linear, noise, error_map.shifts, linear.values[:-2])

@@ -9,8 +9,8 @@ from stellarhml._parallel import map_items
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import InferenceResult
+from stellarhml.inference.observed_data import read_data
 from stellarhml.inference.observed_fit import ObservedFit
-from stellarhml.inference.observed_spectrum import read_data
 from stellarhml.inference.posterior import sample_posterior
 from stellarhml.synthesis.observation import Observation
 
@@ -88,7 +88,7 @@ class ObservingMixin:
             If the spectrum does not overlap the generator's band.
         """
         check_is_fitted(self)
-        if self.templates_ is None:
+        if self._templates is None:
             raise ValueError(
                 "`infer` needs a generator with wavelengths in angstrom and search='nodes'; this one has "
                 f"search={self.search!r} and {self.generator_.wavelength_.size} pixels from "

@@ -23,6 +23,7 @@ CLASSES = frozenset(
         "stellarhml.synthesis.label_shifts.LabelShifts",
         "stellarhml.synthesis.line_model.LineModel",
         "stellarhml.inference._bayesian_stellar_regressor.BayesianStellarRegressor",
+        "stellarhml.inference.templates.Templates",
         "sklearn.pipeline.Pipeline",
         # what set_predict_request and its like leave in an estimator
         "sklearn.utils._metadata_requests.MetadataRequest",

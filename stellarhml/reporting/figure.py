@@ -41,7 +41,7 @@ def draw_demo(regressor, observation, inference, *, title=None):
         f"{label_text(name).split(' [')[0]} = {_with_error(value, std)}"
         for name, value, std in zip(names, inference.labels, inference.std, strict=True)
     )
-    text = f"{title}: {found} (noise only)" if title else found
+    text = f"{title}: {found}" if title else found
     pairs = [[figure.add_subplot(rows[row, :]) for row in pair] for pair in ((0, 1), (2, 3))]
     SpectrumFitDisplay.from_arrays(*fit[:2], fit.fitted, fit.flux_error, text, ax=pairs[0])
     half = 0.5 * _ZOOM * (fit.wavelength[-1] - fit.wavelength[0])

@@ -32,8 +32,8 @@ output, in the folder --out:
   figure.png        a star, its model and the difference; the manifold of its strongest line
   generator.joblib  the generator, for `stellarhml predict`; generator.joblib.json says what it is
   star_1.fits       the first star with its noise, as an example of what `stellarhml predict` reads
-The table also goes to standard output. Standard deviations are those of the noise alone: the error of the generator
-itself is not in them.
+The table also goes to standard output. Standard deviations count the noise and what held-out nodes tell of the error of
+the generator itself.
 
 examples:
   stellarhml demo

@@ -129,7 +129,7 @@ def test_air_taken_for_vacuum_moves_the_velocity_and_nothing_else(regressor, mak
 @pytest.mark.parametrize(
     ("spectrum", "message"),
     [
-        ("a file", "is a str; it needs a specutils.Spectrum"),
+        ("a file", "is a str; it needs what stellarhml.io.read_spectrum returns"),
         ((np.arange(5.0), np.ones(4), np.ones(5)), r"shapes \(5,\), \(4,\), \(5,\)"),
         (([np.arange(1.0, 9)] * 2, [np.ones(8)]), "have 2, 1, 2 orders"),
         (([np.arange(1.0, 9)] * 2, [np.ones(8)] * 2, [np.ones(8), None]), "Of 2 orders, 1 have errors"),

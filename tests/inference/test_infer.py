@@ -165,7 +165,8 @@ def test_jitter_makes_up_for_errors_that_are_too_small(regressor, make_star):
     assert not result.flags & InferenceFlag.POOR_FIT
     poor = regressor.infer((star.wavelength, star.flux, small), resolving_power=star.power)
     assert poor.flags & InferenceFlag.POOR_FIT
-    assert poor.errors["teff"] == pytest.approx(result.errors["teff"], rel=0.2)
+    # raised by the root of the reduced chi-square, or by the scatter of 24 groups, known to 15 %, if that is larger
+    assert 0.9 < poor.errors["teff"] / result.errors["teff"] < 1.5
 
 
 def test_many_stars_one_of_them_bad(regressor, make_star):
@@ -226,3 +227,14 @@ def test_a_spectrum_elsewhere_is_refused(regressor, make_star):
     star = make_star()
     with pytest.raises(WavelengthCoverageError, match="Check that"):
         regressor.infer(([x + 900 for x in star.wavelength], star.flux, star.error), resolving_power=star.power)
+
+
+@pytest.mark.parametrize("suffix", ["shml", "joblib"])
+def test_a_saved_regressor_infers_the_same(regressor, make_star, tmp_path, suffix):
+    from stellarhml import load, save
+
+    star = make_star()
+    save(regressor, tmp_path / f"r.{suffix}")
+    again = load(tmp_path / f"r.{suffix}").infer(star.spectrum, resolving_power=star.power)
+    assert again.values == regressor.infer(star.spectrum, resolving_power=star.power).values
+    assert again.errors == regressor.infer(star.spectrum, resolving_power=star.power).errors

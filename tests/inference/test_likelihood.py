@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from numpy.polynomial import legendre
 
-from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise, some_runs
+from stellarhml.inference.fitting import (
+    covariance_of,
+    generator_covariance,
+    minimise,
+    some_runs,
+    widen_by_groups,
+)
 from stellarhml.inference.likelihood import Likelihood, cut_pieces
 from stellarhml.inference.models import Evaluation
 from stellarhml.inference.parameters import Parameters
@@ -178,3 +184,26 @@ def test_runs_for_a_first_fit_are_spread():
     assert all(span == slice(0, 2048) for _, span in runs)
     assert np.ptp([order for order, _ in runs]) > 15
     assert some_runs([np.ones(100)]) == [(0, slice(0, 100))]
+
+
+def test_groups_of_residuals_widen_errors_by_what_goes_together_in_them():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=24 * 50)
+    jacobian = np.stack([np.ones(x.size), x], axis=1)
+    plain = covariance_of(jacobian)
+    spread, shown = [], []
+    for _ in range(200):
+        # the first parameter sees an offset of each group of 50, as large as the noise; the second sees none
+        residuals = rng.normal(size=x.size) + np.repeat(rng.normal(size=24), 50)
+        best = np.linalg.lstsq(jacobian, residuals, rcond=None)[0]
+        spread.append(best)
+        left = residuals - jacobian @ best
+        shown.append(np.diag(widen_by_groups(plain, jacobian, left, [600, 600])))
+    # 200 draws know a standard deviation to 5 %, the widened one is biased by 24 groups and never below the plain one
+    ratio = np.sqrt(np.mean(shown, axis=0)) / np.std(spread, axis=0)
+    assert ratio[0] == pytest.approx(1, abs=0.15)
+    assert np.sqrt(np.mean(shown, axis=0))[0] > 6 * np.sqrt(plain[0, 0])
+    noise = rng.normal(size=x.size)
+    same = widen_by_groups(plain, jacobian, noise - jacobian @ np.linalg.lstsq(jacobian, noise, rcond=None)[0], [1200])
+    assert np.all(np.diag(same) >= np.diag(plain))
+    assert np.all(np.diag(same) < 2.5 * np.diag(plain))

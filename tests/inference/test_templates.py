@@ -24,7 +24,7 @@ def test_velocity_is_found(regressor, make_star, rv, vsini, snr):
     star = make_star(rv=rv, vsini=vsini, snr=snr)
     if vsini > 100 and snr < 100:
         pytest.skip("lines of 150 km/s do not stand out of this noise")
-    start = find_start(regressor.templates_, orders_of(star), (-500, 500), (0, 300), 3)
+    start = find_start(regressor._templates, orders_of(star), (-500, 500), (0, 300), 3)
     # within the lines, from where a fit finds the rest
     assert abs(start.rv - rv) < 4 + 0.2 * vsini
     assert abs(start.vsini - vsini) < 15 + 0.7 * vsini
@@ -33,12 +33,12 @@ def test_velocity_is_found(regressor, make_star, rv, vsini, snr):
 
 def test_the_nearest_node_comes_first(regressor, make_star):
     for node in regressor.generator_.interpolator_.nodes_[[4, 15, 29]]:
-        start = find_start(regressor.templates_, orders_of(make_star(labels=node, vsini=1.0)), (-500, 500), (0, 300), 1)
+        start = find_start(regressor._templates, orders_of(make_star(labels=node, vsini=1.0)), (-500, 500), (0, 300), 1)
         assert np.all(np.abs(start.nodes[0] - node) <= [200, 0.5, 0])
 
 
 def test_known_velocities_are_kept(regressor, make_star):
-    start = find_start(regressor.templates_, orders_of(make_star()), (12.0, 12.0), (7.0, 7.0), 1)
+    start = find_start(regressor._templates, orders_of(make_star()), (12.0, 12.0), (7.0, 7.0), 1)
     assert (start.rv, start.vsini) == (12.0, 7.0)
 
 
