@@ -41,7 +41,7 @@ class InferenceFlag(_Flag):
     FAILED = 1, "nothing could be inferred; the message says why"
     NOT_CONVERGED = 2, "the fit ran out of steps"
     AT_BOUND = 4, "a parameter ended at a bound, where the grid, or what was allowed, ends: the star may lie beyond"
-    POOR_FIT = 8, "residuals are larger than noise and the generator's error: errors are raised by what these show"
+    POOR_FIT = 8, "residuals are larger than noise and the generator's error, or go together: errors were raised"
     FEW_PIXELS = 16, "fewer good pixels than 20 for each free number"
     WEAK_LINES = 32, "the lines of the star do not stand out of the noise: velocity and labels may be any"
     REJECTED_PIXELS = 64, "over 1 % of the pixels look like no star: cosmic rays, emission, bad pixels"

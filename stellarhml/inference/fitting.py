@@ -10,7 +10,8 @@ EDGE = 3e-3
 """Distance from the end of the grid, in units of a label's range, at which a result counts as being at its edge."""
 
 _RUN, _N_RUNS = 2048, 4  # pixels of a first fit
-_N_GROUPS = 24  # of residuals, at least: their scatter is then known to 15 %
+_N_GROUPS = 24  # of residuals, at least
+_TELLING = 2.0  # variance of groups over that of noise: with 24 groups, noise alone shows this once in 300 times
 
 
 class Solution(NamedTuple):
@@ -175,7 +176,9 @@ def widen_by_groups(covariance, jacobian, residuals, sizes):
     Returns
     -------
     covariance : ndarray of shape (n_free, n_free)
-        With the same correlations and variances no smaller.
+        With the same correlations, and larger variances where the groups show twice as much or more.
+    factor : ndarray of shape (n_free,)
+        By how much standard deviations were raised, 1 where they were not.
 
     References
     ----------
@@ -190,8 +193,9 @@ def widen_by_groups(covariance, jacobian, residuals, sizes):
     moves = groups @ inside
     shown = (moves**2).sum(axis=0) * len(groups) / max(len(groups) - jacobian.shape[1], 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.sqrt(np.fmax(shown / np.diag(covariance), 1.0))
-    return covariance * np.outer(factor, factor)
+        ratio = shown / np.diag(covariance)
+    factor = np.sqrt(np.where(ratio > _TELLING, ratio, 1.0))
+    return covariance * np.outer(factor, factor), factor
 
 
 def grid_ends_near(generator, labels, bounds):

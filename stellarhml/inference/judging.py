@@ -7,13 +7,13 @@ from stellarhml.inference.fitting import covariance_of, grid_ends_near
 from stellarhml.synthesis.observation import refraction
 
 _EDGE = 1e-3  # share of a range within which a result counts as being at its bound
-POOR = 1.3  # reduced chi-square
+_POOR = 1.3  # reduced chi-square
 _MANY_REJECTED = 0.01
 _SURE = 5.0  # standard deviations from which a hint becomes a flag
 _LEAST_POWER = 0.05  # change of ln resolving power that is worth a word
 
 
-def judge(generator, likelihood, linear, reduced):
+def judge(generator, likelihood, linear, reduced, raised):
     """What the fit says of itself.
 
     Parameters
@@ -26,6 +26,8 @@ def judge(generator, likelihood, linear, reduced):
         It near its minimum.
     reduced : float
         Reduced chi-square.
+    raised : ndarray of shape (n_free,)
+        By how much errors were raised because residuals go together.
 
     Yields
     ------
@@ -45,8 +47,10 @@ def judge(generator, likelihood, linear, reduced):
         at = ["the labels"]
     if at:
         yield InferenceFlag.AT_BOUND, f"{', '.join(at)} at a bound, the star may lie beyond"
-    if reduced > POOR:
+    if reduced > _POOR:
         yield InferenceFlag.POOR_FIT, f"reduced chi-square {reduced:.3g}, errors raised by what residuals show"
+    elif raised.max(initial=1.0) > 1:
+        yield InferenceFlag.POOR_FIT, f"residuals go together, errors raised by up to {raised.max():.2g}"
     n_numbers = int(parameters.free.sum()) + likelihood.n_terms
     if likelihood.n_pixels < 20 * n_numbers:
         yield InferenceFlag.FEW_PIXELS, f"{likelihood.n_pixels} pixels for {n_numbers} numbers"

@@ -8,7 +8,7 @@ from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise, some_runs, widen_by_groups
-from stellarhml.inference.judging import POOR, judge, judge_instrument, judge_rejected
+from stellarhml.inference.judging import judge, judge_instrument, judge_rejected
 from stellarhml.inference.likelihood import Likelihood, cut_pieces
 from stellarhml.inference.models import ObservedModel
 from stellarhml.inference.parameters import Parameters
@@ -174,13 +174,12 @@ class ObservedFit:
         free = np.ix_(parameters.free, parameters.free)
         noise = covariance_of(linear.jacobian)
         parts[0][free] = noise * max(reduced, 1.0)
-        if reduced > POOR:
-            n, sizes = likelihood.n_pixels, [len(piece.pixels) for piece in likelihood.pieces]
-            parts[0][free] = widen_by_groups(parts[0][free], linear.jacobian[:n], linear.residuals[:n], sizes)
+        n, sizes = likelihood.n_pixels, [len(piece.pixels) for piece in likelihood.pieces]
+        parts[0][free], raised = widen_by_groups(parts[0][free], linear.jacobian[:n], linear.residuals[:n], sizes)
         error_map = self._generator.error_map_
         if self._regressor.generator_error and error_map is not None and error_map.shifts is not None:
             parts[1][free] = generator_covariance(linear, noise, error_map.shifts, linear.values[:-2])
-        self._tell(judge(self._generator, likelihood, linear, reduced))
+        self._tell(judge(self._generator, likelihood, linear, reduced, raised))
         self._tell(judge_rejected(self._pixels))
         factor, found = judge_instrument(linear, self._pixels.wavelengths, reduced)
         self._tell(found)

@@ -198,12 +198,15 @@ def test_groups_of_residuals_widen_errors_by_what_goes_together_in_them():
         best = np.linalg.lstsq(jacobian, residuals, rcond=None)[0]
         spread.append(best)
         left = residuals - jacobian @ best
-        shown.append(np.diag(widen_by_groups(plain, jacobian, left, [600, 600])))
+        shown.append(np.diag(widen_by_groups(plain, jacobian, left, [600, 600])[0]))
     # 200 draws know a standard deviation to 5 %, the widened one is biased by 24 groups and never below the plain one
     ratio = np.sqrt(np.mean(shown, axis=0)) / np.std(spread, axis=0)
     assert ratio[0] == pytest.approx(1, abs=0.15)
     assert np.sqrt(np.mean(shown, axis=0))[0] > 6 * np.sqrt(plain[0, 0])
-    noise = rng.normal(size=x.size)
-    same = widen_by_groups(plain, jacobian, noise - jacobian @ np.linalg.lstsq(jacobian, noise, rcond=None)[0], [1200])
-    assert np.all(np.diag(same) >= np.diag(plain))
-    assert np.all(np.diag(same) < 2.5 * np.diag(plain))
+    n_raised = 0
+    for _ in range(200):
+        noise = rng.normal(size=x.size)
+        left = noise - jacobian @ np.linalg.lstsq(jacobian, noise, rcond=None)[0]
+        n_raised += (widen_by_groups(plain, jacobian, left, [1200])[1] > 1).sum()
+    # noise alone: once in some hundred of the 400
+    assert n_raised < 12
