@@ -36,6 +36,7 @@ from stellarhml.inference import results_table
 from stellarhml.io import read_spectrum
 from stellarhml.synthesis.decomposed_grid import decompose_grid
 
+RESULTS = Path(__file__).parent / "results"
 RESOLVING_POWER, HBAND_POWER = 55_000, 45_000
 N_FOLDS = 6
 N_BINS = 8
@@ -303,7 +304,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=2, help="mock observations of each star")
     parser.add_argument("--nodes", type=int, choices=(66, 99), default=99, help="of the SME grid")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=Path("benchmark-generators"), help="where generators are kept")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where generators are kept")
     args = parser.parse_args()
     warnings.simplefilter("ignore", StellarHMLWarning)
     args.folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,8 @@ class LatticeWeights:
     """Weights of grid nodes at any labels, the same for everything that is interpolated.
 
     A node that is missing is itself interpolated between its neighbours on one axis (linearly, or by the polynomial
-    through two on each side), the one on which they are fewest steps apart (on a tie, the axis with most values).
+    through two on each side), if possible one on which no break is crossed, the one on which they are fewest steps
+    apart (on a tie, the axis with most values).
     Where a missing node has no neighbours on both sides of any axis, the cells that touch it count as outside.
 
     Parameters
@@ -290,7 +291,7 @@ def _fill_hole(owner, hole, axes, sides, n_side):
             continue
         support, shares = found
         gap = support[support > hole[k]][0] - support[support < hole[k]][-1]
-        rank = (gap, -len(axis), k)
+        rank = (side[support[0]] != side[support[-1]], gap, -len(axis), k)
         if best is None or rank < best[0]:
             best = rank, (line[support], shares)
     return None if best is None else best[1]

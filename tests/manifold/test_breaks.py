@@ -81,3 +81,14 @@ def test_a_missing_node_is_filled_from_its_own_side():
     # beside the jump nothing else is left than the line across
     edge = (samples.axis == 0) & (samples.labels[:, 0] == 4300.0) & (samples.labels[:, 1] == 3.0)
     assert samples.weights[edge].nnz == 2
+
+
+def test_a_missing_node_is_filled_along_an_axis_that_does_not_jump():
+    """At the upper end of the smooth side of a jump, neighbours in the other label stand for it."""
+    nodes = np.array([[x, y] for x in range(8) for y in range(3)], dtype=float)
+    kept = ~np.all(nodes == [3.0, 1.0], axis=1)
+    values = nodes[:, 0] + 0.5 * nodes[:, 1] + 100.0 * (nodes[:, 0] > 3.5)
+    model = LineManifoldInterpolator(breaks={"x": [3.5]}, label_names=("x", "y"), variables={})
+    found = model.fit(nodes[kept], values[kept, None]).predict(np.array([[3.0, 1.0], [2.5, 1.0]]))
+    # along x, a line through 2 and 4 would be off by 50; both directions are linear but for the jump
+    np.testing.assert_allclose(np.ravel(found), [3.5, 3.0], atol=1e-6)
