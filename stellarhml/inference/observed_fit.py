@@ -72,13 +72,13 @@ class ObservedFit:
         """
         values = self._first_fit(self._start())
         self._pixels.reject(self._compare(values))
-        for _ in range(_ROUNDS):
+        for k in range(_ROUNDS):
             self._pixels.weigh(self._compare(values), jitter=self._settings["jitter"])
             self.likelihood = self._likelihood()
             solution = minimise(self.likelihood, [values], max_evaluations=_MAX_EVALUATIONS)
             self._n_evaluations += solution.n_evaluations
             values = self.parameters.values(solution.variables)
-            if not self._pixels.reject(self._compare(values)):
+            if k == _ROUNDS - 1 or not self._pixels.reject(self._compare(values)):
                 break
         if not solution.converged:
             self._tell([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
