@@ -11,7 +11,7 @@ EDGE = 3e-3
 
 _RUN, _N_RUNS = 2048, 4  # pixels of a first fit
 _N_GROUPS = 24  # of residuals, at least
-_TELLING = 2.0  # variance of groups over that of noise: with 24 groups, noise alone shows this once in 300 times
+_TELLING = 4.0  # variance of groups over that of noise: even if a third of them hold all, noise alone hardly shows it
 
 
 class Solution(NamedTuple):
@@ -176,7 +176,7 @@ def widen_by_groups(covariance, jacobian, residuals, sizes):
     Returns
     -------
     covariance : ndarray of shape (n_free, n_free)
-        With the same correlations, and larger variances where the groups show twice as much or more.
+        With the same correlations, and larger variances where the groups show four times as much or more.
     factor : ndarray of shape (n_free,)
         By how much standard deviations were raised, 1 where they were not.
 
