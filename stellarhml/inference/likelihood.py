@@ -44,7 +44,7 @@ class Piece:
         self.whole = whole
 
 
-def cut_pieces(wavelengths, fluxes, errors, degree, *, spans=None):
+def cut_pieces(wavelengths, fluxes, errors, degree):
     """Cut orders into pieces with a continuum each.
 
     Parameters
@@ -54,8 +54,6 @@ def cut_pieces(wavelengths, fluxes, errors, degree, *, spans=None):
     degree : int, "auto" or None
         Degree of the polynomial of each order; "auto": a degree for each 1,000 km/s, five at least, and several
         polynomials where an order has over 6,000 km/s; None: no polynomial.
-    spans : list of slice, default=None
-        Pixels of each order to use. None: all.
 
     Returns
     -------
@@ -64,8 +62,7 @@ def cut_pieces(wavelengths, fluxes, errors, degree, *, spans=None):
     """
     pieces = []
     for i, (wavelength, flux, error) in enumerate(zip(wavelengths, fluxes, errors, strict=True)):
-        span = slice(None) if spans is None else spans[i]
-        good = np.flatnonzero(np.isfinite(error[span])) + (span.start or 0)
+        good = np.flatnonzero(np.isfinite(error))
         if not len(good):
             continue
         n_pieces, degree_of_piece = 1, degree

@@ -94,6 +94,10 @@ class ObservingMixin:
                 f"search={self.search!r} and {self.generator_.wavelength_.size} pixels from "
                 f"{self.generator_.wavelength_[0]:g}."
             )
+        if not (continuum_degree in ("auto", None) or (isinstance(continuum_degree, int) and continuum_degree >= 0)):
+            raise ValueError(
+                f"`continuum_degree` is {continuum_degree!r}; it needs a degree of 0 or more, 'auto' or None."
+            )
         data = read_data(spectrum, mask)
         wavelengths = data.wavelengths
         powers = resolving_power

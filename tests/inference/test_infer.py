@@ -238,3 +238,25 @@ def test_a_saved_regressor_infers_the_same(regressor, make_star, tmp_path, suffi
     again = load(tmp_path / f"r.{suffix}").infer(star.spectrum, resolving_power=star.power)
     assert again.values == regressor.infer(star.spectrum, resolving_power=star.power).values
     assert again.errors == regressor.infer(star.spectrum, resolving_power=star.power).errors
+
+
+def test_the_continuum_is_as_free_as_asked_for(regressor, make_star, mini_generator):
+    star = make_star(snr=200.0)
+    # of a normalised spectrum, and with the true degree of the throughput
+    flux = mini_generator.observe(
+        star.labels[None], star.wavelength, resolving_power=star.power, rv=star.rv, vsini=star.vsini
+    )
+    error = [np.full(len(x), 0.005) for x in star.wavelength]
+    bare = regressor.infer(
+        (star.wavelength, [row[0] for row in flux], error), resolving_power=star.power, continuum_degree=None
+    )
+    # without noise: the tolerance of the fit
+    assert bare.values["teff"] == pytest.approx(star.labels[0], abs=0.5)
+    assert all(np.nanmax(order.continuum) == 1 for order in bare.orders)
+    free = regressor.infer(star.spectrum, resolving_power=star.power, continuum_degree=2)
+    assert np.abs(star.off(free)).max() < LIMIT
+    stiff = regressor.infer(star.spectrum, resolving_power=star.power, continuum_degree=0)
+    assert stiff.flags & InferenceFlag.POOR_FIT
+    for wrong in (-1, "spline", 2.5):
+        with pytest.raises(ValueError, match="`continuum_degree` is"):
+            regressor.infer(star.spectrum, resolving_power=star.power, continuum_degree=wrong)
