@@ -178,7 +178,7 @@ class InferenceResult:
         return "\n".join(["InferenceResult", *lines])
 
 
-def results_table(results, names=None):
+def results_table(results, names=None, *, kind="pandas"):
     """Tabulate the results of many stars.
 
     Parameters
@@ -187,16 +187,70 @@ def results_table(results, names=None):
         One for each star.
     names : sequence of str, default=None
         Names of the stars. None numbers them.
+    kind : {"pandas", "astropy"}, default="pandas"
+        What to return. An astropy table has units and descriptions, and writes ECSV and FITS with them.
 
     Returns
     -------
-    table : DataFrame
+    table : DataFrame or Table
         One row a star: `star`, value and error of each parameter, `reduced_chi2`, `n_pixels`, `n_rejected`, `flags`,
         `message`, `seconds`.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is neither.
     """
+    if kind not in ("pandas", "astropy"):
+        raise ValueError(f"`kind` is {kind!r}; it needs 'pandas' or 'astropy'.")
     table = pd.DataFrame([result.to_row() for result in results])
     table.insert(0, "star", list(range(len(results)) if names is None else names))
+    return table if kind == "pandas" else with_units(table)
+
+
+def with_units(frame):
+    """Turn a table of inferred parameters into one of astropy, with units and descriptions.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns by name; those of a parameter, with or without ``_error`` or ``_std``, have its unit.
+
+    Returns
+    -------
+    table : astropy.table.Table
+        The same values.
+    """
+    from astropy.table import Table
+
+    table = Table()
+    for name, column in frame.items():
+        numbers = pd.api.types.is_numeric_dtype(column)
+        table[name] = column.to_numpy() if numbers else np.array(column.fillna("").tolist(), dtype=str)
+    for name in table.colnames:
+        bare = name.removesuffix("_error").removesuffix("_std")
+        column = table[name]
+        # FITS knows no dex: descriptions say it
+        if bare in UNITS and not UNITS[bare].startswith("dex"):
+            column.unit = UNITS[bare]
+        described = _DESCRIPTIONS.get(bare)
+        if described is not None:
+            column.description = described if bare == name else f"standard deviation of {name.rsplit('_', 1)[0]}"
     return table
+
+
+_DESCRIPTIONS = {
+    "teff": "effective temperature",
+    "logg": "log10 of the surface gravity in cm/s2, in dex",
+    "feh": "metallicity, in dex",
+    "rv": "radial velocity, positive away from the observer",
+    "vsini": "projected rotational velocity",
+    "reduced_chi2": "mean squared residual in units of the errors",
+    "chi2": "mean squared residual in units of the errors",
+    "n_pixels": "pixels in use",
+    "n_rejected": "pixels rejected because they look like no star",
+    "flags": "what is doubtful, see stellarhml.flags.InferenceFlag",
+}
 
 
 def draw_within(rng, mean, covariance, bounds, n_draws):

@@ -85,7 +85,7 @@ input:
   Without it, the spectrum must be at rest (radial velocity removed) and of the grid's resolution; it is interpolated
   linearly onto the generator's pixels, and what it does not cover is masked.
 
-output, a table on standard output and in --out:
+output, a table on standard output and in --out (with units in ECSV and FITS):
   spectrum, status  the file; ok, flagged (see note) or failed
   <label>, _std     label and its standard deviation: noise, and the generator's own error
   rv, vsini, _std   velocities in km/s, only with --resolving-power

@@ -24,7 +24,7 @@ def add_arguments(parser):
         help="wavelength over full width of the line spread; a number, or file: as the format states. Without it, the "
         "spectra are taken to be at rest and as sharp as the grid",
     )
-    parser.add_argument("--out", metavar="FILE", help="table to write: NAME.csv or NAME.json")
+    parser.add_argument("--out", metavar="FILE", help="table to write: NAME.csv, .json, .ecsv or .fits")
     parser.add_argument("--figures", metavar="DIR", help="folder for a picture of each fit; with --resolving-power")
     add_search(parser, paper=True)
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of the search [%(default)s]")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from stellarhml._atomic import atomic_path
 from stellarhml.flags import InferenceFlag
-from stellarhml.inference._inference_result import GRAVE
+from stellarhml.inference._inference_result import GRAVE, with_units
 from stellarhml.io.spectra import read_spectrum
 
 
@@ -133,7 +133,7 @@ def draw_results(paths, results, folder):
 
 
 def write_table(table, path):
-    """Write a table as CSV, or as JSON where the name says so, by a temporary file.
+    """Write a table by a temporary file: CSV, or JSON, ECSV or FITS where the name says so, the latter two with units.
 
     Parameters
     ----------
@@ -143,7 +143,10 @@ def write_table(table, path):
         File to write.
     """
     with atomic_path(path) as temporary:
-        if str(path).lower().endswith(".json"):
+        suffix = Path(path).suffix.lower()
+        if suffix in (".ecsv", ".fits"):
+            with_units(table).write(temporary, overwrite=True, format={".ecsv": "ascii.ecsv", ".fits": "fits"}[suffix])
+        elif suffix == ".json":
             table.replace([np.inf, -np.inf], np.nan).to_json(temporary, orient="records", indent=1)
         else:
             table.to_csv(temporary, index=False)

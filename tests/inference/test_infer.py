@@ -6,6 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.nddata import StdDevUncertainty, VarianceUncertainty
+from astropy.table import Table
 from specutils import Spectrum
 
 from stellarhml import BayesianStellarRegressor
@@ -169,7 +170,7 @@ def test_jitter_makes_up_for_errors_that_are_too_small(regressor, make_star):
     assert 0.9 < poor.errors["teff"] / result.errors["teff"] < 1.5
 
 
-def test_many_stars_one_of_them_bad(regressor, make_star):
+def test_many_stars_one_of_them_bad(regressor, make_star, tmp_path):
     star = make_star()
     bad = (star.wavelength, [flux * np.nan for flux in star.flux], star.error)
     spectra = [star.spectrum, bad, make_star(seed=1).spectrum]
@@ -180,6 +181,19 @@ def test_many_stars_one_of_them_bad(regressor, make_star):
     assert list(table["star"]) == ["a", "b", "c"]
     assert np.isnan(table["teff"][1])
     assert table["teff"][2] == results[2].values["teff"]
+    units = results_table(results, names=["a", "b", "c"], kind="astropy")
+    units.write(tmp_path / "stars.ecsv")
+    units.write(tmp_path / "stars.fits")
+    for name in ("stars.ecsv", "stars.fits"):
+        again = Table.read(tmp_path / name)
+        found = [str(again[column].unit) for column in ("teff", "teff_error", "logg", "rv")]
+        assert found == ["K", "K", "None", "km / s"]
+        np.testing.assert_array_equal(np.ma.filled(again["rv"], np.nan), table["rv"])
+        assert list(again["flags"])[1] == "FAILED"
+    assert units["logg"].description.endswith("in dex")
+    assert units["logg_error"].description == "standard deviation of logg"
+    with pytest.raises(ValueError, match="it needs 'pandas' or 'astropy'"):
+        results_table(results, kind="polars")
     with_two = regressor.infer_many(spectra, resolving_power=star.power, n_jobs=2, verbose=False)
     assert [result.values for result in with_two][::2] == [result.values for result in results][::2]
 
