@@ -100,7 +100,9 @@ def judge_instrument(linear, wavelengths, reduced):
     change, sigma = _score(linear, sharpness, scale)
     factor = float(np.exp(np.clip(change, -5, 5))), sigma
     if abs(change) > max(_SURE * sigma, _LEAST_POWER):
-        found.append((InferenceFlag.RESOLVING_POWER, f"lines ask for {factor[0]:.3g} times the resolving power"))
+        # a score test is linear: beyond a factor e it tells the direction only
+        wanted = f"{factor[0]:.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"
+        found.append((InferenceFlag.RESOLVING_POWER, f"lines ask for {wanted} resolving power"))
     directions = zip(linear.evaluation.directions, wavelengths, strict=True)
     drift = linear.project([-(part[:, -2] * refraction(wavelength))[:, None] for part, wavelength in directions])[:, 0]
     change, sigma = _score(linear, drift, scale)

@@ -50,6 +50,8 @@ class ErrorModel:
         By how much the error moves what is inferred.
     """
 
+    shifts = None  # of files from before they were learnt
+
     def __init__(self, labels, axis, measured, scale, windows, window_rms, code, gain, label_names, shifts=None):
         self.labels, self.axis, self.measured, self.scale = labels, axis, measured, scale
         self.windows, self.window_rms, self.code, self.gain = windows, window_rms, code, gain
