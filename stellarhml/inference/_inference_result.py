@@ -10,7 +10,7 @@ from stellarhml.flags import InferenceFlag, name_flags
 UNITS = {"teff": "K", "logg": "dex(cm/s2)", "feh": "dex", "rv": "km/s", "vsini": "km/s"}
 """Units of parameters by name."""
 
-GRAVE = ~InferenceFlag.SLOW_ROTATION
+GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE)
 """Flags that say that a result should not be taken as it stands."""
 
 

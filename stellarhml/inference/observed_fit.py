@@ -177,7 +177,10 @@ class ObservedFit:
         n, sizes = likelihood.n_pixels, [len(piece.pixels) for piece in likelihood.pieces]
         parts[0][free], raised = widen_by_groups(parts[0][free], linear.jacobian[:n], linear.residuals[:n], sizes)
         error_map = self._generator.error_map_
-        if self._regressor.generator_error and error_map is not None and error_map.shifts is not None:
+        if error_map is None or error_map.shifts is None:
+            if self._regressor.generator_error:
+                self._tell([(InferenceFlag.NOISE_ALONE, "errors are those of the noise alone")])
+        elif self._regressor.generator_error:
             parts[1][free] = generator_covariance(linear, noise, error_map.shifts, linear.values[:-2])
         self._tell(judge(self._generator, likelihood, linear, reduced, raised))
         self._tell(judge_rejected(self._pixels))

@@ -126,6 +126,50 @@ def test_air_taken_for_vacuum_moves_the_velocity_and_nothing_else(regressor, mak
     assert result.values["rv"] == pytest.approx(star.rv - 82, abs=1)
 
 
+@pytest.fixture(scope="module")
+def wide():
+    """A regressor of one label on a band over which the refractive index of air drifts by 0.3 km/s."""
+    from stellarhml import BayesianStellarRegressor, SpectrumGenerator, VoigtLineDecomposer
+
+    wavelength = np.arange(8100.0, 12700.0, 0.08)
+    flux = np.ones((4, len(wavelength)))
+    for center, depth in zip(
+        np.linspace(8150.0, 12650.0, 120), np.random.default_rng(0).uniform(0.2, 0.7, 120), strict=True
+    ):
+        flux *= 1 - depth * np.linspace(0.7, 1.0, 4)[:, None] * np.exp(-0.5 * ((wavelength - center) / 0.25) ** 2)
+    quick = VoigtLineDecomposer(n_rounds=0)
+    generator = SpectrumGenerator(wavelength=wavelength, decomposer=quick, label_names=("teff",))
+    return BayesianStellarRegressor.from_generator(generator.fit(np.arange(4.0)[:, None], flux))
+
+
+@pytest.mark.parametrize("medium", ["vacuum", "air"])
+def test_air_taken_for_vacuum_shows_over_a_wide_band(wide, medium):
+    x = np.arange(8110.0, 12690.0, 0.15)
+    flux = wide.generator_.observe([[1.6]], x, resolving_power=50_000, rv=10.0, vsini=4.0)[0]
+    error = np.full(len(x), 0.005)
+    flux = flux + np.random.default_rng(1).normal(scale=0.005, size=len(x))
+    right = wide.infer((x, flux, error), resolving_power=50_000)
+    assert not right.flags & InferenceFlag.AIR_OR_VACUUM
+    # what is air is said to be vacuum, or what is vacuum to be air
+    given = vacuum_to_air(x) if medium == "air" else x
+    stated = "vacuum" if medium == "air" else "air"
+    wrong = wide.infer((given, flux, error), resolving_power=50_000, medium=stated)
+    assert wrong.flags & InferenceFlag.AIR_OR_VACUUM
+    assert any(f"as if they were in {medium}" in message for message in wrong.messages)
+    assert abs(wrong.values["rv"] - 10) > 70
+
+
+def test_a_generator_that_does_not_know_its_error_is_said(regressor, make_star):
+    star = make_star()
+    shifts, regressor.generator_.error_map_.shifts = regressor.generator_.error_map_.shifts, None
+    try:
+        result = infer(regressor, star)
+    finally:
+        regressor.generator_.error_map_.shifts = shifts
+    assert result.flags == InferenceFlag.NOISE_ALONE
+    assert result.errors == result.noise_errors
+
+
 @pytest.mark.parametrize(
     ("spectrum", "message"),
     [
