@@ -3,7 +3,7 @@ r"""Templates: the spectra of the nodes at low resolution, from which a star's v
 Spectra are compared on pixels of equal velocity, less their mean over a thousand kilometres a second, so that neither
 continuum nor throughput counts. The cross-correlation of depths d with weights w and a template t,
 
-.. math:: \\Delta\\chi^2(v) = \\frac{(\\sum_i w_i d_i t_{i-v})^2}{\\sum_i w_i t_{i-v}^2},
+.. math:: \Delta\chi^2(v) = \frac{(\sum_i w_i d_i t_{i-v})^2}{\sum_i w_i t_{i-v}^2},
 
 is how much chi-square falls when the template at velocity v is fitted with its depth free.
 """
