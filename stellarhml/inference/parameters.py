@@ -29,9 +29,9 @@ class Parameters:
         self.names, self.bounds = tuple(names), np.asarray(bounds, dtype=np.float64)
         self.free = self.bounds[:, 1] > self.bounds[:, 0]
         self._unit = np.where(self.free, np.ptp(self.bounds, axis=1), 1.0)
-        for name in ("rv", "vsini"):
-            if name in self.names:
-                self._unit[self.names.index(name)] = _VELOCITY_UNIT
+        velocity = np.array([name in ("rv", "vsini") for name in self.names])
+        self._unit[velocity] = _VELOCITY_UNIT
+        self._origin = np.where(velocity, 0.0, self.bounds[:, 0])
         self._bent = np.array([name == "vsini" for name in self.names])
         priors = {name: prior for name, prior in (priors or {}).items() if name in self.names}
         chosen = [k for k, name in enumerate(self.names) if name in priors and self.free[k]]
@@ -46,17 +46,15 @@ class Parameters:
     def variables(self, values):
         """Variables of the free parameters, shape (n_free,), from all values of shape (n,)."""
         values = np.asarray(values, dtype=np.float64)
-        origin = np.where(self._unit == _VELOCITY_UNIT, 0.0, self.bounds[:, 0])
-        bent = np.where(self._bent, _bend(values), values - origin)
+        bent = np.where(self._bent, _bend(values), values - self._origin)
         return (bent / self._unit)[self.free]
 
     def values(self, variables):
         """All values, shape (n,), from the variables of the free ones, shape (n_free,)."""
         values = self.bounds[:, 0].copy()
-        origin = np.where(self._unit == _VELOCITY_UNIT, 0.0, self.bounds[:, 0])
         moved = np.asarray(variables) * self._unit[self.free]
         bent = self._bent[self.free]
-        moved = np.where(bent, _unbend(np.maximum(moved, 0.0)), moved + origin[self.free])
+        moved = np.where(bent, _unbend(np.maximum(moved, 0.0)), moved + self._origin[self.free])
         values[self.free] = np.clip(moved, self.bounds[self.free, 0], self.bounds[self.free, 1])
         return values
 

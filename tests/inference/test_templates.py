@@ -18,12 +18,15 @@ def orders_of(star):
     return parts
 
 
-@pytest.mark.parametrize(("rv", "vsini"), [(33.0, 5.0), (-240.0, 20.0), (410.0, 60.0), (0.0, 150.0)])
-@pytest.mark.parametrize("snr", [100.0, 10.0])
+@pytest.mark.parametrize(
+    ("rv", "vsini", "snr"),
+    [
+        *((rv, vsini, snr) for rv, vsini in ((33.0, 5.0), (-240.0, 20.0), (410.0, 60.0)) for snr in (100.0, 10.0)),
+        (0.0, 150.0, 100.0),  # lines this broad do not stand out at S/N 10
+    ],
+)
 def test_velocity_is_found(regressor, make_star, rv, vsini, snr):
     star = make_star(rv=rv, vsini=vsini, snr=snr)
-    if vsini > 100 and snr < 100:
-        pytest.skip("lines of 150 km/s do not stand out of this noise")
     start = find_start(regressor._templates, orders_of(star), (-500, 500), (0, 300), 3)
     # within the lines, from where a fit finds the rest
     assert abs(start.rv - rv) < 4 + 0.2 * vsini

@@ -22,21 +22,6 @@ def packaged(grid, monkeypatch):
     monkeypatch.setattr("stellarhml.datasets._mini_grid.load_mini_grid", lambda: grid)
 
 
-def _exit_code(arguments):
-    with pytest.raises(SystemExit) as raised:
-        main(arguments)
-    return raised.value.code
-
-
-def _one_error(capsys):
-    captured = capsys.readouterr()
-    lines = captured.err.strip().splitlines()
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("stellarhml: error: ")
-    assert captured.out == ""
-    return lines[0]
-
-
 def test_table_files_and_figure(packaged, tmp_path, capsys):
     from matplotlib.image import imread
 
@@ -118,9 +103,9 @@ def _fail():
         (["--jobs", "0"], "-1 for one a core"),
     ],
 )
-def test_wrong_arguments_are_one_line_and_exit_with_2(arguments, text, capsys):
-    assert _exit_code(["benchmark", *arguments]) == 2
-    assert text in _one_error(capsys)
+def test_wrong_arguments_are_one_line_and_exit_with_2(arguments, text, one_error, exit_code):
+    assert exit_code(["benchmark", *arguments]) == 2
+    assert text in one_error()
 
 
 @pytest.mark.parametrize(
@@ -137,6 +122,6 @@ def test_wrong_arguments_are_one_line_and_exit_with_2(arguments, text, capsys):
         (["--paper-generator"], "Leave out planes"),
     ],
 )
-def test_errors_are_one_line(packaged, arguments, text, capsys):
+def test_errors_are_one_line(packaged, arguments, text, one_error):
     assert main(["benchmark", *arguments]) == 2
-    assert text in _one_error(capsys)
+    assert text in one_error()

@@ -1,60 +1,17 @@
-"""The command line, in process but where a fresh process is what counts."""
+"""`stellarhml predict`: files of spectra at rest, and of stars that move."""
 
-import json
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from astropy.io import fits
 
 from stellarhml import __version__
 from stellarhml.cli import main
-from stellarhml.datasets import make_stellar_grid
 from stellarhml.io.persistence import load
 from stellarhml.io.tables import write_spectrum_table
 from stellarhml.physics.wavelength import vacuum_to_air
-
-
-@pytest.fixture(scope="module")
-def grid():
-    """27 nodes, 300 pixels, 12 lines."""
-    return make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=300, n_lines=12, random_state=3)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, grid):
-    """The grid in PHOENIX's layout, on fluxes of an arbitrary unit."""
-    root = tmp_path_factory.mktemp("phoenix")
-    fits.PrimaryHDU(grid.wavelength).writeto(root / "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits")
-    for (teff, logg, feh), flux in zip(grid.labels, grid.flux, strict=True):
-        hdu = fits.PrimaryHDU((1e14 * flux).astype(np.float32))
-        hdu.header.update(PHXTEFF=teff, PHXLOGG=logg, PHXM_H=feh, PHXALPHA=0.0)
-        z = "-0.0" if feh == 0 else f"{feh:+.1f}"
-        name = f"lte{teff:05.0f}-{logg:.2f}{z}.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits"
-        path = root / "PHOENIX-ACES-AGSS-COND-2011" / f"Z{z}" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        hdu.writeto(path)
-    return root
-
-
-@pytest.fixture(scope="module")
-def generator_file(tmp_path_factory, folder):
-    """A generator that `build` wrote."""
-    path = tmp_path_factory.mktemp("generator") / "generator.joblib"
-    assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520"]) == 0
-    return path
-
-
-@pytest.fixture(scope="module")
-def star(grid):
-    """Wavelength, flux, error and labels of the node in the middle of the grid; its continuum has a slope."""
-    row = np.flatnonzero((grid.labels == [5250.0, 4.0, 0.0]).all(axis=1))[0]
-    slope = 3e-5 * (1 + 0.01 * (grid.wavelength - grid.wavelength[0]))
-    noise = np.random.default_rng(0).normal(scale=0.005, size=grid.wavelength.size)
-    return grid.wavelength, slope * (grid.flux[row] + noise), 0.005 * slope, grid.labels[row]
 
 
 def _predict(generator_file, *arguments, medium="vacuum"):
@@ -63,47 +20,18 @@ def _predict(generator_file, *arguments, medium="vacuum"):
     return main([*start, *search, *map(str, arguments)])
 
 
-def _exit_code(arguments):
-    with pytest.raises(SystemExit) as raised:
-        main(arguments)
-    return raised.value.code
-
-
-def _one_error(capsys):
-    """The one line on standard error; nothing on standard output."""
-    captured = capsys.readouterr()
-    lines = captured.err.strip().splitlines()
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("stellarhml: error: ")
-    assert captured.out == ""
-    return lines[0]
-
-
-def test_help_names_input_output_examples_and_exit_codes(capsys):
-    for command in ([], ["demo"], ["build"], ["predict"], ["benchmark"], ["inspect"]):
-        assert _exit_code([*command, "--help"]) == 0
-        text = capsys.readouterr().out
-        assert "examples:" in text
-        assert f"stellarhml {command[0] if command else 'demo'}" in text
-        if command:
-            assert "output" in text
-        if command != ["demo"]:
-            assert "exit codes:" in text
-        assert max(map(len, text.splitlines())) <= 120
-
-
-def test_help_of_predict_states_what_a_spectrum_must_be(capsys):
-    _exit_code(["predict", "--help"])
+def test_help_of_predict_states_what_a_spectrum_must_be(capsys, exit_code):
+    exit_code(["predict", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "must be at rest" in text
     assert "resolution" in text
 
 
-def test_examples_of_the_help_are_valid_commands(capsys):
+def test_examples_of_the_help_are_valid_commands(capsys, exit_code):
     from stellarhml.cli import _parser
 
     for command in ([], ["demo"], ["build"], ["predict"], ["benchmark"], ["inspect"]):
-        _exit_code([*command, "--help"])
+        exit_code([*command, "--help"])
         examples = capsys.readouterr().out.split("examples:")[1].split("exit codes:")[0]
         calls = [line.split() for line in examples.splitlines() if line.strip()]
         assert calls
@@ -111,108 +39,6 @@ def test_examples_of_the_help_are_valid_commands(capsys):
             assert call[0] == "stellarhml"
             if "--help" not in call:
                 _parser().parse_args(call[1:])
-
-
-def test_version(capsys):
-    assert _exit_code(["--version"]) == 0
-    assert capsys.readouterr().out.strip() == f"stellarhml {__version__}"
-
-
-def test_help_loads_nothing_heavy():
-    code = (
-        "import sys\nfrom stellarhml.cli import main\n"
-        "try:\n    main(['predict', '--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'matplotlib', 'astropy', 'numba', 'sklearn', 'pandas'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ([], "COMMAND"),
-        (["nonsense"], "nonsense"),
-        (["demo", "--jobs", "0"], "-1 for one a core"),
-        (["demo", "--snr", "-3"], "positive"),
-        (["demo", "--seed", "-1"], "between 0 and"),
-        (["demo", "--search", "magic"], "magic"),
-        (["build", "--out", "g.joblib"], "--phoenix"),
-        (["predict", "--generator", "g", "--resolving-power", "sharp", "s"], "neither a positive number nor"),
-        (["predict", "--generator", "g.joblib", "--medium", "water", "star.txt"], "water"),
-        (["predict", "--generator", "g", "--medium", "air", "--paper", "--search", "nodes", "s"], "not allowed with"),
-    ],
-)
-def test_wrong_arguments_are_one_line_and_exit_with_2(arguments, text, capsys):
-    assert _exit_code(arguments) == 2
-    assert text in _one_error(capsys)
-
-
-def test_build_reports_and_saves(generator_file, grid, folder, tmp_path, capsys):
-    path = tmp_path / "new" / "g.joblib"
-    arguments = ["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8510"]
-    assert main([*arguments, "--teff", "5000", "5250", "--prominence", "0.02"]) == 0
-    out = capsys.readouterr().out
-    generator = load(path)
-    assert generator.interpolator_.bounds_[0].tolist() == [5000.0, 5250.0]
-    assert generator.wavelength_[[0, -1]].tolist() == pytest.approx([8500.0, 8510.0])
-    assert generator.decomposer_.prominence == 0.02
-    n_lines = len(generator.decomposer_.line_catalog_)
-    assert f"18 spectra of {generator.wavelength_.size} pixels" in out
-    assert f"{n_lines} lines" in out
-    # every line was detected; more may have been added, for the shape of the synthetic ones is another
-    assert np.count_nonzero(generator.decomposer_.n_detected_) == np.sum(grid.line_centers < 8510) <= n_lines
-    # lines and residual leave little over at the nodes themselves
-    assert float(re.search(r"RMS at the nodes ([\d.]+)", out)[1]) < 1e-3
-    assert json.loads((path.parent / "g.joblib.json").read_text())["class"].endswith("SpectrumGenerator")
-
-
-def test_build_with_the_papers_settings(folder, tmp_path):
-    # its margins leave nothing of 15 angstrom, which must be an error that says so
-    path = tmp_path / "g.joblib"
-    assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520", "--paper"]) == 2
-    assert not path.exists()
-
-
-def test_paper_settings_reach_the_generator():
-    from stellarhml.reporting.building import make_generator
-
-    generator = make_generator(np.arange(100.0), paper=True, prominence=0.01)
-    assert generator.decomposer.profile == "pseudo-voigt"
-    assert generator.decomposer.prominence == 0.01
-    assert generator.interpolator.absent == "vanish"
-    assert generator.residual_rank is None
-    assert generator.preprocessor.continuum == "each"
-
-
-@pytest.mark.parametrize(
-    ("extra", "text"),
-    [
-        (["--phoenix", "/nonexistent"], "/nonexistent"),
-        (["--teff", "9000", "9500"], "teff"),
-        (["--wavelength", "9000", "9100"], "9000"),
-        (["--out", "."], "folder"),
-        (["--out", "/proc/none/g.joblib"], "/proc/none"),
-    ],
-)
-def test_build_errors_are_one_line(folder, tmp_path, extra, text, capsys):
-    path = tmp_path / "g.joblib"
-    assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520", *extra]) == 2
-    assert text in _one_error(capsys)
-    assert not list(tmp_path.iterdir())
-
-
-def test_build_on_missing_nodes(phoenix_folder, tmp_path, capsys):
-    """Refused, unless asked for; then told on one line."""
-    next(phoenix_folder.rglob("lte05100-4.50-0.0*")).unlink()
-    arguments = ["build", "--phoenix", str(phoenix_folder), "--out", str(tmp_path / "g.joblib")]
-    assert main(arguments) == 2
-    assert "1 of the 12 selected nodes" in _one_error(capsys)
-    # spectra without a line make a generator of the residual alone, with a warning
-    assert main([*arguments, "--allow-missing"]) == 0
-    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stellarhml: warning: ")]
-    assert any("1 of the 12 selected nodes" in line for line in warned)
-    assert any("line" in line for line in warned)
 
 
 def test_predict_recovers_a_star(generator_file, star, tmp_path, capsys):
@@ -247,10 +73,10 @@ def test_predict_recovers_a_star(generator_file, star, tmp_path, capsys):
         (["--resolving-power", "file", "--search", "bayes", "star.fits"], "leave it out for spectra at rest"),
     ],
 )
-def test_predict_says_which_arguments_do_not_go_together(arguments, text, tmp_path, monkeypatch, capsys):
+def test_predict_says_which_arguments_do_not_go_together(arguments, text, tmp_path, monkeypatch, one_error):
     monkeypatch.chdir(tmp_path)
     assert main(["predict", "--generator", "g.joblib", *arguments]) == 2
-    assert text in _one_error(capsys)
+    assert text in one_error()
     assert not list(tmp_path.iterdir())
 
 
@@ -316,15 +142,15 @@ def test_one_bad_file_does_not_stop_the_others(generator_file, star, tmp_path, c
     assert captured.out.count("\n") == 1 + len(names)
 
 
-def test_no_spectrum_done_is_2(generator_file, star, tmp_path, capsys):
+def test_no_spectrum_done_is_2(generator_file, star, tmp_path, one_error):
     wavelength, flux, _, _ = star
     write_spectrum_table(tmp_path / "far.csv", wavelength - 500, flux)
     assert _predict(generator_file, tmp_path / "far.csv") == 2
-    assert "share none" in _one_error(capsys)
+    assert "share none" in one_error()
 
 
 def test_a_spectrum_that_cannot_be_inferred_does_not_stop_the_others(
-    generator_file, star, tmp_path, monkeypatch, capsys
+    generator_file, star, tmp_path, monkeypatch, capsys, one_error
 ):
     from stellarhml import BayesianStellarRegressor
 
@@ -345,7 +171,7 @@ def test_a_spectrum_that_cannot_be_inferred_does_not_stop_the_others(
     assert table["note"][0] == "nothing fits"
     assert f"stellarhml: error: {tmp_path / 'large.csv'}: nothing fits" in capsys.readouterr().err
     assert _predict(generator_file, tmp_path / "large.csv") == 2
-    assert "nothing fits" in _one_error(capsys)
+    assert "nothing fits" in one_error()
 
 
 def test_masked_pixels_do_not_count(generator_file, star, tmp_path):
@@ -397,7 +223,7 @@ def test_predict_in_a_new_process_gives_the_same(generator_file, star, tmp_path,
     pd.testing.assert_frame_equal(here.drop(columns="seconds"), there.drop(columns="seconds"))
 
 
-def test_build_predict_and_inspect_a_file_without_code(folder, generator_file, star, tmp_path, capsys):
+def test_build_predict_and_inspect_a_file_without_code(folder, generator_file, star, tmp_path, capsys, one_error):
     """The same labels as from a joblib file."""
     path = tmp_path / "generator.shml"
     assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520"]) == 0
@@ -416,25 +242,14 @@ def test_build_predict_and_inspect_a_file_without_code(folder, generator_file, s
             assert part in text
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["inspect", str(path)]) == 2
-    assert "cut short" in _one_error(capsys)
+    assert "cut short" in one_error()
 
 
-def test_predict_refuses_what_is_no_generator(tmp_path, capsys):
+def test_predict_refuses_what_is_no_generator(tmp_path, one_error):
     from stellarhml import PhoenixPreprocessor, save
 
     save(PhoenixPreprocessor(), tmp_path / "p.joblib")
     assert _predict(tmp_path / "p.joblib", tmp_path / "star.csv") == 2
-    assert "PhoenixPreprocessor" in _one_error(capsys)
+    assert "PhoenixPreprocessor" in one_error()
     assert _predict(tmp_path / "nothing.joblib", tmp_path / "star.csv") == 2
-    assert "nothing.joblib does not exist" in _one_error(capsys)
-
-
-def test_interruption_is_one_line(monkeypatch, capsys):
-    from stellarhml.datasets import _mini_grid
-
-    def interrupt():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(_mini_grid, "load_mini_grid", interrupt)
-    assert main(["demo", "--out", "stellarhml-demo"]) == 130
-    assert capsys.readouterr().err.strip() == "stellarhml: interrupted"
+    assert "nothing.joblib does not exist" in one_error()
