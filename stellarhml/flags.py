@@ -49,7 +49,7 @@ class InferenceFlag(_Flag):
     RESOLVING_POWER = 256, "the lines ask for another resolving power, by more than 5 %"
     AIR_OR_VACUUM = 512, "wavelengths drift as if air and vacuum had been mixed up: rv is off by some 80 km/s"
     NOISE_ALONE = 2048, "the generator does not know its own error: errors are those of the noise alone"
-    SLOW_ROTATION = 1024, "rotation cannot be told from none: take vsini as an upper limit"
+    SLOW_ROTATION = 1024, "rotation cannot be told from none by three standard deviations: take vsini as an upper limit"
 
 
 def name_flags(value, registry):

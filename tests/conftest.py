@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -27,7 +28,6 @@ def phoenix_folder(tmp_path):
     """
     from itertools import product
 
-    import numpy as np
     from astropy.io import fits
 
     root = tmp_path / "phoenix"
@@ -46,3 +46,60 @@ def phoenix_folder(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fits.HDUList([hdu, abundances]).writeto(path)
     return root
+
+
+@pytest.fixture(scope="session")
+def make_hpf():
+    """Write a file as HPF's pipelines do, of 28 orders with 60 pixels, changed as asked."""
+    from astropy.io import fits
+
+    def write(path, *, kind="Variance", change=None, drop=(), n_orders=28):
+        order, pixel = np.mgrid[:n_orders, :60]
+        images = {}
+        for fibre, level, shift in (("Sci", 100.0, 0.0), ("Sky", 4.0, 0.01), ("Cal", 1.0, 0.0)):
+            images[f"{fibre} Flux"] = np.full(order.shape, level, dtype=np.float32)
+            images[f"{fibre} {kind}"] = np.full(order.shape, level / 4 if kind == "Variance" else level**0.5 / 2)
+            images[f"{fibre} Wavl"] = 8079.0 + 168 * order + 0.06 * pixel + shift
+        if change:
+            change(images)
+        header = fits.Header({"OBJECT": "star", "DATE-OBS": "2026-01-02T03:04:05", "INSTRUME": "HPF"})
+        hdus = [fits.ImageHDU(image, name=name) for name, image in images.items() if name not in drop]
+        for hdu in hdus:  # as the pipelines do, not in upper case
+            hdu.header["EXTNAME"] = next(name for name in images if name.upper() == hdu.header["EXTNAME"].upper())
+        fits.HDUList([fits.PrimaryHDU(header=header), *hdus]).writeto(path, overwrite=True)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_igrins():
+    """Write a spec_a0v file as IGRINS' pipeline does, of 3 orders with 60 pixels, and files of errors beside it."""
+    from astropy.io import fits
+
+    def write(folder, *, beside=("variance",), variance_inside=False, change=None, drop=()):
+        order, pixel = np.mgrid[:3, :60]
+        wave = 1.80 - 0.02 * order + 1e-5 * pixel
+        target = np.full(order.shape, 400.0) + pixel
+        images = {
+            "SPEC_DIVIDE_A0V": 0.5 * target,
+            "WAVELENGTH": wave,
+            "TGT_SPEC": target,
+            "A0V_SPEC": np.full(order.shape, 2.0),
+        }
+        if variance_inside:
+            images["SPEC_DIVIDE_A0V_VARIANCE"] = np.full(order.shape, 9.0)
+        variance = np.full(order.shape, 16.0)
+        pixels_in_element = wave / 40000 / 1e-5
+        errors = {"variance": variance, "sn": target / np.sqrt(variance) * np.sqrt(pixels_in_element)}
+        if change:
+            change(images, errors)
+        hdus = [fits.ImageHDU(image, name=name) for name, image in images.items() if name not in drop]
+        header = fits.Header({"OBJECT": "star", "INSTRUME": "IGRINS"})
+        path = folder / "SDCH_20260102_0003.spec_a0v.fits"
+        fits.HDUList([fits.PrimaryHDU(header=header), *hdus]).writeto(path, overwrite=True)
+        for kind in beside:
+            fits.PrimaryHDU(errors[kind]).writeto(folder / f"SDCH_20260102_0003.{kind}.fits", overwrite=True)
+        return path
+
+    return write

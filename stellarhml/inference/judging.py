@@ -40,7 +40,7 @@ def judge(generator, likelihood, linear, reduced, raised):
         (values <= low + _EDGE * (high - low)) | ((values >= high - _EDGE * (high - low)) & (high > low))
     )
     if parameters.names[-1] == "vsini":
-        near[-1] &= values[-1] > low[-1] + _EDGE  # no rotation is no fault
+        near[-1] &= low[-1] > 0 or values[-1] > high[-1] / 2  # no rotation is no fault
     at = [name for name, there in zip(parameters.names, near, strict=True) if there]
     n_labels = len(generator.label_names_)
     if not at and grid_ends_near(generator, values[:n_labels], parameters.bounds[:n_labels]):

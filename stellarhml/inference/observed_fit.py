@@ -191,7 +191,8 @@ class ObservedFit:
             dict(zip(parameters.names, column.tolist(), strict=True))
             for column in (linear.values, *(np.sqrt(np.diag(part)) for part in (covariance, *parts)))
         )
-        if parameters.free[-1] and values["vsini"] < 2 * errors[0]["vsini"]:
+        # lines widen with the square of vsini, which must stand out by three of its own standard deviations, 2 v sigma
+        if parameters.free[-1] and values["vsini"] < 6 * errors[0]["vsini"]:
             self._tell([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
         return InferenceResult(
             names=parameters.names,

@@ -35,6 +35,18 @@ def test_a_star_is_found_with_its_velocities(regressor, make_star):
     assert all(part > 0 for part in result.generator_errors.values())
 
 
+def test_no_rotation_is_no_bound(regressor, make_star):
+    results = [regressor.infer(make_star(seed=s, vsini=0.0).spectrum, resolving_power=40_000) for s in range(6)]
+    found = np.array([result.values["vsini"] for result in results])
+    assert found.min() < 0.3, found  # a thousandth of its range: where other parameters count as being at a bound
+    for result in results:
+        assert not result.flags & InferenceFlag.AT_BOUND, result.messages
+        assert result.flags & InferenceFlag.SLOW_ROTATION
+    bounded = BayesianStellarRegressor.from_generator(regressor.generator_, bounds={"vsini": (5.0, 30.0)})
+    result = bounded.infer(make_star(vsini=0.0).spectrum, resolving_power=40_000)
+    assert result.flags & InferenceFlag.AT_BOUND
+
+
 def test_errors_are_the_scatter_over_noise(mini_generator, make_star):
     regressor = BayesianStellarRegressor.from_generator(mini_generator, generator_error=False)
     results = [regressor.infer(make_star(seed=seed).spectrum, resolving_power=40_000) for seed in range(16)]

@@ -4,11 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from stellarhml.flags import LineFlag, SpectrumFlag
-
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
 
@@ -35,37 +31,26 @@ def test_ci_runs_the_very_commands_of_the_readme():
     assert "pip install" not in script.read_text()
 
 
-def test_example_runs_and_is_accurate(capsys):
+def test_example_prints_what_the_readme_shows(capsys):
     (code,) = _blocks("python")
+    shown = _blocks("text")[0]
     names = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert len(code.strip().splitlines()) <= 25
+    assert len([line for line in code.splitlines() if line]) <= 16
     out = capsys.readouterr().out
-    assert f"{len(names['lines'])} lines; mean errors" in out
-    # noise-free: within a tenth of the grid's steps of 100 K, 0.5 and 0.5 dex
-    assert (names["errors"] < [10, 0.05, 0.05]).all()
-    assert names["sun"].shape == (1, names["band"].sum())
-
-
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
-def test_links_lead_to_files(page):
-    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        if not link.startswith("http"):
-            assert (page.parent / link).exists(), link
-
-
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
-def test_code_of_the_docs_compiles_and_imports_what_exists(page):
-    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL):
-        compile(block, str(page), "exec")
-        for line in block.splitlines():
-            if line.startswith(("from stellarhml", "import stellarhml")):
-                exec(line, {})
-
-
-def test_flags_of_the_docs_are_the_registry():
-    table = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (.*) \|$", (ROOT / "docs" / "how-to.md").read_text(), flags=re.M)
-    assert table == [(flag.name, str(int(flag)), flag.meaning) for flag in (*LineFlag, *SpectrumFlag)]
+    # numbers differ in their last digits between machines, and a velocity of zero in all of them
+    rows = [re.findall(r"^ *(\w+) +(\S+) \+- (\S+) (.*)$", text, flags=re.MULTILINE) for text in (shown, out)]
+    assert [(name, unit) for name, *_, unit in rows[0]] == [(name, unit) for name, *_, unit in rows[1]]
+    assert len(rows[0]) == 5
+    for (_, value, std, _), (_, found, found_std, _) in zip(*rows, strict=True):
+        assert abs(float(value) - float(found)) < 0.1 * float(std)
+        assert abs(float(std) - float(found_std)) < 0.1 * float(std)
+    assert shown.splitlines()[-1] == out.splitlines()[-1]
+    truth = dict(zip(names["grid"].label_names, names["grid"].labels_offgrid[2], strict=True))
+    for name, value, std, _ in rows[0][:3]:
+        assert abs(float(value) - truth[name]) < 3 * float(std), name
+    assert names["sun"].shape == names["sun_std"].shape == (1, 8000)
+    assert {"center", "depth", "equivalent_width"} <= set(names["lines"].columns)
 
 
 def test_constraints_meet_the_requirements():
