@@ -34,9 +34,7 @@ myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections say it
-numpydoc_show_class_members = True
-numpydoc_class_members_toctree = False
-numpydoc_show_inherited_class_members = True
+numpydoc_show_class_members = False  # the template has them in full
 numpydoc_xref_param_type = False
 
 sphinx_gallery_conf = {
@@ -64,8 +62,20 @@ html_static_path = ["_static"]
 html_show_sourcelink = False
 html_theme_options = {
     "show_toc_level": 2,
+    "header_links_before_dropdown": 6,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+
+
+def _skip_what_scikit_learn_documents(app, what, name, obj, skip, options):
+    """Leave out methods that estimators inherit from scikit-learn: its own pages tell them, with its own links."""
+    inherited = str(getattr(obj, "__module__", "")).startswith("sklearn")
+    return True if inherited or (name.startswith("set_") and name.endswith("_request")) else None
+
+
+def setup(app):
+    """Register the handler."""
+    app.connect("autodoc-skip-member", _skip_what_scikit_learn_documents)
