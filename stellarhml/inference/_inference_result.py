@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from stellarhml._rounding import rounded
 from stellarhml.flags import InferenceFlag, name_flags
 
 UNITS = {"teff": "K", "logg": "dex(cm/s2)", "feh": "dex", "rv": "km/s", "vsini": "km/s"}
@@ -169,10 +170,10 @@ class InferenceResult:
         return row | {"flags": self.flag_names, "message": "; ".join(self.messages), "seconds": self.seconds}
 
     def __repr__(self):
-        lines = [
-            f"{name:>8} {self.values[name]:>12.5g} +- {self.errors[name]:.2g} {UNITS.get(name, '')}".rstrip()
-            for name in self.names
-        ]
+        lines = []
+        for name in self.names:
+            value, error = rounded(self.values[name], self.errors[name])
+            lines.append(f"{name:>8} {value:>10} +- {error:<7} {UNITS.get(name, '')}".rstrip())
         chi2 = "errors not given" if np.isnan(self.reduced_chi2) else f"reduced chi-square {self.reduced_chi2:.3g}"
         lines.append(f"{self.n_pixels} pixels, {chi2}" + (f", flags {self.flag_names}" if self.flags else ""))
         return "\n".join(["InferenceResult", *lines])

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from stellarhml.plotting._result_text import check_result, decimals, quality_text
+from stellarhml._rounding import decimals
+from stellarhml.plotting._result_text import check_result, quality_text
 from stellarhml.plotting._style import MODEL, SERIES, label_symbol, label_text
 
 _LEVELS = (1 - np.exp(-0.5), 1 - np.exp(-2.0))  # of two Gaussian parameters within 1 and 2 sigma

@@ -2,42 +2,17 @@
 
 import numpy as np
 
+from stellarhml._rounding import rounded
 from stellarhml.plotting._style import label_symbol, label_text
 
 _A_LINE = 5  # parameters
 
 
 def number_text(value, error):
-    """Round a value to two digits of its error.
-
-    Parameters
-    ----------
-    value, error : float
-        Value and standard deviation; an error of zero is that of what was fixed.
-
-    Returns
-    -------
-    text : str
-        Such as "5856.5 ± 3.7".
-
-    Examples
-    --------
-    >>> number_text(5856.532, 3.71)
-    '5856.5 ± 3.7'
-    >>> number_text(0.0, 0.0)
-    '0 (fixed)'
-    """
-    if error == 0:
-        return f"{value:g} (fixed)".replace("-", "\N{MINUS SIGN}")
-    if not np.isfinite(error):
-        return f"{value:g} ± ?".replace("-", "\N{MINUS SIGN}")
-    digits = decimals(error)
-    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def decimals(error):
-    """Decimals that show two digits of a positive number, 0 at least."""
-    return max(0, 1 - int(np.floor(np.log10(float(f"{error:.1e}")))))
+    """Value and error, such as "5856.5 ± 3.7"."""
+    number, std = rounded(value, error)
+    text = f"{number} (fixed)" if error == 0 else f"{number} ± {std}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def parameter_value(result, name):

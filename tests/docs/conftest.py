@@ -1,4 +1,7 @@
-"""A folder with the files that the pages of the documentation name."""
+"""A folder with the files that the pages of the documentation name.
+
+The pictures of the pages are what their code draws: `pytest tests/docs -k tutorial --basetemp=DIR` leaves them in DIR.
+"""
 
 import itertools
 import shutil

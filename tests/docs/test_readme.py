@@ -39,7 +39,7 @@ def test_example_prints_what_the_readme_shows(capsys):
     assert len([line for line in code.splitlines() if line]) <= 16
     out = capsys.readouterr().out
     # numbers differ in their last digits between machines, and a velocity of zero in all of them
-    rows = [re.findall(r"^ *(\w+) +(\S+) \+- (\S+) (.*)$", text, flags=re.MULTILINE) for text in (shown, out)]
+    rows = [re.findall(r"^ *(\w+) +(\S+) \+- (\S+) +(.*)$", text, flags=re.MULTILINE) for text in (shown, out)]
     assert [(name, unit) for name, *_, unit in rows[0]] == [(name, unit) for name, *_, unit in rows[1]]
     assert len(rows[0]) == 5
     for (_, value, std, _), (_, found, found_std, _) in zip(*rows, strict=True):
