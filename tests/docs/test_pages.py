@@ -39,13 +39,29 @@ def test_blocks_are_of_a_kind_that_is_run_or_no_code(page):
     "page", [page for page in PAGES if any(kind in ("python", "bash") for kind, *_ in _blocks(page))], ids=_name
 )
 def test_code_and_commands_run(page, workspace, capsys):
-    names = {"__name__": "__main__"}
+    names, printed = {"__name__": "__main__"}, ""
     for language, line, text in _blocks(page):
-        if language == "python":
+        if language == "text":
+            assert _alike(text, printed), f"{page}:{line} shows\n{text}\nbut this is printed:\n{printed}"
+        elif language == "python":
             exec(compile("\n" * (line - 1) + text, str(page), "exec"), names)
         elif language == "bash":
             for command in text.splitlines():
                 _run(shlex.split(command, comments=True), capsys)
+        printed = capsys.readouterr().out
+
+
+def _alike(shown, printed):
+    """Whether two texts have the same words, and numbers that differ by 2 % or 0.02 at most, as machines may."""
+    shown, printed = shown.split(), printed.split()
+    return len(shown) == len(printed) and all(map(_same, shown, printed))
+
+
+def _same(shown, printed):
+    try:
+        return abs(float(shown) - float(printed)) <= 0.02 * (1 + abs(float(shown)))
+    except ValueError:
+        return shown == printed
 
 
 def test_commands_of_the_readme_run(workspace, capsys):
