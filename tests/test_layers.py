@@ -34,7 +34,7 @@ FLOORS = {
         "synthesis",
     },
 }
-BELOW = {"_atomic", "_parallel", "_sklearn", "_store", "_validation", "exceptions", "flags"}
+BELOW = {"_atomic", "_parallel", "_sklearn", "_store", "_units", "_validation", "exceptions", "flags"}
 TOP = {
     "__init__": set(),
     "pipeline": {"inference", "lines", "manifold", "preprocessing", "synthesis"},
