@@ -142,8 +142,10 @@ def _read_and_describe(path, medium, format, orders):
             # nothing says what the wavelengths are measured in: they are told as they are
             spectrum, stated = read_spectrum(path, medium="vacuum", format=format), False
     except SpectrumFileError as error:
+        why = str(error).removeprefix(f"{path} ")
+        why = why if why == str(error) else f"it {why}"
         raise SpectrumFileError(
-            f"{path} is neither a saved generator nor a spectrum that can be read: {error}"
+            f"{path} is neither a saved generator nor a spectrum that can be read: {why}"
         ) from error
     record = describe_spectrum(spectrum, orders=orders)
     return record if stated else record | {"medium": None}
