@@ -10,6 +10,7 @@ from specutils import Spectrum
 
 from stellarhml import BayesianStellarRegressor
 from stellarhml._units import plain_array
+from stellarhml._validation import check_wavelength
 from stellarhml.inference.observed_data import read_data
 from stellarhml.inference.parameters import plain_values
 
@@ -121,3 +122,19 @@ def test_all_arguments_of_infer_take_units(mini_generator, make_star):
     for power in (4e4 * u.K, [4e4 * u.AA, 4e4]):
         with pytest.raises(ValueError, match="`resolving_power` has the unit"):
             plain.infer(star.spectrum, resolving_power=power)
+
+
+def test_a_generator_takes_units(mini_generator):
+    x = 8500 + 0.1 * np.arange(200)
+    plain = mini_generator.observe([[5532.0, 4.4, -0.2]], x, resolving_power=4e4, rv=20.0, vsini=9.0)
+    unit = u.m / u.s
+    got = mini_generator.observe(
+        [[5532.0, 4.4, -0.2]], x / 10 * u.nm, resolving_power=4e4, rv=2e4 * unit, vsini=[9000] * unit
+    )
+    np.testing.assert_allclose(got, plain, rtol=1e-9)  # wavelengths differ by a rounding
+    with pytest.raises(ValueError, match="`wavelength` has the unit 's'"):
+        mini_generator.observe([[5532.0, 4.4, -0.2]], x * u.s)
+    with pytest.raises(ValueError, match="`rv` has the unit 'K'"):
+        mini_generator.observe([[5532.0, 4.4, -0.2]], x, rv=3 * u.K)
+    for wrong in ({"wavelength": x / 10 * u.nm}, {"wavelength": x * u.AA}):
+        assert check_wavelength(**wrong)[0] == pytest.approx(8500)
