@@ -21,6 +21,8 @@ class ObservedData(NamedTuple):
         Whether errors came with the spectrum.
     single : bool
         Whether one order was given, not a list of them.
+    numbers : list of int
+        What the orders are called, as their file numbers them.
     """
 
     wavelengths: list
@@ -28,6 +30,7 @@ class ObservedData(NamedTuple):
     errors: list
     errors_known: bool
     single: bool
+    numbers: list
 
 
 def read_data(spectrum, mask=None):
@@ -79,7 +82,8 @@ def read_data(spectrum, mask=None):
             f"Of {len(parts)} orders, {sum(known)} have errors and the others have none. Give errors for all, or none."
         )
     orders = [_check_order(i, *part, left_out) for i, (part, left_out) in enumerate(zip(parts, masks, strict=True))]
-    data = ObservedData(*(list(part) for part in zip(*orders, strict=True)), all(known), single)
+    numbers = list(spectrum.meta["order_numbers"]) if hasattr(spectrum, "orders") else list(range(len(parts)))
+    data = ObservedData(*(list(part) for part in zip(*orders, strict=True)), all(known), single, numbers)
     n_good = sum(int(np.isfinite(error).sum()) for error in data.errors)
     if not n_good:
         n = sum(len(flux) for flux in data.fluxes)
