@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils import check_array
 
+from stellarhml._units import plain_array
+
 
 def check_wavelength(wavelength, *, n_pixels=None):
     """Return a float64 copy of a strictly increasing wavelength grid, in angstrom.
@@ -10,7 +12,7 @@ def check_wavelength(wavelength, *, n_pixels=None):
     Parameters
     ----------
     wavelength : array-like of shape (n_pixels,) or None
-        Vacuum wavelengths in angstrom. None stands for the pixel index.
+        Vacuum wavelengths in angstrom, or in their own unit if they have one. None stands for the pixel index.
     n_pixels : int, default=None
         Length that is required. None accepts any length.
 
@@ -22,10 +24,13 @@ def check_wavelength(wavelength, *, n_pixels=None):
     Raises
     ------
     ValueError
-        If the length is wrong, a value is not finite or not positive, or the order is not strictly increasing.
+        If the length or the unit is wrong, a value is not finite or not positive, or the order is not strictly
+        increasing.
     """
     if wavelength is None:
         return np.arange(n_pixels, dtype=np.float64)
+    if getattr(wavelength, "unit", None) is not None:
+        wavelength = plain_array(wavelength, "angstrom", "`wavelength`")
     grid = check_array(wavelength, ensure_2d=False, dtype=np.float64, copy=True, input_name="wavelength")
     if n_pixels is not None and grid.shape != (n_pixels,):
         raise ValueError(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stellarhml import __version__
-from stellarhml.reporting import benchmark_command, manual, predict_command
+from stellarhml.reporting import benchmark_command, inspect_command, manual, predict_command
 from stellarhml.reporting.terminal import (
     add_grid,
     add_search,
@@ -109,10 +109,13 @@ def _parser():
     benchmark_command.add_arguments(benchmark)
 
     inspect = commands.add_parser(
-        "inspect", help="what a saved generator is", description=manual.INSPECT, epilog=manual.INSPECT_END
+        "inspect",
+        help="what is in a generator, or in a spectrum",
+        description=manual.INSPECT,
+        epilog=manual.INSPECT_END,
     )
-    inspect.set_defaults(run=_inspect)
-    inspect.add_argument("file", metavar="FILE", help="file that build or demo wrote")
+    inspect.set_defaults(run=inspect_command.run)
+    inspect_command.add_arguments(inspect)
     return parser
 
 
@@ -193,22 +196,6 @@ def _build(arguments):
         f"{rms:.5f} of the continuum. {time.perf_counter() - start:.1f} s."
     )
     print(f"generator: {out} ({out.stat().st_size / 1e6:.1f} MB)")
-    return _DONE
-
-
-def _inspect(arguments):
-    """Tell what a file says about itself."""
-    from stellarhml.io.persistence import inspect
-
-    record = inspect(arguments.file)
-    kind = "holds no code" if record["format"] == "shml" else "a pickle: opening it runs the code of its author"
-    arrays = "" if record["n_arrays"] is None else f", {record['n_arrays']} arrays"
-    versions = [f"{name} {version or '(not installed)'}" for name, version in record["versions"].items()]
-    print(f"format     {record['format']}, schema {record['schema']}; {kind}")
-    print(f"class      {record['class']}")
-    print(f"grid       {record['grid'] or 'not stated'}")
-    print(f"size       {record['n_bytes'] / 1e6:.2f} MB{arrays}; checksums right")
-    print(f"saved by   {', '.join(versions)}")
     return _DONE
 
 

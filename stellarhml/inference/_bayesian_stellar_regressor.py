@@ -52,7 +52,7 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         paper does.
     bounds : dict, default=None
         Lowest and highest value of labels by name, within those of the grid, such as ``{"teff": (5000, 6000)}``; for
-        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300).
+        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300). With astropy's units or without.
     priors : dict, default=None
         Mean and standard deviation of a normal prior by name, such as ``{"logg": (4.4, 0.1)}``: of labels, and for
         `infer` also of "rv" and "vsini". Other priors are flat between the bounds. That of "teff" may come from a

@@ -232,8 +232,9 @@ def with_units(frame):
         bare = name.removesuffix("_error").removesuffix("_std")
         column = table[name]
         # FITS knows no dex: descriptions say it
-        if bare in UNITS and not UNITS[bare].startswith("dex"):
-            column.unit = UNITS[bare]
+        unit = UNITS.get(bare, "s" if bare == "seconds" else None)
+        if unit is not None and not unit.startswith("dex"):
+            column.unit = unit
         described = _DESCRIPTIONS.get(bare)
         if described is not None:
             column.description = described if bare == name else f"standard deviation of {name.rsplit('_', 1)[0]}"
@@ -251,6 +252,14 @@ _DESCRIPTIONS = {
     "n_pixels": "pixels in use",
     "n_rejected": "pixels rejected because they look like no star",
     "flags": "what is doubtful, see stellarhml.flags.InferenceFlag",
+    "star": "name or number of the star",
+    "spectrum": "file of the spectrum",
+    "status": "ok, flagged (see note) or failed",
+    "note": "what is doubtful, or why it failed",
+    "message": "what is doubtful, or why it failed",
+    "coverage": "share of the generator's pixels that the spectrum has",
+    "rms": "residual in units of the continuum",
+    "seconds": "time of this spectrum",
 }
 
 

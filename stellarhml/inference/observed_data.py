@@ -4,6 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stellarhml._units import plain_array
+
+_POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
+
 
 class ObservedData(NamedTuple):
     """One spectrum of one or several orders.
@@ -17,6 +21,8 @@ class ObservedData(NamedTuple):
         Whether errors came with the spectrum.
     single : bool
         Whether one order was given, not a list of them.
+    numbers : list of int
+        What the orders are called, as their file numbers them.
     """
 
     wavelengths: list
@@ -24,6 +30,7 @@ class ObservedData(NamedTuple):
     errors: list
     errors_known: bool
     single: bool
+    numbers: list
 
 
 def read_data(spectrum, mask=None):
@@ -34,7 +41,8 @@ def read_data(spectrum, mask=None):
     spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
         What `stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms); or
         (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape (n_orders,
-        n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit.
+        n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit, errors in the unit of the
+        flux unless they carry their own. Masked arrays are taken with their masks.
     mask : array-like or list of those, default=None
         True where a pixel is to be left out, in the shape of the flux.
 
@@ -74,7 +82,8 @@ def read_data(spectrum, mask=None):
             f"Of {len(parts)} orders, {sum(known)} have errors and the others have none. Give errors for all, or none."
         )
     orders = [_check_order(i, *part, left_out) for i, (part, left_out) in enumerate(zip(parts, masks, strict=True))]
-    data = ObservedData(*(list(part) for part in zip(*orders, strict=True)), all(known), single)
+    numbers = list(spectrum.meta["order_numbers"]) if hasattr(spectrum, "orders") else list(range(len(parts)))
+    data = ObservedData(*(list(part) for part in zip(*orders, strict=True)), all(known), single, numbers)
     n_good = sum(int(np.isfinite(error).sum()) for error in data.errors)
     if not n_good:
         n = sum(len(flux) for flux in data.fluxes)
@@ -101,28 +110,30 @@ def _from_order(order, errors_known):
 
 def _from_specutils(spectrum):
     """Wavelength in angstrom, flux and error of a specutils spectrum; masked pixels are NaN."""
-    wavelength = np.asarray(spectrum.spectral_axis.to_value("angstrom"), dtype=np.float64)
-    flux = np.array(spectrum.flux.value, dtype=np.float64)
+    wavelength = plain_array(spectrum.spectral_axis, "angstrom", "`spectral_axis`", spectral=True)
+    flux, unit = np.array(spectrum.flux.value, dtype=np.float64), spectrum.flux.unit
     if flux.ndim != 1:
         raise ValueError(f"A specutils spectrum has fluxes of shape {flux.shape}; pass a list of spectra of one row.")
-    uncertainty, error = spectrum.uncertainty, None
-    if uncertainty is not None:
-        values = np.asarray(uncertainty.array, dtype=np.float64)
-        kind = uncertainty.uncertainty_type
-        if kind not in ("std", "var", "ivar"):
-            raise ValueError(f"The uncertainty of a spectrum is of type {kind!r}; it needs 'std', 'var' or 'ivar'.")
-        _require_positive(values[np.isfinite(values)], allow_zero=kind == "ivar")
-        with np.errstate(divide="ignore"):
-            error = {"std": values, "var": np.sqrt(values), "ivar": 1 / np.sqrt(values)}[kind]
-        unit = uncertainty.unit
-        if unit is not None and kind == "std" and unit != spectrum.flux.unit:
-            error = error * unit.to(spectrum.flux.unit)
-    if spectrum.mask is not None:
-        flux[np.asarray(spectrum.mask, dtype=bool)] = np.nan
+    good = np.ones(flux.shape, dtype=bool) if spectrum.mask is None else ~np.asarray(spectrum.mask, dtype=bool)
+    error = None if spectrum.uncertainty is None else _error_of(spectrum.uncertainty, unit, good)
+    flux[~good] = np.nan
     if wavelength[0] > wavelength[-1]:
         wavelength, flux = wavelength[::-1], flux[::-1]
         error = None if error is None else error[::-1]
     return wavelength, flux, error
+
+
+def _error_of(uncertainty, unit, good):
+    """Standard deviations in the unit of the flux; those of masked pixels may be anything."""
+    kind = uncertainty.uncertainty_type
+    if kind not in _POWERS:
+        raise ValueError(f"The uncertainty of a spectrum is of type {kind!r}; it needs 'std', 'var' or 'ivar'.")
+    values = np.asarray(uncertainty.array, dtype=np.float64)
+    if uncertainty.unit is not None:
+        values = plain_array(values * uncertainty.unit, unit ** _POWERS[kind], "`uncertainty`")
+    _require_positive(values[good & np.isfinite(values)], allow_zero=kind == "ivar")
+    with np.errstate(all="ignore"):
+        return np.power(values, 1 / _POWERS[kind])
 
 
 def _from_arrays(wavelength, flux, error=None):
@@ -140,18 +151,19 @@ def _from_arrays(wavelength, flux, error=None):
 
 
 def _in_angstrom(wavelength):
-    if hasattr(wavelength, "to_value"):
-        return wavelength.to_value("angstrom")
-    if isinstance(wavelength, (list, tuple)):
-        return [part.to_value("angstrom") if hasattr(part, "to_value") else part for part in wavelength]
-    return wavelength
+    """Wavelengths in angstrom, an array or a list of arrays."""
+    ragged = isinstance(wavelength, np.ndarray) and wavelength.dtype.kind == "O"
+    if ragged or isinstance(wavelength, (list, tuple)):
+        return [_in_angstrom(part) if np.ndim(part) or hasattr(part, "unit") else part for part in wavelength]
+    return plain_array(wavelength, "angstrom", "`wavelength`", spectral=True)
 
 
 def _check_order(i, wavelength, flux, error, mask):
     """One order as arrays; what is not finite masked."""
     wavelength = np.asarray(wavelength, dtype=np.float64)
-    flux = np.array(getattr(flux, "value", flux), dtype=np.float64)
-    error = np.ones(flux.shape) if error is None else np.array(getattr(error, "value", error), dtype=np.float64)
+    unit = getattr(flux, "unit", None)
+    flux = plain_array(flux, unit, "`flux`")
+    error = np.ones(flux.shape) if error is None else plain_array(error, unit, "`error`")
     left_out = np.zeros(flux.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     shapes = wavelength.shape, flux.shape, error.shape, left_out.shape
     if len(set(shapes)) > 1 or flux.ndim != 1:

@@ -46,7 +46,7 @@ class ObservedFit:
     def __init__(self, regressor, data, observation, settings):
         self._begin = time.perf_counter()
         self._regressor, self._observation, self._settings = regressor, observation, settings
-        self._generator, self._known = regressor.generator_, data.errors_known
+        self._generator, self._known, self._numbers = regressor.generator_, data.errors_known, data.numbers
         self._model = ObservedModel(self._generator, observation, settings["limb_darkening"], settings["transmission"])
         bounds = regressor.observed_bounds_.copy()
         for name, value in settings["fixed"].items():
@@ -100,7 +100,8 @@ class ObservedFit:
         outside = self._pixels.keep([np.logical_and.reduce(parts) for parts in zip(*reached, strict=True)])
         self._require_pixels(self._pixels.count())
         if outside:
-            text = f"orders {', '.join(map(str, outside))} lie outside of the generator's band, by half or more"
+            numbers = ", ".join(str(self._numbers[k]) for k in outside)
+            text = f"orders {numbers} lie outside of the generator's band, by half or more"
             self._tell([(InferenceFlag.ORDER_OUTSIDE, text)])
         return start
 

@@ -6,11 +6,13 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from stellarhml._parallel import map_items
+from stellarhml._units import plain_array, plain_number
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.observed_data import read_data
 from stellarhml.inference.observed_fit import ObservedFit
+from stellarhml.inference.parameters import plain_values
 from stellarhml.inference.posterior import sample_posterior
 from stellarhml.synthesis.observation import Observation
 
@@ -42,8 +44,8 @@ class ObservingMixin:
             What :func:`stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms);
             or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape
             (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit; fluxes in any
-            unit; errors are standard deviations in the unit of the flux. Pixels whose flux or error is not finite are
-            left out.
+            unit; errors are standard deviations, in the unit of the flux unless they carry their own. Pixels whose flux
+            or error is not finite are left out, and those that a masked array masks.
         resolving_power : float, array-like, or sequence of one for each order
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
             for each pixel. None: the spectrograph is as sharp as the generator.
@@ -55,7 +57,8 @@ class ObservingMixin:
             What the star's light has gone through on its way, for each pixel, such as telluric lines; the model is
             multiplied by it.
         fixed : dict, default=None
-            Values of parameters that are known, by name, such as ``{"rv": 0.0}``.
+            Values of parameters that are known, by name, such as ``{"rv": 0.0}``; in km/s, K and dex unless they carry
+            a unit.
         limb_darkening : float, default=0.6
             Linear coefficient of limb darkening, from 0 to 1, for the rotation profile.
         continuum_degree : int, "auto" or None, default="auto"
@@ -100,9 +103,9 @@ class ObservingMixin:
             )
         data = read_data(spectrum, mask)
         wavelengths = data.wavelengths
-        powers = resolving_power
-        if data.single and not (resolving_power is None or np.isscalar(resolving_power)):
-            powers = [resolving_power]
+        powers = _plain_power(resolving_power)
+        if data.single and not (powers is None or np.isscalar(powers)):
+            powers = [powers]
         observation = Observation(wavelengths, resolving_power=powers, medium=medium)
         settings = {
             "fixed": self._check_fixed(fixed),
@@ -153,13 +156,25 @@ class ObservingMixin:
 
     def _check_fixed(self, fixed):
         names = (*self.generator_.label_names_, "rv", "vsini")
-        for name, value in (fixed or {}).items():
+        fixed = plain_values(fixed, "fixed")
+        for name, value in fixed.items():
             if name not in names:
                 raise ValueError(f"`fixed` names {name!r}, but the parameters are {names}.")
             low, high = self.observed_bounds_[names.index(name)]
             if not low <= value <= high:
                 raise ValueError(f"`fixed` sets {name!r} to {value}, which is not within {low:g} to {high:g}.")
-        return dict(fixed or {})
+        return fixed
+
+
+def _plain_power(power):
+    """Resolving powers without units."""
+    if power is None or np.isscalar(power):
+        return power
+    if isinstance(power, (list, tuple)):
+        return [_plain_power(part) for part in power]
+    return (
+        plain_array(power, "", "`resolving_power`") if np.ndim(power) else plain_number(power, (), "`resolving_power`")
+    )
 
 
 def _check_transmission(transmission, data):

@@ -2,10 +2,14 @@
 
 import numpy as np
 
+from stellarhml._units import plain_number
+from stellarhml.inference._inference_result import UNITS
+
 RV_BOUNDS = (-500.0, 500.0)  # km/s
 VSINI_BOUNDS = (0.0, 300.0)  # km/s
 _VELOCITY_UNIT = 10.0  # km/s, the unit of velocities in a fit; a label's is the width of its bounds
 _SOFT = 3.0  # km/s, see `_bend`
+_ALSO = {"logg": ("dex",)}  # units that stand for the same number
 SLOWEST = 0.1  # km/s: slower rotation changes no spectrum by more than 1e-5
 
 
@@ -33,7 +37,7 @@ class Parameters:
         self._unit[velocity] = _VELOCITY_UNIT
         self._origin = np.where(velocity, 0.0, self.bounds[:, 0])
         self._bent = np.array([name == "vsini" for name in self.names])
-        priors = {name: prior for name, prior in (priors or {}).items() if name in self.names}
+        priors = {name: prior for name, prior in plain_values(priors, "priors").items() if name in self.names}
         chosen = [k for k, name in enumerate(self.names) if name in priors and self.free[k]]
         self.prior_index = np.array(chosen, dtype=np.int64)
         self.prior = np.array([priors[self.names[k]] for k in chosen], dtype=np.float64).reshape(-1, 2)
@@ -74,6 +78,39 @@ class Parameters:
         return jacobian[:, self.free]
 
 
+def plain_values(given, what):
+    """Take the units off values by name.
+
+    Parameters
+    ----------
+    given : dict or None
+        A number, or a sequence of numbers, by name. Those with a unit are converted to that of the parameter.
+    what : str
+        Name of the argument, for messages.
+
+    Returns
+    -------
+    plain : dict
+        The same without units.
+
+    Raises
+    ------
+    ValueError
+        If a unit is another.
+    """
+    plain = {}
+    for name, value in (given or {}).items():
+        units = [UNITS[name], *_ALSO.get(name, ())] if name in UNITS else []
+        where = f"`{what}` of {name!r}"
+        if isinstance(value, (tuple, list)):
+            plain[name] = type(value)(plain_number(part, units, where) for part in value)
+        elif getattr(value, "unit", None) is not None and np.ndim(value):
+            plain[name] = tuple(plain_number(part, units, where) for part in value)
+        else:
+            plain[name] = plain_number(value, units, where)
+    return plain
+
+
 def check_ranges(ranges, names, limits, *, what="bounds"):
     """Narrow limits by ranges that a user gives by name.
 
@@ -99,7 +136,7 @@ def check_ranges(ranges, names, limits, *, what="bounds"):
         If a name is not known, or a range does not increase or leaves the limits.
     """
     limits = limits.copy()
-    for name, (low, high) in (ranges or {}).items():
+    for name, (low, high) in plain_values(ranges, what).items():
         if name not in names:
             raise ValueError(f"`{what}` names {name!r}, but the labels are {tuple(names)}.")
         k = names.index(name)
@@ -128,7 +165,7 @@ def check_priors(priors, names):
     ValueError
         If a name is not known, or a prior is no such pair.
     """
-    for name, prior in (priors or {}).items():
+    for name, prior in plain_values(priors, "priors").items():
         if name not in names:
             raise ValueError(f"`priors` names {name!r}, but the parameters are {tuple(names)}.")
         if np.shape(prior) != (2,) or not np.isfinite(prior).all() or prior[1] <= 0:

@@ -8,6 +8,7 @@ import importlib
 _PUBLIC = {
     "ObservedSpectrum": "stellarhml.io.observed",
     "read_spectrum": "stellarhml.io.spectra",
+    "read_transmission": "stellarhml.io.transmissions",
     "mask_tellurics": "stellarhml.io.tellurics",
     "divide_tellurics": "stellarhml.io.tellurics",
     "divide_standard": "stellarhml.io.tellurics",

@@ -51,7 +51,6 @@ def read_npz(path, *, medium, igrins):
     SpectrumFileError
         If it is damaged or its arrays are others.
     """
-    medium = check_medium(medium, by_format="igrins" if igrins else None)
     try:
         # NumPy tells of damage by any of a dozen exceptions; pickles, which could run code, are refused
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -67,6 +66,7 @@ def read_npz(path, *, medium, igrins):
             "is damaged or truncated. Copy it again."
         ) from error
     chosen = _choose(path, arrays, names, _NPZ)
+    medium = check_medium(medium, by_format="igrins" if igrins else None)
     mask = chosen.pop("mask", None)  # True is bad, as in NumPy
     meta = {"instrument": "IGRINS" if igrins else None, "format": "igrins (npz)" if igrins else "npz"}
     return _build(path, chosen, mask, medium, meta | {"resolving_power": RESOLVING_POWER if igrins else None})
@@ -79,7 +79,8 @@ def read_hdf5(path, *, medium):
     ----------
     path : pathlib.Path
         The file. Each data set has one row for each order, or is one order. A mask is True (or 1) where a pixel is
-    good. medium : {"vacuum", "air"}
+        good.
+    medium : {"vacuum", "air"}
         What the wavelengths are measured in.
 
     Returns
@@ -162,9 +163,12 @@ def _choose(path, arrays, names, groups):
             chosen[role] = arrays[found[0]]
     for role in ("wavelength", "flux"):
         if role not in chosen:
+            advice = "Rename it."
+            if any("transmission" in name.lower() for name in names):
+                advice = "A transmission of the atmosphere is no star: it is for mask_tellurics and divide_tellurics."
             raise SpectrumFileError(
                 f"{path} has the arrays {', '.join(names) or 'none'}, but one named {' or '.join(groups[role])} is "
-                "needed. Rename it."
+                f"needed. {advice}"
             )
     for role, array in chosen.items():
         if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):

@@ -5,9 +5,10 @@ Images with a row for each order: `SPEC_DIVIDE_A0V`, the flux :math:`f = t\,v / 
 
 * in the file, `SPEC_DIVIDE_A0V_VARIANCE` (PLP 3): the variance of :math:`f`;
 * in ``*.variance.fits`` beside it, the variance of the target alone, so :math:`\sigma_f = \sigma_t |f / t|` with
-`TGT_SPEC`; * in ``*.sn.fits`` beside it, signal to noise of the target in a resolution element :math:`\lambda / 40000`,
-  not in a pixel, so :math:`\sigma_f = |f| / (S/N) \sqrt{\lambda / (40000\,\Delta\lambda)}` with the width
-:math:`\Delta\lambda` of a pixel.
+  `TGT_SPEC`;
+* in ``*.sn.fits`` beside it, signal to noise of the target in a resolution element :math:`\lambda / 40000`, not in a
+  pixel, so :math:`\sigma_f = |f| / (S/N) \sqrt{\lambda / (40000\,\Delta\lambda)}` with the width
+  :math:`\Delta\lambda` of a pixel.
 """
 
 import re

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stellarhml._atomic import atomic_path
+from stellarhml._units import plain_array
 from stellarhml.io._orders import Order
 
 _DEFAULTS = {
@@ -24,8 +25,9 @@ class ObservedSpectrum:
     ----------
     orders : list of (wavelength, flux, error)
         For each order three arrays of one length: vacuum wavelengths in angstrom, strictly increasing; fluxes, finite;
-        standard deviations of the fluxes, positive, where infinity masks a pixel. They are kept as float64 and as named
-        tuples with those names.
+        standard deviations of the fluxes, positive, where infinity masks a pixel. Units of astropy are converted: to
+        angstrom, and to the unit of the first order's flux. They are kept as float64 and as named tuples with those
+        names.
     meta : dict, default={}
         What is known beside: `instrument`, `format`, `file`, `object`, `date` (str, or None), `medium` (what the
         wavelengths were measured in, "vacuum" or "air"; the orders are in vacuum), `resolving_power` (float, or None),
@@ -51,8 +53,11 @@ class ObservedSpectrum:
     meta: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        object.__setattr__(self, "orders", [_checked(order, number) for number, order in enumerate(self.orders)])
-        object.__setattr__(self, "meta", {**_DEFAULTS, "notes": [], **self.meta})
+        orders = [tuple(order) for order in self.orders]
+        unit = getattr(orders[0][1], "unit", None) if orders and len(orders[0]) == 3 else None
+        stated = {"flux_unit": str(unit)} if unit else {}
+        object.__setattr__(self, "orders", [_checked(order, unit, number) for number, order in enumerate(orders)])
+        object.__setattr__(self, "meta", {**_DEFAULTS, "notes": [], **stated, **self.meta})
         self.meta["notes"] = list(self.meta["notes"])
         if not self.orders:
             raise ValueError("`orders` is empty, but at least one order is needed: [(wavelength, flux, error)].")
@@ -210,13 +215,13 @@ class ObservedSpectrum:
             table.write(temporary, format=_FORMATS[path.suffix.lower()])
 
 
-def _checked(order, number):
-    """An Order of float64 that keeps the rules."""
-    order = tuple(order)
+def _checked(order, unit, number):
+    """An Order of float64 that keeps the rules, its flux in a unit."""
     if len(order) != 3:
         raise ValueError(f"Order {number} has {len(order)} parts, but three are needed: wavelength, flux and error.")
     with np.errstate(all="ignore"):
-        order = Order(*(np.array(values, dtype=np.float64) for values in order))
+        wavelength = plain_array(order[0], "angstrom", f"Wavelength of order {number}", spectral=True)
+        order = Order(wavelength, *(plain_array(part, unit, f"Flux or error of order {number}") for part in order[1:]))
     shapes = [values.shape for values in order]
     if order.wavelength.ndim != 1 or len(set(shapes)) != 1 or not order.wavelength.size:
         raise ValueError(f"Order {number} has arrays of the shapes {shapes}, but one length, not 0, is needed.")

@@ -6,6 +6,7 @@ spectrum. Functions return a new spectrum and leave the given one as it is.
 
 import numpy as np
 
+from stellarhml._units import plain_array
 from stellarhml.io.observed import ObservedSpectrum
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
@@ -24,8 +25,9 @@ def mask_tellurics(
     spectrum : ObservedSpectrum
         The spectrum.
     wavelength, transmission : array-like of shape (n,)
-        Vacuum wavelengths in angstrom, strictly increasing, and the transmission of the atmosphere, 1 where it is
-    clear. threshold : float, default=0.95
+        Vacuum wavelengths in angstrom (or their own unit), strictly increasing, and the transmission of the
+        atmosphere, 1 where it is clear, NaN where it is not known. `read_transmission` reads them.
+    threshold : float, default=0.95
         A pixel is masked where the transmission at its center, or anywhere within it, is below this. Pixels outside
         the given wavelengths are masked too: nobody knows about them.
 
@@ -187,7 +189,8 @@ def _result(spectrum, orders, note, **meta):
 
 def _checked(wavelength, transmission):
     """Both as float64 arrays, with NaN as it is."""
-    grid, values = (np.asarray(array, dtype=np.float64) for array in (wavelength, transmission))
+    grid = plain_array(wavelength, "angstrom", "`wavelength`", spectral=True)
+    values = plain_array(transmission, "", "`transmission`")
     if grid.ndim != 1 or grid.shape != values.shape or len(grid) < 2:
         raise ValueError(
             f"`wavelength` and `transmission` have the shapes {grid.shape} and {values.shape}, but one length of at "

@@ -11,12 +11,13 @@ examples:
   stellarhml demo
   stellarhml build --phoenix PHOENIX/ --teff 5000 6000 --wavelength 8450 8700 --out generator.joblib
   stellarhml predict --generator generator.joblib --medium vacuum star.fits
+  stellarhml inspect generator.shml star.fits
   stellarhml benchmark --search nodes
   stellarhml build --help
 
 exit codes:
   0    everything was done
-  1    predict, benchmark: some of the spectra could not be done; the table says why
+  1    predict, benchmark, inspect: some of the spectra or files could not be done; the table or a line says why
   2    nothing was done: wrong arguments, or an error, told in one line on standard error
   130  interrupted
 """
@@ -81,9 +82,17 @@ input:
   the file states a unit. Pixels whose flux or error is not finite are masked. Fluxes may be in any unit and need not be
   normalised.
   With --resolving-power a spectrum is taken as the telescope delivers it: radial velocity, rotation and the continuum
-  of each order are fitted, on its own pixels. Tellurics must be masked or divided out (stellarhml.io has functions).
+  of each order are fitted, on its own pixels.
   Without it, the spectrum must be at rest (radial velocity removed) and of the grid's resolution; it is interpolated
   linearly onto the generator's pixels, and what it does not cover is masked.
+
+the Earth's atmosphere, with --resolving-power:
+  Its absorption must be dealt with, for the model has none; files of IGRINS are divided by a standard already.
+  --tellurics takes a transmission: a table or npz of vacuum wavelength and transmission (1 where the air is clear).
+  Pixels below --tellurics-limit are left out, or the spectrum is divided by it, which asks for a transmission of the
+  resolution of the spectrum. Pixels that it does not cover are left out. --standard divides by an A0V star seen by the
+  same spectrograph, and leaves out its hydrogen lines. The air does not move with the star: both need wavelengths as
+  seen from the telescope, as HPF and IGRINS deliver them, and not shifted to the barycenter.
 
 output, a table on standard output and in --out (with units in ECSV and FITS):
   spectrum, status  the file; ok, flagged (see note) or failed
@@ -95,9 +104,14 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   n_pixels          pixels in use, only with --resolving-power
   seconds           time of this spectrum
   flags, note       what is doubtful (a label at the edge of the grid, a poor fit, rejected pixels), or why it failed
+  With --json, standard output holds the table as one JSON document and nothing else: a list with an object for each
+  file, null for what is not known, and the path of its `figure`. Errors and the progress bar go to standard error.
 
 examples:
   stellarhml predict --generator g.shml --resolving-power file --figures pictures --out stars.csv night1/*.fits
+  stellarhml predict --generator g.shml --resolving-power file --tellurics air.npz --orders 3-10,15 hpf.fits
+  stellarhml predict --generator g.shml --resolving-power file --standard a0v.fits --json hpf.fits
+  stellarhml predict --generator g.shml --resolving-power file --format igrins star.npz
   stellarhml predict --generator g.shml --resolving-power 45000 --medium vacuum --jobs 4 star.ecsv
   stellarhml predict --generator generator.joblib --medium air --out labels.csv at-rest/*.txt
 
@@ -146,18 +160,26 @@ exit codes:
 """
 
 INSPECT = """\
-Tell what a saved generator is, without opening it: nothing in it is run.
+Tell what is in files: saved generators, and observed spectra. Which a file is, its content tells.
 """
 
 INSPECT_END = """\
 output, on standard output:
-  format, class, identity of the training grid (where the file states it), size, and the versions of the packages that
-  wrote it. All checksums are compared; a file that is damaged is an error.
+  a generator  format and class; the labels with their ranges, nodes, band and pixels; lines, and the tables that hold
+               them; values at which the grid jumps; the error that the generator has of its own; identity of the
+               training grid, size, and versions of the packages that wrote the file. All checksums are compared; a file
+               that is damaged is an error. A .shml file holds no code and is opened. A joblib file is a pickle, which
+               runs the code of its author when it is opened: only what its .json file says is told, unless --open.
+  a spectrum   format, instrument, object, date; band, resolving power that the format implies, pixels, masked pixels,
+               signal-to-noise ratio, and notes of what reading did. With --orders each order too, by its number.
+  --json prints the same as one JSON document, a list with an object for each file, and nothing else.
 
 examples:
   stellarhml inspect generator.shml
-  stellarhml inspect stellarhml-demo/generator.joblib
+  stellarhml inspect --open stellarhml-demo/generator.joblib
+  stellarhml inspect --orders hpf.fits igrins.spec_a0v.fits
+  stellarhml inspect --json generator.shml night1/*.fits
 
 exit codes:
-  0 done, 2 error
+  0 all done, 1 some files are neither, or damaged, and the others were told, 2 none was told
 """

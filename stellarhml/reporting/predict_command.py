@@ -3,9 +3,23 @@
 import argparse
 from pathlib import Path
 
-from stellarhml.reporting.terminal import add_search, jobs, one_line, positive, require_file, require_folder, seed, tell
+from stellarhml.reporting.terminal import (
+    add_format,
+    add_search,
+    jobs,
+    json_text,
+    one_line,
+    order_numbers,
+    positive,
+    positive_or_none,
+    require_file,
+    require_folder,
+    seed,
+    tell,
+)
 
 _DONE, _SOME_FAILED, _ERROR = 0, 1, 2
+_OBSERVED_ONLY = ("figures", "format", "orders", "sky", "tellurics", "standard")
 
 
 def add_arguments(parser):
@@ -25,10 +39,42 @@ def add_arguments(parser):
         "spectra are taken to be at rest and as sharp as the grid",
     )
     parser.add_argument("--out", metavar="FILE", help="table to write: NAME.csv, .json, .ecsv or .fits")
-    parser.add_argument("--figures", metavar="DIR", help="folder for a picture of each fit; with --resolving-power")
+    parser.add_argument("--json", action="store_true", help="print the table as one JSON document in place of text")
     add_search(parser, paper=True)
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of the search [%(default)s]")
     parser.add_argument("--jobs", metavar="N", type=jobs, default=1, help="processes; -1: one a core [%(default)s]")
+    observed = parser.add_argument_group("only with --resolving-power")
+    observed.add_argument("--figures", metavar="DIR", help="folder for a picture of each fit")
+    add_format(observed)
+    observed.add_argument(
+        "--orders", metavar="LIST", type=order_numbers, help="orders to use, as inspect --orders numbers them: 3-10,15"
+    )
+    observed.add_argument(
+        "--sky",
+        metavar="X",
+        type=positive_or_none,
+        default=argparse.SUPPRESS,
+        help="HPF: factor of the sky fibre before it is subtracted; none: the sky is left in [1]",
+    )
+    observed.add_argument(
+        "--tellurics",
+        metavar="FILE",
+        help="transmission of the atmosphere: a table or npz of vacuum wavelength and transmission",
+    )
+    observed.add_argument(
+        "--tellurics-mode",
+        choices=("mask", "divide"),
+        help="mask: leave out pixels where the air absorbs; divide: divide by the transmission [mask]",
+    )
+    observed.add_argument(
+        "--tellurics-limit",
+        metavar="X",
+        type=_share,
+        help="transmission below which pixels are masked [mask: 0.95, divide: 0.1]",
+    )
+    observed.add_argument(
+        "--standard", metavar="FILE", help="A0V star seen by the same spectrograph, by which spectra are divided"
+    )
 
 
 def run(arguments):
@@ -54,35 +100,57 @@ def run(arguments):
     failed = table["status"] == "failed"
     for path, note in zip(table["spectrum"][failed], table["note"][failed], strict=True):
         tell(f"error: {note if path in note else f'{path}: {note}'}")
-    if failed.all():
-        return _ERROR
-    print(format_spectrum_table(table, names))
-    for figure in figures:
-        print(f"figure: {figure}")
-    return _SOME_FAILED if failed.any() else _DONE
+    if arguments.json:
+        drawn = {"figure": [None if figure is None else str(figure) for figure in figures]} if figures else {}
+        print(json_text(table.assign(**drawn).to_dict("records")))
+    elif not failed.all():
+        print(format_spectrum_table(table, names))
+        for figure in filter(None, figures):
+            print(f"figure: {figure}")
+    return _ERROR if failed.all() else _SOME_FAILED if failed.any() else _DONE
 
 
 def _check(arguments, observed):
     """Raise if arguments do not go together, before any work."""
-    if not observed and arguments.medium is None:
-        raise ValueError("--medium is needed: say whether the wavelengths are measured in vacuum or air")
+    if not observed:
+        given = [name for name in _OBSERVED_ONLY if getattr(arguments, name, None) is not None]
+        given += ["sky"] if "sky" in arguments and arguments.sky is None else []
+        if given:
+            raise ValueError(f"--{given[0]} needs --resolving-power: without it, spectra are tables at rest")
+        if arguments.medium is None:
+            raise ValueError("--medium is needed: say whether the wavelengths are measured in vacuum or air")
     if observed and (arguments.paper or arguments.search == "bayes"):
         raise ValueError(
             "--resolving-power fits velocities, rotation and continua, which neither --paper nor --search bayes do; "
             "leave it out for spectra at rest, or leave them out"
         )
+    for name in ("tellurics_mode", "tellurics_limit"):
+        if arguments.tellurics is None and getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} needs --tellurics FILE, the transmission of the atmosphere")
+    if arguments.standard is not None and arguments.tellurics_mode == "divide":
+        raise ValueError(
+            "--standard and --tellurics-mode divide would both take the atmosphere out; leave out one, or mask what "
+            "the standard leaves over with --tellurics-mode mask"
+        )
     if arguments.figures is not None:
-        if not observed:
-            raise ValueError("--figures needs --resolving-power")
-        require_folder(Path(arguments.figures))
+        require_folder(Path(arguments.figures), "--figures")
 
 
 def _observed(arguments, generator):
     """Table, names of the parameters and pictures of spectra as telescopes deliver them."""
     from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
-    from stellarhml.reporting.predicting import draw_results, infer_spectra, read_spectra, table_of
+    from stellarhml.reporting.predicting import draw_results, infer_spectra, table_of
+    from stellarhml.reporting.preparing import Atmosphere, Reading, prepare_spectra
 
-    spectra = read_spectra(arguments.spectra, medium=arguments.medium)
+    reading = Reading(arguments.medium, arguments.format, getattr(arguments, "sky", 1.0))
+    atmosphere = Atmosphere.read(
+        reading,
+        standard=arguments.standard,
+        tellurics=arguments.tellurics,
+        mode=arguments.tellurics_mode or "mask",
+        limit=arguments.tellurics_limit,
+    )
+    spectra = prepare_spectra(arguments.spectra, reading, numbers=arguments.orders, atmosphere=atmosphere)
     names = (*generator.label_names_, "rv", "vsini")
     results = spectra
     if not all(isinstance(spectrum, str) for spectrum in spectra):
@@ -137,3 +205,11 @@ def _power(text):
         return positive(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor the word file") from error
+
+
+def _share(text):
+    """Convert a share that is more than 0 and at most 1."""
+    value = positive(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is more than 1, the transmission of clear air")
+    return value

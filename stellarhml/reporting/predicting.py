@@ -2,37 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from stellarhml._atomic import atomic_path
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import GRAVE, with_units
-from stellarhml.io.spectra import read_spectrum
-
-
-def read_spectra(paths, *, medium):
-    """Read observed spectra; one that cannot be read does not stop the others.
-
-    Parameters
-    ----------
-    paths : sequence of str or path-like
-        Files, see :func:`stellarhml.io.read_spectrum`.
-    medium : {"vacuum", "air"} or None
-        What wavelengths are measured in, where the format does not say it.
-
-    Returns
-    -------
-    spectra : list of ObservedSpectrum or str
-        Text is why one could not be read.
-    """
-    spectra = []
-    for path in paths:
-        try:
-            spectra.append(read_spectrum(path, medium=medium))
-        except (ValueError, OSError, ImportError) as error:
-            spectra.append(" ".join(str(error).split()))
-    return spectra
+from stellarhml.reporting.terminal import json_text
 
 
 def infer_spectra(regressor, spectra, *, resolving_power, n_jobs=None, verbose=None):
@@ -43,7 +18,7 @@ def infer_spectra(regressor, spectra, *, resolving_power, n_jobs=None, verbose=N
     regressor : BayesianStellarRegressor
         Fitted.
     spectra : list of ObservedSpectrum or str
-        As from `read_spectra`.
+        As from :func:`stellarhml.reporting.preparing.prepare_spectra`.
     resolving_power : float or "file"
         Of the spectrographs; "file" takes what each format states.
     n_jobs, verbose : int, bool, default=None
@@ -113,14 +88,15 @@ def draw_results(paths, results, folder):
 
     Returns
     -------
-    written : list of Path
-        The pictures.
+    written : list of Path or None
+        The picture of each file, None where nothing was found.
     """
     from stellarhml.plotting._inference_display import InferenceDisplay
 
     written, taken = [], set()
     for path, result in zip(paths, results, strict=True):
         if isinstance(result, str):
+            written.append(None)
             continue
         name, n = Path(path).stem, 2
         while name in taken:
@@ -147,7 +123,7 @@ def write_table(table, path):
         if suffix in (".ecsv", ".fits"):
             with_units(table).write(temporary, overwrite=True, format={".ecsv": "ascii.ecsv", ".fits": "fits"}[suffix])
         elif suffix == ".json":
-            table.replace([np.inf, -np.inf], np.nan).to_json(temporary, orient="records", indent=1)
+            temporary.write_text(json_text(table.to_dict("records")) + "\n", encoding="utf-8")
         else:
             table.to_csv(temporary, index=False)
 

@@ -1,6 +1,8 @@
 """What the commands share: types of arguments, messages, and files that must be writable before any work is done."""
 
 import argparse
+import json
+import math
 import sys
 
 
@@ -26,6 +28,20 @@ def positive_or_none(text):
         return None if text.lower() == "none" else positive(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor none") from error
+
+
+def order_numbers(text):
+    """Convert numbers of orders, such as 3-10,15."""
+    numbers = []
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{part!r} is neither a number nor a range such as 3-10")
+        first, last = int(low), int(high or low)
+        if first > last or last > 99_999:
+            raise argparse.ArgumentTypeError(f"{part!r} is no range from a lower number to a higher one")
+        numbers.extend(range(first, last + 1))
+    return numbers
 
 
 def seed(text):
@@ -59,6 +75,15 @@ def add_search(parser, *, paper=False):
         help="nodes: from the nearest nodes; bayes: the paper's, by Gaussian processes, slower [nodes]",
     )
     return group
+
+
+def add_format(parser):
+    """Add the argument that says what kind of files spectra are."""
+    parser.add_argument(
+        "--format",
+        choices=("hpf", "igrins", "table", "npz", "hdf5", "specutils"),
+        help="what kind of file the spectra are [recognised; an npz of IGRINS and specutils must be named]",
+    )
 
 
 def add_grid(parser, *, required):
@@ -114,3 +139,19 @@ def tell(text):
     from tqdm.auto import tqdm
 
     tqdm.write(f"stellarhml: {text}", file=sys.stderr)
+
+
+def json_text(value):
+    """Text of a JSON document; what is not finite, which JSON does not know, becomes null."""
+    return json.dumps(_plain(value), indent=1, allow_nan=False)
+
+
+def _plain(value):
+    """A value with nothing in it but what JSON knows."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):  # numbers of NumPy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from stellarhml._units import plain_array
 from stellarhml._validation import check_wavelength, is_plain
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.kernels.broadening import light_reach, observe_rows
@@ -221,15 +222,15 @@ class ObserveMixin:
         X : array-like of shape (n_spectra, n_labels)
             Labels.
         wavelength : array-like of shape (n_pixels,), or sequence of those
-            Vacuum wavelengths of the pixels in angstrom: of one order, or of several orders or arms. Light is
-            integrated over each pixel; edges lie half way between.
+            Vacuum wavelengths of the pixels in angstrom, or in their own unit if they have one: of one order, or of
+            several orders or arms. Light is integrated over each pixel; edges lie half way between.
         resolving_power : float, array-like, or sequence of one for each order, default=None
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
             for each pixel. None: the spectrograph is as sharp as the model.
         rv : float or array-like of shape (n_spectra,), default=0.0
-            Radial velocities in km/s.
+            Radial velocities in km/s, or in their own unit.
         vsini : float or array-like of shape (n_spectra,), default=0.0
-            Projected rotational velocities in km/s.
+            Projected rotational velocities in km/s, or in their own unit.
         limb_darkening : float, default=0.6
             Linear coefficient of limb darkening, from 0 to 1.
 
@@ -250,6 +251,7 @@ class ObserveMixin:
         if not is_plain(self, X):
             check_is_fitted(self)
             X = validate_data(self, X, dtype=np.float64, reset=False)
+        rv, vsini = plain_array(rv, "km/s", "`rv`"), plain_array(vsini, "km/s", "`vsini`")
         try:
             rv, vsini = np.broadcast_to(rv, len(X)), np.broadcast_to(vsini, len(X))
         except ValueError as error:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stellarhml.flags import InferenceFlag
+from stellarhml.io import ObservedSpectrum
 from stellarhml.physics.wavelength import vacuum_to_air
 
 LIMIT = 4.5  # standard deviations
@@ -34,6 +35,9 @@ def test_an_order_outside_the_band(regressor, make_star):
     result = infer(regressor, star, spectrum)
     assert result.flags == InferenceFlag.ORDER_OUTSIDE
     assert "orders 2 lie outside" in result.messages[0]
+    # by the numbers that a file gives them, if there is one
+    named = ObservedSpectrum(list(zip(*spectrum, strict=True)), {"order_numbers": [104, 105, 98]})
+    assert "orders 98 lie outside" in infer(regressor, star, named).messages[0]
     assert np.isnan(result.orders[2].model).all()
     assert result.values == infer(regressor, star).values
 

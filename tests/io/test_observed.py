@@ -132,3 +132,20 @@ def test_write_refuses_other_suffixes(tmp_path, spectrum):
     with pytest.raises(ValueError, match=r"\.ecsv, \.fits"):
         spectrum.write(tmp_path / "star.txt")
     assert not list(tmp_path.iterdir())
+
+
+def test_units_are_converted():
+    import astropy.units as u
+
+    x = np.array([5000.0, 5000.1])
+    first = (x / 10 * u.nm, [1.0, 2.0] * u.Jy, [100.0, np.inf] * u.mJy)
+    second = (x * u.AA, [3000.0, 4000.0] * u.mJy, [0.1, 0.2])
+    got = ObservedSpectrum([first, second])
+    assert got.meta["flux_unit"] == "Jy"
+    np.testing.assert_allclose(got.orders[0], [x, [1, 2], [0.1, np.inf]])
+    np.testing.assert_allclose(got.orders[1], [x, [3, 4], [0.1, 0.2]])
+    assert ObservedSpectrum([(x, [1.0, 2.0], [0.1, 0.2])]).meta["flux_unit"] is None
+    with pytest.raises(ValueError, match="Wavelength of order 0 has the unit 's'"):
+        ObservedSpectrum([(x * u.s, [1.0, 2.0], [0.1, 0.2])])
+    with pytest.raises(ValueError, match="Flux or error of order 0 has the unit 'ct', which does not convert to 'Jy'"):
+        ObservedSpectrum([(x, [1.0, 2.0] * u.Jy, [0.1, 0.2] * u.ct)])

@@ -1,0 +1,231 @@
+"""`stellarhml predict --resolving-power`: orders, the Earth's atmosphere, JSON, and files of telescopes."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from stellarhml.cli import main
+from stellarhml.io import ObservedSpectrum, divide_standard, read_spectrum, read_transmission
+from stellarhml.io.persistence import load
+
+LABELS, RV, VSINI, POWER = (5310.0, 3.9, -0.2), 31.0, 12.0, 30_000
+NAMES = ("teff", "logg", "feh", "rv", "vsini")
+# the toy grid has twelve lines within 15 angstrom
+WAVES = [np.arange(8503.0, 8508.5, 0.02), np.arange(8508.5, 8513.5, 0.02)]
+
+
+def _air(wavelength):
+    """Transmission of an atmosphere with a line of depth 0.5 in every 1.7 angstrom."""
+    return 1 - 0.5 * np.exp(-0.5 * (((wavelength - 8504.0) % 1.7 - 0.85) / 0.06) ** 2)
+
+
+def _write(path, orders, **meta):
+    ObservedSpectrum(orders, {"order_numbers": [11, 12], "resolving_power": float(POWER), **meta}).write(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def clean(generator_file):
+    """Orders of a star as they would be without an atmosphere."""
+    generator = load(generator_file)
+    fluxes = generator.observe(np.array([LABELS]), WAVES, resolving_power=POWER, rv=RV, vsini=VSINI)
+    rng = np.random.default_rng(0)
+    return [(x, 90 * (row + rng.normal(scale=1 / 300, size=len(x))), np.full(len(x), 0.3))
+            for x, (row,) in zip(WAVES, fluxes, strict=True)]  # fmt: skip
+
+
+@pytest.fixture
+def through_air(clean, tmp_path):
+    """A file of the star seen through the atmosphere, and one of the atmosphere's transmission."""
+    star = _write(tmp_path / "star.ecsv", [(x, flux * _air(x), error) for x, flux, error in clean])
+    fine = np.arange(8500.0, 8522.0, 0.02)
+    np.savez(tmp_path / "air.npz", wavelength_A=fine, transmission=_air(fine))
+    np.savetxt(tmp_path / "air.txt", np.stack([fine, _air(fine)], axis=1))
+    return star, tmp_path
+
+
+def _rows(capsys, generator_file, *arguments, code=0):
+    """Rows that predict prints as JSON, and what it says on standard error."""
+    capsys.readouterr()
+    start = ["predict", "--generator", str(generator_file), "--resolving-power", "file", "--json"]
+    assert main([*start, *map(str, arguments)]) == code
+    captured = capsys.readouterr()
+    return json.loads(captured.out, parse_constant=pytest.fail), captured.err
+
+
+def _off(row):
+    """Errors in standard deviations."""
+    truth = dict(zip(NAMES, (*LABELS, RV, VSINI), strict=True))
+    return np.array([(row[name] - truth[name]) / row[f"{name}_std"] for name in NAMES])
+
+
+def test_json_is_the_table_and_alone_on_standard_output(clean, generator_file, tmp_path, capsys):
+    star = _write(tmp_path / "star.fits", clean)
+    (tmp_path / "none.txt").write_text("no spectrum\nat all\n")
+    arguments = ["--figures", tmp_path / "pictures", "--out", tmp_path / "t.json", star, tmp_path / "none.txt", star]
+    rows, err = _rows(capsys, generator_file, "--medium", "vacuum", *arguments, code=1)
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert np.abs(_off(rows[0])).max() < 4.5
+    assert rows[1]["teff"] is rows[1]["figure"] is rows[1]["flags"] is None
+    assert rows[1]["note"]
+    assert [rows[k]["figure"] for k in (0, 2)] == [str(tmp_path / "pictures" / f"star{n}.png") for n in ("", "-2")]
+    written = json.loads((tmp_path / "t.json").read_text())
+    assert written == [{key: value for key, value in row.items() if key != "figure"} for row in rows]
+    # the bar of several files, and the error
+    assert "Inferring stars" in err
+    assert "stellarhml: error: " in err
+    rows, err = _rows(capsys, generator_file, "--medium", "vacuum", tmp_path / "none.txt", code=2)
+    assert rows[0]["status"] == "failed"
+    assert len(err.splitlines()) == 1
+
+
+def test_json_of_spectra_at_rest(star, generator_file, tmp_path, capsys):
+    from stellarhml.io.tables import write_spectrum_table
+
+    write_spectrum_table(tmp_path / "star.csv", *star[:3])
+    assert (
+        main(
+            ["predict", "--generator", str(generator_file), "--medium", "vacuum", "--json", str(tmp_path / "star.csv")]
+        )
+        == 0
+    )
+    (row,) = json.loads(capsys.readouterr().out)
+    assert abs(row["teff"] - star[3][0]) < 4 * row["teff_std"]
+    assert "figure" not in row
+
+
+def test_tellurics_masked_and_divided_out(through_air, clean, generator_file, capsys):
+    star, folder = through_air
+    (blind,), _ = _rows(capsys, generator_file, star)
+    assert blind["status"] == "flagged"
+    (whole,), _ = _rows(capsys, generator_file, _write(folder / "whole.ecsv", clean))
+    (masked,), _ = _rows(capsys, generator_file, "--tellurics", folder / "air.npz", star)
+    (strict,), _ = _rows(capsys, generator_file, "--tellurics", folder / "air.txt", "--tellurics-limit", "0.999", star)
+    (divided,), _ = _rows(capsys, generator_file, "--tellurics", folder / "air.npz", "--tellurics-mode", "divide", star)
+    clear = np.concatenate([_air(x) for x in WAVES])
+    for row, limit in ((masked, 0.95), (strict, 0.999)):
+        # pixels that dip below the limit beside their centers are masked too
+        lost = 1 - row["n_pixels"] / whole["n_pixels"]
+        assert lost == pytest.approx((clear < limit).mean(), abs=0.04)
+    assert divided["n_pixels"] == whole["n_pixels"]
+    for row in (strict, divided):
+        assert np.abs(_off(row)).max() < 4.5
+        assert row["chi2"] < 1.3
+    assert blind["chi2"] > 10 * divided["chi2"]
+
+
+def test_a_standard_takes_the_atmosphere_out(through_air, generator_file, tmp_path, capsys):
+    star, _ = through_air
+    level = np.random.default_rng(1)
+    orders = [
+        (x, 500 * _air(x) * (1 + 0.2 * np.linspace(-1, 1, len(x))) + level.normal(size=len(x)), np.ones(len(x)))
+        for x in WAVES
+    ]
+    standard = _write(tmp_path / "a0v.fits", orders, object="HR 0")
+    # the toy's window lies within 1,000 km/s of a Paschen line, 8504.8 angstrom, where a standard has light of its own
+    rows, _ = _rows(capsys, generator_file, "--standard", standard, star, code=2)
+    assert "No pixel of" in rows[0]["note"]
+    ratio = divide_standard(read_spectrum(star), read_spectrum(standard), windows=[])
+    ratio.write(tmp_path / "ratio.fits")
+    (row,), _ = _rows(capsys, generator_file, tmp_path / "ratio.fits")
+    assert np.abs(_off(row)).max() < 4.5
+
+
+def test_chosen_orders(clean, generator_file, tmp_path, capsys):
+    star = _write(tmp_path / "star.fits", clean)
+    (one,), _ = _rows(capsys, generator_file, "--orders", "12", star)
+    (both,), _ = _rows(capsys, generator_file, "--orders", "12,11", star)
+    (same,), _ = _rows(capsys, generator_file, star)
+    assert one["n_pixels"] <= len(WAVES[1]) < both["n_pixels"]
+    assert both["teff"] == same["teff"]
+    (none,), err = _rows(capsys, generator_file, "--orders", "1,11-13", star, code=2)
+    assert "has no order 1, 13: its 2 orders have the numbers 11 to 12" in none["note"]
+    assert "inspect --orders" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--orders", "3", "s"], "--orders needs --resolving-power"),
+        (["--sky", "none", "s"], "--sky needs --resolving-power"),
+        (["--sky", "0.9", "s"], "--sky needs --resolving-power"),
+        (["--format", "hpf", "s"], "--format needs --resolving-power"),
+        (["--tellurics", "t", "s"], "--tellurics needs --resolving-power"),
+        (["--standard", "t", "s"], "--standard needs --resolving-power"),
+        (["--resolving-power", "file", "--tellurics-mode", "mask", "s"], "--tellurics-mode needs --tellurics"),
+        (["--resolving-power", "file", "--tellurics-limit", "0.9", "s"], "--tellurics-limit needs --tellurics"),
+        (
+            ["--resolving-power", "5", "--tellurics", "t", "--tellurics-mode", "divide", "--standard", "a", "s"],
+            "would both take the atmosphere out",
+        ),
+    ],
+)
+def test_arguments_that_do_not_go_together(arguments, text, one_error):
+    assert main(["predict", "--generator", "g.shml", "--medium", "vacuum", *arguments]) == 2
+    assert text in one_error()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--orders", "3-"], "'3-' is neither a number nor a range"),
+        (["--orders", "9-3"], "'9-3' is no range from a lower number"),
+        (["--orders", "a"], "'a' is neither"),
+        (["--sky", "some"], "neither a positive number nor none"),
+        (["--tellurics-limit", "95"], "95 is more than 1"),
+        (["--tellurics-mode", "hope"], "hope"),
+        (["--format", "muler"], "muler"),
+    ],
+)
+def test_wrong_arguments(arguments, text, one_error, exit_code):
+    assert exit_code(["predict", "--generator", "g", "--resolving-power", "5", *arguments, "s"]) == 2
+    assert text in one_error()
+
+
+def test_files_of_the_atmosphere_that_cannot_be_read(clean, generator_file, tmp_path, one_error):
+    star = _write(tmp_path / "star.fits", clean)
+    start = ["predict", "--generator", str(generator_file), "--resolving-power", "file"]
+    for option in ("--tellurics", "--standard"):
+        assert main([*start, option, str(tmp_path / "nothing"), star]) == 2
+        assert "nothing does not exist" in one_error()
+
+
+def test_a_transmission_from_many_kinds_of_file(tmp_path):
+    wavelength = np.concatenate([np.arange(8000.0, 8010.0, 0.1), np.arange(8050.0, 8060.0, 0.1)])
+    transmission = np.linspace(0, 1, len(wavelength))
+    mixed = np.random.default_rng(0).permutation(len(wavelength))
+    Table({"Wavelength": wavelength / 10, "transmission": transmission}, units={"Wavelength": "nm"}).write(
+        tmp_path / "a.ecsv"
+    )
+    Table({"wave": wavelength, "trans": transmission}).write(tmp_path / "a.fits")
+    np.savetxt(tmp_path / "a.csv", np.stack([wavelength, transmission], axis=1)[mixed], delimiter=",")
+    np.savez(tmp_path / "a.npz", wavelength_A=wavelength, transmission=transmission)
+    for name in ("a.ecsv", "a.fits", "a.csv", "a.npz"):
+        x, y = read_transmission(tmp_path / name)
+        (hole,) = np.flatnonzero(np.isnan(y))
+        assert 8010 < x[hole] < 8050
+        np.testing.assert_allclose(np.delete(x, hole), wavelength, rtol=1e-14)
+        np.testing.assert_allclose(np.delete(y, hole), transmission, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({"wavelength": [1.0, 2.0], "depth": [1.0, 0.5]}, "'wavelength', but one named transmission"),
+        ({"wavelength": [1.0, 2.0], "transmission": [100.0, 50.0]}, "has transmissions of 50 to 100"),
+        ({"wavelength": [1.0, 2.0], "transmission": [np.nan, np.nan]}, "none that is finite"),
+        ({"wavelength": [1.0, -2.0], "transmission": [1.0, 0.5]}, "1 of which are no positive number"),
+        ({"wavelength": [1.0, 1.0], "transmission": [1.0, 0.5]}, "the wavelength 1.0000 angstrom twice"),
+        ({"wavelength": [1.0, 2.0], "transmission": [1.0]}, "one length is needed"),
+        ({"wavelength": [[1.0, 2.0]], "transmission": [[1.0, 0.5]]}, "one length is needed"),
+    ],
+)
+def test_files_that_are_no_transmission(tmp_path, arrays, text):
+    np.savez(tmp_path / "air.npz", **arrays)
+    with pytest.raises(ValueError, match=text):
+        read_transmission(tmp_path / "air.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "air.npz").read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged or truncated"):
+        read_transmission(tmp_path / "cut.npz")
