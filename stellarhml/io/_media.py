@@ -32,10 +32,15 @@ def check_medium(medium, *, by_format=None):
                 f"`medium` is {medium!r}, but wavelengths of the format {by_format} are in vacuum. Leave it out."
             )
         return "vacuum"
+    if medium is None:
+        raise ValueError(
+            "`medium` is None, and nothing else says whether the wavelengths are measured in vacuum or in air. Pass "
+            "'vacuum' or 'air', on the command line with --medium."
+        )
     if medium not in ("vacuum", "air"):
         raise ValueError(
             f"`medium` is {medium!r}, but it must be 'vacuum' or 'air': what the wavelengths of the file are measured "
-            "in. Nothing in the file says so."
+            "in."
         )
     return medium
 

@@ -35,8 +35,8 @@ def add_arguments(parser):
         "--resolving-power",
         metavar="R",
         type=_power,
-        help="wavelength over full width of the line spread; a number, or file: as the format states. Without it, the "
-        "spectra are taken to be at rest and as sharp as the grid",
+        help="wavelength over full width of the line spread; a number; file: as the format states; or grid: the grid "
+        "was made as sharp as the spectra. Without it, the spectra are taken to be at rest, too",
     )
     parser.add_argument("--out", metavar="FILE", help="table to write: NAME.csv, .json, .ecsv or .fits")
     parser.add_argument("--json", action="store_true", help="print the table as one JSON document in place of text")
@@ -198,13 +198,13 @@ def _pair(observation, inference):
 
 
 def _power(text):
-    """Convert a resolving power, or the word file."""
-    if text == "file":
+    """Convert a resolving power, or the word file or grid."""
+    if text in ("file", "grid"):
         return text
     try:
         return positive(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor the word file") from error
+        raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor file nor grid") from error
 
 
 def _share(text):

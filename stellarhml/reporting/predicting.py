@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stellarhml._atomic import atomic_path
@@ -19,7 +20,7 @@ def infer_spectra(regressor, spectra, *, resolving_power, n_jobs=None, verbose=N
         Fitted.
     spectra : list of ObservedSpectrum or str
         As from :func:`stellarhml.reporting.preparing.prepare_spectra`.
-    resolving_power : float or "file"
+    resolving_power : float, "file" or "grid"
         Of the spectrographs; "file" takes what each format states.
     n_jobs, verbose : int, bool, default=None
         Workers over spectra, and progress bar.
@@ -33,6 +34,7 @@ def infer_spectra(regressor, spectra, *, resolving_power, n_jobs=None, verbose=N
     results = list(powers)
     for power in sorted({power for power in powers if not isinstance(power, str)}):
         chosen = [i for i, value in enumerate(powers) if value == power]
+        power = None if np.isinf(power) else power
         found = regressor.infer_many(
             [spectra[i] for i in chosen], resolving_power=power, n_jobs=n_jobs, verbose=verbose
         )
@@ -130,7 +132,9 @@ def write_table(table, path):
 
 def _power(spectrum, resolving_power):
     """Resolving power of a spectrum, or why there is none."""
-    if isinstance(spectrum, str) or resolving_power != "file":
-        return spectrum if isinstance(spectrum, str) else resolving_power
+    if isinstance(spectrum, str):
+        return spectrum
+    if resolving_power != "file":
+        return np.inf if resolving_power == "grid" else resolving_power
     stated = spectrum.meta.get("resolving_power")
     return stated or "the file states no resolving power; give it with --resolving-power"

@@ -61,6 +61,26 @@ def _off(row):
     return np.array([(row[name] - truth[name]) / row[f"{name}_std"] for name in NAMES])
 
 
+def test_a_grid_as_sharp_as_the_spectrograph(generator_file, tmp_path, capsys):
+    fluxes = load(generator_file).observe(np.array([LABELS]), WAVES, rv=RV, vsini=VSINI)
+    noise = np.random.default_rng(1)
+    star = _write(
+        tmp_path / "star.ecsv",
+        [
+            (x, row + noise.normal(scale=1 / 300, size=len(x)), np.full(len(x), 1 / 300))
+            for x, (row,) in zip(WAVES, fluxes, strict=True)
+        ],
+    )
+    start = ["predict", "--generator", str(generator_file), "--json", star, "--resolving-power"]
+    assert main([*start, "grid"]) == 0
+    (sharp,) = json.loads(capsys.readouterr().out)
+    assert np.abs(_off(sharp)).max() < 4.5
+    # the file states 30,000, by which the lines would be widened twice
+    assert main([*start, "file"]) == 0
+    (blurred,) = json.loads(capsys.readouterr().out)
+    assert blurred["vsini"] < sharp["vsini"] - 5 * sharp["vsini_std"]
+
+
 def test_json_is_the_table_and_alone_on_standard_output(clean, generator_file, tmp_path, capsys):
     star = _write(tmp_path / "star.fits", clean)
     (tmp_path / "none.txt").write_text("no spectrum\nat all\n")

@@ -5,6 +5,7 @@ The pictures of the pages are what their code draws: `pytest tests/docs -k tutor
 
 import itertools
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,35 @@ def prepared(tmp_path_factory, make_hpf, make_igrins):
     make_igrins(folder)
     wavelength = 8500 + 0.05 * np.arange(200)
     rows = np.column_stack([wavelength, 1 + 0.1 * np.sin(wavelength), np.full(200, 0.01)])
+    fine = np.arange(8440.0, 8710.0, 0.05)
+    np.savetxt(folder / "atmosphere.txt", np.column_stack([fine, 1 - 0.3 * ((fine % 7) < 0.1)]))
     np.savetxt(folder / "star.csv", rows, delimiter=",", header="wavelength,flux,error", comments="")
     command = f"build --phoenix {folder / 'PHOENIX'} --out {folder / 'generator.shml'}"
     assert main([*command.split(), "--jobs", "2"]) == 0
     return folder
+
+
+@pytest.fixture
+def real_star(workspace, shared_data):
+    """The same, with S1063 as IGRINS saw it, and part of PHOENIX in H, which has the resolving power of IGRINS."""
+    grid = shared_data.phoenix_hband()
+    kept = (grid["labels"][:, 0] >= 4300) & (grid["labels"][:, 0] <= 5000)
+    band = (grid["wavelength"] > 15530) & (grid["wavelength"] < 15850)
+    _write_phoenix(workspace / "PHOENIX-H", grid["wavelength"][band], grid["labels"][kept], grid["flux"][kept][:, band])
+    shutil.copyfile(shared_data.observed("igrins_S1063.npz"), workspace / "igrins_S1063.npz")
+
+
+@pytest.fixture
+def muler_file(workspace, shared_data):
+    """The same, with a file of HPF that muler knows by its name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it and its dependencies use what others deprecate
+        try:
+            import muler.hpf
+        except ImportError as error:
+            pytest.skip(f'needs muler, from pip install "stellarhml[muler]" ({error})')
+        shutil.copyfile(shared_data.observed("hpf_goldilocks_A0V_HR4829.fits"), workspace / "Goldilocks_star.fits")
+        yield muler.hpf
 
 
 @pytest.fixture

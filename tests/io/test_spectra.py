@@ -38,7 +38,7 @@ def test_air_is_converted_and_never_guessed(tmp_path):
     got = read_spectrum(path, medium="air")
     np.testing.assert_allclose(got.orders[0].wavelength, WAVE, rtol=1e-14)
     assert got.meta["medium"] == "air"
-    with pytest.raises(ValueError, match="must be 'vacuum' or 'air': what the wavelengths"):
+    with pytest.raises(ValueError, match="whether the wavelengths are measured in vacuum or in air"):
         read_spectrum(path)
     low = _text(tmp_path / "low.txt", [WAVE / 10, FLUX], "")
     with pytest.raises(SpectrumFileError, match=r"low\.txt cannot be converted from air"):
