@@ -79,7 +79,8 @@ def read_hdf5(path, *, medium):
     ----------
     path : pathlib.Path
         The file. Each data set has one row for each order, or is one order. A mask is True (or 1) where a pixel is
-    good. medium : {"vacuum", "air"}
+        good.
+    medium : {"vacuum", "air"}
         What the wavelengths are measured in.
 
     Returns

@@ -25,7 +25,8 @@ def mask_tellurics(
         The spectrum.
     wavelength, transmission : array-like of shape (n,)
         Vacuum wavelengths in angstrom, strictly increasing, and the transmission of the atmosphere, 1 where it is
-    clear. threshold : float, default=0.95
+        clear.
+    threshold : float, default=0.95
         A pixel is masked where the transmission at its center, or anywhere within it, is below this. Pixels outside
         the given wavelengths are masked too: nobody knows about them.
 
