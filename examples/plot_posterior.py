@@ -34,8 +34,8 @@ kernel = np.convolve(kernel, np.ones(5))  # pixels of 0.05 angstrom, five of the
 light = np.convolve(grid.flux_offgrid[2] / grid.flux_offgrid[2].max(), kernel / kernel.sum(), mode="same")
 wavelength = np.arange(8562, 8638, 0.05)
 error = np.full(len(wavelength), 0.005)
-rng = np.random.default_rng(0)
-nights = [np.interp(wavelength, grid.wavelength, light) + error * rng.normal(size=len(error)) for _ in range(2)]
+noise = [error * np.random.default_rng(night).normal(size=len(error)) for night in range(2)]
+nights = [np.interp(wavelength, grid.wavelength, light) + part for part in noise]
 
 # %%
 # The Gaussians. SLOW_ROTATION says that vsini is to be taken as an upper limit.
@@ -59,9 +59,10 @@ def exact(flux):
 
 
 # %%
-# Where the best fit is at zero, the spectrum does not change with vsini to first order, and that is all that a Gaussian
-# knows: it is far too wide. The posterior falls where the lines become too wide. Its upper limit is printed beside the
-# Gaussian's. Teff, below, moves less with vsini than its own error, the grey band, as far as the posterior reaches.
+# On the first night noise looks like some rotation, and the Gaussian is not bad. On the second the best fit is at zero, where
+# the spectrum does not change with vsini to first order. That is all that a Gaussian knows: it is far too wide. The posterior falls where the lines become too wide. Its upper limit is printed beside the
+# Gaussian's. Teff, below, moves less with vsini than its own error, the grey band, as far as
+# the posterior reaches.
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained", sharex=True)
 for k, (flux, result) in enumerate(zip(nights, results, strict=True)):
     density, teff = exact(flux)
@@ -74,7 +75,7 @@ for k, (flux, result) in enumerate(zip(nights, results, strict=True)):
     top.axvline(limit, color="#D55E00", ls=":", label="95 % lie below")
     top.set_title(f"night {k + 1}", loc="left", fontsize="medium")
     low, high = (result.values["teff"] + sign * result.errors["teff"] for sign in (-1, 1))
-    bottom.axhspan(low, high, color="0.9", label="Gaussian, 68 %")
+    bottom.axhspan(low, high, color="0.88", label="Gaussian, 68 %")
     bottom.axhline(truths["teff"], color="0.3", lw=1, ls="--", label="truth")
     bottom.plot(values, teff, "o-", ms=3, color="#0072B2", label="fit with vsini held")
     bottom.axvline(limit, color="#D55E00", ls=":")
@@ -82,7 +83,7 @@ for k, (flux, result) in enumerate(zip(nights, results, strict=True)):
 axes[0, 0].set_ylabel("probability density")
 axes[1, 0].set_ylabel(r"$T_\mathrm{eff}$ [K]")
 for ax in axes[:, 1]:
-    ax.legend(frameon=False)
+    ax.legend(framealpha=1)
 
 # %%
 # ``infer(..., posterior="emcee")`` (``pip install "stellarhml[samplers]"``) samples all of the posterior at once, and
