@@ -2,8 +2,8 @@
 Errors over held-out nodes
 ==========================
 
-How good are labels over a whole grid, and not for a few chosen stars? All nodes of some Teff are left out, a regressor is
-fitted to the others, and is asked for the labels of those that it has not seen.
+How good are labels over a whole grid, and not for a few chosen stars? All nodes of some Teff are left out, a regressor
+is fitted to the others, and is asked for the labels of those that it has not seen.
 """
 
 import warnings
@@ -31,18 +31,18 @@ regressor = BayesianStellarRegressor(
 )
 
 # %%
-# Three folds, of every third Teff each. The first and the last stay in, for nothing is extrapolated. Held-out stars lie in a
-# gap of 200 K, twice as wide as those of the whole grid. They are nodes in log g and [Fe/H], which is kind to these labels,
-# most of all at the ends of the grid. (`LeaveOneNodeOut` and `LeavePlaneOut` of `stellarhml.model_selection` fit once for
-# each node or Teff.)
+# Three folds, of every third Teff each. The first and the last stay in, for nothing is extrapolated. Held-out stars
+# lie in a gap of 200 K, twice as wide as those of the whole grid. They are nodes in log g and [Fe/H], which is kind to
+# these labels, most of all at the ends of the grid. (`LeaveOneNodeOut` and `LeavePlaneOut` of
+# `stellarhml.model_selection` fit once for each node or Teff.)
 teff, place = np.unique(grid.labels[:, 0], return_inverse=True)
 inner = (place > 0) & (place < len(teff) - 1)
 splits = PredefinedSplit(np.where(inner, place % 3, -1))
 print(f"{inner.sum()} of {len(grid.labels)} nodes are held out, in {splits.get_n_splits()} fits")
 
 # %%
-# Spectra without noise, and with a signal-to-noise ratio of 100. Each prediction at an end of a label comes with the warning
-# that it is at a bound, which is no news here.
+# Spectra without noise, and with a signal-to-noise ratio of 100. Each prediction at an end of a label comes with the
+# warning that it is at a bound, which is no news here.
 warnings.simplefilter("ignore", InferenceWarning)
 noisy = flux * (1 + 0.01 * np.random.default_rng(0).normal(size=flux.shape))
 inferred = {"no noise": [], "S/N 100": []}

@@ -2,8 +2,8 @@
 How far a generator can be trusted
 ==================================
 
-A generator is asked for spectra that nobody computed. How large is its error there, and does it know? It holds nodes out
-when it is fitted, and expects from what it finds a standard deviation for each pixel. Here that is compared with
+A generator is asked for spectra that nobody computed. How large is its error there, and does it know? It holds nodes
+out when it is fitted, and expects from what it finds a standard deviation for each pixel. Here that is compared with
 six spectra between the nodes, which it has not seen.
 """
 
@@ -42,11 +42,15 @@ flux, std = generator.predict(grid.labels_offgrid, return_std=True)
 error = flux - generator.normalise(grid.flux_offgrid[:, ::4], labels=grid.labels_offgrid)
 for labels, real, expected in zip(grid.labels_offgrid, error, std, strict=True):
     real, expected = (np.sqrt(np.mean(values**2)) for values in (real, expected))
-    print("{:6.0f} K {:5.2f} {:6.2f}".format(*labels), f"  rms {real:.5f}, expected {expected:.5f}, ratio {real / expected:.2f}")
+    print(
+        "{:6.0f} K {:5.2f} {:6.2f}".format(*labels),
+        f"  rms {real:.5f}, expected {expected:.5f}, ratio {real / expected:.2f}",
+    )
 print(f"all: ratio {np.sqrt(np.mean(error**2) / np.mean(std**2)):.2f}")
 
 # %%
-# Does it also know *where* it is wrong? Pixels are sorted by the error that is expected, and put together in twenty bins.
+# Does it also know *where* it is wrong? Pixels are sorted by the error that is expected, and put together in twenty
+# bins.
 order = np.argsort(std.ravel())
 expected, real = (
     [np.sqrt(np.mean(part**2)) for part in np.array_split(values.ravel()[order], 20)] for values in (std, error)

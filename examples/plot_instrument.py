@@ -2,9 +2,9 @@
 What a blunter spectrograph costs
 =================================
 
-What does the same star look like at resolving powers of 115,000, 55,000 and 20,000, and how do the errors of its labels
-grow as lines are smeared out? All spectrographs get the same light here: a signal-to-noise ratio of 300 for each
-0.05 angstrom.
+What does the same star look like at resolving powers of 115,000, 55,000 and 20,000, and how do the errors of its
+labels grow as lines are smeared out? All spectrographs get the same light here: a signal-to-noise ratio of 300 for
+each 0.05 angstrom.
 """
 
 import matplotlib.pyplot as plt
@@ -66,7 +66,9 @@ slow, fast = (np.array([expected_errors(power, vsini) for power in powers]) for 
 for power in COLOURS:
     for vsini in (2.0, 10.0):
         errors = expected_errors(power, vsini)
-        print(f"R {power:7,}, vsini {vsini:2.0f}: {errors[0]:4.1f} K, {errors[1]:.3f} dex, {errors[2]:.4f} dex,", end="")
+        print(
+            f"R {power:7,}, vsini {vsini:2.0f}: {errors[0]:4.1f} K, {errors[1]:.3f} dex, {errors[2]:.4f} dex,", end=""
+        )
         print(f" {errors[3]:.3f} km/s, {errors[4]:.2f} km/s")
 
 # %%
@@ -84,8 +86,8 @@ for power in COLOURS:
     print(f"R {power:,}", found[power], sep="\n")
 
 # %%
-# The fast star's lines are wide anyway, and beyond a resolving power of some 40,000 it has little to gain. The slow star gains
-# all the way. Dots are single fits: their errors are taken at the labels and the vsini that they found.
+# The fast star's lines are wide anyway, and beyond a resolving power of some 40,000 it has little to gain. The slow
+# star gains all the way. Dots are single fits: their errors are taken at the labels and the vsini that they found.
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 titles = (r"$T_\mathrm{eff}$ [K]", r"$\log g$ [dex]", "[Fe/H] [dex]")
 for k, (ax, title, name) in enumerate(zip(axes, titles, generator.label_names_, strict=True)):

@@ -8,7 +8,6 @@ line is an area, which a rotating star or a blunt spectrograph leaves as it is.
 """
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from stellarhml import PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import load_mini_grid
@@ -50,8 +49,8 @@ ManifoldDisplay.from_estimator(generator, line=line, parameter="depth")
 
 # %%
 # Which lines tell which label? Each point is one of the lines above. Lines on one straight line through the origin
-# cannot tell a change of one label from a change of the other, for both change them in the same proportion. What tells them
-# apart is lines that lie in different directions, such as the two with their names here.
+# cannot tell a change of one label from a change of the other, for both change them in the same proportion. What tells
+# them apart is lines that lie in different directions, such as the two with their names here.
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
 apart = shown.index[[0, 4]]
 for ax, name, text in zip(axes, ("logg", "feh"), (r"0.1 dex of $\log g$", "0.1 dex of [Fe/H]"), strict=True):

@@ -2,9 +2,9 @@
 A star as a spectrograph sees it
 ================================
 
-What can be learnt from three orders of a spectrograph, when the star moves and rotates, the blaze is still in, and some
-pixels are bad? The star is one of the packaged spectra that lie between the nodes of the grid. It is made
-fit for a detector by NumPy alone, so that nothing here knows the generator but the inference.
+What can be learnt from three orders of a spectrograph, when the star moves and rotates, the blaze is still in, and
+some pixels are bad? The star is one of the packaged spectra that lie between the nodes of the grid. It is made fit for
+a detector by NumPy alone, so that nothing here knows the generator but the inference.
 """
 
 import matplotlib.pyplot as plt
@@ -19,8 +19,8 @@ SPEED_OF_LIGHT = 299_792.458  # km/s
 
 
 # %%
-# What happens to the light: rotation, with linear limb darkening, widens the lines; so does the spectrograph; the velocity
-# shifts them; and each pixel sums up what falls on it.
+# What happens to the light: rotation, with linear limb darkening, widens the lines; so does the spectrograph; the
+# velocity shifts them; and each pixel sums up what falls on it.
 def observe(wavelength, flux, pixel_edges, *, rv, vsini, resolving_power, limb_darkening=0.6):
     step = 1e-6  # of ln wavelength: 0.3 km/s
     ln_wavelength = np.arange(np.log(wavelength[0]), np.log(wavelength[-1]), step)

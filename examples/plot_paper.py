@@ -2,8 +2,8 @@
 The paper's settings and the defaults
 =====================================
 
-What does each change to the paper's method buy? Generators are fitted to one grid, from the paper's own
-settings to the defaults, with one more step exchanged each time, and are asked for the nodes that they were fitted to, and for
+What does each change to the paper's method buy? Generators are fitted to one grid, from the paper's own settings to
+the defaults, with one more step exchanged each time, and are asked for the nodes that they were fitted to, and for
 spectra between the nodes.
 """
 
@@ -73,14 +73,17 @@ for name, changed in steps.items():
 # How far the spectra are off, at each step.
 figure, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
 place, (at_nodes, beside) = np.arange(len(rms)), np.transpose(list(rms.values()))
-ax.barh(place - 0.2, at_nodes, 0.38, color="#0072B2", label="at the nodes")
-ax.barh(place + 0.2, beside, 0.38, color="#E69F00", label="between the nodes")
-ax.set(yticks=place, yticklabels=list(rms), xscale="log", xlabel="rms error / continuum")
+ax.plot(at_nodes, place, "o", color="#0072B2", label="at the nodes")
+ax.plot(beside, place, "s", color="#D55E00", mfc="none", label="between the nodes")
+ax.set(yticks=place, yticklabels=list(rms), ylim=(-0.5, len(rms) - 0.5), xscale="log", xlabel="rms error / continuum")
+ax.grid(axis="x", which="both", color="0.92")
+ax.set_axisbelow(True)
 ax.invert_yaxis()
 ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
 
 # %%
-# Where the paper's spectra are off: in the cores of strong lines, because a pseudo-Voigt line cannot saturate.
+# Where the paper's spectra are off: in strong lines, because a pseudo-Voigt line cannot saturate, and in some weak
+# lines, which are absent from one of the nodes around and then vanish.
 figure, axes = plt.subplots(2, 1, figsize=(9, 4.5), layout="constrained", sharex=True, height_ratios=(2, 1))
 seen = generators[name].normalise(flux_between[:1], labels=labels_between[:1])[0]
 axes[0].plot(grid.wavelength[pixels], seen, color="k", lw=1.2, label="spectrum between the nodes")
@@ -91,12 +94,13 @@ for which, colour in (("paper", "#D55E00"), (name, "#0072B2")):
     axes[0].plot(grid.wavelength[pixels], made, color=colour, lw=0.9, ls="--", label=text)
     axes[1].plot(grid.wavelength[pixels], own - made, color=colour, lw=0.9)
 axes[0].set(xlim=(8611, 8627), ylabel="Flux / continuum")
-axes[1].set(xlabel="Vacuum wavelength [Å]", ylabel="Residual")
+axes[1].set(ylim=(-0.05, 0.05), xlabel="Vacuum wavelength [Å]", ylabel="Residual")
 axes[0].legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 
 # %%
-# Labels of one star between the nodes, without noise: by the paper's search, 50 calls of its generator within a range of
-# Teff as wide as this grid; and by the default one. (Where a search ends at the edge of the grid, a warning would say so.)
+# Labels of one star between the nodes, without noise: by the paper's search, 50 calls of its generator within a range
+# of Teff as wide as this grid; and by the default one. (Where a search ends at the edge of the grid, a warning would
+# say so.)
 warnings.simplefilter("ignore", InferenceWarning)
 print("truth: {:.0f} K, {:.3f} dex, {:.3f} dex".format(*labels_between[1]))
 for which, own in (("paper", PAPER_SETTINGS["regressor"]), (name, {})):

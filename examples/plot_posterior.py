@@ -2,9 +2,9 @@
 Is a Gaussian good enough?
 ==========================
 
-By default `infer` takes the posterior for a Gaussian about the best fit, which costs next to nothing. A star that does not
-rotate is where this must fail: vsini cannot be negative, and near zero it hardly changes the spectrum. How wrong is
-its error then, and does that harm the labels?
+By default `infer` takes the posterior for a Gaussian about the best fit, which costs next to nothing. A star that does
+not rotate is where this must fail: vsini cannot be negative, and near zero it hardly changes the spectrum. How wrong
+is its error then, and does that harm the labels?
 """
 
 import matplotlib.pyplot as plt
@@ -16,8 +16,8 @@ from stellarhml.datasets import load_mini_grid
 from stellarhml.plotting import CornerDisplay
 
 # %%
-# The generator of 80 angstrom, and a star from between the nodes that does not rotate, at R = 55,000 and a signal-to-noise
-# ratio of 200, on two nights that differ in their noise.
+# The generator of 80 angstrom, and a star from between the nodes that does not rotate, at R = 55,000 and a
+# signal-to-noise ratio of 200, on two nights that differ in their noise.
 grid = load_mini_grid()
 band = (grid.wavelength > 8560) & (grid.wavelength < 8640)
 generator = SpectrumGenerator(
@@ -44,8 +44,8 @@ print(*results, sep="\n")
 CornerDisplay.from_result(results[1], truths=truths)
 
 # %%
-# The posterior of vsini without that assumption: vsini is held at one value after the other, and all else is fitted. Each
-# fit tells its chi-square, and its covariance how much room the other parameters have.
+# The posterior of vsini without that assumption: vsini is held at one value after the other, and all else is fitted.
+# Each fit tells its chi-square, and its covariance how much room the other parameters have.
 values, fine = np.linspace(0, 3, 11), np.linspace(0, 3, 3001)
 
 
@@ -59,10 +59,10 @@ def exact(flux):
 
 
 # %%
-# On the first night noise looks like some rotation, and the Gaussian is not bad. On the second the best fit is at zero, where
-# the spectrum does not change with vsini to first order. That is all that a Gaussian knows: it is far too wide. The posterior falls where the lines become too wide. Its upper limit is printed beside the
-# Gaussian's. Teff, below, moves less with vsini than its own error, the grey band, as far as
-# the posterior reaches.
+# On the first night noise looks like some rotation, and the Gaussian is not bad. On the second the best fit is at
+# zero, where the spectrum does not change with vsini to first order. That is all that a Gaussian knows: it is far too
+# wide. The posterior falls where the lines become too wide. Its upper limit is printed beside the Gaussian's. Teff,
+# below, moves less with vsini than its own error, the grey band, as far as the posterior reaches.
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained", sharex=True)
 for k, (flux, result) in enumerate(zip(nights, results, strict=True)):
     density, teff = exact(flux)

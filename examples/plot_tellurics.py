@@ -2,9 +2,9 @@
 Lines of the Earth's atmosphere
 ===============================
 
-A spectrum from the ground has lines that are not the star's. What do they do to the labels, and what is better: to mask
-them, to divide them out, or to tell the inference about them? The atmosphere here is made up: forty lines at random
-places. The star is a packaged spectrum from between the nodes.
+A spectrum from the ground has lines that are not the star's. What do they do to the labels, and what is better: to
+mask them, to divide them out, or to tell the inference about them? The atmosphere here is made up: forty lines at
+random places. The star is a packaged spectrum from between the nodes.
 """
 
 import matplotlib.pyplot as plt
@@ -42,8 +42,8 @@ print(f"{(through < 0.99).mean():.0%} of the pixels have lost more than 1 % of t
 
 # %%
 # The same photons, used in five ways. The first is a telescope in space, for comparison. Masking loses the pixels of
-# telluric lines. Dividing keeps them, with errors that grow with the lost light; so does a model that is multiplied by the
-# transmission.
+# telluric lines. Dividing keeps them, with errors that grow with the lost light; so does a model that is multiplied by
+# the transmission.
 ways = {
     "no atmosphere": (ObservedSpectrum([(wavelength, record(star, wavelength) + noise, error)]), {}),
     "ignored": (spectrum, {}),
