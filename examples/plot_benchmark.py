@@ -53,7 +53,8 @@ for train, test in splits.split():
 rows = np.concatenate([test for _, test in splits.split()])
 truth = np.tile(grid.labels[rows], (2, 1))
 method = np.repeat(list(inferred), len(rows))
-display = InferenceErrorDisplay.from_predictions(truth, np.vstack(sum(inferred.values(), [])), method=method)
+found = np.vstack([part for parts in inferred.values() for part in parts])
+display = InferenceErrorDisplay.from_predictions(truth, found, method=method)
 for name in inferred:
     error = np.abs(display.error[method == name])
     for kind in (np.mean, np.median, np.max):
