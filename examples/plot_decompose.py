@@ -11,7 +11,7 @@ import numpy as np
 
 from stellarhml import PhoenixPreprocessor, VoigtLineDecomposer
 from stellarhml.datasets import load_mini_grid
-from stellarhml.plotting import SpectrumFitDisplay
+from stellarhml.plotting import DecompositionDisplay, SpectrumFitDisplay
 
 # %%
 # One spectrum, 80 angstrom between two lines of the calcium triplet, normalised by its own maxima.
@@ -23,7 +23,8 @@ preprocessor = PhoenixPreprocessor(wavelength=wavelength, degree=1, peak_distanc
 flux = preprocessor.fit_transform(grid.flux[row][:, band], teff=grid.labels[row, 0])
 
 # %%
-# Fit and render. The second-order solver is used for both, so that only the profile differs.
+# Fit and render. The second-order solver is used for both, so that only the profile differs. The residuals, on one
+# scale, are smaller where lines may saturate: in the strong ones.
 figure = plt.figure(figsize=(10, 7), layout="constrained")
 panels = figure.add_gridspec(4, 1, height_ratios=(3, 1, 3, 1))
 for k, profile in enumerate(("pseudo-voigt", "minnaert")):
@@ -32,13 +33,20 @@ for k, profile in enumerate(("pseudo-voigt", "minnaert")):
     clone = decomposer.inverse_transform(theta)
     rms = np.sqrt(np.mean((clone - flux) ** 2))
     print(f"{profile}: {len(decomposer.line_catalog_)} lines, RMS {rms:.5f}")
-    SpectrumFitDisplay.from_arrays(
+    display = SpectrumFitDisplay.from_arrays(
         wavelength,
         flux[0],
         clone[0],
-        title=f"{profile}, RMS {rms:.4f}",
+        title=f"{profile}, RMS {rms:.4f} over all 80 angstrom",
+        window=(8610, 8627),
         ax=[figure.add_subplot(panels[2 * k + i]) for i in range(2)],
     )
+    display.ax_[1].set_ylim(-0.06, 0.06)
+
+# %%
+# The same spectrum with a tick for each line of the default decomposition: found in this spectrum, or added because
+# residuals asked for it.
+DecompositionDisplay.from_estimator(decomposer, flux[0], window=(8590, 8627))
 
 # %%
 # The five deepest lines, by the wavelengths under which the columns of `theta` know them.

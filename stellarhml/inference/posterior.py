@@ -60,8 +60,9 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
         moves = rng.multivariate_normal(np.zeros(len(at)), result.generator_covariance, size=n_draws)
         draws = np.clip(draws + moves, *result.bounds.T)
     result.draws, result.diagnostics = draws, {"method": method, **diagnostics}
-    result.covariance = np.cov(draws.T)
-    result.errors = dict(zip(result.names, draws.std(axis=0, ddof=1).tolist(), strict=True))
+    # exactly zero for what was fixed: rounding would leave 1e-13, which looks free
+    result.covariance = np.where(np.outer(parameters.free, parameters.free), np.cov(draws.T), 0.0)
+    result.errors = dict(zip(result.names, np.sqrt(np.diag(result.covariance)).tolist(), strict=True))
 
 
 def _by_emcee(log_density, at, width, limits, n_draws, seed):

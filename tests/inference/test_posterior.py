@@ -31,10 +31,26 @@ def test_samplers_agree_with_the_gaussian(regressor, window, method):
         low, high = result.interval(0.68)[name]
         assert abs(0.5 * (low + high) - gauss.values[name]) < 0.3 * gauss.errors[name]
     assert np.all(result.draws[:, 1] == 4.4)
-    assert result.errors["logg"] == pytest.approx(0, abs=1e-9)
+    assert result.errors["logg"] == 0
     if method == "emcee":
         assert result.diagnostics["split_r_hat"] < 1.05
         assert 0.1 < result.diagnostics["acceptance"] < 0.9
+
+
+def test_what_is_fixed_has_no_error_after_sampling(regressor, window, monkeypatch):
+    def sampler(log_density, at, width, limits, n_draws, seed):
+        rng = np.random.default_rng(seed)
+        return np.clip(at + 0.1 * width * rng.normal(size=(n_draws, len(at))), *limits.T), {"converged": True}
+
+    # fixed at numbers whose mean over the draws is rounded
+    monkeypatch.setattr("stellarhml.inference.posterior._by_emcee", sampler)
+    known = {"logg": 4.4, "feh": -0.2}
+    result = regressor.infer(window, resolving_power=40_000, fixed=known, posterior="emcee", n_draws=1500)
+    free = np.array([name not in known for name in result.names])
+    assert [result.errors[name] for name in known] == [0, 0]
+    assert np.all(result.covariance[~free] == 0)
+    assert np.all(np.diag(result.covariance)[free] > 0)
+    assert result.errors["teff"] == pytest.approx(result.draws[:, 0].std(ddof=1))
 
 
 def test_an_unknown_sampler_is_refused(regressor, window):
