@@ -7,12 +7,13 @@ import numpy as np
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import InferenceResult
-from stellarhml.inference.fitting import covariance_of, generator_covariance, minimise, some_runs, widen_by_groups
+from stellarhml.inference.fitting import minimise, some_runs
 from stellarhml.inference.judging import judge, judge_instrument, judge_rejected
 from stellarhml.inference.likelihood import Likelihood, cut_pieces
 from stellarhml.inference.models import ObservedModel
 from stellarhml.inference.parameters import Parameters
 from stellarhml.inference.pixels import Pixels
+from stellarhml.inference.spread import prior_scales, spread_of
 from stellarhml.inference.templates import find_start
 
 _ROUNDS = 3  # of rejection
@@ -80,6 +81,9 @@ class ObservedFit:
             values = self.parameters.values(solution.variables)
             if k == _ROUNDS - 1 or not self._pixels.reject(self._compare(values)):
                 break
+        if self._weigh_priors(solution):
+            solution = minimise(self.likelihood, [values], max_evaluations=_MAX_EVALUATIONS)
+            self._n_evaluations += solution.n_evaluations
         if not solution.converged:
             self._tell([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
         return self._report(solution)
@@ -165,24 +169,31 @@ class ObservedFit:
                 error[:] = std[place] * np.abs(np.nan_to_num(continuum))
         return self._pixels.compare(fluxes, continua, errors)
 
+    def _weigh_priors(self, solution):
+        """Let priors count against the errors that will be told of the likelihood, not against those of noise alone."""
+        if not len(self.parameters.prior_index):
+            return False
+        linear = self.likelihood.linearise(solution.variables)
+        self.parameters.prior_scale = prior_scales(linear, self.likelihood, self._shifts())
+        return True
+
+    def _shifts(self):
+        """Errors of the generator, if it knows them and they count."""
+        error_map = self._generator.error_map_ if self._regressor.generator_error else None
+        return None if error_map is None else error_map.shifts
+
     def _report(self, solution):
         """Errors, flags and the model beside the data."""
         likelihood, parameters = self.likelihood, self.parameters
         linear = likelihood.linearise(solution.variables)
-        freedom = max(likelihood.n_pixels - likelihood.n_terms - int(parameters.free.sum()), 1)
-        reduced = float(np.sum(linear.residuals[: likelihood.n_pixels] ** 2)) / freedom
+        shifts = self._shifts()
+        if shifts is None and self._regressor.generator_error:
+            self._tell([(InferenceFlag.NOISE_ALONE, "errors are those of the noise alone")])
+        found = spread_of(linear, likelihood, shifts)
         parts = np.zeros((2, len(parameters.names), len(parameters.names)))
         free = np.ix_(parameters.free, parameters.free)
-        noise = covariance_of(linear.jacobian)
-        parts[0][free] = noise * max(reduced, 1.0)
-        n, sizes = likelihood.n_pixels, [len(piece.pixels) for piece in likelihood.pieces]
-        parts[0][free], raised = widen_by_groups(parts[0][free], linear.jacobian[:n], linear.residuals[:n], sizes)
-        error_map = self._generator.error_map_
-        if error_map is None or error_map.shifts is None:
-            if self._regressor.generator_error:
-                self._tell([(InferenceFlag.NOISE_ALONE, "errors are those of the noise alone")])
-        elif self._regressor.generator_error:
-            parts[1][free] = generator_covariance(linear, noise, error_map.shifts, linear.values[:-2])
+        parts[0][free], parts[1][free] = found.noise, found.generator
+        reduced, raised = found.reduced, found.raised
         self._tell(judge(self._generator, likelihood, linear, reduced, raised))
         self._tell(judge_rejected(self._pixels))
         factor, found = judge_instrument(linear, self._pixels.wavelengths, reduced)

@@ -41,6 +41,8 @@ class Parameters:
         chosen = [k for k, name in enumerate(self.names) if name in priors and self.free[k]]
         self.prior_index = np.array(chosen, dtype=np.int64)
         self.prior = np.array([priors[self.names[k]] for k in chosen], dtype=np.float64).reshape(-1, 2)
+        # by how much errors of the likelihood were raised: priors count as much more against it
+        self.prior_scale = np.ones(len(chosen))
 
     @property
     def limits(self):
@@ -68,13 +70,13 @@ class Parameters:
         return np.where(self._bent, np.sqrt(v**2 + _SOFT**2) / v, 1.0)[self.free] * self._unit[self.free]
 
     def prior_residuals(self, values):
-        """Distances from the means of the priors in standard deviations, shape (n_priors,)."""
-        return (values[self.prior_index] - self.prior[:, 0]) / self.prior[:, 1]
+        """Distances from the means of the priors in standard deviations, times `prior_scale`, shape (n_priors,)."""
+        return (values[self.prior_index] - self.prior[:, 0]) / self.prior[:, 1] * self.prior_scale
 
     def prior_jacobian(self):
         """Derivatives of `prior_residuals` by the free values, shape (n_priors, n_free)."""
         jacobian = np.zeros((len(self.prior_index), len(self.names)))
-        jacobian[np.arange(len(self.prior_index)), self.prior_index] = 1 / self.prior[:, 1]
+        jacobian[np.arange(len(self.prior_index)), self.prior_index] = self.prior_scale / self.prior[:, 1]
         return jacobian[:, self.free]
 
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from stellarhml.inference.fitting import covariance_of, generator_covariance, grid_ends_near, minimise, some_runs
+from stellarhml.inference.fitting import grid_ends_near, minimise, some_runs
 from stellarhml.inference.likelihood import Likelihood, cut_pieces
 from stellarhml.inference.models import RestModel
 from stellarhml.inference.parameters import Parameters
 from stellarhml.inference.search import bayes_search, node_search
+from stellarhml.inference.spread import covariance_of, generator_covariance
 
 _MANY_PIXELS = 32768  # from which several starts are told apart on some of them
 

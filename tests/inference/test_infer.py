@@ -147,6 +147,25 @@ def test_a_prior_pulls(mini_generator, make_star):
     assert result.noise_errors["logg"] / sigma == pytest.approx(np.sqrt(0.5), rel=0.1)
 
 
+def test_a_prior_counts_against_the_errors_that_are_told(mini_generator, make_star):
+    star = make_star(snr=1000)
+    # lines that the model does not have, each order with its own: residuals go together, as those of real stars do
+    rng = np.random.default_rng(2)
+    for wavelength, flux in zip(star.wavelength, star.flux, strict=True):
+        for center in rng.uniform(wavelength[0], wavelength[-1], 60):
+            flux *= 1 - rng.uniform(0, 0.1) * np.exp(-0.5 * ((wavelength - center) / 0.15) ** 2)
+    free = BayesianStellarRegressor.from_generator(mini_generator).infer(star.spectrum, resolving_power=star.power)
+    assert free.flags & InferenceFlag.POOR_FIT
+    sigma = free.errors["logg"]
+    assert sigma > 4 * 0.005  # of the noise alone
+    mean = free.values["logg"] - 2 * sigma
+    held = BayesianStellarRegressor.from_generator(mini_generator, priors={"logg": (mean, sigma / 4)})
+    result = held.infer(star.spectrum, resolving_power=star.power)
+    # 1 / sigma^2 of the data and 16 / sigma^2 of the prior: the mean is off by 2 / 17, were the likelihood a Gaussian
+    assert result.errors["logg"] == pytest.approx(sigma / np.sqrt(17), rel=0.2)
+    assert result.values["logg"] - mean == pytest.approx(2 * sigma / 17, abs=0.12 * sigma)
+
+
 @pytest.mark.parametrize(
     ("priors", "message"),
     [({"age": (1, 2)}, "names 'age'"), ({"logg": (4, 0)}, "positive standard deviation"), ({"logg": 4}, "finite mean")],

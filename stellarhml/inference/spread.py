@@ -1,0 +1,188 @@
+"""How uncertain parameters are: by noise, by what a wrong model leaves over, and by the error of the generator."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+_N_GROUPS = 24  # of residuals, at least
+_TELLING = 4.0  # variance of groups over that of noise: even if a third of them hold all, noise alone hardly shows it
+
+
+class Spread(NamedTuple):
+    """How uncertain the free parameters of a likelihood are at its minimum.
+
+    Attributes
+    ----------
+    noise, generator : ndarray of shape (n_free, n_free)
+        Parts of the covariance: noise and misfit, with priors; and the error of the generator.
+    reduced : float
+        Reduced chi-square.
+    raised : ndarray of shape (n_free,)
+        By how much errors were raised because residuals go together.
+    """
+
+    noise: np.ndarray
+    generator: np.ndarray
+    reduced: float
+    raised: np.ndarray
+
+
+def spread_of(linear, likelihood, shifts, *, priors=True):
+    r"""Spread of the free parameters.
+
+    With the curvature of the likelihood :math:`H`, priors of the variance :math:`P` that count :math:`s^2` times, and
+    :math:`M = (H + s^2 P^{-1})^{-1}`, the estimate that minimises both has the covariance
+    :math:`M (f^2 H + s^4 P^{-1}) M`, with :math:`f` by how much errors are raised, and that of the generator. With
+    :math:`s = f` it is that of the posterior, :math:`(H / f^2 + P^{-1})^{-1}`.
+
+    Parameters
+    ----------
+    linear : Linear
+        The likelihood at its minimum.
+    likelihood : Likelihood
+        The likelihood.
+    shifts : LabelShifts or None
+        Errors of the generator, if they are known and count.
+    priors : bool, default=True
+        Whether priors count.
+
+    Returns
+    -------
+    spread : Spread
+        The parts.
+    """
+    n = likelihood.n_pixels
+    data, rows, residuals = linear.jacobian[:n], linear.jacobian[n:], linear.residuals[:n]
+    inside = covariance_of(linear.jacobian if priors else data)
+    known = np.isfinite(np.diag(inside))
+    finite = np.where(np.isfinite(inside), inside, 0.0)
+    reduced = float(np.sum(residuals**2)) / max(n - likelihood.n_terms - data.shape[1], 1)
+    sizes = [len(piece.pixels) for piece in likelihood.pieces]
+    raised = raise_by_groups(max(reduced, 1.0) * covariance_of(data), data, residuals, sizes)
+    noise = max(reduced, 1.0) * np.outer(raised, raised) * (finite @ (data.T @ data) @ finite)
+    if priors:
+        moves = (likelihood.parameters.prior_scale[:, None] * rows) @ finite
+        noise += moves.T @ moves
+    noise[~known, ~known] = np.inf
+    generator = np.zeros_like(noise)
+    if shifts is not None:
+        generator = generator_covariance(linear, inside, shifts, linear.values[: shifts.labels.shape[1]])
+    return Spread(noise, generator, reduced, raised)
+
+
+def prior_scales(linear, likelihood, shifts):
+    """By how much priors must count more, for errors of the likelihood are larger than its noise.
+
+    Parameters
+    ----------
+    linear, likelihood, shifts
+        As in `spread_of`.
+
+    Returns
+    -------
+    scales : ndarray of shape (n_priors,)
+        Standard deviations of the parameters by the pixels alone, in units of those by noise alone, 1 at least.
+    """
+    parameters = likelihood.parameters
+    spread = spread_of(linear, likelihood, shifts, priors=False)
+    told = np.diag(spread.noise + spread.generator)
+    with np.errstate(invalid="ignore"):
+        ratio = told / np.diag(covariance_of(linear.jacobian[: likelihood.n_pixels]))
+    chosen = np.searchsorted(np.flatnonzero(parameters.free), parameters.prior_index)
+    return np.sqrt(np.where(ratio > 1, ratio, 1.0))[chosen]
+
+
+def covariance_of(jacobian):
+    """Covariance of parameters with given derivatives of unit-variance residuals.
+
+    Parameters
+    ----------
+    jacobian : ndarray of shape (n, n_free)
+        Derivatives.
+
+    Returns
+    -------
+    covariance : ndarray of shape (n_free, n_free)
+        Infinite on the diagonal for parameters without a trace.
+    """
+    size = np.linalg.norm(jacobian, axis=0)
+    seen = size > 0
+    covariance = np.zeros((len(size), len(size)))
+    covariance[~seen, ~seen] = np.inf
+    if seen.any():
+        unit = jacobian[:, seen] / size[seen]
+        inverse = np.linalg.pinv(unit.T @ unit, hermitian=True)
+        covariance[np.ix_(seen, seen)] = inverse / np.outer(size[seen], size[seen])
+    return covariance
+
+
+def generator_covariance(linear, covariance, shifts, labels):
+    r"""Covariance of parameters by the error of the generator.
+
+    An error :math:`e_s` of the model, see :class:`stellarhml.synthesis.label_shifts.LabelShifts`, moves the minimum by
+    :math:`b_s = (J^T J)^{-1} J^T e_s`, with all in units of the data's errors and continua projected out; the sum of
+    :math:`b_s b_s^T` over what is to be expected is added to the covariance by noise. It is what a likelihood with
+    the covariance of the data :math:`D + J (\sum_s b_s b_s^T) J^T`, diagonal plus low rank, would give.
+
+    Parameters
+    ----------
+    linear : Linear
+        The likelihood at its minimum.
+    covariance : ndarray of shape (n_free, n_free)
+        :math:`(J^T J)^{-1}`.
+    shifts : LabelShifts
+        Errors of the generator.
+    labels : ndarray of shape (n_labels,)
+        Labels at the minimum.
+
+    Returns
+    -------
+    covariance : ndarray of shape (n_free, n_free)
+        The part of the generator.
+    """
+    products = linear.error_projections(shifts.edges)
+    moves = np.einsum("swd,wkd->sk", shifts.near(labels), products)
+    finite = np.where(np.isfinite(covariance), covariance, 0.0)
+    moves = moves @ finite
+    return moves.T @ moves
+
+
+def raise_by_groups(covariance, jacobian, residuals, sizes):
+    r"""By how much groups of residuals, against each other, raise the errors of a covariance.
+
+    Residuals of a model that is wrong are not noise: those of a line, and of whole orders, go together. With
+    :math:`g_c = J_c^T r_c` of each group, less their mean, which is zero without priors,
+    :math:`C \sum_c g_c g_c^T C` is the covariance that their scatter shows (the sandwich of White 1980, in groups),
+    whatever is correlated inside of them.
+
+    Parameters
+    ----------
+    covariance : ndarray of shape (n_free, n_free)
+        :math:`(J^T J)^{-1}`, with what the reduced chi-square adds.
+    jacobian, residuals : ndarray of shape (n_pixels, n_free) and (n_pixels,)
+        At the minimum, in units of the errors.
+    sizes : sequence of int
+        Numbers of pixels of the pieces, one after the other, which are groups, or are cut into groups.
+
+    Returns
+    -------
+    factor : ndarray of shape (n_free,)
+        By how much standard deviations are to be raised: 1 unless the groups show four times the variance, or more.
+
+    References
+    ----------
+    .. [1] White, H. (1980), "A heteroskedasticity-consistent covariance matrix estimator and a direct test for
+       heteroskedasticity", Econometrica 48, 817. doi:10.2307/1912934
+    """
+    parts = max(int(np.ceil(_N_GROUPS / len(sizes))), 1)
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    starts = np.unique(np.concatenate([np.linspace(a, b, parts + 1)[:-1] for a, b in pairwise(ends)]).astype(int))
+    groups = np.add.reduceat(jacobian * residuals[:, None], starts, axis=0)
+    groups -= groups.mean(axis=0)
+    inside = np.where(np.isfinite(covariance_of(jacobian)), covariance_of(jacobian), 0.0)
+    moves = groups @ inside
+    shown = (moves**2).sum(axis=0) * len(groups) / max(len(groups) - jacobian.shape[1], 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = shown / np.diag(covariance)
+    return np.sqrt(np.where(ratio > _TELLING, ratio, 1.0))
