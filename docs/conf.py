@@ -46,6 +46,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": False,
     "abort_on_example_error": True,
     "download_all_examples": False,
+    "parallel": 2,
     "remove_config_comments": True,
     "show_memory": False,
     "min_reported_time": 0,

@@ -134,6 +134,8 @@ def first_continuum(flux, error):
     kept = level < 3 * np.median(level)
     degree = min(3, max(int(kept.sum()) // 4, 0))
     continuum = polynomial.polyval(x, polynomial.polyfit(at[kept], level[kept], degree))
+    # a blaze may fall faster at its ends than the polynomial: what is as bright as its neighbourhood is no spike
+    local = np.interp(x, at[kept], level[kept])
     for _ in range(4):
         apart = flux - continuum
         scatter = 1.4826 * np.median(np.abs(apart[good])) + 1e-300
@@ -142,7 +144,7 @@ def first_continuum(flux, error):
             break
         continuum = polynomial.polyval(x, polynomial.polyfit(x[kept], flux[kept], degree))
     margin = np.maximum(_SPIKE * np.where(good, error, 0.0), _SPIKE_LEAST * np.abs(continuum))
-    spikes = good & ((flux > continuum + margin) | (flux < -margin))
+    spikes = good & ((flux > np.maximum(continuum, local) + margin) | (flux < -margin))
     return continuum, spikes
 
 

@@ -70,3 +70,16 @@ def test_few_nodes_are_enough():
     chosen = choose_nodes(np.zeros((7500, 3)))
     assert len(chosen) == 400
     assert (chosen[0], chosen[-1]) == (0, 7499)
+
+
+def test_the_ends_of_a_steep_blaze_are_no_spikes():
+    rng = np.random.default_rng(0)
+    pixel = np.arange(2048)
+    blaze = np.sinc(0.75 * np.linspace(-1, 1, 2048)) ** 2  # 9 % at the ends
+    lines = sum(0.5 * np.exp(-0.5 * ((pixel - center) / 3) ** 2) for center in rng.uniform(0, 2048, 30))
+    error = 10.0 * np.sqrt(blaze)
+    flux = 1000 * blaze * np.clip(1 - lines, 0.05, 1) + rng.normal(scale=error)
+    hit = [300, 900, 2030]
+    flux[hit] += 1500
+    _, spikes = first_continuum(flux, error)
+    np.testing.assert_array_equal(np.flatnonzero(spikes), hit)
