@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 WIDTH = 300
-CHECKS = (1000, 2000, 4000, 8000, 16000)
+CHECKS = (2000, 4000, 8000, 16000, 32000)
 ACTIVATIONS = {"leaky ReLU": torch.nn.LeakyReLU, "sigmoid": torch.nn.Sigmoid}
 
 

@@ -37,6 +37,24 @@ def quietly(function, arguments):
         function([str(item) for item in arguments])
 
 
+@contextlib.contextmanager
+def unequal_axes(serializer):
+    """Let `rvs_make_nd --regulargrid` of 0.9.0 save a grid whose axes differ in length, which it cannot by itself."""
+    original = serializer.save_dict_to_hdf5
+
+    def save(filename, contents, **settings):
+        if "uvecs" in contents:
+            *others, last = contents["uvecs"]
+            contents["uvecs"] = [*others, tuple(last)]  # of mixed types, they are stored one by one
+        original(filename, contents, **settings)
+
+    serializer.save_dict_to_hdf5 = save
+    try:
+        yield
+    finally:
+        serializer.save_dict_to_hdf5 = original
+
+
 class Rvspecfit:
     """The library of one grid, made once and kept in `folder`."""
 
@@ -60,7 +78,8 @@ class Rvspecfit:
                 connection.execute("delete from grid_parameters where name = 'alpha'")
         waves = grid / "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits"
         for setup, order in zip(self.setups, pixels, strict=True):
-            if (library / f"ccf_{setup}.h5").is_file():
+            made = [(library / f"{part}_{setup}.h5").is_file() for part in ("specs", "interp", "ccf")]
+            if all(made):
                 continue
             # what it calls resolution is that of the data, detector pixels included; its templates have pixels too
             width2 = ((order[-1] - order[0]) / (len(order) - 1)) ** 2 - STEP**2
@@ -68,13 +87,19 @@ class Rvspecfit:
             span = ["--setup", setup, "--lambda0", order[0], "--lambda1", order[-1], "--step", STEP]
             common = [*span, "--resol_func", resolution, "--resolution0", 1e6, "--nthreads", 1, "--wavefile", waves]
             names = ["--parameter_names", "teff,logg,feh", "--templdb", database, "--templprefix", prefix]
-            quietly(make_interpol.main, [*common, *names, "--oprefix", library])
-            regular = ["--regulargrid"] if interpolation == "regulargrid" else []
-            quietly(make_nd.main, ["--prefix", library, "--setup", setup, *regular])
-            ccf = [*span, "--every", 1, "--vsinis", "0,10", "--nthreads", 1]
-            quietly(make_ccf.main, [*ccf, "--prefix", library, "--oprefix", library])
+            if not made[0]:
+                quietly(make_interpol.main, [*common, *names, "--oprefix", library])
+            if not made[1]:
+                regular = ["--regulargrid"] if interpolation == "regulargrid" else []
+                with unequal_axes(make_nd.serializer):
+                    quietly(make_nd.main, ["--prefix", library, "--setup", setup, *regular])
+            if not made[2]:
+                ccf = [*span, "--every", 1, "--vsinis", "0,10", "--nthreads", 1]
+                quietly(make_ccf.main, [*ccf, "--prefix", library, "--oprefix", library])
             self.seconds_to_build = time.perf_counter() - begin
-        settings = {"template_lib": f"{library}/", "min_vel": VELOCITIES[0], "max_vel": VELOCITIES[1], "max_vsini": 100}
+        settings = {"template_lib": f"{library}/", "min_vel": VELOCITIES[0], "max_vel": VELOCITIES[1]}
+        # its default of 0.2 km/s is wider than the error of these spectra: the error bar would be meaningless
+        settings |= {"max_vsini": 100, "min_vel_step": 0.001}
         self.config = utils.freezeDict(utils.get_default_config() | settings)
         self.pixels = pixels
 

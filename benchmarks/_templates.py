@@ -8,6 +8,7 @@ what remains is the interpolation.
 import time
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.interpolate import make_interp_spline
 from scipy.optimize import least_squares
 from scipy.special import j1
@@ -63,7 +64,9 @@ class Model:
 
     def __init__(self, log_wavelength, basis, weights, offset=0.0):
         self.log_wavelength, self.basis, self.weights, self.offset = log_wavelength, basis, weights, offset
-        self.n_padded = 2 * len(log_wavelength)
+        self.step = log_wavelength[1] - log_wavelength[0]
+        self.wave = np.exp(log_wavelength)
+        self.n_padded = next_fast_len(len(log_wavelength) + 200, real=True)
         self.frequency = 2 * np.pi * np.fft.rfftfreq(self.n_padded, d=STEP_KMS)
 
     def template(self, labels):
@@ -74,20 +77,19 @@ class Model:
         """Rotation with a limb darkening of 0.6, as a product in Fourier space."""
         x = np.maximum(np.abs(vsini) * self.frequency, 1e-3)
         kernel = 2 * 0.4 * np.pi * j1(x) / x + 2 * np.pi * 0.6 * (np.sin(x) / x - np.cos(x)) / x**2
-        mirrored = np.concatenate([flux, flux[::-1]])
-        return np.fft.irfft(np.fft.rfft(mirrored) * (kernel / kernel[0]), self.n_padded)[: len(flux)]
+        padded = np.concatenate([flux, np.linspace(flux[-1], flux[0], self.n_padded - len(flux))])
+        return irfft(rfft(padded) * (kernel / kernel[0]), self.n_padded)[: len(flux)]
 
     def integrate(self, flux, edges, rv):
         """Means over pixels between `edges`, of shape (n_orders, n_pixels + 1), at a velocity."""
-        wave = np.exp(self.log_wavelength)
-        density = flux * wave  # per unit of log wavelength
-        step = self.log_wavelength[1] - self.log_wavelength[0]
+        step = self.step
+        density = flux * self.wave  # per unit of log wavelength
         slope = np.gradient(density, step)
         parts = 0.5 * step * (density[1:] + density[:-1]) - step**2 / 12 * np.diff(slope)
         total = np.concatenate([[0.0], np.cumsum(parts)])
         at_rest = edges / (1 + rv / C_KMS)
         place = (np.log(at_rest) - self.log_wavelength[0]) / step
-        i = np.clip(place.astype(int), 0, len(wave) - 2)
+        i = np.clip(place.astype(int), 0, len(density) - 2)
         t = place - i
         # cubic between the nodes: values are the integral, slopes are the spectrum
         rise = total[i + 1] - total[i]
