@@ -69,7 +69,7 @@ class Rvspecfit:
         if not grid.is_dir():
             write_grid(grid)
         self.seconds_to_build = 0.0
-        begin = time.perf_counter()
+        begin = time.process_time()
         prefix, database = f"{grid}/PHOENIX-ACES-AGSS-COND-2011/", library / "files.db"
         if not database.is_file():
             quietly(read_grid.main, ["--prefix", prefix, "--templdb", database])
@@ -96,7 +96,7 @@ class Rvspecfit:
             if not made[2]:
                 ccf = [*span, "--every", 1, "--vsinis", "0,10", "--nthreads", 1]
                 quietly(make_ccf.main, [*ccf, "--prefix", library, "--oprefix", library])
-            self.seconds_to_build = time.perf_counter() - begin
+            self.seconds_to_build = time.process_time() - begin
         settings = {"template_lib": f"{library}/", "min_vel": VELOCITIES[0], "max_vel": VELOCITIES[1]}
         # its default of 0.2 km/s is wider than the error of these spectra: the error bar would be meaningless
         settings |= {"max_vsini": 100, "min_vel_step": 0.001}
@@ -120,8 +120,8 @@ class Rvspecfit:
         from rvspecfit import spec_fit
 
         data = self._data(flux, np.ones_like(flux))
-        options = {"npoly": NPOLY}
-        found = spec_fit.get_chisq(data, 0.0, tuple(labels), None, config=self.config, options=options, full_output=True)
+        settings = {"config": self.config, "options": {"npoly": NPOLY}, "full_output": True}
+        found = spec_fit.get_chisq(data, 0.0, tuple(labels), None, **settings)
         return np.array(found["models"])
 
     def fit(self, flux, error):
@@ -129,13 +129,13 @@ class Rvspecfit:
         from rvspecfit import fitter_ccf, vel_fit
 
         data = self._data(flux, error)
-        begin = time.perf_counter()
+        begin = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             start = fitter_ccf.fit(data, self.config)
             guess = start["best_par"] | {"vsini": max(start["best_vsini"] or 0.0, 1.0)}
             found = vel_fit.process(data, guess, config=self.config, options={"npoly": NPOLY})
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
         beta = found["vel"] / C_KMS
         # it shifts by the relativistic formula, the mock observations by 1 + v/c
         rv = C_KMS * (np.sqrt((1 + beta) / (1 - beta)) - 1)

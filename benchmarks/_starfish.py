@@ -1,9 +1,12 @@
 """Starfish, on one order, as its documentation tells: an emulator of the grid, then a maximum-likelihood fit.
 
-Its `SpectrumModel.train` is a wrapper of `scipy.optimize.minimize`, by Nelder-Mead unless told otherwise; here it is
-L-BFGS-B, which needs a fifth of the calls. PyPI has it as astrostarfish. Version 0.4.0 asks for old versions of everything, but works with NumPy 1.26, SciPy 1.12
-and scikit-learn 1.7 if installed with `--no-deps`, beside extinction, flatdict, nptyping 1, toml. Its documentation
-samples the posterior by MCMC; here errors come from the Hessian of its likelihood, as MCMC would take hours a star.
+Its `SpectrumModel.train` wraps `scipy.optimize.minimize`, by Nelder-Mead unless told otherwise; here it is L-BFGS-B,
+which needs fewer calls. Errors come from the Hessian of its likelihood; its documentation samples the posterior by
+MCMC, which would take hours a star.
+
+PyPI has it as astrostarfish. Version 0.4.0 asks for old versions of everything, but works with NumPy 1.26, SciPy 1.12
+and scikit-learn 1.7 if installed with `pip install --no-deps astrostarfish`, beside extinction, flatdict, `nptyping<2`
+and toml.
 """
 
 import sys
@@ -53,12 +56,12 @@ class Starfish:
         grid = SimpleNamespace(
             fluxes=flux[:, near].astype(float), grid_points=labels, param_names=list(LABELS), wl=wavelength[near]
         )
-        begin = time.perf_counter()
+        begin = time.process_time()
         self.emulator = Emulator.from_grid(grid, n_components=VARIANCE)
         self.emulator.train()
         if not self.emulator._trained:  # out of iterations: its best is kept, as its documentation has it
             self.emulator._trained = True
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
         self.size = len(grid.wl)
         self.told = f"{self.emulator.ncomps} components, trained in {seconds:.0f} s"
 
@@ -80,7 +83,7 @@ class Starfish:
 
     def fit(self, flux, error):
         """Values and errors of labels, velocity, vsini; seconds."""
-        begin = time.perf_counter()
+        begin = time.process_time()
         low, high = self.emulator.min_params, self.emulator.max_params
         center = 0.5 * (low + high)
         rv, cheb = self._start(flux[0], error[0], center)
@@ -111,7 +114,7 @@ class Starfish:
         beta = values[3] / C_KMS
         # it shifts by the relativistic formula, the mock observations by 1 + v/c
         values[3] = C_KMS * (np.sqrt((1 + beta) / (1 - beta)) - 1)
-        return values[:5], std, time.perf_counter() - begin
+        return values[:5], std, time.process_time() - begin
 
     def _start(self, flux, error, labels):
         """Velocity of the best match with one spectrum, and the polynomial over its constant term."""

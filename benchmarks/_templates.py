@@ -154,7 +154,7 @@ class Fitter:
 
     def fit(self, flux, error):
         """Values and errors of labels, velocity, vsini; seconds."""
-        begin = time.perf_counter()
+        begin = time.process_time()
         center = self.bounds.mean(axis=0)
         start = np.array([*center, self.first_velocity(center, flux, error), 8.0])
         low, high = [*self.bounds[0], -200, 0.1], [*self.bounds[1], 200, 50]
@@ -162,4 +162,4 @@ class Fitter:
             self.residuals, start, self.jacobian, bounds=(low, high), x_scale=SCALES, xtol=1e-6, args=(flux, error)
         )
         std = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac)))
-        return found.x, std, time.perf_counter() - begin
+        return found.x, std, time.process_time() - begin

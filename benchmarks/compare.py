@@ -13,21 +13,19 @@ starfish    its own package (astrostarfish, needs NumPy < 2: an environment of i
 payne       the method of The Payne, our implementation (_payne.py), on all nodes of the grid.
 pixels      linear and cubic interpolation of every pixel.
 
+Seconds are those of the processor, of one core, so that others on the machine disturb them less.
 payne and pixels share a fit of ours (_templates.py): least squares, continua solved for, errors from the noise alone.
 Spectra are compared at rest, noise-free, on the detector's pixels, after the polynomials that every fit has anyway.
 Tools are run apart, each beside stellarhml, where they cannot share an environment.
 """
 
 import argparse
-import os
 import time
 import warnings
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # one core, before NumPy is loaded
-
 import numpy as np
+import threadpoolctl
 import torch
 from _templates import Fitter, Model, degrade, grid_weights, pixel_edges, polynomials, with_continuum
 from inference import RESOLVING_POWER, RESULTS, observe_stars, sme_generator
@@ -36,6 +34,7 @@ from shared import finish, load_tool
 
 NAMES = ("teff", "logg", "feh", "rv", "vsini")
 SNR = 100.0
+HEADER = f"{'':24} RMS      largest       ms     Teff  log g [Fe/H]     RV vsini  inside 68 %          s a star"
 
 
 class Data:
@@ -67,7 +66,7 @@ class Data:
 
 
 class Stellarhml:
-    """This package."""
+    """The package as shipped."""
 
     def __init__(self, args, data):
         from stellarhml import BayesianStellarRegressor
@@ -77,15 +76,20 @@ class Stellarhml:
         self.size = len(self.generator.wavelength_)
 
     def spectrum(self, labels):
+        """Normalised spectrum, as the tool has it."""
         return self.generator.predict([labels])[0]
 
     def observe(self, labels, flux):
+        """Its model of a spectrum at rest, continua included."""
         model = self.data.at_detector(self.spectrum(labels))
         return with_continuum(flux, model, np.ones_like(flux), polynomials(self.data.pixels))
 
     def fit(self, flux, error):
+        """Values, errors, seconds."""
+        begin = time.process_time()
         result = self.regressor.infer((self.data.pixels, flux, error), resolving_power=RESOLVING_POWER)
-        return *(np.array([part[name] for name in NAMES]) for part in (result.values, result.errors)), result.seconds
+        seconds = time.process_time() - begin
+        return *(np.array([part[name] for name in NAMES]) for part in (result.values, result.errors)), seconds
 
 
 class Templates:
@@ -97,13 +101,16 @@ class Templates:
         self.size = len(model.log_wavelength)
 
     def spectrum(self, labels):
+        """Normalised spectrum, as the tool has it."""
         return self.model.template(labels)
 
     def observe(self, labels, flux):
+        """Its model of a spectrum at rest, continua included."""
         model = self.model.integrate(self.spectrum(labels), pixel_edges(self.data.pixels), 0.0)
         return with_continuum(flux, model, np.ones_like(flux), polynomials(self.data.pixels))
 
     def fit(self, flux, error):
+        """Values, errors, seconds."""
         return self.fitter.fit(flux, error)
 
 
@@ -117,10 +124,10 @@ def make_payne(args, data):
     from _payne import fit_payne
 
     log_wavelength, flux = degrade(data.wavelength, data.flux, RESOLVING_POWER)
-    begin = time.perf_counter()
+    begin = time.process_time()
     basis, mean, weights, chosen, tried = fit_payne(data.labels, flux)
     print(f"payne: {chosen}, of " + "; ".join(f"{key}: {value:.5f}" for key, value in tried.items()))
-    print(f"payne: trained in {time.perf_counter() - begin:.0f} s on {len(data.labels)} spectra")
+    print(f"payne: trained in {time.process_time() - begin:.0f} s on {len(data.labels)} spectra")
     yield "payne", Templates(data, Model(log_wavelength, basis, weights, mean))
 
 
@@ -172,9 +179,9 @@ def predict(tool, data):
     rms = np.sqrt(np.mean(np.square(miss), axis=(1, 2)))
     seconds = []
     for shift in np.linspace(-20, 20, 21):  # labels of their own, so that nothing is remembered
-        begin = time.perf_counter()
+        begin = time.process_time()
         tool.spectrum(data.star_labels[0] + [shift + 100, 0, -0.1])
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
     return {
         "rms_median": float(np.median(rms)),
         "rms_largest": float(rms.max()),
@@ -205,8 +212,8 @@ def infer(tool, data):
 
 def show(name, figures):
     mae, inside = figures["mean_absolute_error"], figures["inside_68"]
-    print(f"{name:>24} {figures['rms_median']:.5f} {figures['rms_largest']:.5f} {figures['ms_a_spectrum']:7.1f}", end="")
-    print(" {:8.2f} {:.4f} {:.4f} {:.4f} {:.3f} ".format(*mae), end="")
+    print(f"{name:>24} {figures['rms_median']:.5f}  {figures['rms_largest']:.5f} ", end="")
+    print("{:7.1f} {:8.2f} {:6.4f} {:6.4f} {:6.4f} {:5.3f}  ".format(figures["ms_a_spectrum"], *mae), end="")
     print(" ".join("  - " if share is None else f"{100 * share:3.0f}%" for share in inside), end="")
     print(f" {figures['seconds_a_star']:7.2f}", flush=True)
 
@@ -224,6 +231,7 @@ def main():
     args.jobs = 1
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)
     args.folder.mkdir(parents=True, exist_ok=True)
 
     data = Data(args)
@@ -232,7 +240,7 @@ def main():
     for chosen in args.tools:
         for name, tool in TOOLS[chosen](args, data):
             tools[name] = predict(tool, data) | infer(tool, data)
-            print(f"{'':>24}   RMS  largest      ms    Teff    log g  [Fe/H]  RV  vsini  inside 68 % intervals  s a star")
+            print(HEADER)
             show(name, tools[name])
     ratios = {}
     if "stellarhml" in tools:
