@@ -37,21 +37,47 @@ def train(activation, x, y, n_steps, *, held=None, seed=0):
     return network, miss
 
 
-def fit_payne(labels, flux, *, seed=0):
-    """Components, mean spectrum, function from labels to amplitudes, and what was chosen."""
+def fit_payne(labels, flux, *, seed=0, store=None):
+    """Components, mean spectrum, function from labels to amplitudes, what was chosen, errors of all that was tried.
+
+    With a path as `store` the network is kept there, and read the next time.
+    """
     low, high = labels.min(axis=0), labels.max(axis=0)
     mean = flux.mean(axis=0)
-    # components by the small matrix of products: there are far fewer spectra than pixels
     centered = flux - mean
+    if store is not None and store.is_file():
+        saved = torch.load(store, weights_only=False)
+    else:
+        saved = learn(labels, (labels - low) / (high - low) - 0.5, centered, seed)
+        if store is not None:
+            torch.save(saved, store)
+    vectors, values, chosen = saved["vectors"], saved["values"], saved["chosen"]
+    basis = ((vectors / np.sqrt(values)).T @ centered).astype(np.float32)
+    network = make_network(chosen[0], labels.shape[1], len(values), seed)
+    network.load_state_dict(saved["state"])
+
+    @torch.inference_mode()
+    def weights(row):
+        scaled = torch.tensor((np.asarray(row) - low) / (high - low) - 0.5, dtype=torch.float32)
+        return network(scaled[None])[0].numpy() * np.float32(saved["unit"])
+
+    rms = {
+        f"{name}, {n} steps": miss * saved["unit"] / np.sqrt(flux.shape[1])
+        for (name, n), miss in saved["tried"].items()
+    }
+    return basis, mean, weights, f"{chosen[0]}, {chosen[1]} steps", rms
+
+
+def learn(labels, scaled, centered, seed):
+    """Components of the training spectra, and a network for their amplitudes."""
+    # components by the small matrix of products: there are far fewer spectra than pixels
     values, vectors = np.linalg.eigh(centered.astype(np.float64) @ centered.T.astype(np.float64))
     kept = values > values[-1] * 1e-12
-    basis = ((vectors[:, kept] / np.sqrt(values[kept])).T @ centered).astype(np.float32)
-    amplitude = vectors[:, kept] * np.sqrt(values[kept])
-    unit = np.sqrt((amplitude**2).sum(axis=1).mean())
-    x = torch.tensor((labels - low) / (high - low) - 0.5, dtype=torch.float32)
-    y = torch.tensor(amplitude / unit, dtype=torch.float32)
-
-    inside = np.flatnonzero((labels[:, 0] > low[0]) & (labels[:, 0] < high[0]))
+    values, vectors = values[kept], vectors[:, kept]
+    amplitude = vectors * np.sqrt(values)
+    unit = float(np.sqrt((amplitude**2).sum(axis=1).mean()))
+    x, y = (torch.tensor(part, dtype=torch.float32) for part in (scaled, amplitude / unit))
+    inside = np.flatnonzero((labels[:, 0] > labels[:, 0].min()) & (labels[:, 0] < labels[:, 0].max()))
     held = np.random.default_rng(seed).choice(inside, size=len(labels) // 8, replace=False)
     rest = np.setdiff1d(np.arange(len(labels)), held)
     tried = {}
@@ -60,11 +86,5 @@ def fit_payne(labels, flux, *, seed=0):
             tried[activation, n_steps] = train(activation, x[rest], y[rest], n_steps, held=(x[held], y[held]))[1]
     chosen = min(tried, key=tried.get)
     network, _ = train(chosen[0], x, y, chosen[1], seed=seed)
-
-    @torch.inference_mode()
-    def weights(row):
-        scaled = torch.tensor((np.asarray(row) - low) / (high - low) - 0.5, dtype=torch.float32)
-        return network(scaled[None])[0].numpy() * np.float32(unit)
-
-    rms = {f"{name}, {n} steps": miss * unit / np.sqrt(flux.shape[1]) for (name, n), miss in tried.items()}
-    return basis, mean, weights, f"{chosen[0]}, {chosen[1]} steps", rms
+    state = network.state_dict()
+    return {"vectors": vectors, "values": values, "unit": unit, "chosen": chosen, "tried": tried, "state": state}

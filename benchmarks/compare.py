@@ -125,9 +125,11 @@ def make_payne(args, data):
 
     log_wavelength, flux = degrade(data.wavelength, data.flux, RESOLVING_POWER)
     begin = time.process_time()
-    basis, mean, weights, chosen, tried = fit_payne(data.labels, flux)
+    basis, mean, weights, chosen, tried = fit_payne(data.labels, flux, store=args.folder / f"payne{args.nodes}.pt")
     print(f"payne: {chosen}, of " + "; ".join(f"{key}: {value:.5f}" for key, value in tried.items()))
-    print(f"payne: trained in {time.process_time() - begin:.0f} s on {len(data.labels)} spectra")
+    print(
+        f"payne: {time.process_time() - begin:.0f} s of training on {len(data.labels)} spectra (or read from --folder)"
+    )
     yield "payne", Templates(data, Model(log_wavelength, basis, weights, mean))
 
 
