@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 C_KMS = 299792.458
 VARIANCE = 0.999  # that the components explain; its default of 0.99 keeps three
 N_CHEB = 5
+TRAININGS = 2  # of 10,000 iterations, its default
 STEPS = np.array([2.0, 0.005, 0.005, 0.02, 0.05])
 LABELS = ("T", "logg", "Z")
 
@@ -58,12 +59,15 @@ class Starfish:
         )
         begin = time.process_time()
         self.emulator = Emulator.from_grid(grid, n_components=VARIANCE)
-        self.emulator.train()
-        if not self.emulator._trained:  # out of iterations: its best is kept, as its documentation has it
-            self.emulator._trained = True
+        for _ in range(TRAININGS):  # each takes up where the last one ended
+            self.emulator.train()
+            if self.emulator._trained:
+                break
+        ended = "" if self.emulator._trained else ", not converged"
+        self.emulator._trained = True
         seconds = time.process_time() - begin
         self.size = len(grid.wl)
-        self.told = f"{self.emulator.ncomps} components, trained in {seconds:.0f} s"
+        self.told = f"{self.emulator.ncomps} components, trained in {seconds:.0f} s{ended}"
 
     def spectrum(self, labels):
         mean, _ = self.emulator(np.asarray(labels))
