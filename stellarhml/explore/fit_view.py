@@ -3,15 +3,16 @@
 import io
 import threading
 import time
-from html import escape
 
-from bokeh.models import Button, Column, Div, Row
+from bokeh.models import Column
 
-from stellarhml.explore.look import SHEET, TEXT, table
+from stellarhml.explore.widgets import PANELS, button, row, text
 from stellarhml.inference._inference_result import results_table
+from stellarhml.plotting._style import PLAIN_TEXT
 
 _POLL = 150  # ms
-_STAGES = ("waiting", "preparing the search", "start", "first fit", "fit 1", "fit 2", "fit 3", "errors")
+_STAGES = ("waiting", "preparing the search, once", "start", "first fit", "fit 1", "fit 2", "fit 3", "errors")
+_NONE = "No spectrum is open. Name one when you start: stellarhml explore SPECTRUM"
 
 
 class Stopped(Exception):
@@ -19,40 +20,19 @@ class Stopped(Exception):
 
 
 class FitView:
-    """The panel of the fit.
-
-    Parameters
-    ----------
-    document : Document
-        The page.
-    shared : Shared
-        Generator, spectra and workers.
-    ask, done, export : callable
-        Gives the state; takes the result; takes name and text of a file.
-
-    Attributes
-    ----------
-    layout : Column
-        What is put on the page.
-    result : InferenceResult or None
-        Of the last fit.
-    """
+    """The panel; `ask` gives the state, `done` takes the result, `export` name and text of a file."""
 
     def __init__(self, document, shared, ask, done, export):
         self._document, self._shared, self._ask, self._done = document, shared, ask, done
-        self.result, self._name, self._job, self._poll = None, None, None, None
-        self.start = Button(label="Fit the spectrum", button_type="primary", name="fit", width=140, stylesheets=[SHEET])
-        self.stop = Button(label="Stop", name="stop", width=70, disabled=True, stylesheets=[SHEET])
-        self.save = Button(label="Result as ECSV", name="ecsv", width=130, disabled=True, stylesheets=[SHEET])
-        self.text = Div(name="fit-text", disable_math=True, sizing_mode="stretch_width", stylesheets=[SHEET])
-        if not shared.spectra:
-            self.start.disabled = True
-            self.text.text = "<p>No spectrum is open. Name one: <code>stellarhml explore SPECTRUM</code>.</p>"
-        self.start.on_click(self._begin)
-        self.stop.on_click(self.cancel)
-        self.save.on_click(lambda: export("result.ecsv", self.ecsv()))
-        row = Row(self.start, self.stop, self.save, styles={"flex-wrap": "wrap", "gap": "8px"})
-        self.layout = Column(row, self.text, sizing_mode="stretch_width")
+        self.result, self._name, self._job = None, None, None
+        self.start = button("Fit the spectrum", "fit", self._begin, width=140, button_type="primary")
+        self.stop = button("Stop", "stop", self.cancel, width=70, disabled=True)
+        self.save = button(
+            "Result as ECSV", "ecsv", lambda: export("result.ecsv", self.ecsv()), width=130, disabled=True
+        )
+        self.start.disabled, self.text = not shared.spectra, text("fit-text")
+        self.text.text = PANELS.said("" if shared.spectra else _NONE, "hint")
+        self.layout = Column(row(self.start, self.stop, self.save), self.text, sizing_mode="stretch_width")
 
     def cancel(self):
         """Stop a fit that runs."""
@@ -61,67 +41,54 @@ class FitView:
 
     def ecsv(self):
         """The result as the text of an ECSV file."""
-        text = io.StringIO()
-        results_table([self.result], [self._name], kind="astropy").write(text, format="ascii.ecsv")
-        return text.getvalue()
+        made = io.StringIO()
+        results_table([self.result], [self._name], kind="astropy").write(made, format="ascii.ecsv")
+        return made.getvalue()
 
     def _begin(self):
         state = self._ask()
         name, spectrum, _ = self._shared.spectra[state.spectrum]
-        job = self._job = {"name": name, "stop": threading.Event(), "stage": "waiting", "n": 0, "begin": time.monotonic()}
+        job = self._job = {
+            "name": name,
+            "stop": threading.Event(),
+            "stage": _STAGES[0],
+            "n": 0,
+            "begin": time.monotonic(),
+        }
         self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
         job["future"] = self._shared.workers.submit(_fit, self._shared, spectrum, state.power, job)
-        self._poll = self._document.add_periodic_callback(self._look, _POLL)
+        job["poll"] = self._document.add_periodic_callback(self._look, _POLL)
         self._look()
 
     def _look(self):
         """Tell how far the fit is, and take what it found."""
-        job = self._job
+        job, future = self._job, self._job["future"]
         stopped = job["stop"].is_set()
-        if not job["future"].done() and not stopped:
-            stage, seconds = _STAGES.index(job["stage"]), time.monotonic() - job["begin"]
-            self.text.text = (
-                f'<p role="status"><progress max="{len(_STAGES)}" value="{stage}" aria-label="progress of the fit"></progress>'
-                f"{job['stage']}: {job['n']} evaluations of the model, {seconds:.0f} s</p>"
-            )
+        if not future.done() and not stopped:
+            self.text.text = PANELS.progress(job["stage"], _STAGES, job["n"], time.monotonic() - job["begin"])
             return
-        self._document.remove_periodic_callback(self._poll)
-        self.start.disabled, self.stop.disabled, self._job = False, True, None
-        error = None if stopped else job["future"].exception()
-        if stopped or isinstance(error, Stopped):
-            self.text.text = '<p role="status">Stopped. The sliders are where they were.</p>'
-        elif error is not None:
-            text = " ".join(str(error).split()) or type(error).__name__
-            self.text.text = f'<p role="alert"><b>The fit failed.</b> {escape(text)}</p>'
+        self._document.remove_periodic_callback(job["poll"])
+        self._job, self.start.disabled, self.stop.disabled = None, False, True
+        if stopped:
+            self.text.text = PANELS.said("Stopped. The sliders are where they were.", "hint")
+        elif future.exception() is not None:
+            error = future.exception()
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self.text.text = PANELS.said(f"The fit failed: {reason}", "problem")
         else:
-            self.result, self._name = job["future"].result(), job["name"]
-            self.text.text = _tell(self.result, self._name)
+            self.result, self._name = future.result(), job["name"]
+            self.text.text = PANELS.fit(self.result, self._name, PLAIN_TEXT)
             self._done(self.result)
-        if self.result is not None:
-            self.save.disabled = False
+        self.save.disabled = self.result is None
 
 
 def _fit(shared, spectrum, power, job):
-    """Fit in a worker thread; the model's evaluations tell how far it is, and stop it."""
+    """Fit in a worker thread; evaluations of the model tell how far it is, and stop it."""
 
     def watch(stage, n):
         job["stage"], job["n"] = stage, n
         if job["stop"].is_set():
             raise Stopped
 
-    watch("preparing the search", 0)
-    regressor = shared.regressor()
-    return regressor.infer(spectrum, resolving_power=power, callback=watch)
-
-
-def _tell(result, name):
-    """What a fit found, as HTML."""
-    rows = [(TEXT.get(key, key), f"{result.values[key]:.5g}", f"{result.errors[key]:.2g}") for key in result.names]
-    chi2 = f"{result.reduced_chi2:.3g}" if result.reduced_chi2 == result.reduced_chi2 else "unknown: no errors given"
-    notes = "".join(f"<li>{escape(message)}</li>" for message in result.messages)
-    return (
-        table(("Parameter", "value", "error"), rows, f"Result: {name}")
-        + f"<p>Reduced chi-square {chi2}; {result.n_pixels} pixels, {result.n_rejected} rejected; {result.seconds:.1f} s.<br>"
-        + f"Flags: {escape(result.flag_names.replace('|', ', ') or 'none')}</p>"
-        + (f"<ul>{notes}</ul>" if notes else "")
-    )
+    watch(_STAGES[1], 0)
+    return shared.regressor().infer(spectrum, resolving_power=power, callback=watch)

@@ -2,196 +2,184 @@
 
 import time
 from dataclasses import replace
-from functools import partial
-from html import escape
 from pathlib import Path
 
 from bokeh.core.templates import get_env
 from bokeh.events import DocumentReady
-from bokeh.models import Button, Column, ColumnDataSource, CustomJS, Div, Row, Select, Spinner
+from bokeh.models import Column, CustomJS, Select
 
 from stellarhml.explore.controls import Controls
 from stellarhml.explore.fit_view import FitView
 from stellarhml.explore.line_view import LineView
-from stellarhml.explore.look import SHEET, TEXT
 from stellarhml.explore.spectrum_view import SpectrumView
-from stellarhml.explore.state import POWER_LIMITS, State, from_query, to_query
+from stellarhml.explore.state import LIMITS, State, from_query, to_query
+from stellarhml.explore.widgets import FOLDER, PANELS, SHEET, THEME, button, field, row, source, text, watch
+from stellarhml.physics.wavelength import doppler_shift
+from stellarhml.plotting._style import plain_symbol
 
-_DRAW_DELAY = 2  # ms in which moves that came meanwhile are taken together
-_QUICK, _PAUSE = 0.04, 160  # s: details that take longer wait until the sliders rest for so many ms
+_DELAY = 2  # ms in which moves that came meanwhile are taken together
+_QUICK, _PAUSE = 0.04, 160  # details that take longer (s) wait until the sliders rest (ms)
 _FIRST_WINDOW = 60.0  # angstrom
-_TEMPLATE = Path(__file__).with_name("page.html")
-_RUN = {name: f"window.explorer.{name}(cb_obj{more});" for name, more in (("ready", ", source"), ("query", ""), ("save", ""))}
+_MOVES = (
+    ("◀", "to shorter wavelengths", -0.5, 1.0),
+    ("▶", "to longer wavelengths", 0.5, 1.0),
+    ("Zoom in", "zoom in", 0.0, 0.5),
+    ("Zoom out", "zoom out", 0.0, 2.0),
+    ("Whole band", "whole band", 0.0, 1e9),
+)
 
 
 class Page:
-    """One page.
-
-    Parameters
-    ----------
-    document : Document
-        Bokeh's document.
-    shared : Shared
-        Generator and spectra.
-    """
+    """One page in a document of Bokeh."""
 
     def __init__(self, document, shared):
-        self._document, self._shared, self._generator = document, shared, shared.generator
-        self._names, self._bounds = self._generator.label_names_, self._generator.interpolator_.bounds_
-        self._drawing, self._detailing, self._seconds, self._messages = None, None, 0.0, list(shared.problems)
-        self.state = self._first_state()
-        self._seen = self.state
-        self.controls = Controls(self._names, self._bounds, self.state, self._move)
+        generator = shared.generator
+        self._document, self._shared, self._names = document, shared, tuple(generator.label_names_)
+        self._bounds, self._catalog = generator.interpolator_.bounds_, generator.decomposer_.line_catalog_
+        self._band = tuple(generator.wavelength_[[0, -1]].tolist())
+        self._drawing, self._detailing, self._seconds = None, None, 0.0
+        self.state, problems = self._first_state()
+        self.controls = Controls(self._names, self._bounds, self._move)
         self.spectrum = SpectrumView(shared, self.state, self._see, self._choose)
-        self.line = LineView(self._generator, self._choose, self._step, lambda name: self.change(quantity=name))
+        self.line = LineView(generator, self._choose, self._step, lambda name: self.change(quantity=name))
         self.fit = FitView(document, shared, lambda: self.state, self._take, self._export)
-        self._query = ColumnDataSource({"query": [""]}, name="query")
-        self._file = ColumnDataSource({"name": [], "text": []}, name="file")
-        self._note = Div(name="note", disable_math=True, sizing_mode="stretch_width", stylesheets=[SHEET])
-        self._edge = Div(name="edge", disable_math=True, sizing_mode="stretch_width", stylesheets=[SHEET])
+        self._notes, self._told = text("notes"), text("told")
+        self._notes.text = "".join(PANELS.said(problem, "problem") for problem in [*shared.problems, *problems])
         self._lay_out()
         self._draw()
         self._draw_details()
 
     def change(self, **changes):
-        """Change the state; all changes that come until the page is drawn are drawn at once."""
+        """Change the state; changes that come until the page is drawn are drawn at once."""
         state = replace(self.state, **changes)
-        if state == self.state:
-            return
-        self.state = state
+        if state != self.state:
+            self.state = state
+            self._draw_soon()
+
+    def _draw_soon(self):
         if self._drawing is None:
-            self._drawing = self._document.add_timeout_callback(self._draw, _DRAW_DELAY)
+            self._drawing = self._document.add_timeout_callback(self._draw, _DELAY)
 
     def _first_state(self):
-        band = tuple(float(x) for x in self._generator.wavelength_[[0, -1]])
-        low, high = band
+        """State that the address tells, and what it tells wrongly."""
+        (low, high), power, request = self._band, None, getattr(self._document.session_context, "request", None)
         if self._shared.spectra:
-            ranges = [ends for ends in self._shared.spectra[0][2].ranges if ends[1] > band[0] and ends[0] < band[1]]
-            low, high = ranges[len(ranges) // 2] if ranges else band
-            low, high = max(low, band[0]), min(high, band[1])
+            _, spectrum, comparison = self._shared.spectra[0]
+            there = comparison.orders_in(self._band)
+            ends = comparison.ranges[there[len(there) // 2]] if there else self._band
+            low, high, power = max(low, ends[0]), min(high, ends[1]), spectrum.meta.get("resolving_power")
         elif high - low > _FIRST_WINDOW:
-            low = (low + high - _FIRST_WINDOW) / 2
-            high = low + _FIRST_WINDOW
-        power = self._shared.spectra[0][1].meta.get("resolving_power") if self._shared.spectra else None
-        power = float(power) if power and POWER_LIMITS[0] <= power <= POWER_LIMITS[1] else None
-        start = State(tuple(float(x) for x in self._bounds.mean(axis=1)), low, high, power=power)
-        request = self._document.session_context.request if self._document.session_context else None
-        query = {name: values[0].decode(errors="replace") for name, values in request.arguments.items()} if request else {}
-        state, problems = from_query(
-            query, start, names=self._names, bounds=self._bounds, band=band,
-            n_lines=len(self._generator.decomposer_.line_catalog_), n_spectra=len(self._shared.spectra),
-            grid_id=self._generator.grid_id_,
-        )  # fmt: skip
-        self._messages += problems
-        return state
+            low, high = ((low + high + sign * _FIRST_WINDOW) / 2 for sign in (-1, 1))
+        start = State(tuple(self._bounds.mean(axis=1).tolist()), low, high, power=power)
+        limits = dict(zip(self._names, self._bounds.tolist(), strict=True)) | LIMITS
+        limits |= {"low": self._band, "high": self._band, "line": (0, len(self._catalog) - 1)}
+        limits |= {"spectrum": (0, len(self._shared.spectra) - 1)}
+        query = request.arguments.items() if request else ()
+        query = {name: values[0].decode(errors="replace") for name, values in query}
+        return from_query(query, start, limits, self._names, self._shared.generator.grid_id_)
 
     def _lay_out(self):
         """Put all on the page."""
-        document, look = self._document, {"stylesheets": [SHEET]}
-        band = self._generator.wavelength_[[0, -1]]
-        ends = {"low": float(band[0]), "high": float(band[1]), "step": 1.0, "format": "0.00", "width": 104, **look}
-        self._ends = [Spinner(title=text, name=name, **ends) for text, name in (("From [Å]", "from"), ("To [Å]", "to"))]
-        for k, field in enumerate(self._ends):
-            field.on_change("value", partial(self._type_end, k))
-        moves = {"◀": (-0.5, 1.0), "▶": (0.5, 1.0), "zoom in": (0.0, 0.5), "zoom out": (0.0, 2.0), "whole band": (0.0, 1e6)}
-        window = []
-        for text, (shift, factor) in moves.items():
-            titles = {"◀": "to shorter wavelengths", "▶": "to longer wavelengths"}
-            button = Button(label=text, name=titles.get(text, text), tags=[titles.get(text, text)], width=44 if text in titles else 84, **look)
-            button.on_click(lambda shift=shift, factor=factor: self._zoom(shift, factor))
-            window.append(button)
-        self._orders = Select(title="Order", name="order", width=150, visible=False, **look)
-        self._orders.on_change("value", lambda _a, _o, value: value and self._show_order(int(value)))
-        self._spectra = Select(title="Spectrum", name="spectrum-choice", width=200, value=str(self.state.spectrum), visible=len(self._shared.spectra) > 1,
-                               options=[(str(i), Path(part[0]).name) for i, part in enumerate(self._shared.spectra)], **look)  # fmt: skip
-        self._spectra.on_change("value", lambda _a, _o, value: self.change(spectrum=int(value)))
-        png, csv = (Button(label=text, name=text.lower(), width=60, **look) for text in ("PNG", "CSV"))
-        png.js_on_event("button_click", CustomJS(args={"view": self.spectrum.layout}, code="window.explorer.picture(view);"))
-        csv.on_click(lambda: self._export("view.csv", self.spectrum.table(self.state).to_csv(index=False, float_format="%.10g")))
-        tools = Row(*self._ends, *window, self._orders, self._spectra, png, csv, name="tools", sizing_mode="stretch_width",
-                    styles={"flex-wrap": "wrap", "align-items": "end", "gap": "6px"})  # fmt: skip
+        document, (low, high) = self._document, self._band
+        ends = {"low": low, "high": high, "step": 1.0, "format": "0.00", "width": 104}
+        self._ends = [
+            field("from", "from wavelength", lambda x: self._type(0, x), title="From [Å]", **ends),
+            field("to", "to wavelength", lambda x: self._type(1, x), title="To [Å]", **ends),
+        ]
+        zooms = []
+        for label, said, shift, factor in _MOVES:
+            act = lambda shift=shift, factor=factor: self._zoom(shift, factor)  # noqa: E731
+            zooms.append(button(label, said, act, said=said, width=44 if len(label) == 1 else 92))
+        self._orders = Select(title="Order", name="order", width=150, visible=False, stylesheets=[SHEET])
+        watch(self._orders, "value", self._show_order)
+        options = [(str(i), Path(part[0]).name) for i, part in enumerate(self._shared.spectra)]
+        look = {"title": "Spectrum", "width": 180, "visible": len(options) > 1, "stylesheets": [SHEET]}
+        spectra = Select(name="spectrum", options=options, value=str(self.state.spectrum), **look)
+        watch(spectra, "value", lambda value: self.change(spectrum=int(value)))
+        picture, csv = button("PNG", "png", None, width=60), button("CSV", "csv", self._export_view, width=60)
         roots = {
-            "controls": self.controls.layout, "notes": Column(self._note, self._edge, sizing_mode="stretch_width"),
-            "view": self.spectrum.layout, "tools": tools, "line": self.line.layout, "fit": self.fit.layout,
-        }  # fmt: skip
+            "controls": self.controls.layout,
+            "view": Column(self._notes, self._told, self.spectrum.layout, sizing_mode="stretch_width"),
+            "tools": row(*self._ends, *zooms, self._orders, spectra, picture, csv),
+            "line": self.line.layout,
+            "fit": self.fit.layout,
+        }
         for name, root in roots.items():
-            root.name = f"root-{name}"
+            root.name = name
             document.add_root(root)
-        # what stands in no layout must be referred to by something that does
-        self._note.js_on_change("name", CustomJS(args={"query": self._query, "file": self._file}, code=""))
-        self._query.js_on_change("data", CustomJS(code=_RUN["query"]))
-        self._file.js_on_change("data", CustomJS(code=_RUN["save"]))
-        document.js_on_event(DocumentReady, CustomJS(args={"source": self._query}, code=_RUN["ready"]))
-        document.template = get_env().from_string(_TEMPLATE.read_text(encoding="utf-8"))
+        self._query, self._file = source("query", "query"), source("file", "name", "text")
+        run = {"view": self.spectrum.layout, "query": self._query, "file": self._file}
+        for model, call in ((self._query, "address(query)"), (self._file, "save(file)")):
+            model.js_on_change("data", CustomJS(args=run, code=f"window.explorer.{call}"))
+        picture.js_on_event("button_click", CustomJS(args=run, code="window.explorer.picture(view)"))
+        document.js_on_event(DocumentReady, CustomJS(args=run, code="window.explorer.address(query)"))
+        document.template = get_env().from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
         document.template_variables["generator"] = self._shared.title
-        document.title = f"{self._shared.title} - stellarhml explore"
+        document.title, document.theme = f"{self._shared.title} - stellarhml explore", THEME
         document.on_session_destroyed(lambda _context: self.fit.cancel())
 
     def _move(self, name, value):
-        """What a slider or a number field does."""
-        self.change(**vars(self.state.change(name, value, self._names)))
+        self.change(**vars(self.state.set(name, value, self._names)))
 
     def _see(self, low, high):
-        """Another window, from the plot itself; its width is known only now and then changes the pixels too."""
-        self.change(low=low, high=high)
-        if self._drawing is None and self.state == self._seen:
-            self._drawing = self._document.add_timeout_callback(self._draw, _DRAW_DELAY)
+        """Another window, or, with None, another number of columns."""
+        if low is None:
+            self._draw_soon()
+        else:
+            self.change(low=low, high=high)
 
     def _zoom(self, shift, factor):
-        first, last = (float(x) for x in self._generator.wavelength_[[0, -1]])
-        low, high = self.state.window
+        (first, last), (low, high) = self._band, self.state.window
         width = min((high - low) * factor, last - first)
-        center = (low + high) / 2 + shift * (high - low)
-        low = min(max(center - width / 2, first), last - width)
+        low = min(max((low + high - width) / 2 + shift * (high - low), first), last - width)
         self.change(low=low, high=low + width)
 
-    def _type_end(self, k, _attr, _old, value):
+    def _type(self, k, value):
         ends = list(self.state.window)
-        if value is None or abs(ends[k] - value) < 0.006:
-            return
-        ends[k] = float(value)
-        if ends[0] < ends[1]:
-            self.change(low=ends[0], high=ends[1])
+        if abs(ends[k] - value) > 0.006:  # fields show two digits
+            ends[k] = value
+            if ends[0] < ends[1]:
+                self.change(low=ends[0], high=ends[1])
 
-    def _show_order(self, i):
-        low, high = self._shared.spectra[self.state.spectrum][2].ranges[i]
-        if (low, high) != self.state.window:
+    def _show_order(self, value):
+        if value:
+            low, high = self._shared.spectra[self.state.spectrum][2].ranges[int(value)]
             self.change(low=low, high=high)
 
     def _choose(self, index):
-        """Take a line; the window follows where it is not in it."""
-        x = float(self._generator.decomposer_.line_catalog_[index])
-        low, high = self.state.window
-        if not low <= x * (1 + self.state.rv / 3e5) <= high:
+        """Take a line; the window goes where it is."""
+        x, (low, high) = float(doppler_shift(self._catalog[index], self.state.rv)), self.state.window
+        if not low <= x <= high:
             low, high = x - (high - low) / 2, x + (high - low) / 2
         self.change(line=index, low=low, high=high)
 
     def _step(self, n):
         """Go on by some of the lines that are drawn."""
-        shown = list(self.spectrum.lines.index) if self.spectrum.lines is not None else []
+        shown = self.spectrum.lines.index.tolist()
         if shown:
-            here = shown.index(self.state.line) + n if self.state.line in shown else (0 if n > 0 else len(shown) - 1)
-            self._choose(int(shown[min(max(here, 0), len(shown) - 1)]))
+            here = shown.index(self.state.line) + n if self.state.line in shown else min(n, 0)
+            self._choose(shown[min(here, len(shown) - 1) if n > 0 or here < 0 else max(here, 0)])
 
     def _take(self, result):
         """Move the sliders to what a fit found."""
         labels = tuple(result.values[name] for name in self._names)
         self.change(labels=labels, rv=result.values["rv"], vsini=result.values["vsini"])
 
-    def _export(self, name, text):
+    def _export(self, name, content):
         """Hand a file to the browser."""
-        self._file.data = {"name": [name], "text": [text]}
+        self._file.data = {"name": [name], "text": [content]}
+
+    def _export_view(self):
+        self._export("view.csv", self.spectrum.table(self.state).to_csv(index=False, float_format="%.10g"))
 
     def _draw(self):
+        """Draw what must follow a slider at once, and the rest when there is time."""
         self._drawing = None
-        self._seen = self.state
         self._document.hold("combine")
-        try:
-            self.spectrum.draw(self.state)
-            self.controls.show(self.state, self._bounds)
-            self._tell()
-        finally:
-            self._document.unhold()
+        self.spectrum.draw(self.state)
+        self.controls.show(self.state)
+        self._tell()
+        self._document.unhold()
         if self._detailing is not None:
             self._document.remove_timeout_callback(self._detailing)
         delay = _PAUSE if self._seconds > _QUICK else 1
@@ -200,43 +188,31 @@ class Page:
     def _draw_details(self):
         self._detailing, begin = None, time.perf_counter()
         self._document.hold("combine")
-        try:
-            self.spectrum.draw_details(self.state)
-            center = self.line.draw(self.state)
-            self.spectrum.mark(None if center is None else center * (1 + self.state.rv / 299792.458))
-            for field, value in zip(self._ends, self.state.window, strict=True):
-                field.value = round(value, 2)
-            self._show_orders()
-            self._query.data = {"query": [to_query(self.state, self._names, self._generator.grid_id_)]}
-            self._tell()
-        finally:
-            self._document.unhold()
+        self.spectrum.draw_details(self.state)
+        center = self.line.draw(self.state)
+        self.spectrum.mark(None if center is None else float(doppler_shift(center, self.state.rv)))
+        for end, value in zip(self._ends, self.state.window, strict=True):
+            end.value = round(value, 2)
+        if self._shared.spectra:
+            ranges = self._shared.spectra[self.state.spectrum][2].ranges
+            options = [(str(i), f"{i}: {low:.0f}-{high:.0f} Å") for i, (low, high) in enumerate(ranges)]
+            same = next((str(i) for i, ends in enumerate(ranges) if ends == self.state.window), "")
+            self._orders.update(options=[("", "choose"), *options], value=same, visible=len(ranges) > 1)
+        query = to_query(self.state, self._names, self._shared.generator.grid_id_)
+        self._query.data = {"query": [list(pair) for pair in query.items()]}
+        self._tell()
+        self._document.unhold()
         self._seconds = time.perf_counter() - begin
 
-    def _show_orders(self):
-        """The choice of orders, and which one is in view."""
-        if not self._shared.spectra:
-            return
-        comparison = self._shared.spectra[self.state.spectrum][2]
-        options = [("", "choose")]
-        options += [(str(i), f"{i}: {low:.0f}-{high:.0f} Å") for i, (low, high) in enumerate(comparison.ranges)]
-        same = [str(i) for i, ends in enumerate(comparison.ranges) if ends == self.state.window]
-        self._orders.update(options=options, value=same[0] if same else "", visible=len(comparison.ranges) > 1)
-
     def _tell(self):
-        """Say what is at the edge, what is drawn, and what went wrong."""
-        edges = [TEXT.get(self._names[k], self._names[k]).split(" [")[0] for k in self.state.edges(self._bounds)]
-        text = ""
-        if self.spectrum.view.outside:
-            text = "Outside the grid: the nearest point of the grid is drawn. Nothing is extrapolated."
-        elif edges:
-            text = f"{' and '.join(edges)} at the edge of the grid, where it ends: nothing is extrapolated."
-        edge = f'<p class="edge" role="status">{escape(text)}</p>' if text else ""
+        """Say where the grid ends, and what is drawn."""
+        edges = " and ".join(plain_symbol(self._names[k]) for k in self.state.edges(self._bounds))
         view, compared = self.spectrum.view, self.spectrum.compared
-        what = f"{view.n_pixels:,} pixels in view" + (f", lowest and highest of each {view.run} drawn" if view.run > 1 else ", all drawn")
+        edge = f"{edges} at the edge of the grid, where it ends: nothing is extrapolated." if edges else ""
+        if view.outside:
+            edge = "Outside the grid: its nearest point is drawn, nothing is extrapolated."
+        drawn = f"lowest and highest of each {view.run} drawn" if view.run > 1 else "all drawn"
+        what = f"{view.n_pixels:,} pixels in view, {drawn}"
         if compared is not None and compared.n_pixels:
-            what += f"; mean squared residual {compared.chi2:.3g} in units of the errors, {compared.n_pixels:,} observed pixels"
-        problems = "".join(f'<p role="alert" class="problem">{escape(message)}</p>' for message in self._messages)
-        self._edge.text = f"{edge}<p>{what}</p>"
-        self._note.text = problems
-        self._note.visible = bool(problems)
+            what += f"; {compared.n_pixels:,} observed pixels, mean squared residual {compared.chi2:.3g} of the errors'"
+        self._told.text = PANELS.said(edge, "edge") + PANELS.said(what, "hint")

@@ -22,15 +22,6 @@ class Shared:
         What it is called.
     spectra : list of (str, ObservedSpectrum or str)
         Names and spectra; text in place of a spectrum is why it could not be read.
-
-    Attributes
-    ----------
-    spectra : list of (str, ObservedSpectrum, Comparison)
-        Those that can be shown.
-    problems : list of str
-        Why others cannot.
-    workers : ThreadPoolExecutor
-        Where fits run.
     """
 
     def __init__(self, generator, title, spectra=()):
@@ -99,7 +90,9 @@ def _free_port(address, port):
                 continue
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
-                    raise OSError(f"{address} cannot be listened on ({error.strerror}). Choose another address.") from error
+                    raise OSError(
+                        f"{address} cannot be listened on ({error.strerror}). Choose another address."
+                    ) from error
                 continue
             return trial.getsockname()[1]
     raise OSError(f"The ports {port} to {port + _N_PORTS - 1} of {address} are taken. Choose another port.")

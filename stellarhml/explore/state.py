@@ -3,9 +3,10 @@
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 
-RV_LIMITS, VSINI_LIMITS, POWER_LIMITS = (-500.0, 500.0), (0.0, 300.0), (1000.0, 500_000.0)
+LIMITS = {"rv": (-500.0, 500.0), "vsini": (0.0, 300.0), "power": (1000.0, 500_000.0)}
 QUANTITIES = ("depth", "equivalent_width", "saturation")
 _EDGE = 3e-3  # of a label's range: nearer than this to its end counts as at the edge
+_COUNTS = ("line", "spectrum")
 
 
 @dataclass(frozen=True)
@@ -45,59 +46,47 @@ class State:
         """Wavelengths between which the star is seen."""
         return self.low, self.high
 
-    def change(self, name, value, names):
-        """The same with another value of a label or a field, by its name."""
-        if name in names:
-            k = names.index(name)
-            return replace(self, labels=(*self.labels[:k], float(value), *self.labels[k + 1 :]))
-        return replace(self, **{name: value})
+    @property
+    def star(self):
+        """Velocities and resolving power, as the functions of a view take them."""
+        return {"rv": self.rv, "vsini": self.vsini, "resolving_power": self.power}
+
+    def set(self, name, value, names):
+        """The same with another value of a label or of a field, by its name."""
+        if name not in names:
+            return replace(self, **{name: int(value) if name in _COUNTS else value})
+        k = names.index(name)
+        return replace(self, labels=(*self.labels[:k], float(value), *self.labels[k + 1 :]))
 
     def edges(self, bounds):
         """Numbers of the labels that are at an end of their range in the grid."""
-        near = (min(x - low, high - x) <= _EDGE * (high - low) for x, (low, high) in zip(self.labels, bounds, strict=True))
-        return [k for k, (is_near, (low, high)) in enumerate(zip(near, bounds, strict=True)) if is_near and high > low]
+        pairs = enumerate(zip(self.labels, bounds, strict=True))
+        return [k for k, (x, (low, high)) in pairs if low < high and min(x - low, high - x) <= _EDGE * (high - low)]
 
 
-def to_query(state, names, grid_id):
-    """Text of the address behind the question mark.
-
-    Parameters
-    ----------
-    state : State
-        What is shown.
-    names : sequence of str
-        Names of the labels.
-    grid_id : str or None
-        Which grid it belongs to.
-
-    Returns
-    -------
-    query : dict of str to str
-        By name, in the order in which they are written.
-    """
+def to_query(state, names, grid_id=None):
+    """What the address says of a state: texts by name."""
     query = {name: f"{value:.10g}" for name, value in zip(names, state.labels, strict=True)}
-    for field in fields(State)[1:]:
-        value = getattr(state, field.name)
-        if value is not None and value != field.default:
-            query[field.name] = value if isinstance(value, str) else f"{value:.10g}"
+    for part in fields(State)[1:]:
+        value = getattr(state, part.name)
+        if value is not None and value != part.default:
+            query[part.name] = value if isinstance(value, str) else f"{value:.10g}"
     return query | ({"grid": grid_id[:8]} if grid_id else {})
 
 
-def from_query(query, start, *, names, bounds, band, n_lines, n_spectra, grid_id=None):
-    """Read an address.
+def from_query(query, start, limits, names, grid_id=None):
+    """Read an address, which may come from anyone: what makes no sense is left out.
 
     Parameters
     ----------
     query : dict of str to str
-        What it says. It may come from anyone: all that does not make sense is left out.
+        What the address says.
     start : State
         What is shown where it says nothing.
-    names, bounds : sequence
-        Names of the labels and their ranges.
-    band : tuple of (float, float)
-        Wavelengths that can be seen.
-    n_lines, n_spectra : int
-        How many there are.
+    limits : dict of str to (float, float)
+        What is allowed, by name.
+    names : sequence of str
+        Names of the labels.
     grid_id : str, default=None
         Which grid is shown.
 
@@ -108,22 +97,20 @@ def from_query(query, start, *, names, bounds, band, n_lines, n_spectra, grid_id
     problems : list of str
         What was left out, in words.
     """
-    limits = dict(zip(names, bounds, strict=True)) | {"rv": RV_LIMITS, "vsini": VSINI_LIMITS, "power": POWER_LIMITS}
-    limits |= {"low": band, "high": band, "line": (0, n_lines - 1), "spectrum": (0, max(n_spectra - 1, 0))}
     state, problems = start, []
-    for name, text in query.items():
-        if name == "grid":
-            if grid_id and text != grid_id[:8]:
-                problems.append("the address is of another grid, so that its view may differ")
-        elif name == "quantity" and text in QUANTITIES:
-            state = replace(state, quantity=text)
-        elif name in limits and (value := _number(text)) is not None and limits[name][0] <= value <= limits[name][1]:
-            state = state.change(name, int(value) if name in ("line", "spectrum") else value, tuple(names))
-        elif name in limits:
-            low, high = limits[name]
-            problems.append(f"the address sets {name} to {text[:20]!r}, which is not a number from {low:g} to {high:g}")
+    if grid_id and query.get("grid", grid_id[:8]) != grid_id[:8]:
+        problems.append("The address is of another grid: what it showed there may look different here.")
+    if query.get("quantity") in QUANTITIES:
+        state = replace(state, quantity=query["quantity"])
+    for name, (low, high) in limits.items():
+        value = _number(query.get(name, ""))
+        if value is not None and low <= value <= high:
+            state = state.set(name, value, tuple(names))
+        elif name in query:
+            found = f"The address has {name}={query[name][:20]}"
+            problems.append(f"{found}, but it needs a number from {low:g} to {high:g}. It was left out.")
     if not state.low < state.high:
-        problems.append("the window of the address has no width")
+        problems.append("The window of the address has no width. It was left out.")
         state = replace(state, low=start.low, high=start.high)
     return state, problems
 
@@ -131,7 +118,6 @@ def from_query(query, start, *, names, bounds, band, n_lines, n_spectra, grid_id
 def _number(text):
     """A finite number, or None."""
     try:
-        value = float(text)
+        return float(text) if isfinite(float(text)) else None
     except ValueError:
         return None
-    return value if isfinite(value) else None

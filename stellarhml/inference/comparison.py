@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.inference._inference_result import OrderFit
@@ -11,6 +12,7 @@ from stellarhml.inference.models import ObservedModel
 from stellarhml.inference.observed_data import read_data
 from stellarhml.inference.pixels import Pixels
 from stellarhml.synthesis.observation import Observation
+from stellarhml.synthesis.viewing import thin_pixels
 
 
 class Compared(NamedTuple):
@@ -29,6 +31,56 @@ class Compared(NamedTuple):
     orders: dict
     chi2: float
     n_pixels: int
+
+    def drawn(self, window, n_columns):
+        """Thin what lies in a window to the columns of a screen.
+
+        Parameters
+        ----------
+        window : tuple of (float, float)
+            Wavelengths in angstrom.
+        n_columns : int
+            Columns of the screen, see :func:`stellarhml.synthesis.viewing.thin_pixels`.
+
+        Returns
+        -------
+        data, residuals, noise : ndarray of shape (2, n_points)
+            Wavelengths, and fluxes, residuals and standard deviations of the data in units of the continuum. Orders
+            stand one after the other with a NaN between; pixels that do not count are NaN.
+        """
+        parts = [[], [], []]
+        for order in self.orders.values():
+            seen = (order.wavelength >= window[0]) & (order.wavelength <= window[1])
+            good = np.where(np.isfinite(order.error[seen]), 1.0, np.nan) / order.continuum[seen]
+            x, gap = order.wavelength[seen], np.full((2, 1), np.nan)
+            for part, values in zip(parts, (order.flux, order.residual, order.error), strict=True):
+                y = np.where(np.isfinite(good), values[seen], 0.0) * good
+                shown, _ = thin_pixels(y, n_columns)
+                part += [np.stack([x[shown], y[shown]]), gap]
+        return [np.concatenate(part, axis=1) if part else np.empty((2, 0)) for part in parts]
+
+    def table(self):
+        """Tabulate all pixels.
+
+        Returns
+        -------
+        table : DataFrame
+            Number of the order, wavelength in angstrom; model, flux and its standard deviation (infinite where a pixel
+            does not count) in units of the continuum.
+        """
+        parts = [
+            pd.DataFrame(
+                {
+                    "order": i,
+                    "wavelength": order.wavelength,
+                    "model": order.model / order.continuum,
+                    "flux": order.flux / order.continuum,
+                    "error": order.error / order.continuum,
+                }
+            )
+            for i, order in self.orders.items()
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 class Comparison:

@@ -169,30 +169,31 @@ def view_lines(generator, labels, window, *, rv=0.0, n_lines=None):
     return ViewLines(index[chosen], name, center[chosen], depth[chosen])
 
 
-def spread_names(lines, n):
-    """Choose lines to name, the deepest first, so that no two names meet.
+def spread_names(lines, width, window):
+    """Choose lines to name, the deepest first, so that no two names meet and none is cut off.
 
     Parameters
     ----------
     lines : ViewLines
         Lines.
-    n : float
-        How many names fit side by side into the space from the first line to the last.
+    width : float
+        Space that a name takes, in angstrom.
+    window : tuple of (float, float)
+        Where there is space, in angstrom.
 
     Returns
     -------
     chosen : ndarray of int
-        Places in `lines`, increasing.
+        Places in `lines`, increasing; none of less than a tenth of the largest depth.
     """
-    if not len(lines.center):
-        return np.empty(0, int)
-    apart = np.ptp(lines.center) / max(n, 1.0)
     chosen = []
     for place in np.argsort(-lines.depth, kind="stable"):
-        if all(abs(lines.center[place] - lines.center[other]) >= apart for other in chosen):
-            chosen.append(place)
-        if len(chosen) > n:
+        x = lines.center[place]
+        inside = window[0] + width / 2 <= x <= window[1] - width / 2
+        if lines.depth[place] < 0.1 * lines.depth.max():
             break
+        if inside and all(abs(x - lines.center[other]) >= width for other in chosen):
+            chosen.append(place)
     return np.sort(np.array(chosen, dtype=int))
 
 
