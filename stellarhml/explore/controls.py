@@ -1,12 +1,13 @@
 """Sliders and number fields: one pair for each label, each velocity and the resolving power."""
 
 import math
+from functools import partial
 
 from bokeh.models import Checkbox, Column, Row, Slider
 
-from stellarhml.explore.state import LIMITS
 from stellarhml.explore.widgets import MODEL, RESIDUAL, SHEET, field, watch
 from stellarhml.plotting._style import PLAIN_TEXT
+from stellarhml.synthesis.view_state import LIMITS
 
 _SLIDERS = {"rv": (-200.0, 200.0, 0.5), "vsini": (0.0, 100.0, 0.5), "power": (5000.0, 150_000.0, 1000.0)}
 _USUAL_POWER = 55_000.0
@@ -17,17 +18,17 @@ class Controls:
 
     def __init__(self, names, bounds, change):
         self._names, self._bounds, self._change = tuple(names), bounds, change
-        self._busy, self._power = False, _USUAL_POWER
+        self._power = _USUAL_POWER
         self.sliders, self.fields = {}, {}
         ranges = {name: (*map(float, ends), _step(*ends)) for name, ends in zip(names, bounds, strict=True)}
         pairs = [self._pair(name, *ends) for name, ends in (ranges | _SLIDERS).items()]
         self.sharp = Checkbox(label="As sharp as the grid: no line spread", name="sharp", stylesheets=[SHEET])
-        watch(self.sharp, "active", lambda sharp: self._moved("power", None if sharp else self._power))
+        watch(self.sharp, "active", lambda sharp: change("power", None if sharp else self._power))
         self.layout = Column(*pairs, self.sharp, sizing_mode="stretch_width")
 
     def show(self, state):
         """Bring the widgets to a state, and mark labels at the edge of the grid."""
-        self._busy, self._power = True, state.power or self._power
+        self._power = state.power or self._power
         values = zip(self._names, state.labels, strict=True)
         for name, value in (*values, ("rv", state.rv), ("vsini", state.vsini), ("power", self._power)):
             slider = self.sliders[name]
@@ -40,25 +41,19 @@ class Controls:
         for k, name in enumerate(self._names):
             title = PLAIN_TEXT.get(name, name) + (": at the edge of the grid" if k in edges else "")
             self.sliders[name].update(title=title, bar_color=MODEL if k in edges else RESIDUAL)
-        self._busy = False
 
     def _pair(self, name, start, end, step):
         said, fixed = PLAIN_TEXT.get(name, name), not end > start
         look = {"disabled": fixed, "stylesheets": [SHEET], "tags": [said], "sizing_mode": "stretch_width"}
         ends = {"start": start, "end": start + step if fixed else end, "step": step, "value": start}
         slider = Slider(title=said, show_value=False, name=f"slider-{name}", bar_color=RESIDUAL, **ends, **look)
-        watch(slider, "value", lambda value: self._moved(name, value))
+        act = partial(self._change, name)
+        watch(slider, "value", act)
         low, high = LIMITS.get(name, (start, end))
         format = {"teff": "0.[00]", "power": "0"}.get(name, "0.[0000]")
-        act = lambda value: self._moved(name, value)  # noqa: E731
         number = field(f"field-{name}", said, act, low=low, high=high, step=step, disabled=fixed, format=format)
         self.sliders[name], self.fields[name] = slider, number
         return Row(slider, number, sizing_mode="stretch_width", styles={"align-items": "end", "gap": "8px"})
-
-    def _moved(self, name, value):
-        """Hand on what the user did; what the page does itself is not looked at."""
-        if not self._busy:
-            self._change(name, value)
 
 
 def _step(low, high):

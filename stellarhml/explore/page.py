@@ -1,7 +1,9 @@
 """One page: a state of its own, the views that show it, and callbacks that change it."""
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bokeh.core.templates import get_env
@@ -12,14 +14,13 @@ from stellarhml.explore.controls import Controls
 from stellarhml.explore.fit_view import FitView
 from stellarhml.explore.line_view import LineView
 from stellarhml.explore.spectrum_view import SpectrumView
-from stellarhml.explore.state import LIMITS, State, from_query, to_query
 from stellarhml.explore.widgets import FOLDER, PANELS, SHEET, THEME, button, field, row, source, text, watch
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.plotting._style import plain_symbol
+from stellarhml.synthesis.view_state import LIMITS, first_state, from_query, to_query
 
 _DELAY = 2  # ms in which moves that came meanwhile are taken together
-_QUICK, _PAUSE = 0.04, 160  # details that take longer (s) wait until the sliders rest (ms)
-_FIRST_WINDOW = 60.0  # angstrom
+_QUICK, _SOON, _PAUSE = 0.04, 20, 160  # details that take longer (s) wait until the sliders rest (ms)
 _MOVES = (
     ("◀", "to shorter wavelengths", -0.5, 1.0),
     ("▶", "to longer wavelengths", 0.5, 1.0),
@@ -37,7 +38,7 @@ class Page:
         self._document, self._shared, self._names = document, shared, tuple(generator.label_names_)
         self._bounds, self._catalog = generator.interpolator_.bounds_, generator.decomposer_.line_catalog_
         self._band = tuple(generator.wavelength_[[0, -1]].tolist())
-        self._drawing, self._detailing, self._seconds = None, None, 0.0
+        self._drawing, self._detailing, self._seconds, self._showing = None, None, 0.0, False
         self.state, problems = self._first_state()
         self.controls = Controls(self._names, self._bounds, self._move)
         self.spectrum = SpectrumView(shared, self.state, self._see, self._choose)
@@ -50,9 +51,15 @@ class Page:
         self._draw_details()
 
     def change(self, **changes):
-        """Change the state; changes that come until the page is drawn are drawn at once."""
-        state = replace(self.state, **changes)
-        if state != self.state:
+        """Change some of the state."""
+        self.take(replace(self.state, **changes))
+
+    def take(self, state):
+        """Take a state; all that come until the page is drawn are drawn at once.
+
+        What widgets are told while the page is drawn comes back here, and is not what a user did.
+        """
+        if state != self.state and not self._showing:
             self.state = state
             self._draw_soon()
 
@@ -62,18 +69,13 @@ class Page:
 
     def _first_state(self):
         """State that the address tells, and what it tells wrongly."""
-        (low, high), power, request = self._band, None, getattr(self._document.session_context, "request", None)
-        if self._shared.spectra:
-            _, spectrum, comparison = self._shared.spectra[0]
-            there = comparison.orders_in(self._band)
-            ends = comparison.ranges[there[len(there) // 2]] if there else self._band
-            low, high, power = max(low, ends[0]), min(high, ends[1]), spectrum.meta.get("resolving_power")
-        elif high - low > _FIRST_WINDOW:
-            low, high = ((low + high + sign * _FIRST_WINDOW) / 2 for sign in (-1, 1))
-        start = State(tuple(self._bounds.mean(axis=1).tolist()), low, high, power=power)
+        _, spectrum, comparison = self._shared.spectra[0] if self._shared.spectra else (None, None, None)
+        seen = {"ranges": comparison.ranges, "power": spectrum.meta["resolving_power"]} if spectrum else {}
+        start = first_state(self._bounds.mean(axis=1), self._band, **seen)
         limits = dict(zip(self._names, self._bounds.tolist(), strict=True)) | LIMITS
         limits |= {"low": self._band, "high": self._band, "line": (0, len(self._catalog) - 1)}
         limits |= {"spectrum": (0, len(self._shared.spectra) - 1)}
+        request = getattr(self._document.session_context, "request", None)
         query = request.arguments.items() if request else ()
         query = {name: values[0].decode(errors="replace") for name, values in query}
         return from_query(query, start, limits, self._names, self._shared.generator.grid_id_)
@@ -83,12 +85,12 @@ class Page:
         document, (low, high) = self._document, self._band
         ends = {"low": low, "high": high, "step": 1.0, "format": "0.00", "width": 104}
         self._ends = [
-            field("from", "from wavelength", lambda x: self._type(0, x), title="From [Å]", **ends),
-            field("to", "to wavelength", lambda x: self._type(1, x), title="To [Å]", **ends),
+            field("from", "from wavelength", partial(self._type, 0), title="From [Å]", **ends),
+            field("to", "to wavelength", partial(self._type, 1), title="To [Å]", **ends),
         ]
         zooms = []
         for label, said, shift, factor in _MOVES:
-            act = lambda shift=shift, factor=factor: self._zoom(shift, factor)  # noqa: E731
+            act = partial(self._zoom, shift, factor)
             zooms.append(button(label, said, act, said=said, width=44 if len(label) == 1 else 92))
         self._orders = Select(title="Order", name="order", width=150, visible=False, stylesheets=[SHEET])
         watch(self._orders, "value", self._show_order)
@@ -119,7 +121,7 @@ class Page:
         document.on_session_destroyed(lambda _context: self.fit.cancel())
 
     def _move(self, name, value):
-        self.change(**vars(self.state.set(name, value, self._names)))
+        self.take(self.state.set(name, value, self._names))
 
     def _see(self, low, high):
         """Another window, or, with None, another number of columns."""
@@ -129,10 +131,7 @@ class Page:
             self.change(low=low, high=high)
 
     def _zoom(self, shift, factor):
-        (first, last), (low, high) = self._band, self.state.window
-        width = min((high - low) * factor, last - first)
-        low = min(max((low + high - width) / 2 + shift * (high - low), first), last - width)
-        self.change(low=low, high=low + width)
+        self.take(self.state.zoom(shift, factor, self._band))
 
     def _type(self, k, value):
         ends = list(self.state.window)
@@ -148,10 +147,7 @@ class Page:
 
     def _choose(self, index):
         """Take a line; the window goes where it is."""
-        x, (low, high) = float(doppler_shift(self._catalog[index], self.state.rv)), self.state.window
-        if not low <= x <= high:
-            low, high = x - (high - low) / 2, x + (high - low) / 2
-        self.change(line=index, low=low, high=high)
+        self.take(self.state.at_line(index, float(doppler_shift(self._catalog[index], self.state.rv))))
 
     def _step(self, n):
         """Go on by some of the lines that are drawn."""
@@ -175,34 +171,43 @@ class Page:
     def _draw(self):
         """Draw what must follow a slider at once, and the rest when there is time."""
         self._drawing = None
-        self._document.hold("combine")
-        self.spectrum.draw(self.state)
-        self.controls.show(self.state)
-        self._tell()
-        self._document.unhold()
+        with self._at_once():
+            self.spectrum.draw(self.state)
+            self.controls.show(self.state)
+            self._tell()
         if self._detailing is not None:
             self._document.remove_timeout_callback(self._detailing)
-        delay = _PAUSE if self._seconds > _QUICK else 1
+        delay = _PAUSE if self._seconds > _QUICK else _SOON
         self._detailing = self._document.add_timeout_callback(self._draw_details, delay)
 
     def _draw_details(self):
         self._detailing, begin = None, time.perf_counter()
-        self._document.hold("combine")
-        self.spectrum.draw_details(self.state)
-        center = self.line.draw(self.state)
-        self.spectrum.mark(None if center is None else float(doppler_shift(center, self.state.rv)))
-        for end, value in zip(self._ends, self.state.window, strict=True):
-            end.value = round(value, 2)
-        if self._shared.spectra:
-            ranges = self._shared.spectra[self.state.spectrum][2].ranges
-            options = [(str(i), f"{i}: {low:.0f}-{high:.0f} Å") for i, (low, high) in enumerate(ranges)]
-            same = next((str(i) for i, ends in enumerate(ranges) if ends == self.state.window), "")
-            self._orders.update(options=[("", "choose"), *options], value=same, visible=len(ranges) > 1)
-        query = to_query(self.state, self._names, self._shared.generator.grid_id_)
-        self._query.data = {"query": [list(pair) for pair in query.items()]}
-        self._tell()
-        self._document.unhold()
+        with self._at_once():
+            self.spectrum.draw_details(self.state)
+            center = self.line.draw(self.state)
+            self.spectrum.mark(None if center is None else float(doppler_shift(center, self.state.rv)))
+            for end, value in zip(self._ends, self.state.window, strict=True):
+                end.value = round(value, 2)
+            if self._shared.spectra:
+                ranges = self._shared.spectra[self.state.spectrum][2].ranges
+                options = [(str(i), f"{i}: {low:.0f}-{high:.0f} Å") for i, (low, high) in enumerate(ranges)]
+                same = next((str(i) for i, ends in enumerate(ranges) if ends == self.state.window), "")
+                self._orders.update(options=[("", "choose"), *options], value=same, visible=len(ranges) > 1)
+            query = to_query(self.state, self._names, self._shared.generator.grid_id_)
+            self._query.data = {"query": [list(pair) for pair in query.items()]}
+            self._tell()
         self._seconds = time.perf_counter() - begin
+
+    @contextmanager
+    def _at_once(self):
+        """Send all changes to the browser in one message."""
+        self._document.hold("combine")
+        self._showing = True
+        try:
+            yield
+        finally:
+            self._showing = False
+            self._document.unhold()
 
     def _tell(self):
         """Say where the grid ends, and what is drawn."""

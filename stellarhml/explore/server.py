@@ -2,10 +2,8 @@
 
 import errno
 import socket
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
-from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
+from stellarhml.inference.background import FitRunner
 from stellarhml.inference.comparison import Comparison
 
 _N_PORTS = 20  # to try, one after the other
@@ -27,8 +25,7 @@ class Shared:
     def __init__(self, generator, title, spectra=()):
         self.generator, self.title = generator, title
         self.spectra, self.problems = [], []
-        self.workers = ThreadPoolExecutor(2, thread_name_prefix="fit")
-        self._lock, self._regressor = threading.Lock(), None
+        self.runner = FitRunner(generator)
         for name, spectrum in spectra:
             try:
                 if isinstance(spectrum, str):
@@ -37,13 +34,6 @@ class Shared:
             except ValueError as error:
                 text = " ".join(str(error).split())
                 self.problems.append(text if name in text else f"{name}: {text}")
-
-    def regressor(self):
-        """What fits, made when it is first needed: it renders all nodes."""
-        with self._lock:
-            if self._regressor is None:
-                self._regressor = BayesianStellarRegressor.from_generator(self.generator, verbose=False)
-            return self._regressor
 
 
 def make_server(shared, *, address="127.0.0.1", port=5006, origins=()):

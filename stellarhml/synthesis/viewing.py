@@ -136,9 +136,10 @@ def thin_pixels(flux, n_columns):
     padded[:n] = flux
     padded = padded.reshape(n_runs, run)
     dark = np.isnan(padded)
-    pair = np.stack([np.where(dark, np.inf, padded).argmin(axis=1), np.where(dark, -np.inf, padded).argmax(axis=1)])
+    low, high = (np.where(dark, far, padded) if dark.any() else padded for far in (np.inf, -np.inf))
+    pair = np.stack([low.argmin(axis=1), high.argmax(axis=1)])
     shown = np.sort(pair, axis=0) + run * np.arange(n_runs)
-    return np.unique(shown.ravel()), run
+    return np.unique(np.minimum(shown, n - 1)), run
 
 
 def view_lines(generator, labels, window, *, rv=0.0, n_lines=None):

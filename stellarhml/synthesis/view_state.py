@@ -1,4 +1,4 @@
-"""State: what one page shows, and the query of its address from which it can be made again."""
+"""State: what one page of an explorer shows, and the query of its address from which it can be made again."""
 
 from dataclasses import dataclass, fields, replace
 from math import isfinite
@@ -6,6 +6,7 @@ from math import isfinite
 LIMITS = {"rv": (-500.0, 500.0), "vsini": (0.0, 300.0), "power": (1000.0, 500_000.0)}
 QUANTITIES = ("depth", "equivalent_width", "saturation")
 _EDGE = 3e-3  # of a label's range: nearer than this to its end counts as at the edge
+_FIRST_WINDOW = 60.0  # angstrom
 _COUNTS = ("line", "spectrum")
 
 
@@ -58,10 +59,51 @@ class State:
         k = names.index(name)
         return replace(self, labels=(*self.labels[:k], float(value), *self.labels[k + 1 :]))
 
+    def zoom(self, shift, factor, band):
+        """The same with a window that is moved by parts of its width and made wider, within a band."""
+        width = min((self.high - self.low) * factor, band[1] - band[0])
+        low = (self.low + self.high - width) / 2 + shift * (self.high - self.low)
+        low = min(max(low, band[0]), band[1] - width)
+        return replace(self, low=low, high=low + width)
+
+    def at_line(self, index, center):
+        """The same with a line chosen, and the window around it if it was not in it."""
+        low, high = self.window
+        if not low <= center <= high:
+            low, high = center - (high - low) / 2, center + (high - low) / 2
+        return replace(self, line=index, low=low, high=high)
+
     def edges(self, bounds):
         """Numbers of the labels that are at an end of their range in the grid."""
         pairs = enumerate(zip(self.labels, bounds, strict=True))
         return [k for k, (x, (low, high)) in pairs if low < high and min(x - low, high - x) <= _EDGE * (high - low)]
+
+
+def first_state(labels, band, ranges=(), power=None):
+    """What a page shows first.
+
+    Parameters
+    ----------
+    labels : sequence of float
+        Labels of the star.
+    band : tuple of (float, float)
+        Wavelengths that the generator knows, in angstrom.
+    ranges : sequence of (float, float), default=()
+        Ends of the orders of an observed spectrum: the one in the middle of those in the band is shown.
+    power : float, default=None
+        Resolving power, where the spectrum states it.
+
+    Returns
+    -------
+    state : State
+        The state; without a spectrum a window in the middle of the band.
+    """
+    state = State(tuple(map(float, labels)), *band, power=power)
+    there = [(max(low, band[0]), min(high, band[1])) for low, high in ranges if low < band[1] and high > band[0]]
+    if there:
+        low, high = there[len(there) // 2]
+        return replace(state, low=low, high=high)
+    return state.zoom(0.0, min(_FIRST_WINDOW / (band[1] - band[0]), 1.0), band)
 
 
 def to_query(state, names, grid_id=None):
