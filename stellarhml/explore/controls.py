@@ -6,7 +6,7 @@ from functools import partial
 from bokeh.models import Checkbox, Column, Row, Slider
 
 from stellarhml.explore.widgets import MODEL, RESIDUAL, SHEET, field, watch
-from stellarhml.plotting._style import PLAIN_TEXT
+from stellarhml.plotting._style import PLAIN_TEXT, plain_symbol
 from stellarhml.synthesis.view_state import LIMITS
 
 _SLIDERS = {"rv": (-200.0, 200.0, 0.5), "vsini": (0.0, 100.0, 0.5), "power": (5000.0, 150_000.0, 1000.0)}
@@ -39,7 +39,7 @@ class Controls:
         self.sliders["power"].disabled = self.fields["power"].disabled = state.power is None
         edges = state.edges(self._bounds)
         for k, name in enumerate(self._names):
-            title = PLAIN_TEXT.get(name, name) + (": at the edge of the grid" if k in edges else "")
+            title = f"{plain_symbol(name)}: edge of the grid" if k in edges else PLAIN_TEXT.get(name, name)
             self.sliders[name].update(title=title, bar_color=MODEL if k in edges else RESIDUAL)
 
     def _pair(self, name, start, end, step):

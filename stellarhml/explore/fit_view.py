@@ -10,6 +10,7 @@ from stellarhml.inference.background import STAGES, FitStoppedError
 from stellarhml.plotting._style import PLAIN_TEXT
 
 _POLL = 150  # ms
+_HINT = "A fit takes the resolving power that is set above; labels and velocities are free."
 _NONE = "No spectrum is open. Name one when you start: stellarhml explore SPECTRUM"
 
 
@@ -25,7 +26,7 @@ class FitView:
             "Result as ECSV", "ecsv", lambda: export("result.ecsv", self.ecsv()), width=130, disabled=True
         )
         self.start.disabled, self.text = not shared.spectra, text("fit-text")
-        self.text.text = PANELS.said("" if shared.spectra else _NONE, "hint")
+        self.text.text = PANELS.said(_HINT if shared.spectra else _NONE, "hint")
         self.layout = Column(row(self.start, self.stop, self.save), self.text, sizing_mode="stretch_width")
 
     def cancel(self):

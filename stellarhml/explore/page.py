@@ -107,7 +107,7 @@ class Page:
             "fit": self.fit.layout,
         }
         for name, root in roots.items():
-            root.name = name
+            root.name = f"root-{name}"
             document.add_root(root)
         self._query, self._file = source("query", "query"), source("file", "name", "text")
         run = {"view": self.spectrum.layout, "query": self._query, "file": self._file}
@@ -206,8 +206,8 @@ class Page:
         try:
             yield
         finally:
+            self._document.unhold()  # calls back for all that was changed
             self._showing = False
-            self._document.unhold()
 
     def _tell(self):
         """Say where the grid ends, and what is drawn."""
@@ -219,5 +219,5 @@ class Page:
         drawn = f"lowest and highest of each {view.run} drawn" if view.run > 1 else "all drawn"
         what = f"{view.n_pixels:,} pixels in view, {drawn}"
         if compared is not None and compared.n_pixels:
-            what += f"; {compared.n_pixels:,} observed pixels, mean squared residual {compared.chi2:.3g} of the errors'"
+            what += f"; {compared.n_pixels:,} observed pixels, chi-square per pixel {compared.chi2:.3g}"
         self._told.text = PANELS.said(edge, "edge") + PANELS.said(what, "hint")
