@@ -22,8 +22,10 @@ FLOORS = {
     "datasets": {"io"},
     "model_selection": set(),
     "plotting": {"synthesis"},
+    "explore": {"inference", "physics", "plotting", "synthesis"},
     "reporting": {
         "datasets",
+        "explore",
         "inference",
         "io",
         "model_selection",

@@ -101,7 +101,8 @@ class Page:
         picture, csv = button("PNG", "png", None, width=60), button("CSV", "csv", self._export_view, width=60)
         roots = {
             "controls": self.controls.layout,
-            "view": Column(self._notes, self._told, self.spectrum.layout, sizing_mode="stretch_width"),
+            "notes": Column(self._notes, self._told, sizing_mode="stretch_width"),
+            "view": self.spectrum.layout,
             "tools": row(*self._ends, *zooms, self._orders, spectra, picture, csv),
             "line": self.line.layout,
             "fit": self.fit.layout,
@@ -114,7 +115,7 @@ class Page:
         for model, call in ((self._query, "address(query)"), (self._file, "save(file)")):
             model.js_on_change("data", CustomJS(args=run, code=f"window.explorer.{call}"))
         picture.js_on_event("button_click", CustomJS(args=run, code="window.explorer.picture(view)"))
-        document.js_on_event(DocumentReady, CustomJS(args=run, code="window.explorer.address(query)"))
+        document.js_on_event(DocumentReady, CustomJS(args=run, code="window.explorer.begin(query)"))
         document.template = get_env().from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
         document.template_variables["generator"] = self._shared.title
         document.title, document.theme = f"{self._shared.title} - stellarhml explore", THEME
