@@ -22,7 +22,8 @@ class Controls:
         self.sliders, self.fields = {}, {}
         ranges = {name: (*map(float, ends), _step(*ends)) for name, ends in zip(names, bounds, strict=True)}
         pairs = [self._pair(name, *ends) for name, ends in (ranges | _SLIDERS).items()]
-        self.sharp = Checkbox(label="As sharp as the grid: no line spread", name="sharp", stylesheets=[SHEET])
+        label = "As sharp as the grid: no line spread"
+        self.sharp = Checkbox(label=label, name="sharp", tags=[label], stylesheets=[SHEET])
         watch(self.sharp, "active", lambda sharp: change("power", None if sharp else self._power))
         self.layout = Column(*pairs, self.sharp, sizing_mode="stretch_width")
 

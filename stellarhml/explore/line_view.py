@@ -41,8 +41,9 @@ class LineView:
         ]
         self.text = text("line")
         columns = {"manifold": ("image", "x", "y", "dw", "dh"), "curves": ("xs", "ys", "color", "label")}
+        columns["now"] = ("x", "y", "color")
         parts = ("manifold", "nodes", "point", "curves", "now")
-        self.sources = {name: source(name, *columns.get(name, ("x", "y", "color"))) for name in parts}
+        self.sources = {name: source(name, *columns.get(name, ("x", "y"))) for name in parts}
         data = {name: {"source": part} for name, part in self.sources.items()}
         common = {
             "tools": "",
@@ -95,7 +96,7 @@ class LineView:
     def _draw_map(self, state, line, values):
         """The map, which the labels along its axes do not change, and the point in it, which they move."""
         x, y = self._axes
-        self.sources["point"].data = {"x": [values[x]], "y": [values[y]], "color": [CHOSEN]}
+        self.sources["point"].data = {"x": [values[x]], "y": [values[y]]}
         rest = {name: value for name, value in values.items() if name not in self._axes}
         if self._made_for == (state.line, state.quantity, rest):
             return
@@ -112,7 +113,7 @@ class LineView:
         self.sources["manifold"].data = image
         there = np.isfinite(shown.node_values)
         node_x, node_y = (part[there] for part in np.meshgrid(shown.node_x, shown.node_y))
-        self.sources["nodes"].data = {"x": node_x, "y": node_y, "color": ["white"] * len(node_x)}
+        self.sources["nodes"].data = {"x": node_x, "y": node_y}
         self._map.xaxis.axis_label, self._map.yaxis.axis_label = (PLAIN_TEXT.get(name, name) for name in (x, y))
         others = ", ".join(f"{plain_symbol(name)} = {value:.4g}" for name, value in rest.items())
         title = PLAIN_TEXT.get(state.quantity, state.quantity)

@@ -5,6 +5,9 @@ from math import isfinite
 
 LIMITS = {"rv": (-500.0, 500.0), "vsini": (0.0, 300.0), "power": (1000.0, 500_000.0)}
 QUANTITIES = ("depth", "equivalent_width", "saturation")
+SHARP = "none"
+"""What an address says in place of a resolving power where there is none."""
+
 _EDGE = 3e-3  # of a label's range: nearer than this to its end counts as at the edge
 _FIRST_WINDOW = 60.0  # angstrom
 _COUNTS = ("line", "spectrum")
@@ -113,6 +116,7 @@ def to_query(state, names, grid_id=None):
         value = getattr(state, part.name)
         if value is not None and value != part.default:
             query[part.name] = value if isinstance(value, str) else f"{value:.10g}"
+    query.setdefault("power", SHARP)  # a page may begin with another
     return query | ({"grid": grid_id[:8]} if grid_id else {})
 
 
@@ -144,6 +148,8 @@ def from_query(query, start, limits, names, grid_id=None):
         problems.append("The address is of another grid: what it showed there may look different here.")
     if query.get("quantity") in QUANTITIES:
         state = replace(state, quantity=query["quantity"])
+    if query.get("power") == SHARP:
+        state, limits = replace(state, power=None), {name: ends for name, ends in limits.items() if name != "power"}
     for name, (low, high) in limits.items():
         value = _number(query.get(name, ""))
         if value is not None and low <= value <= high:
