@@ -48,7 +48,7 @@ def test_comparison_finds_the_continuum_and_the_noise(regressor, star):
         assert known.mean() > 0.98
         np.testing.assert_allclose(order.continuum[known], level[known], rtol=5e-3)
     assert compared.chi2 == pytest.approx(1.0, abs=0.15)
-    assert compared.n_pixels == 600
+    assert 590 <= compared.n_pixels <= 600
     moved = comparison.at(labels, rv=60.0, vsini=8.0, resolving_power=POWER)
     assert moved.chi2 > 5
     one = comparison.at(labels, rv=5.0, vsini=8.0, resolving_power=POWER, orders=[1])
