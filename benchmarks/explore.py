@@ -55,6 +55,15 @@ def memory_mb(pid):
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
+def heap_mb(page):
+    """Heap of a page after its garbage was collected, in MB."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    used = session.send("Runtime.getHeapUsage")["usedSize"]
+    session.detach()
+    return used / 1e6
+
+
 def open_page(browser, address):
     page = browser.new_page(viewport=SCREEN)
     page.on("pageerror", lambda error: sys.exit(f"The page has an error: {error}"))
@@ -109,15 +118,15 @@ def main():
                 page = open_page(browser, address)
                 for k in range(100):
                     page.evaluate(MOVE, [names[k % len(names)], float(rng.uniform())])
-                before = memory_mb(server.pid)
+                before, heap = memory_mb(server.pid), heap_mb(page)
                 times = [page.evaluate(MOVE, [names[k % len(names)], float(rng.uniform())]) for k in range(args.moves)]
-                after = memory_mb(server.pid)
+                after, heap_after = memory_mb(server.pid), heap_mb(page)
                 figures |= {"moves": args.moves, "server_mb": round(after, 1), "growth_mb": round(after - before, 1)}
+                figures |= {"page_mb": round(heap_after, 1), "page_growth_mb": round(heap_after - heap, 1)}
                 first, last = (np.median(part) for part in (times[:200], times[-200:]))
                 figures |= {"first_moves_ms": round(float(first), 1), "last_moves_ms": round(float(last), 1)}
-                print(
-                    f"{args.moves} moves: {before:.0f} MB before, {after:.0f} MB after; {first:.0f}, {last:.0f} ms a move"
-                )
+                print(f"{args.moves} moves: {before:.0f} MB before, {after:.0f} MB after; ", end="")
+                print(f"heap of the page {heap:.1f}, {heap_after:.1f} MB; {first:.0f}, {last:.0f} ms a move")
             browser.close()
     finally:
         server.terminate()
