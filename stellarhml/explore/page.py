@@ -20,7 +20,7 @@ from stellarhml.plotting._style import plain_symbol
 from stellarhml.synthesis.view_state import LIMITS, first_state, from_query, to_query
 
 _DELAY = 2  # ms in which moves that came meanwhile are taken together
-_QUICK, _SOON, _PAUSE = 0.04, 20, 160  # details that take longer (s) wait until the sliders rest (ms)
+_QUICK, _SOON, _PAUSE = 0.04, 40, 160  # details that take longer (s) wait until the sliders rest (ms)
 _MOVES = (
     ("◀", "to shorter wavelengths", -0.5, 1.0),
     ("▶", "to longer wavelengths", 0.5, 1.0),
@@ -176,10 +176,11 @@ class Page:
             self.spectrum.draw(self.state)
             self.controls.show(self.state)
             self._tell()
-        if self._detailing is not None:
+        slow = self._seconds > _QUICK
+        if slow and self._detailing is not None:
             self._document.remove_timeout_callback(self._detailing)
-        delay = _PAUSE if self._seconds > _QUICK else _SOON
-        self._detailing = self._document.add_timeout_callback(self._draw_details, delay)
+        if slow or self._detailing is None:
+            self._detailing = self._document.add_timeout_callback(self._draw_details, _PAUSE if slow else _SOON)
 
     def _draw_details(self):
         self._detailing, begin = None, time.perf_counter()

@@ -92,22 +92,23 @@ def view_spectrum(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_pow
     """
     shift = doppler_shift(1.0, rv)
     pixels = _pixels_of(generator, window, shift)
-    wavelength = np.asarray(generator.wavelength_[pixels]) * shift
+    rest = np.asarray(generator.wavelength_)[pixels]
     X = np.reshape(np.asarray(labels, dtype=np.float64), (1, -1))
     weights, outside = generator.interpolator_.locate(X)
     known = generator.error_map_ is not None
     if resolving_power is None and not vsini:
         flux, *std = (part[0] for part in generate(generator, X, weights, pixels, None, known))
     else:
-        flux = _broadened(generator, X[0], wavelength, resolving_power, rv, vsini)
+        flux = _broadened(generator, X[0], rest * shift, resolving_power, rv, vsini)
         std = [generator.error_map_.std(weights, pixels)[0]] if known else []
-    lower, upper = (flux - std[0], flux + std[0]) if std else np.full((2, len(flux)), np.nan)
     shown, run = thin_pixels(flux, n_columns)
+    # a whole band is long, and new arrays of its length take as much time as what is put into them
+    ends = [flux - std[0], np.add(flux, std[0], out=std[0])] if std else np.full((2, len(flux)), np.nan)
     if run > 1:
         starts = np.arange(0, len(flux), run)
-        group = shown // run
-        lower, upper = np.fmin.reduceat(lower, starts)[group], np.fmax.reduceat(upper, starts)[group]
-    return View(wavelength[shown], flux[shown], lower, upper, len(flux), run, bool(outside[0]))
+        ends = [far.reduceat(part, starts) for far, part in zip((np.fmin, np.fmax), ends, strict=True)]
+    lower, upper = (part[shown // run] for part in ends)
+    return View(rest[shown] * shift, flux[shown], lower, upper, len(flux), run, bool(outside[0]))
 
 
 def thin_pixels(flux, n_columns):
@@ -131,15 +132,16 @@ def thin_pixels(flux, n_columns):
     if n_columns is None or n <= 2 * n_columns:
         return np.arange(n), 1
     run = -(-n // n_columns)
-    n_runs = -(-n // run)
-    padded = np.full(n_runs * run, np.nan)
-    padded[:n] = flux
-    padded = padded.reshape(n_runs, run)
-    dark = np.isnan(padded)
-    low, high = (np.where(dark, far, padded) if dark.any() else padded for far in (np.inf, -np.inf))
-    pair = np.stack([low.argmin(axis=1), high.argmax(axis=1)])
-    shown = np.sort(pair, axis=0) + run * np.arange(n_runs)
-    return np.unique(np.minimum(shown, n - 1)), run
+    whole = n // run * run
+    pieces = [(0, flux[:whole].reshape(-1, run))] + ([(whole, flux[None, whole:])] if whole < n else [])
+    shown = []
+    for first, rows in pieces:
+        low = high = rows
+        if np.isnan(rows.sum()):
+            low, high = (np.where(np.isnan(rows), far, rows) for far in (np.inf, -np.inf))
+        place = first + run * np.arange(len(rows))
+        shown += [place + low.argmin(axis=1), place + high.argmax(axis=1)]
+    return np.unique(np.concatenate(shown)), run
 
 
 def view_lines(generator, labels, window, *, rv=0.0, n_lines=None):
