@@ -46,6 +46,7 @@ class Page:
         self.fit = FitView(document, shared, lambda: self.state, self._take, self._export)
         self._notes, self._told = text("notes"), text("told")
         self._notes.text = "".join(PANELS.said(problem, "problem") for problem in [*shared.problems, *problems])
+        self._notes.visible = bool(self._notes.text)
         self._lay_out()
         self._draw()
         self._draw_details()

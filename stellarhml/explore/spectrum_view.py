@@ -48,6 +48,7 @@ class SpectrumView:
         for plot in (top, bottom) if shared.spectra else (top,):
             plot.legend.update(location="bottom_right", orientation="horizontal")
         top.yaxis.axis_label, bottom.yaxis.axis_label = "Normalized flux", "Residual"
+        bottom.yaxis.ticker.desired_num_ticks = 3
         bottom.visible = bool(shared.spectra)
         (bottom if shared.spectra else top).xaxis.axis_label = "Observed wavelength, vacuum [Å]"
         top.xaxis.major_label_text_font_size = "0px" if shared.spectra else "11px"
