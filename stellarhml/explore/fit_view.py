@@ -17,16 +17,16 @@ _NONE = "No spectrum is open. Name one when you start: stellarhml explore SPECTR
 class FitView:
     """The panel; `ask` gives the state, `done` takes the result, `export` name and text of a file."""
 
-    def __init__(self, document, shared, ask, done, export):
-        self._document, self._shared, self._ask, self._done = document, shared, ask, done
+    def __init__(self, document, subject, ask, done, export):
+        self._document, self._subject, self._ask, self._done = document, subject, ask, done
         self.result, self._name, self._job, self._poll = None, None, None, None
         self.start = button("Fit the spectrum", "fit", self._begin, width=140, button_type="primary")
         self.stop = button("Stop", "stop", self.cancel, width=70, disabled=True)
         self.save = button(
             "Result as ECSV", "ecsv", lambda: export("result.ecsv", self.ecsv()), width=130, disabled=True
         )
-        self.start.disabled, self.text = not shared.spectra, text("fit-text")
-        self.text.text = PANELS.said(_HINT if shared.spectra else _NONE, "hint")
+        self.start.disabled, self.text = not subject.spectra, text("fit-text")
+        self.text.text = PANELS.said(_HINT if subject.spectra else _NONE, "hint")
         self.layout = Column(row(self.start, self.stop, self.save), self.text, sizing_mode="stretch_width")
 
     def cancel(self):
@@ -41,9 +41,7 @@ class FitView:
         return made.getvalue()
 
     def _begin(self):
-        state = self._ask()
-        name, spectrum, _ = self._shared.spectra[state.spectrum]
-        self._job = self._shared.runner.start(name, spectrum, resolving_power=state.power)
+        self._job = self._subject.fit(self._ask())
         self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
         self._poll = self._document.add_periodic_callback(self._look, _POLL)
         self._look()

@@ -1,5 +1,7 @@
 """One line: its parameters, how it responds to each label, and its manifold with the current point."""
 
+from functools import partial
+
 import numpy as np
 from bokeh.models import ColorBar, Column, LinearColorMapper, Range1d, Select
 from bokeh.palettes import Cividis256
@@ -17,17 +19,13 @@ _HINT = "Click on a line in the spectrum, or step from line to line with the but
 
 
 class LineView:
-    """The panel of one line.
-
-    `choose` is called with the number of a line that was named, `step` with how many lines to go on, `show` with what
-    the map is to show.
-    """
+    """The panel; `choose` takes the number of a line, `step` how many lines to go on, `show` what the map shows."""
 
     def __init__(self, generator, choose, step, show):
         self._generator, self._made_for = generator, None
         names, spans = generator.label_names_, np.ptp(generator.interpolator_.bounds_, axis=1)
         varying = tuple(name for name, span in zip(names, spans, strict=True) if span > 0)
-        self._varying, self._axes = varying, ("teff", "logg") if {"teff", "logg"} <= set(varying) else varying[:2]
+        self._axes = ("teff", "logg") if {"teff", "logg"} <= set(varying) else varying[:2]
         catalog = np.asarray(generator.decomposer_.line_catalog_)
         options = [(name, PLAIN_TEXT.get(name, name)) for name in QUANTITIES]
         self.select = Select(title="Map shows", options=options, width=170, name="quantity", stylesheets=[SHEET])
@@ -35,10 +33,8 @@ class LineView:
         ends = {"low": catalog.min(initial=0.0), "high": catalog.max(initial=1.0), "step": 0.1}
         find = lambda x: choose(int(np.abs(catalog - x).argmin())) if len(catalog) else None  # noqa: E731
         self.field = field("field-line", "Line near [Å]", find, title="Line near [Å]", format="0.00", **ends)
-        steps = [
-            button("◀", "previous-line", lambda: step(-1), said="previous line", width=44),
-            button("▶", "next-line", lambda: step(1), said="next line", width=44),
-        ]
+        ways = (("◀", "previous line", -1), ("▶", "next line", 1))
+        steps = [button(label, said, partial(step, n), said=said, width=44) for label, said, n in ways]
         self.text = text("line")
         columns = {"manifold": ("image", "x", "y", "dw", "dh"), "curves": ("xs", "ys", "color", "label")}
         columns["now"] = ("x", "y", "color")
@@ -78,17 +74,11 @@ class LineView:
         self.field.value = found.name
         self.text.text = PANELS.line(found, PLAIN_TEXT, plain_symbol, _STEPS)
         values = dict(zip(self._generator.label_names_, state.labels, strict=True))
-        here, colors = [], dict(zip(self._generator.label_names_, SERIES * 9, strict=False))
-        drawn = {"xs": [], "ys": [], "color": [colors[name] for name in self._varying], "label": []}
-        for name in self._varying:
-            x, widths = found.curves[name]
-            drawn["xs"].append((x - x[0]) / (x[-1] - x[0]))
-            drawn["ys"].append(1e3 * widths)
-            drawn["label"].append(plain_symbol(name))
-            here.append((values[name] - x[0]) / (x[-1] - x[0]))
-        width = [1e3 * found.values.get("equivalent_width", np.nan)] * len(here)
-        self.sources["curves"].data = drawn
-        self.sources["now"].data = {"x": here, "y": width, "color": drawn["color"]}
+        along, width = found.along(values), 1e3 * found.values.get("equivalent_width", np.nan)
+        xs, ys, here = (list(part) for part in zip(*along.values(), strict=True)) if along else ([], [], [])
+        colors = [SERIES[list(values).index(name) % len(SERIES)] for name in along]
+        self.sources["curves"].data = {"xs": xs, "ys": ys, "color": colors, "label": [*map(plain_symbol, along)]}
+        self.sources["now"].data = {"x": here, "y": [width] * len(here), "color": colors}
         if len(self._axes) == 2:
             self._draw_map(state, found.name, values)
         return found.values.get("center")
@@ -103,14 +93,11 @@ class LineView:
         settings = {"line": line, "parameter": state.quantity, "labels": self._axes, "fixed": rest, "n_fine": _N_FINE}
         shown = ManifoldDisplay.measure(self._generator, **settings)
         self._made_for = (state.line, state.quantity, rest)
-        places = []
-        for axis, at in ((self._map.x_range, shown.fine_x), (self._map.y_range, shown.fine_y)):
-            half = (at[1] - at[0]) / 2  # cells lie around the points at which the map was computed
-            axis.update(start=float(at[0] - half), end=float(at[-1] + half))
-            places.append((float(at[0] - half), float(at[-1] - at[0] + 2 * half)))
-        (left, wide), (bottom, high) = places
-        image = {"image": [shown.fine_values], "x": [left], "y": [bottom], "dw": [wide], "dh": [high]}
-        self.sources["manifold"].data = image
+        left, right, bottom, top = shown.extent
+        self._map.x_range.update(start=left, end=right)
+        self._map.y_range.update(start=bottom, end=top)
+        place = {"x": [left], "y": [bottom], "dw": [right - left], "dh": [top - bottom]}
+        self.sources["manifold"].data = {"image": [shown.fine_values], **place}
         there = np.isfinite(shown.node_values)
         node_x, node_y = (part[there] for part in np.meshgrid(shown.node_x, shown.node_y))
         self.sources["nodes"].data = {"x": node_x, "y": node_y}

@@ -17,35 +17,28 @@ from stellarhml.explore.spectrum_view import SpectrumView
 from stellarhml.explore.widgets import FOLDER, PANELS, SHEET, THEME, button, field, row, source, text, watch
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.plotting._style import plain_symbol
-from stellarhml.synthesis.view_state import LIMITS, first_state, from_query, to_query
 
 _DELAY = 2  # ms in which moves that came meanwhile are taken together
 _QUICK, _SOON, _PAUSE = 0.04, 40, 160  # details that take longer (s) wait until the sliders rest (ms)
-_MOVES = (
-    ("◀", "to shorter wavelengths", -0.5, 1.0),
-    ("▶", "to longer wavelengths", 0.5, 1.0),
-    ("Zoom in", "zoom in", 0.0, 0.5),
-    ("Zoom out", "zoom out", 0.0, 2.0),
-    ("Whole band", "whole band", 0.0, 1e9),
-)
+_STEPS = (("◀", "to shorter wavelengths", -0.5), ("▶", "to longer wavelengths", 0.5))  # in widths of the window
+_ZOOMS = (("Zoom in", 0.5), ("Zoom out", 2.0), ("Whole band", 1e9))
 
 
 class Page:
     """One page in a document of Bokeh."""
 
-    def __init__(self, document, shared):
-        generator = shared.generator
-        self._document, self._shared, self._names = document, shared, tuple(generator.label_names_)
-        self._bounds, self._catalog = generator.interpolator_.bounds_, generator.decomposer_.line_catalog_
-        self._band = tuple(generator.wavelength_[[0, -1]].tolist())
+    def __init__(self, document, subject):
+        self._document, self._subject = document, subject
         self._drawing, self._detailing, self._seconds, self._showing = None, None, 0.0, False
-        self.state, problems = self._first_state()
-        self.controls = Controls(self._names, self._bounds, self._move)
-        self.spectrum = SpectrumView(shared, self.state, self._see, self._choose)
-        self.line = LineView(generator, self._choose, self._step, lambda name: self.change(quantity=name))
-        self.fit = FitView(document, shared, lambda: self.state, self._take, self._export)
+        request = getattr(document.session_context, "request", None)
+        query = request.arguments.items() if request else ()
+        self.state, problems = subject.begin({name: values[0].decode(errors="replace") for name, values in query})
+        self.controls = Controls(subject.names, subject.bounds, self._move)
+        self.spectrum = SpectrumView(subject, self.state, self._see, self._choose)
+        self.line = LineView(subject.generator, self._choose, self._step, lambda name: self.change(quantity=name))
+        self.fit = FitView(document, subject, lambda: self.state, self._take, self._export)
         self._notes, self._told = text("notes"), text("told")
-        self._notes.text = "".join(PANELS.said(problem, "problem") for problem in [*shared.problems, *problems])
+        self._notes.text = "".join(PANELS.said(problem, "problem") for problem in [*subject.problems, *problems])
         self._notes.visible = bool(self._notes.text)
         self._lay_out()
         self._draw()
@@ -56,10 +49,7 @@ class Page:
         self.take(replace(self.state, **changes))
 
     def take(self, state):
-        """Take a state; all that come until the page is drawn are drawn at once.
-
-        What widgets are told while the page is drawn comes back here, and is not what a user did.
-        """
+        """Take a state, but not what widgets were told; all that come until the page is drawn are drawn at once."""
         if state != self.state and not self._showing:
             self.state = state
             self._draw_soon()
@@ -68,34 +58,19 @@ class Page:
         if self._drawing is None:
             self._drawing = self._document.add_timeout_callback(self._draw, _DELAY)
 
-    def _first_state(self):
-        """State that the address tells, and what it tells wrongly."""
-        _, spectrum, comparison = self._shared.spectra[0] if self._shared.spectra else (None, None, None)
-        seen = {"ranges": comparison.ranges, "power": spectrum.meta["resolving_power"]} if spectrum else {}
-        start = first_state(self._bounds.mean(axis=1), self._band, **seen)
-        limits = dict(zip(self._names, self._bounds.tolist(), strict=True)) | LIMITS
-        limits |= {"low": self._band, "high": self._band, "line": (0, len(self._catalog) - 1)}
-        limits |= {"spectrum": (0, len(self._shared.spectra) - 1)}
-        request = getattr(self._document.session_context, "request", None)
-        query = request.arguments.items() if request else ()
-        query = {name: values[0].decode(errors="replace") for name, values in query}
-        return from_query(query, start, limits, self._names, self._shared.generator.grid_id_)
-
     def _lay_out(self):
         """Put all on the page."""
-        document, (low, high) = self._document, self._band
+        document, (low, high) = self._document, self._subject.reach
         ends = {"low": low, "high": high, "step": 1.0, "format": "0.00", "width": 104}
         self._ends = [
             field("from", "from wavelength", partial(self._type, 0), title="From [Å]", **ends),
             field("to", "to wavelength", partial(self._type, 1), title="To [Å]", **ends),
         ]
-        zooms = []
-        for label, said, shift, factor in _MOVES:
-            act = partial(self._zoom, shift, factor)
-            zooms.append(button(label, said, act, said=said, width=44 if len(label) == 1 else 92))
+        zooms = [button(label, said, partial(self._zoom, by, 1), said=said, width=44) for label, said, by in _STEPS]
+        zooms += [button(label, label.lower(), partial(self._zoom, 0, factor)) for label, factor in _ZOOMS]
         self._orders = Select(title="Order", name="order", width=150, visible=False, stylesheets=[SHEET])
         watch(self._orders, "value", self._show_order)
-        options = [(str(i), Path(part[0]).name) for i, part in enumerate(self._shared.spectra)]
+        options = [(str(i), Path(part[0]).name) for i, part in enumerate(self._subject.spectra)]
         look = {"title": "Spectrum", "width": 180, "visible": len(options) > 1, "stylesheets": [SHEET]}
         spectra = Select(name="spectrum", options=options, value=str(self.state.spectrum), **look)
         watch(spectra, "value", lambda value: self.change(spectrum=int(value)))
@@ -118,22 +93,21 @@ class Page:
         picture.js_on_event("button_click", CustomJS(args=run, code="window.explorer.picture(view)"))
         document.js_on_event(DocumentReady, CustomJS(args=run, code="window.explorer.begin(query)"))
         document.template = get_env().from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
-        document.template_variables["generator"] = self._shared.title
-        document.title, document.theme = f"{self._shared.title} - stellarhml explore", THEME
+        document.template_variables["generator"] = self._subject.title
+        document.title, document.theme = f"{self._subject.title} - stellarhml explore", THEME
         document.on_session_destroyed(lambda _context: self.fit.cancel())
 
     def _move(self, name, value):
-        self.take(self.state.set(name, value, self._names))
+        self.take(self.state.set(name, value, self._subject.names))
 
     def _see(self, low, high):
-        """Another window, or, with None, another number of columns."""
-        if low is None:
+        """Another window, or another number of columns for the same."""
+        self.change(low=low, high=high)
+        if not self._showing:
             self._draw_soon()
-        else:
-            self.change(low=low, high=high)
 
     def _zoom(self, shift, factor):
-        self.take(self.state.zoom(shift, factor, self._band))
+        self.take(self.state.zoom(shift, factor, self._subject.band))
 
     def _type(self, k, value):
         ends = list(self.state.window)
@@ -144,31 +118,29 @@ class Page:
 
     def _show_order(self, value):
         if value:
-            low, high = self._shared.spectra[self.state.spectrum][2].ranges[int(value)]
+            low, high = self._subject.ranges(self.state)[int(value)]
             self.change(low=low, high=high)
 
     def _choose(self, index):
         """Take a line; the window goes where it is."""
-        self.take(self.state.at_line(index, float(doppler_shift(self._catalog[index], self.state.rv))))
+        self.take(self.state.at_line(index, float(doppler_shift(self._subject.catalog[index], self.state.rv))))
 
     def _step(self, n):
-        """Go on by some of the lines that are drawn."""
         shown = self.spectrum.lines.index.tolist()
         if shown:
             here = shown.index(self.state.line) + n if self.state.line in shown else min(n, 0)
-            self._choose(shown[min(here, len(shown) - 1) if n > 0 or here < 0 else max(here, 0)])
+            self._choose(shown[here % len(shown)])
 
     def _take(self, result):
         """Move the sliders to what a fit found."""
-        labels = tuple(result.values[name] for name in self._names)
+        labels = tuple(result.values[name] for name in self._subject.names)
         self.change(labels=labels, rv=result.values["rv"], vsini=result.values["vsini"])
 
     def _export(self, name, content):
-        """Hand a file to the browser."""
         self._file.data = {"name": [name], "text": [content]}
 
     def _export_view(self):
-        self._export("view.csv", self.spectrum.table(self.state).to_csv(index=False, float_format="%.10g"))
+        self._export("view.csv", self._subject.table(self.state).to_csv(index=False, float_format="%.10g"))
 
     def _draw(self):
         """Draw what must follow a slider at once, and the rest when there is time."""
@@ -191,13 +163,11 @@ class Page:
             self.spectrum.mark(None if center is None else float(doppler_shift(center, self.state.rv)))
             for end, value in zip(self._ends, self.state.window, strict=True):
                 end.value = round(value, 2)
-            if self._shared.spectra:
-                ranges = self._shared.spectra[self.state.spectrum][2].ranges
-                options = [(str(i), f"{i}: {low:.0f}-{high:.0f} Å") for i, (low, high) in enumerate(ranges)]
-                same = next((str(i) for i, ends in enumerate(ranges) if ends == self.state.window), "")
-                self._orders.update(options=[("", "choose"), *options], value=same, visible=len(ranges) > 1)
-            query = to_query(self.state, self._names, self._shared.generator.grid_id_)
-            self._query.data = {"query": [list(pair) for pair in query.items()]}
+            ranges = self._subject.ranges(self.state)
+            options = [(str(i), f"{i}: {low:.0f}-{high:.0f} Å") for i, (low, high) in enumerate(ranges)]
+            same = next((str(i) for i, ends in enumerate(ranges) if ends == self.state.window), "")
+            self._orders.update(options=[("", "choose"), *options], value=same, visible=len(ranges) > 1)
+            self._query.data = {"query": self._subject.address(self.state)}
             self._tell()
         self._seconds = time.perf_counter() - begin
 
@@ -214,13 +184,5 @@ class Page:
 
     def _tell(self):
         """Say where the grid ends, and what is drawn."""
-        edges = " and ".join(plain_symbol(self._names[k]) for k in self.state.edges(self._bounds))
-        view, compared = self.spectrum.view, self.spectrum.compared
-        edge = f"{edges} at the edge of the grid, where it ends: nothing is extrapolated." if edges else ""
-        if view.outside:
-            edge = "Outside the grid: its nearest point is drawn, nothing is extrapolated."
-        drawn = f"lowest and highest of each {view.run} drawn" if view.run > 1 else "all drawn"
-        what = f"{view.n_pixels:,} pixels in view, {drawn}"
-        if compared is not None and compared.n_pixels:
-            what += f"; {compared.n_pixels:,} observed pixels, chi-square per pixel {compared.chi2:.3g}"
-        self._told.text = PANELS.said(edge, "edge") + PANELS.said(what, "hint")
+        edges = [plain_symbol(self._subject.names[k]) for k in self.state.edges(self._subject.bounds)]
+        self._told.text = PANELS.told(edges, self.spectrum.view, self.spectrum.compared)

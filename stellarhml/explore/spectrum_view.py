@@ -1,14 +1,13 @@
 """The spectrum: the curve with its band, the lines that stand in it, the observed spectrum and the residuals."""
 
 import numpy as np
-import pandas as pd
 from bokeh.events import Tap
 from bokeh.models import BoxAnnotation, Column, Range1d, Span
 from bokeh.plotting import figure
 
 from stellarhml.explore.widgets import CHOSEN, INK, MODEL, OBSERVED, QUIET, RESIDUAL, source, watch
 from stellarhml.physics.wavelength import doppler_shift
-from stellarhml.synthesis.viewing import spread_names, view_lines, view_spectrum
+from stellarhml.synthesis.viewing import spread_names
 
 _N_COLUMNS = 900  # before the page has told how wide it is
 _N_TICKS, _NAME_WIDTH = 300, 62  # lines that are marked; pixels that a name takes
@@ -18,10 +17,10 @@ _TOOLS = "xpan,xwheel_zoom,box_zoom,undo,redo"
 class SpectrumView:
     """The two plots; `see` is called with a window that the user asked for, `choose` with the number of a line."""
 
-    def __init__(self, shared, state, see, choose):
-        self._shared, self._see, self._choose = shared, see, choose
+    def __init__(self, subject, state, see, choose):
+        self._subject, self._see, self._choose = subject, see, choose
         self.lines, self.compared, self._columns = None, None, _N_COLUMNS
-        self.range = Range1d(*state.window, name="window", min_interval=0.05)
+        self.range = Range1d(*state.window, name="window", bounds=subject.reach, min_interval=0.05)
         self._rest = Range1d(-0.05, 0.05)
         common = {"x_range": self.range, "sizing_mode": "stretch_width", "lod_threshold": None, "min_border_left": 58}
         tools = {"tools": _TOOLS, "active_drag": "xpan", "active_scroll": "xwheel_zoom"}
@@ -33,7 +32,7 @@ class SpectrumView:
         data = {name: {"source": part} for name, part in self.sources.items()}
         top = self.top
         top.varea("x", "lower", "upper", color=MODEL, alpha=0.3, legend_label="error of generator", **data["band"])
-        if shared.spectra:
+        if subject.spectra:
             top.line("x", "y", color=OBSERVED, legend_label="observed", **data["data"])
         top.line("x", "y", color=MODEL, line_width=1.5, legend_label="model", **data["curve"])
         top.segment("x", 1.05, "x", 1.09, color=QUIET, **data["ticks"])
@@ -45,13 +44,13 @@ class SpectrumView:
         self._unknown = [BoxAnnotation(fill_color="#d0d0d0", fill_alpha=0.6, name=name) for name in ("before", "after")]
         for part in (self._mark, *self._unknown):
             top.add_layout(part)
-        for plot in (top, bottom) if shared.spectra else (top,):
+        for plot in (top, bottom) if subject.spectra else (top,):
             plot.legend.update(location="bottom_right", orientation="horizontal")
         top.yaxis.axis_label, bottom.yaxis.axis_label = "Normalized flux", "Residual"
         bottom.yaxis.ticker.desired_num_ticks = 3
-        bottom.visible = bool(shared.spectra)
-        (bottom if shared.spectra else top).xaxis.axis_label = "Observed wavelength, vacuum [Å]"
-        top.xaxis.major_label_text_font_size = "0px" if shared.spectra else "11px"
+        bottom.visible = bool(subject.spectra)
+        (bottom if subject.spectra else top).xaxis.axis_label = "Observed wavelength, vacuum [Å]"
+        top.xaxis.major_label_text_font_size = "0px" if subject.spectra else "11px"
         self.layout = Column(top, bottom, sizing_mode="stretch_width", name="view")
         for end in ("start", "end"):
             watch(self.range, end, lambda _: see(float(self.range.start), float(self.range.end)))
@@ -62,8 +61,7 @@ class SpectrumView:
         """Draw the curve: what must follow a slider at once."""
         if (self.range.start, self.range.end) != state.window:
             self.range.update(start=state.low, end=state.high)
-        generator = self._shared.generator
-        self.view = view = view_spectrum(generator, state.labels, state.window, n_columns=self._columns, **state.star)
+        self.view = view = self._subject.view(state, self._columns)
         known = np.isfinite(view.lower)
         self.sources["curve"].data = {"x": view.wavelength, "y": view.flux}
         band = {"x": view.wavelength[known], "lower": view.lower[known], "upper": view.upper[known]}
@@ -71,17 +69,15 @@ class SpectrumView:
 
     def draw_details(self, state):
         """Draw what may follow a moment later: lines, the ends of the band, and what was observed."""
-        generator, (low, high) = self._shared.generator, state.window
-        self.lines = lines = view_lines(generator, state.labels, state.window, rv=state.rv, n_lines=_N_TICKS)
+        low, high = state.window
+        self.lines = lines = self._subject.lines(state, _N_TICKS)
         self.sources["ticks"].data = {"x": lines.center, "y": lines.depth}
         named = spread_names(lines, _NAME_WIDTH / self._columns * (high - low), state.window)
         self.sources["names"].data = {"x": lines.center[named], "text": [f"{x:.2f}" for x in lines.name[named]]}
-        first, last = doppler_shift(generator.wavelength_[[0, -1]], state.rv).tolist()
-        self._unknown[0].right, self._unknown[1].left = first, last
-        if self._shared.spectra:
-            comparison = self._shared.spectra[state.spectrum][2]
-            orders = comparison.orders_in(state.window)
-            self.compared = comparison.at(state.labels, orders=orders, **state.star)
+        ends = (float(doppler_shift(end, state.rv)) for end in self._subject.band)
+        self._unknown[0].right, self._unknown[1].left = ends
+        self.compared = self._subject.compare(state)
+        if self.compared is not None:
             (x, y), (rest_x, rest), (noise_x, noise) = self.compared.drawn(state.window, self._columns)
             self.sources["data"].data = {"x": x, "y": y}
             self.sources["residuals"].data = {"x": rest_x, "y": rest}
@@ -95,19 +91,10 @@ class SpectrumView:
         """Mark the line that was chosen, by the wavelength of its center, or none."""
         self._mark.update(location=center, visible=center is not None)
 
-    def table(self, state):
-        """What the window shows, pixel by pixel: the generator's pixels, then those of the observed orders."""
-        view = view_spectrum(self._shared.generator, state.labels, state.window, **state.star)
-        columns = {"order": "generator", "wavelength": view.wavelength, "model": view.flux}
-        parts = [pd.DataFrame(columns | {"model_error": (view.upper - view.lower) / 2})]
-        parts += [self.compared.table()] if self.compared else []
-        table = pd.concat(parts, ignore_index=True)
-        return table[table["wavelength"].between(*state.window)]
-
     def _widen(self, width):
         if width and width != self._columns:
             self._columns = int(width)
-            self._see(None, None)
+            self._see(float(self.range.start), float(self.range.end))
 
     def _tap(self, event):
         if event.x is not None and self.lines is not None and len(self.lines.center):

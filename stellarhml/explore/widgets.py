@@ -13,15 +13,7 @@ PANELS = Environment(loader=FileSystemLoader(FOLDER), autoescape=True).get_templ
 # told apart with any colour vision, and dark enough on white
 MODEL, OBSERVED, RESIDUAL, CHOSEN, QUIET, INK = "#C04F00", "#444444", "#0072B2", "#8E3B76", "#767676", "#1a1a1a"
 SERIES = (RESIDUAL, MODEL, "#007A57", CHOSEN, "#7A6200", OBSERVED)
-THEME = Theme(
-    json={
-        "attrs": {
-            "Axis": {"axis_label_text_font_style": "normal", "axis_label_text_color": INK, "axis_label_standoff": 4},
-            "Legend": {"label_text_font_size": "12px", "padding": 3, "margin": 4, "background_fill_alpha": 0.85},
-            "Toolbar": {"logo": None},
-        }
-    }
-)
+THEME = Theme(filename=str(FOLDER / "theme.json"))
 
 
 def watch(model, attribute, function):

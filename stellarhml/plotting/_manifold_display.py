@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stellarhml.plotting._plane import choose_plane, describe, draw_cells, spread
+from stellarhml.plotting._plane import cell_edges, choose_plane, describe, draw_cells, spread
 from stellarhml.plotting._style import parameter_text
 from stellarhml.synthesis.line_values import line_values
 
@@ -128,6 +128,11 @@ class ManifoldDisplay:
             parameter=parameter_text(parameter, saturates="logit_depth" in generator.decomposer_.line_parameters),
             title=f"line at {wavelength:.2f} Å" + (f", {others}" if others else ""),
         )
+
+    @property
+    def extent(self):
+        """Ends (left, right, bottom, top) of the interpolated map, whose cells lie around their points."""
+        return tuple(float(end) for values in (self.fine_x, self.fine_y) for end in cell_edges(values)[[0, -1]])
 
     def plot(self, *, ax=None):
         """Draw the display.

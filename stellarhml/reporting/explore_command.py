@@ -1,12 +1,14 @@
 """The command `stellarhml explore`: a page in the browser on a server of its own."""
 
 import argparse
+import errno
+import socket
 import time
 from pathlib import Path
 
 from stellarhml.reporting.terminal import one_line, tell
 
-_DONE = 0
+_DONE, _N_PORTS = 0, 20  # ports to try, one after the other
 _RESOLVING_POWERS = (1000.0, 500_000.0)
 
 
@@ -42,7 +44,8 @@ def run(arguments):
         _require_safe(arguments.generator, arguments.trust_pickle)
     import torch
 
-    from stellarhml.explore.server import Shared, make_server
+    from stellarhml.explore.server import make_server
+    from stellarhml.inference.subject import Subject
     from stellarhml.reporting.predicting import read_spectra
 
     # many short calls: handing them to more threads takes longer than they do
@@ -54,10 +57,11 @@ def run(arguments):
             arguments.spectra, read_spectra(arguments.spectra, medium=arguments.medium), strict=True
         )
     ]
-    shared = Shared(generator, title, spectra)
-    for problem in shared.problems:
+    subject = Subject(generator, title, spectra)
+    for problem in subject.problems:
         tell(f"warning: {problem}")
-    server = make_server(shared, address=arguments.address, port=arguments.port, origins=arguments.origin)
+    port = _free_port(arguments.address, arguments.port)
+    server = make_server(subject, port, address=arguments.address, origins=arguments.origin)
     host = "localhost" if arguments.address in ("127.0.0.1", "0.0.0.0") else arguments.address
     print(f"Explorer at http://{host}:{server.port}/ until you press Ctrl-C", flush=True)
     if not arguments.no_browser:
@@ -143,6 +147,21 @@ def _require_safe(path, trusted):
             f"{path} is a pickle, which runs the code of its author when it is opened. Ask for a .shml file or, if you "
             "trust the author, add --trust-pickle."
         )
+
+
+def _free_port(address, port):
+    """The port, or the next one that is free."""
+    for candidate in range(port, port + _N_PORTS) if port else [0]:
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address, candidate))
+                return trial.getsockname()[1]
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    reason = error.strerror or error
+                    raise OSError(f"{address} cannot be listened on ({reason}). Give another --address.") from error
+    raise OSError(f"The ports {port} to {port + _N_PORTS - 1} of {address} are taken. Choose another --port.")
 
 
 def _power(text):

@@ -29,6 +29,26 @@ class LineResponse(NamedTuple):
     slopes: dict
     curves: dict
 
+    def along(self, labels):
+        """Bring the curves of labels that vary to one scale.
+
+        Parameters
+        ----------
+        labels : dict of str to float
+            Current values by name.
+
+        Returns
+        -------
+        curves : dict of str to tuple of (ndarray, ndarray, float)
+            By label: fractions of its range, from 0 to 1, equivalent widths in mÅ, and the fraction at which the label
+            stands.
+        """
+        varying = {name: curve for name, curve in self.curves.items() if curve[0][-1] > curve[0][0]}
+        return {
+            name: ((x - x[0]) / np.ptp(x), 1e3 * widths, float((labels[name] - x[0]) / np.ptp(x)))
+            for name, (x, widths) in varying.items()
+        }
+
 
 def respond(generator, labels, index, *, n_points=25):
     """Tell how one line responds to the labels.

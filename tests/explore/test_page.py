@@ -76,12 +76,11 @@ def test_keyboard_moves_a_slider_to_the_edge_of_the_grid(open_page, until):
 
 def test_zoom_samples_the_window_in_view(open_page, read, until, generator):
     page = open_page()
-    page.get_by_role("button", name="whole band").click()
+    page.get_by_role("button", name="Whole band").click()
     until(lambda: np.ptp(read(page, "curve")["x"]) > 0.99 * np.ptp(generator.wavelength_))
     whole = read(page, "curve")
     columns = page.evaluate(MODEL, ["flux", "inner_width"])
     assert 400 < len(whole["x"]) <= 2 * columns < len(generator.wavelength_)
-    # the lowest pixel of all is among those that are drawn, whatever is left out
     labels = generator.interpolator_.bounds_.mean(axis=1)
     x, y = page.evaluate(PLACE, [float(np.median(whole["x"])), 0.5])
     page.mouse.move(x, y)
@@ -200,7 +199,9 @@ def test_order_is_shown_with_its_residuals(open_page, read, until, generator, st
     data, rest = read(page, "data"), read(page, "residuals")
     model = generator.observe([[5200.0, 4.0, 0.0]], order.wavelength, rv=12.0, resolving_power=POWER)[0]
     np.testing.assert_array_equal(data["x"][:-1], order.wavelength)
-    np.testing.assert_allclose((data["y"] - rest["y"])[:-1], model, atol=2e-6)
+    seen = np.isfinite(data["y"][:-1])
+    assert seen.mean() > 0.99
+    np.testing.assert_allclose((data["y"] - rest["y"])[:-1][seen], model[seen], atol=2e-6)
     assert np.nanmedian(data["y"]) == pytest.approx(np.median(model), abs=0.01)
 
 
@@ -302,5 +303,5 @@ def test_tab_reaches_every_control(open_page):
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate(focused))
-    wanted = {"Teff [K]", "Radial velocity [km/s]", "Fit the spectrum", "zoom in", "next line", "PNG", "CSV"}
+    wanted = {"Teff [K]", "Radial velocity [km/s]", "Fit the spectrum", "Zoom in", "next line", "PNG", "CSV"}
     assert wanted <= reached, reached
