@@ -1,6 +1,7 @@
 """The fit: a button that starts it in a thread, its progress, a button that stops it, and what came out."""
 
 import io
+from pathlib import Path
 
 from bokeh.models import Column
 
@@ -22,10 +23,8 @@ class FitView:
         self.result, self._name, self._job, self._poll = None, None, None, None
         self.start = button("Fit the spectrum", "fit", self._begin, width=140, button_type="primary")
         self.stop = button("Stop", "stop", self.cancel, width=70, disabled=True)
-        self.save = button(
-            "Result as ECSV", "ecsv", lambda: export("result.ecsv", self.ecsv()), width=130, disabled=True
-        )
-        self.start.disabled, self.text = not subject.spectra, text("fit-text")
+        self.save = button("Result as ECSV", "ecsv", lambda: export("result.ecsv", self.ecsv()), width=130)
+        self.start.disabled, self.save.disabled, self.text = not subject.spectra, True, text("fit-text")
         self.text.text = PANELS.said(_HINT if subject.spectra else _NONE, "hint")
         self.layout = Column(row(self.start, self.stop, self.save), self.text, sizing_mode="stretch_width")
 
@@ -56,7 +55,7 @@ class FitView:
         self._job, self.start.disabled, self.stop.disabled = None, False, True
         if job.result is not None:
             self.result, self._name = job.result, job.name
-            self.text.text = PANELS.fit(self.result, self._name, PLAIN_TEXT)
+            self.text.text = PANELS.fit(self.result, Path(self._name).name, PLAIN_TEXT)
             self._done(self.result)
         elif isinstance(job.error, FitStoppedError):
             self.text.text = PANELS.said("Stopped. The sliders are where they were.", "hint")

@@ -36,7 +36,8 @@ class SpectrumView:
             top.line("x", "y", color=OBSERVED, legend_label="observed", **data["data"])
         top.line("x", "y", color=MODEL, line_width=1.5, legend_label="model", **data["curve"])
         top.segment("x", 1.05, "x", 1.09, color=QUIET, **data["ticks"])
-        top.text("x", 1.1, "text", text_align="center", text_font_size="12px", text_color=INK, **data["names"])
+        look = {"text_font_size": "12px", "text_color": INK, "background_fill_color": "#ffffffcc"}
+        top.text("x", 1.1, "text", text_align="center", **look, **data["names"])
         bottom.line("x", "y", color=RESIDUAL, **data["residuals"])
         for end in ("lower", "upper"):
             bottom.line("x", end, color=INK, line_dash="dotted", legend_label="noise, 1 std", **data["noise"])
