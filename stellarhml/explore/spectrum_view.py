@@ -48,7 +48,7 @@ class SpectrumView:
         for plot in (top, bottom) if subject.spectra else (top,):
             plot.legend.update(location="bottom_right", orientation="horizontal")
         top.yaxis.axis_label, bottom.yaxis.axis_label = "Normalized flux", "Residual"
-        bottom.yaxis.ticker.desired_num_ticks = 3
+        bottom.yaxis.ticker.desired_num_ticks = 5
         bottom.visible = bool(subject.spectra)
         (bottom if subject.spectra else top).xaxis.axis_label = "Observed wavelength, vacuum [Å]"
         top.xaxis.major_label_text_font_size = "0px" if subject.spectra else "11px"
