@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stellarhml import __version__
-from stellarhml.reporting import benchmark_command, inspect_command, manual, predict_command
+from stellarhml.reporting import benchmark_command, explore_command, inspect_command, manual, predict_command
 from stellarhml.reporting.terminal import (
     add_grid,
     add_search,
@@ -107,6 +107,15 @@ def _parser():
     )
     benchmark.set_defaults(run=benchmark_command.run)
     benchmark_command.add_arguments(benchmark)
+
+    explore = commands.add_parser(
+        "explore",
+        help="a page in the browser: see the lines move",
+        description=manual.EXPLORE,
+        epilog=manual.EXPLORE_END,
+    )
+    explore.set_defaults(run=explore_command.run)
+    explore_command.add_arguments(explore)
 
     inspect = commands.add_parser(
         "inspect",

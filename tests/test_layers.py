@@ -22,8 +22,10 @@ FLOORS = {
     "datasets": {"io"},
     "model_selection": set(),
     "plotting": {"synthesis"},
+    "explore": {"inference", "physics", "plotting", "synthesis"},
     "reporting": {
         "datasets",
+        "explore",
         "inference",
         "io",
         "model_selection",
@@ -122,3 +124,8 @@ def test_import_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_explorer_is_views_alone():
+    lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "explore").glob("*.py"))
+    assert lines < 600

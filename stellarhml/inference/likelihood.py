@@ -159,14 +159,7 @@ class Likelihood:
         continua : list of tuple of ndarray
             One pair a piece.
         """
-        found = []
-        for piece in self.pieces:
-            terms = None
-            if piece.basis is not None:
-                q, r = _factor(piece, fluxes[piece.order][piece.pixels])
-                terms = np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
-            found.append(piece.whole(terms))
-        return found
+        return fit_continua(self.pieces, fluxes)
 
     def _compare(self, fluxes):
         """Weighted residuals of the pixels."""
@@ -283,6 +276,31 @@ class Linear:
         q, r = _factor(piece, self.evaluation.fluxes[piece.order][piece.pixels])
         terms = np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
         return (piece.basis @ terms) * piece.weight, q
+
+
+def fit_continua(pieces, fluxes):
+    """Continuum of each piece by which a model comes nearest to the data.
+
+    Parameters
+    ----------
+    pieces : list of Piece
+        The data.
+    fluxes : list or dict of ndarray of shape (n_pixels,)
+        The model, by the number of the order.
+
+    Returns
+    -------
+    continua : list of tuple of ndarray
+        For each piece the pixels from its first to its last, and values there.
+    """
+    found = []
+    for piece in pieces:
+        terms = None
+        if piece.basis is not None:
+            q, r = _factor(piece, fluxes[piece.order][piece.pixels])
+            terms = np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
+        found.append(piece.whole(terms))
+    return found
 
 
 def _factor(piece, model):

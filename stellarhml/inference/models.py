@@ -76,11 +76,13 @@ class ObservedModel:
         Linear coefficient.
     transmission : list of ndarray of shape (n_pixels,) or None
         What the model is multiplied by, such as the transmission of the atmosphere.
+    watch : callable, default=None
+        Called without arguments before each evaluation; what it raises stops the fit.
     """
 
-    def __init__(self, generator, observation, limb_darkening, transmission=None):
+    def __init__(self, generator, observation, limb_darkening, transmission=None, watch=None):
         self._generator, self._observation = generator, observation
-        self._limb_darkening, self._transmission = limb_darkening, transmission
+        self._limb_darkening, self._transmission, self._watch = limb_darkening, transmission, watch
         self.names = (*generator.label_names_, "rv", "vsini")
 
     def flux(self, values):
@@ -108,6 +110,8 @@ class ObservedModel:
         return to_model(self._generator, self._observation, values[-2])
 
     def _observe(self, values, derivatives):
+        if self._watch is not None:
+            self._watch()
         return observe(
             self._generator,
             values[:-2],

@@ -34,7 +34,8 @@ class ObservedFit:
     observation : Observation
         Its pixels and resolving powers.
     settings : dict
-        `fixed`, `limb_darkening`, `transmission`, `continuum_degree`, `jitter`, as in `infer`.
+        `fixed`, `limb_darkening`, `transmission`, `continuum_degree`, `jitter`, and, if wanted, `callback`, as in
+        `infer`.
 
     Attributes
     ----------
@@ -48,7 +49,8 @@ class ObservedFit:
         self._begin = time.perf_counter()
         self._regressor, self._observation, self._settings = regressor, observation, settings
         self._generator, self._known, self._numbers = regressor.generator_, data.errors_known, data.numbers
-        self._model = ObservedModel(self._generator, observation, settings["limb_darkening"], settings["transmission"])
+        self._callback, self._stage, self._n_watched = settings.get("callback"), "start", 0
+        self._model = self._model_of(observation, settings["transmission"])
         bounds = regressor.observed_bounds_.copy()
         for name, value in settings["fixed"].items():
             bounds[self._model.names.index(name)] = value
@@ -71,9 +73,13 @@ class ObservedFit:
         ValueError
             If too few pixels are left.
         """
-        values = self._first_fit(self._start())
+        self._watch(0)
+        start = self._start()
+        self._stage = "first fit"
+        values = self._first_fit(start)
         self._pixels.reject(self._compare(values))
         for k in range(_ROUNDS):
+            self._stage = f"fit {k + 1}"
             self._pixels.weigh(self._compare(values), jitter=self._settings["jitter"])
             self.likelihood = self._likelihood()
             solution = minimise(self.likelihood, [values], max_evaluations=_MAX_EVALUATIONS)
@@ -86,7 +92,18 @@ class ObservedFit:
             self._n_evaluations += solution.n_evaluations
         if not solution.converged:
             self._tell([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
+        self._stage = "errors"
         return self._report(solution)
+
+    def _watch(self, n=1):
+        """Tell how far the fit is; what the callback raises stops it."""
+        self._n_watched += n
+        if self._callback is not None:
+            self._callback(self._stage, self._n_watched)
+
+    def _model_of(self, observation, transmission):
+        watch = None if self._callback is None else self._watch
+        return ObservedModel(self._generator, observation, self._settings["limb_darkening"], transmission, watch)
 
     def _start(self):
         """Velocities and nodes to begin with; leaves out what the band does not reach."""
@@ -139,8 +156,7 @@ class ObservedFit:
             transmission = self._settings["transmission"]
             if transmission is not None:
                 transmission = [transmission[i][span] for i, span in runs]
-            observation, darkening = self._observation.part(runs), self._settings["limb_darkening"]
-            model = ObservedModel(self._generator, observation, darkening, transmission)
+            model = self._model_of(self._observation.part(runs), transmission)
         likelihood = Likelihood(model, self.parameters, cut_pieces(*parts, self._settings["continuum_degree"]))
         n_free = int(self.parameters.free.sum())
         if likelihood.n_pixels <= likelihood.n_terms + n_free:

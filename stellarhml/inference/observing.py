@@ -35,6 +35,7 @@ class ObservingMixin:
         posterior="laplace",
         n_draws=2000,
         random_state=None,
+        callback=None,
     ):
         """Infer labels, radial velocity and vsini of an observed star.
 
@@ -74,6 +75,9 @@ class ObservingMixin:
             Number of draws from a sampled posterior.
         random_state : int, RandomState instance or None, default=None
             Seed of the sampling.
+        callback : callable, default=None
+            Called before each evaluation of the model with the stage of the fit ("start", "first fit", "fit 1" to
+            "fit 3", "errors") and the number of evaluations so far. What it raises ends the fit and is passed on.
 
         Returns
         -------
@@ -113,6 +117,7 @@ class ObservingMixin:
             "transmission": _check_transmission(transmission, data),
             "continuum_degree": continuum_degree,
             "jitter": jitter,
+            "callback": callback,
         }
         fit = ObservedFit(self, data, observation, settings)
         result = fit.run()

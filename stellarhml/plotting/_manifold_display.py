@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stellarhml.plotting._plane import choose_plane, describe, draw_cells, spread
+from stellarhml.plotting._plane import cell_edges, choose_plane, describe, draw_cells, spread
 from stellarhml.plotting._style import parameter_text
 from stellarhml.synthesis.line_values import line_values
 
@@ -88,6 +88,23 @@ class ManifoldDisplay:
         display : ManifoldDisplay
             The drawn display.
         """
+        settings = {"line": line, "parameter": parameter, "labels": labels, "fixed": fixed, "n_fine": n_fine}
+        return cls.measure(generator, **settings).plot(ax=ax)
+
+    @classmethod
+    def measure(cls, generator, *, line=None, parameter="log_amplitude", labels=None, fixed=None, n_fine=60):
+        """Compute what `from_estimator` draws.
+
+        Parameters
+        ----------
+        generator, line, parameter, labels, fixed, n_fine : object
+            As in `from_estimator`.
+
+        Returns
+        -------
+        display : ManifoldDisplay
+            Not drawn yet.
+        """
         names, nodes = generator.label_names_, generator.interpolator_.nodes_
         plane = choose_plane(names, nodes, labels, fixed)
         index = _choose_line(generator, line)
@@ -110,7 +127,12 @@ class ManifoldDisplay:
             fine_values=line_values(generator, points, parameter, [index]).reshape(n_fine, n_fine),
             parameter=parameter_text(parameter, saturates="logit_depth" in generator.decomposer_.line_parameters),
             title=f"line at {wavelength:.2f} Å" + (f", {others}" if others else ""),
-        ).plot(ax=ax)
+        )
+
+    @property
+    def extent(self):
+        """Ends (left, right, bottom, top) of the interpolated map, whose cells lie around their points."""
+        return tuple(float(end) for values in (self.fine_x, self.fine_y) for end in cell_edges(values)[[0, -1]])
 
     def plot(self, *, ax=None):
         """Draw the display.

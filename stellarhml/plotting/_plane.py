@@ -118,7 +118,7 @@ def draw_cells(ax, axes, x, y, values, *, norm, nodes=True):
         The map.
     """
     look = {"edgecolors": "white", "lw": 0.5} if nodes else {}
-    mesh = ax.pcolormesh(_edges(x), _edges(y), values, cmap=COLOUR_MAP, norm=norm, rasterized=True, **look)
+    mesh = ax.pcolormesh(cell_edges(x), cell_edges(y), values, cmap=COLOUR_MAP, norm=norm, rasterized=True, **look)
     ax.set_facecolor(MISSING)
     ax.set_xlabel(label_text(axes[0]))
     ax.set_ylabel(label_text(axes[1]))
@@ -129,7 +129,7 @@ def draw_cells(ax, axes, x, y, values, *, norm, nodes=True):
     return mesh
 
 
-def _edges(values):
+def cell_edges(values):
     """Edges of cells around increasing values."""
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 1:

@@ -27,6 +27,30 @@ _PARAMETER_TEXT = {
     "saturation": "saturation (0 none, 1 full)",
 }
 
+PLAIN_TEXT = {
+    "teff": "Teff [K]",
+    "logg": "log g [dex(cm/s²)]",
+    "feh": "[Fe/H] [dex]",
+    "alpha": "[alpha/Fe] [dex]",
+    "rv": "Radial velocity [km/s]",
+    "vsini": "v sin i [km/s]",
+    "power": "Resolving power",
+    "center": "center [Å]",
+    "log_amplitude": "ln amplitude",
+    "log_sigma": "ln(sigma / Å)",
+    "log_gamma": "ln(gamma / Å)",
+    "logit_depth": "logit of limiting depth",
+    "log_wing": "ln(wing / core)",
+    "equivalent_width": "equivalent width [Å]",
+}
+"""Names with units where no formula can be set: labels, and numbers of lines; others are called as they are."""
+
+
+def plain_symbol(name):
+    """A name of `PLAIN_TEXT` without its unit."""
+    text = PLAIN_TEXT.get(name, name)
+    return text.rsplit(" [", 1)[0] if text.endswith("]") else text
+
 
 def label_text(name):
     """Axis label of a stellar label, or of what moves and widens its lines, with its unit where it is known."""

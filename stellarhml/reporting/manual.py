@@ -13,6 +13,7 @@ examples:
   stellarhml predict --generator generator.joblib --medium vacuum star.fits
   stellarhml inspect generator.shml star.fits
   stellarhml benchmark --search nodes
+  stellarhml explore
   stellarhml build --help
 
 exit codes:
@@ -157,6 +158,32 @@ examples:
 
 exit codes:
   0 all done, 1 some stars failed and the others were done, 2 none was done
+"""
+
+EXPLORE = """\
+Open a page in the browser with a slider for each label: the spectrum follows, with its lines, and an observed spectrum
+lies underneath. Needs bokeh: pip install "stellarhml[explore]".
+"""
+
+EXPLORE_END = """\
+what is shown:
+  Without --generator, one of the packaged grid (66 solar-type spectra, 8450-8700 angstrom); it is built when it is
+  first asked for, in under a minute, and kept in the folder of downloads (STELLARHML_DATA, or ~/.cache/stellarhml).
+  SPECTRUM is a file as for `stellarhml predict`; one that cannot be read is told on the page. docs/explore.md says what
+  each part of the page is.
+
+who can see it:
+  This machine alone, unless --address says otherwise; then everyone who reaches that address and knows a name of
+  --origin. Nothing is uploaded. A generator that is a pickle (not .shml) runs its author's code when it is opened:
+  --trust-pickle says that you trust the author.
+
+examples:
+  stellarhml explore
+  stellarhml explore --generator generator.shml --medium vacuum star.txt
+  stellarhml explore --generator generator.shml --port 8000 --no-browser night1/*.fits
+
+exit codes:
+  0 ended by Ctrl-C, 2 error
 """
 
 INSPECT = """\

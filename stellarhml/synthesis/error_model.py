@@ -20,6 +20,7 @@ from stellarhml._parallel import map_items
 _MAX_SAMPLES = 512
 _N_WINDOWS = 24  # into which the map divides the wavelengths
 _SMALLEST, _STEPS = 1e-6, 18.0  # standard deviations in a byte, 18 steps per factor e: 3 % rounding, 1e-6 to 1.4
+_DECODED = _SMALLEST * np.exp(np.arange(256) / _STEPS)
 
 
 class ErrorModel:
@@ -122,7 +123,7 @@ class ErrorModel:
         """
         size = abs(weights)
         gain = np.sqrt(size @ self.gain / np.asarray(size.sum(axis=1)).ravel())
-        std = _SMALLEST * np.exp(self.code[pixels] / _STEPS)
+        std = _DECODED[self.code[pixels]]
         return gain[:, None] * (std if len(self.labels) else np.full_like(std, np.nan))
 
     def to_frame(self):

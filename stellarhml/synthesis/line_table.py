@@ -32,8 +32,31 @@ def make_line_table(generator, weights, slopes):
     table = pd.DataFrame(theta, columns=list(decomposer.line_parameters), index=catalog)
     for name, quantity in QUANTITIES.items():
         table[name] = quantity(theta, profile)
-    for name, slope, (low, high) in zip(names, change, generator.interpolator_.bounds_, strict=True):
-        step = _STEP * (high - low) if high > low else 1.0
-        above, below = (line_equivalent_widths(theta + sign * step * slope, profile) for sign in (1, -1))
-        table[f"equivalent_width_per_{name}"] = (above - below) / (2 * step)
+    for name, slope, bounds in zip(names, change, generator.interpolator_.bounds_, strict=True):
+        table[f"equivalent_width_per_{name}"] = slope_of(line_equivalent_widths, theta, slope, bounds, profile)
     return table
+
+
+def slope_of(quantity, theta, slope, bounds, profile):
+    """Derivative of a quantity of lines by a label.
+
+    Parameters
+    ----------
+    quantity : callable
+        One of `QUANTITIES`.
+    theta, slope : ndarray of shape (n_lines, n_parameters)
+        Parameters of lines, and their derivatives by the label.
+    bounds : tuple of (float, float)
+        Range of the label, a small part of which is the step.
+    profile : str
+        Name of the line profile.
+
+    Returns
+    -------
+    derivative : ndarray of shape (n_lines,)
+        By central differences.
+    """
+    low, high = bounds
+    step = _STEP * (high - low) if high > low else 1.0
+    above, below = (quantity(theta + sign * step * slope, profile) for sign in (1, -1))
+    return (above - below) / (2 * step)

@@ -1,0 +1,188 @@
+"""One page: a state of its own, the views that show it, and callbacks that change it."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from bokeh.core.templates import get_env
+from bokeh.events import DocumentReady
+from bokeh.models import Column, CustomJS, Select
+
+from stellarhml.explore.controls import Controls
+from stellarhml.explore.fit_view import FitView
+from stellarhml.explore.line_view import LineView
+from stellarhml.explore.spectrum_view import SpectrumView
+from stellarhml.explore.widgets import FOLDER, PANELS, SHEET, THEME, button, field, row, source, text, watch
+from stellarhml.physics.wavelength import doppler_shift
+from stellarhml.plotting._style import plain_symbol
+
+_DELAY = 2  # ms in which moves that came meanwhile are taken together
+_QUICK, _SOON, _PAUSE = 0.04, 40, 160  # details that take longer (s) wait until the sliders rest (ms)
+_STEPS = (("◀", "to shorter wavelengths", -0.5), ("▶", "to longer wavelengths", 0.5))  # in widths of the window
+_ZOOMS = (("Zoom in", 0.5), ("Zoom out", 2.0), ("Whole band", 1e9))
+
+
+class Page:
+    """One page in a document of Bokeh."""
+
+    def __init__(self, document, subject):
+        self._document, self._subject = document, subject
+        self._drawing, self._detailing, self._seconds, self._showing = None, None, 0.0, False
+        request = getattr(document.session_context, "request", None)
+        query = request.arguments.items() if request else ()
+        self.state, problems = subject.begin({name: values[0].decode(errors="replace") for name, values in query})
+        self.controls = Controls(subject.names, subject.bounds, self._move)
+        self.spectrum = SpectrumView(subject, self.state, self._see, self._choose)
+        self.line = LineView(subject.generator, self._choose, self._step, lambda name: self.change(quantity=name))
+        self.fit = FitView(document, subject, lambda: self.state, self._take, self._export)
+        self._notes, self._told = text("notes"), text("told")
+        self._notes.text = "".join(PANELS.said(problem, "problem") for problem in [*subject.problems, *problems])
+        self._notes.visible = bool(self._notes.text)
+        self._lay_out()
+        self._draw()
+        self._draw_details()
+
+    def change(self, **changes):
+        """Change some of the state."""
+        self.take(replace(self.state, **changes))
+
+    def take(self, state):
+        """Take a state, but not what widgets were told; all that come until the page is drawn are drawn at once."""
+        if state != self.state and not self._showing:
+            self.state = state
+            self._draw_soon()
+
+    def _draw_soon(self):
+        if self._drawing is None:
+            self._drawing = self._document.add_timeout_callback(self._draw, _DELAY)
+
+    def _lay_out(self):
+        """Put all on the page."""
+        document, (low, high) = self._document, self._subject.reach
+        ends = {"low": low, "high": high, "step": 1.0, "format": "0.00", "width": 104}
+        self._ends = [
+            field("from", "from wavelength", partial(self._type, 0), title="From [Å]", **ends),
+            field("to", "to wavelength", partial(self._type, 1), title="To [Å]", **ends),
+        ]
+        zooms = [button(label, said, partial(self._zoom, by, 1), said=said, width=44) for label, said, by in _STEPS]
+        zooms += [button(label, label.lower(), partial(self._zoom, 0, factor)) for label, factor in _ZOOMS]
+        self._orders = Select(title="Order", name="order", width=150, visible=False, stylesheets=[SHEET])
+        watch(self._orders, "value", self._show_order)
+        options = [(str(i), Path(part[0]).name) for i, part in enumerate(self._subject.spectra)]
+        look = {"title": "Spectrum", "width": 180, "visible": len(options) > 1, "stylesheets": [SHEET]}
+        spectra = Select(name="spectrum", options=options, value=str(self.state.spectrum), **look)
+        watch(spectra, "value", lambda value: self.change(spectrum=int(value)))
+        picture, csv = button("PNG", "png", None, width=60), button("CSV", "csv", self._export_view, width=60)
+        roots = {
+            "controls": self.controls.layout,
+            "notes": Column(self._notes, self._told, sizing_mode="stretch_width"),
+            "view": self.spectrum.layout,
+            "tools": row(*self._ends, *zooms, self._orders, spectra, picture, csv),
+            "line": self.line.layout,
+            "fit": self.fit.layout,
+        }
+        for name, root in roots.items():
+            root.name = f"root-{name}"
+            document.add_root(root)
+        self._query, self._file = source("query", "query"), source("file", "name", "text")
+        run = {"view": self.spectrum.layout, "query": self._query, "file": self._file}
+        for model, call in ((self._query, "address(query)"), (self._file, "save(file)")):
+            model.js_on_change("data", CustomJS(args=run, code=f"window.explorer.{call}"))
+        picture.js_on_event("button_click", CustomJS(args=run, code="window.explorer.picture(view)"))
+        document.js_on_event(DocumentReady, CustomJS(args=run, code="window.explorer.begin(query)"))
+        document.template = get_env().from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
+        document.template_variables["generator"] = self._subject.title
+        document.title, document.theme = f"{self._subject.title} - stellarhml explore", THEME
+        document.on_session_destroyed(lambda _context: self.fit.cancel())
+
+    def _move(self, name, value):
+        self.take(self.state.set(name, value, self._subject.names))
+
+    def _see(self, low, high):
+        """Another window, or another number of columns for the same."""
+        self.change(low=low, high=high)
+        if not self._showing:
+            self._draw_soon()
+
+    def _zoom(self, shift, factor):
+        self.take(self.state.zoom(shift, factor, self._subject.band))
+
+    def _type(self, k, value):
+        ends = list(self.state.window)
+        if abs(ends[k] - value) > 0.006:  # fields show two digits
+            ends[k] = value
+            if ends[0] < ends[1]:
+                self.change(low=ends[0], high=ends[1])
+
+    def _show_order(self, value):
+        if value:
+            low, high = self._subject.ranges(self.state)[int(value)]
+            self.change(low=low, high=high)
+
+    def _choose(self, index):
+        """Take a line; the window goes where it is."""
+        self.take(self.state.at_line(index, float(doppler_shift(self._subject.catalog[index], self.state.rv))))
+
+    def _step(self, n):
+        shown = self.spectrum.lines.index.tolist()
+        if shown:
+            here = shown.index(self.state.line) + n if self.state.line in shown else min(n, 0)
+            self._choose(shown[here % len(shown)])
+
+    def _take(self, result):
+        """Move the sliders to what a fit found."""
+        labels = tuple(result.values[name] for name in self._subject.names)
+        self.change(labels=labels, rv=result.values["rv"], vsini=result.values["vsini"])
+
+    def _export(self, name, content):
+        self._file.data = {"name": [name], "text": [content]}
+
+    def _export_view(self):
+        self._export("view.csv", self._subject.table(self.state).to_csv(index=False, float_format="%.10g"))
+
+    def _draw(self):
+        """Draw what must follow a slider at once, and the rest when there is time."""
+        self._drawing = None
+        with self._at_once():
+            self.spectrum.draw(self.state)
+            self.controls.show(self.state)
+            self._tell()
+        slow = self._seconds > _QUICK
+        if slow and self._detailing is not None:
+            self._document.remove_timeout_callback(self._detailing)
+        if slow or self._detailing is None:
+            self._detailing = self._document.add_timeout_callback(self._draw_details, _PAUSE if slow else _SOON)
+
+    def _draw_details(self):
+        self._detailing, begin = None, time.perf_counter()
+        with self._at_once():
+            self.spectrum.draw_details(self.state)
+            center = self.line.draw(self.state)
+            self.spectrum.mark(None if center is None else float(doppler_shift(center, self.state.rv)))
+            for end, value in zip(self._ends, self.state.window, strict=True):
+                end.value = round(value, 2)
+            ranges = self._subject.ranges(self.state)
+            options = [(str(i), f"{i}: {low:.0f}-{high:.0f} Å") for i, (low, high) in enumerate(ranges)]
+            same = next((str(i) for i, ends in enumerate(ranges) if ends == self.state.window), "")
+            self._orders.update(options=[("", "choose"), *options], value=same, visible=len(ranges) > 1)
+            self._query.data = {"query": self._subject.address(self.state)}
+            self._tell()
+        self._seconds = time.perf_counter() - begin
+
+    @contextmanager
+    def _at_once(self):
+        """Send all changes to the browser in one message."""
+        self._document.hold("combine")
+        self._showing = True
+        try:
+            yield
+        finally:
+            self._document.unhold()  # calls back for all that was changed
+            self._showing = False
+
+    def _tell(self):
+        """Say where the grid ends, and what is drawn."""
+        edges = [plain_symbol(self._subject.names[k]) for k in self.state.edges(self._subject.bounds)]
+        self._told.text = PANELS.told(edges, self.spectrum.view, self.spectrum.compared)

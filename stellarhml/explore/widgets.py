@@ -1,0 +1,53 @@
+"""Widgets as all panels use them: styled for contrast and the keyboard, and named for screen readers."""
+
+from pathlib import Path
+
+from bokeh.models import Button, ColumnDataSource, Div, Row, Spinner
+from bokeh.themes import Theme
+from jinja2 import Environment, FileSystemLoader
+
+FOLDER = Path(__file__).parent
+SHEET = (FOLDER / "widgets.css").read_text(encoding="utf-8")
+PANELS = Environment(loader=FileSystemLoader(FOLDER), autoescape=True).get_template("panels.html").module
+
+# told apart with any colour vision, and dark enough on white
+MODEL, OBSERVED, RESIDUAL, CHOSEN, QUIET, INK = "#C04F00", "#444444", "#0072B2", "#8E3B76", "#767676", "#1a1a1a"
+SERIES = (RESIDUAL, MODEL, "#007A57", CHOSEN, "#7A6200", OBSERVED)
+THEME = Theme(filename=str(FOLDER / "theme.json"))
+
+
+def watch(model, attribute, function):
+    """Call a function with the new value of an attribute."""
+    model.on_change(attribute, lambda attr, old, new: function(new))
+
+
+def button(label, name, act, *, width=90, said=None, **look):
+    """Make a button; `said` is read out in place of a label that is a sign."""
+    made = Button(label=label, name=name, width=width, tags=[said or label], stylesheets=[SHEET], **look)
+    if act is not None:
+        made.on_click(act)
+    return made
+
+
+def field(name, said, act, *, low, high, step, width=112, **look):
+    """Make a field for a number."""
+    ends = {"low": float(low), "high": float(high), "step": float(step)}
+    made = Spinner(name=name, tags=[said], width=width, stylesheets=[SHEET], **ends, **look)
+    watch(made, "value", lambda value: act(float(value)) if value is not None else None)
+    return made
+
+
+def text(name):
+    """Make a place for text."""
+    return Div(name=name, disable_math=True, sizing_mode="stretch_width", stylesheets=[SHEET])
+
+
+def row(*parts, **look):
+    """Put widgets side by side, or below each other where there is no room."""
+    styles = {"flex-wrap": "wrap", "align-items": "end", "gap": "6px"}
+    return Row(*parts, sizing_mode="stretch_width", styles=styles, **look)
+
+
+def source(name, *columns):
+    """Make an empty source of data."""
+    return ColumnDataSource({column: [] for column in columns}, name=name)

@@ -1,0 +1,74 @@
+"""`stellarhml explore` before it serves anything, and who may talk to what it serves."""
+
+import socket
+
+import pytest
+
+from stellarhml import load, save
+from stellarhml.cli import main
+
+
+def test_pickle_needs_trust(generator_file, one_error):
+    pytest.importorskip("bokeh")
+    assert main(["explore", "--generator", str(generator_file), "--no-browser"]) == 2
+    text = one_error()
+    assert "--trust-pickle" in text
+    assert ".shml" in text
+
+
+def test_broken_generator_is_an_error_of_one_line(tmp_path, one_error):
+    pytest.importorskip("bokeh")
+    (tmp_path / "broken.shml").write_bytes(b"no generator")
+    assert main(["explore", "--generator", str(tmp_path / "broken.shml"), "--no-browser"]) == 2
+    assert "broken.shml" in one_error()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--port", "70000"], "70000 is not a port"),
+        (["--resolving-power", "3"], "3 is not from 1000 to 500000"),
+        (["--medium", "water"], "water"),
+    ],
+)
+def test_wrong_arguments_are_told(arguments, text, exit_code, one_error):
+    assert exit_code(["explore", *arguments]) == 2
+    assert text in one_error()
+
+
+def test_without_bokeh_the_command_to_install_it_is_told(monkeypatch, one_error):
+    import builtins
+
+    real = builtins.__import__
+
+    def refuse(name, *arguments, **options):
+        if name.split(".")[0] == "bokeh":
+            raise ModuleNotFoundError("No module named 'bokeh'", name="bokeh")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert main(["explore", "--no-browser"]) == 2
+    assert 'pip install "stellarhml[explore]"' in one_error()
+
+
+def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generator_file, tmp_path):
+    pytest.importorskip("bokeh")
+    from stellarhml.explore.server import make_server
+    from stellarhml.inference.subject import Subject
+    from stellarhml.reporting.explore_command import _free_port
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = taken.getsockname()[1]
+        assert _free_port("127.0.0.1", busy) != busy
+    save(load(generator_file), tmp_path / "generator.shml")
+    port = _free_port("127.0.0.1", 0)
+    server = make_server(Subject(load(tmp_path / "generator.shml"), "small"), port, origins=["star.example:80"])
+    try:
+        assert server.address == "127.0.0.1"
+        allowed = server._tornado.websocket_origins
+        assert allowed == {f"localhost:{port}", f"127.0.0.1:{port}", "star.example:80"}
+    finally:
+        server.stop()
+        server.unlisten()

@@ -1,0 +1,137 @@
+"""A running server, on a small grid, with a mock star and a broken file beside it, and pages in a real browser."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from stellarhml import SpectrumGenerator, load, save
+from stellarhml.datasets import make_stellar_grid
+
+TRUTH = {"teff": 5230.0, "logg": 4.13, "feh": -0.11, "rv": 12.0, "vsini": 6.0}
+POWER = 40_000
+READY = "() => window.Bokeh?.documents[0]?.is_idle && Bokeh.documents[0].get_model_by_name('curve').data.x.length > 0"
+# what a page shows, read from the models in the browser
+READ = """name => {
+  const data = Bokeh.documents[0].get_model_by_name(name).data;
+  return Object.fromEntries(Object.entries(data).map(([key, part]) => [key, Array.from(part)]));
+}"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("explore")
+
+
+@pytest.fixture(scope="module")
+def generator(folder):
+    """27 nodes, 4,000 pixels, 60 lines; as it is read from the file that the server reads."""
+    grid = make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=4000, n_lines=60, random_state=3)
+    made = SpectrumGenerator(wavelength=grid.wavelength, label_names=grid.label_names).fit(grid.labels, grid.flux)
+    save(made, folder / "generator.shml")
+    return load(folder / "generator.shml")
+
+
+@pytest.fixture(scope="module")
+def star(folder, generator):
+    """A file of two orders as a spectrograph would see a star, with a continuum and noise."""
+    rng = np.random.default_rng(0)
+    first, last = generator.wavelength_[[0, -1]]
+    middle = (first + last) / 2
+    orders = [np.linspace(first + 1, middle - 1, 1500), np.linspace(middle + 1, last - 1, 1500)]
+    labels = [[TRUTH[name] for name in generator.label_names_]]
+    motion = {name: TRUTH[name] for name in ("rv", "vsini")}
+    lines = ["# wavelength flux error order"]
+    for i, flux in enumerate(generator.observe(labels, orders, resolving_power=POWER, **motion)):
+        level = 100 + 20 * np.sin(np.linspace(0, 2, flux.shape[1]))
+        seen = level * (flux[0] + 0.005 * rng.normal(size=flux.shape[1]))
+        table = zip(orders[i], seen, 0.005 * level, strict=True)
+        lines += [f"{x:.5f} {y:.5f} {error:.5f} {i}" for x, y, error in table]
+    path = folder / "star.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(folder, generator, star):
+    """Address of a server that the command started."""
+    pytest.importorskip("bokeh", reason="needs bokeh")
+    (folder / "broken.fits").write_text("no spectrum\n")
+    command = [sys.executable, "-m", "stellarhml.cli", "explore", "--no-browser", "--port", "0", "--medium", "vacuum"]
+    command += ["--generator", "generator.shml", "--resolving-power", str(POWER), "star.txt", "broken.fits"]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        line = server.stdout.readline()
+        assert "http://localhost:" in line, (folder / "server.log").read_text()
+        yield line.split()[2].rstrip("/")
+    finally:
+        server.terminate()
+        server.wait(20)
+        server.stdout.close()
+    log = (folder / "server.log").read_text()
+    assert "Traceback" not in log, log
+    assert " error " not in log.lower(), log
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("needs a chromium on the path")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Open a page; at the end, no page may have had an error in its console."""
+    errors, contexts = [], []
+
+    def open_one(query="", width=1280, height=900):
+        context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{address}/{query}")
+        page.wait_for_function(READY, timeout=30_000)
+        page.wait_for_timeout(400)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert not errors, errors
+
+
+@pytest.fixture
+def read():
+    """Read the columns of a source of data in a page."""
+
+    def columns(page, name):
+        return {key: np.array(part, dtype=float) for key, part in page.evaluate(READ, name).items()}
+
+    return columns
+
+
+@pytest.fixture
+def until():
+    """Wait until something holds; give what it gives."""
+
+    def wait(function, seconds=20.0):
+        end = time.monotonic() + seconds
+        while True:
+            found = function()
+            if found or time.monotonic() > end:
+                assert found
+                return found
+            time.sleep(0.05)
+
+    return wait

@@ -1,0 +1,55 @@
+"""What an explorer shows."""
+
+import numpy as np
+import pytest
+
+from stellarhml.inference.subject import Subject
+from stellarhml.io.observed import ObservedSpectrum
+
+
+@pytest.fixture(scope="module")
+def subject(regressor):
+    generator = regressor.generator_
+    wavelength = generator.wavelength_[5:-5:3]
+    flux = generator.observe(generator.interpolator_.bounds_.mean(axis=1)[None], wavelength, resolving_power=4e4)[0]
+    good = np.isfinite(flux)
+    order = (wavelength[good], 3.0 * flux[good], np.full(good.sum(), 0.03))
+    star = ObservedSpectrum([order], {"resolving_power": 40_000.0})
+    return Subject(generator, "small", [("star.fits", star), ("bad.fits", "bad.fits is damaged.")])
+
+
+def test_spectrum_that_cannot_be_read_is_told(subject):
+    assert [name for name, *_ in subject.spectra] == ["star.fits"]
+    assert subject.problems == ["bad.fits is damaged."]
+
+
+def test_page_begins_with_the_spectrum_and_its_resolving_power(subject):
+    state, problems = subject.begin({})
+    assert not problems
+    assert state.power == 40_000.0
+    assert state.window == subject.ranges(state)[0]
+    assert subject.begin(dict(subject.address(state))) == (state, [])
+    sharp, _ = subject.begin({"power": "none"})
+    assert sharp.power is None
+    assert subject.begin(dict(subject.address(sharp))) == (sharp, [])
+
+
+def test_table_has_all_pixels_of_the_window(subject):
+    low = subject.band[0] + 20
+    state, _ = subject.begin({"low": f"{low}", "high": f"{low + 10}"})
+    table = subject.table(state)
+    own = table[table["order"] == "generator"]
+    inside = (subject.generator.wavelength_ >= low) & (subject.generator.wavelength_ <= low + 10)
+    np.testing.assert_allclose(own["wavelength"], subject.generator.wavelength_[inside])
+    seen = table[table["order"] == 0]
+    assert len(seen) == pytest.approx(len(own) / 3, abs=1)
+    # noise-free, at the very labels: data over continuum are the model
+    np.testing.assert_allclose(seen["flux"], seen["model"], atol=2e-3)
+
+
+def test_generator_alone(regressor):
+    subject = Subject(regressor.generator_, "alone")
+    state, _ = subject.begin({})
+    assert subject.compare(state) is None
+    assert subject.ranges(state) == []
+    assert set(subject.table(state)["order"]) == {"generator"}
