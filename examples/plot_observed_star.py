@@ -43,7 +43,7 @@ grid = load_mini_grid()
 labels = dict(zip(grid.label_names, grid.labels_offgrid[2].tolist(), strict=True))
 truth = labels | {"rv": -31.7, "vsini": 6.5}
 rng = np.random.default_rng(0)
-orders, masks = [], []
+orders = []
 for start in (8456.0, 8536.0, 8616.0):
     edges = start + 0.055 * np.arange(1346)
     star = {"rv": truth["rv"], "vsini": truth["vsini"]}
