@@ -14,6 +14,11 @@ from scipy import sparse
 from stellarhml.manifold.leave_one_out import predict_node, predict_node_beyond
 
 
+# product of the steps to the nodes by which one between them is predicted, to which the error of a polynomial is
+# proportional; a parabola misses a node one step beyond it by three times what it misses one between its nodes
+_HELD_OUT = {2: 1.0, 3: 2.0, 4: 4.0}
+
+
 class Fill(NamedTuple):
     """What stands for missing nodes.
 
@@ -61,12 +66,9 @@ def fill_holes(owner, missing, axes, sides, n_side):
     n_nodes, n_missing = int(owner.max()) + 1, len(missing)
     rows, doubt = {}, np.zeros((n_nodes + 2 * n_missing, owner.ndim))
 
-    def keep(row, k, support, shares):
+    def keep(row, k, support, shares, far):
         rows[row] = _composed(support, shares, rows, n_nodes)
-        size = sum(abs(share) for share in rows[row].values())
-        # a parabola misses a node one step beyond it by three times what it misses one between its nodes, for both are
-        # third differences of the same four; a line, by twice as much
-        doubt[row, k] = max(1.0, (size + (1 if len(support) < 3 else -1)) / 2)
+        doubt[row, k] = far + np.abs(shares) @ doubt[support].sum(axis=1)
 
     known, wanted = owner.copy(), owner >= 0
     dead = np.zeros(n_missing, dtype=bool)
@@ -123,7 +125,7 @@ def stand_ins(interpolator, labels):
 
 
 def _best(known, hole, axes, sides, n_side, *, beyond=False):
-    """Whether it crosses a break or is a line; axis, nodes and shares of the best prediction of a missing node."""
+    """Whether it crosses a break or is a line; axis, nodes, shares and doubt of the best prediction of a hole."""
     best = None
     for k, (axis, side) in enumerate(zip(axes, sides, strict=True)):
         line = known[tuple(hole[:k]) + (slice(None),) + tuple(hole[k + 1 :])]
@@ -141,7 +143,7 @@ def _best(known, hole, axes, sides, n_side, *, beyond=False):
             rank = (crossed, few, from_one_side, gap, -len(axis), k)
             rank = rank if beyond else (crossed, gap, -len(axis), k)
             if best is None or rank < best[0]:
-                best = rank, (crossed, few), k, line[support], shares
+                best = rank, (crossed, few), k, line[support], shares, np.prod(away) / _HELD_OUT[len(support)]
     return None if best is None else best[1:]
 
 
