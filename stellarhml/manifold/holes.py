@@ -13,7 +13,6 @@ from scipy import sparse
 
 from stellarhml.manifold.leave_one_out import predict_node, predict_node_beyond
 
-
 # product of the steps to the nodes by which one between them is predicted, to which the error of a polynomial is
 # proportional; a parabola misses a node one step beyond it by three times what it misses one between its nodes
 _HELD_OUT = {2: 1.0, 3: 2.0, 4: 4.0}
