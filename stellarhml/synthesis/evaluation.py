@@ -156,14 +156,14 @@ def _residual(generator, weights, pixels, rv, *, slopes=False):
     return np.where(outside, np.nan, interpolate_cubic(wavelength[near], values, rest))
 
 
-def _std(generator, weights, pixels, rv, stand_ins):
+def _std(generator, weights, pixels, rv, shares):
     """Standard deviations, shape (1, n_wanted): under a velocity, that of the nearest pixel."""
     if not rv:
-        return generator.error_map_.std(weights, pixels, stand_ins)
+        return generator.error_map_.std(weights, pixels, shares)
     wavelength = generator.wavelength_
     rest = wavelength[pixels] / doppler_shift(1.0, rv)
     nearest = np.searchsorted((wavelength[1:] + wavelength[:-1]) / 2, rest)
-    std = generator.error_map_.std(weights, nearest, stand_ins)
+    std = generator.error_map_.std(weights, nearest, shares)
     std[:, (rest < wavelength[0]) | (rest > wavelength[-1])] = np.nan
     return std
 

@@ -210,6 +210,23 @@ def test_weights_beside_holes_sum_to_one_and_have_no_jump(share, seed):
             assert jump.max(initial=0) < 1e-6
 
 
+def test_holes_beside_a_break_are_predicted_from_their_own_side():
+    nodes = np.array(list(itertools.product(np.arange(8.0), [0.0, 1.0, 2.0])))
+
+    def function(labels):
+        return np.where(labels[:, 0] > 3.5, 5 + labels[:, 0] ** 2, labels[:, 0]) * (1 + labels[:, 1] ** 2)
+
+    keep = ~((nodes[:, 0] == 4) & (nodes[:, 1] == 2)) & ~((nodes[:, 0] == 3) & (nodes[:, 1] == 0))
+    ours = plain(breaks={"label0": [3.5]}, extrapolate="nan").fit(nodes[keep], function(nodes[keep]))
+    x = inside(300, np.zeros(2), np.array([7.0, 2.0]))
+    near = (x[:, 0] > 2) & (x[:, 0] < 5)
+    weights, outside = ours.locate(x)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
+    assert not outside[~near].any()
+    whole = ~near | ((x[:, 0] < 3) & (x[:, 1] > 1)) | ((x[:, 0] > 4) & (x[:, 1] < 1))
+    np.testing.assert_allclose((weights @ ours.table_)[whole], function(x[whole]), rtol=0, atol=1e-10)
+
+
 def test_a_full_grid_has_no_stand_ins():
     ours = plain().fit(NODES, NODES)
     np.testing.assert_array_equal(stand_ins(ours, inside(20)), 0)

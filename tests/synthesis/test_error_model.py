@@ -259,6 +259,7 @@ def test_beside_a_hole_more_error_is_told():
     # errors along Teff, a small part of all on this grid, grow by 1 / 0.6, all others stay
     assert 1.005 < std[0, 0] / without[0, 0] < 1 / 0.6
     shifts = model.error_map_.shifts
+    assert shifts.interpolator is model.interpolator_
     far = (shifts.near(np.array(corner)) ** 2).sum(axis=0)
     assert np.isfinite(far).all()
     along = shifts.axis == 0
