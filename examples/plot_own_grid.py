@@ -57,9 +57,9 @@ table = generators["complete"].line_table([5500, 4.5, -0.25, 0.2])
 print(table.iloc[np.argmin(np.abs(table.index - centers[0]))].filter(like="equivalent_width").round(5).to_string())
 
 # %%
-# Spectra of the stars, and their labels from spectra with a signal-to-noise ratio of 200. Interpolation is cubic where
-# no hole is near, and linear elsewhere: that shows in the errors. Stars beside the hole may be pulled from where they
-# are, as far as the nodes go: `predict` warns of those, and `infer` flags them.
+# Spectra of the stars, and their labels from spectra with a signal-to-noise ratio of 200. Beside the hole, slopes come
+# from one side, as at the ends of a label: what is left of the grid is as good as the complete one. A star may still be
+# pulled to where the nodes end: `predict` warns of those, and `infer` flags them.
 true_flux = spectra(stars)
 noise = np.full(true_flux.shape, 0.005)
 seen = true_flux + noise * rng.normal(size=noise.shape)

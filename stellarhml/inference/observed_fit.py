@@ -15,6 +15,7 @@ from stellarhml.inference.parameters import Parameters
 from stellarhml.inference.pixels import Pixels
 from stellarhml.inference.spread import prior_scales, spread_of
 from stellarhml.inference.templates import find_start
+from stellarhml.synthesis.evaluation import expected_error
 
 _ROUNDS = 3  # of rejection
 _REACH = 30.0  # km/s by which a fit may move before pixels at the ends of the band lack light
@@ -179,8 +180,7 @@ class ObservedFit:
             continua[piece.order][pixels] = level
         errors = [np.zeros(len(flux)) for flux in fluxes]
         if self._regressor.generator_error and self._generator.error_map_ is not None:
-            weights, _ = self._generator.interpolator_.locate(values[None, :-2])
-            std = np.nan_to_num(self._generator.error_map_.std(weights)[0])
+            std = np.nan_to_num(expected_error(self._generator, values[None, :-2])[0])
             for place, continuum, error in zip(self._model.places(values), continua, errors, strict=True):
                 error[:] = std[place] * np.abs(np.nan_to_num(continuum))
         return self._pixels.compare(fluxes, continua, errors)

@@ -8,6 +8,7 @@ from stellarhml.inference.models import RestModel
 from stellarhml.inference.parameters import Parameters
 from stellarhml.inference.search import bayes_search, node_search
 from stellarhml.inference.spread import covariance_of, generator_covariance
+from stellarhml.synthesis.evaluation import expected_error
 
 _MANY_PIXELS = 32768  # from which several starts are told apart on some of them
 
@@ -40,8 +41,7 @@ def infer_at_rest(regressor, with_covariance, item):
     parameters = Parameters(generator.label_names_, regressor.bounds_, regressor.priors)
     if error is not None and regressor.generator_error and generator.error_map_ is not None:
         # of the grid's middle: the size matters little, where it is large does
-        weights, _ = generator.interpolator_.locate(regressor.bounds_.mean(axis=1)[None])
-        error = np.hypot(error, np.nan_to_num(generator.error_map_.std(weights)[0]))
+        error = np.hypot(error, np.nan_to_num(expected_error(generator, regressor.bounds_.mean(axis=1)[None])[0]))
     known = np.ones(len(flux)) if error is None else error
     pieces = cut_pieces([np.asarray(generator.wavelength_)], [flux], [known], regressor.continuum_degree)
     likelihood = Likelihood(RestModel(generator), parameters, pieces)

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from stellarhml.exceptions import GridIncompleteError
-from stellarhml.manifold.leave_one_out import lattice_samples, predict_node
+from stellarhml.manifold.holes import fill_holes
+from stellarhml.manifold.leave_one_out import lattice_samples
 from stellarhml.manifold.mixture import divide
 from stellarhml.manifold.tensor_product import TensorProduct
 from stellarhml.manifold.variables import VARIABLES
@@ -20,10 +21,9 @@ _BATCH = 2**19  # numbers that are in memory at once
 class LatticeWeights:
     """Weights of grid nodes at any labels, the same for everything that is interpolated.
 
-    A node that is missing is itself interpolated between its neighbours on one axis (linearly, or by the polynomial
-    through two on each side), if possible one on which no break is crossed, the one on which they are fewest steps
-    apart (on a tie, the axis with most values).
-    Where a missing node has no neighbours on both sides of any axis, the cells that touch it count as outside.
+    A node that is missing is itself predicted from others, see `stellarhml.manifold.holes`, so that cells whose corners
+    are all there are as exact beside a hole as elsewhere. Where a missing node has no neighbours on both sides of any
+    axis, the cells that touch it count as outside.
 
     Parameters
     ----------
@@ -56,18 +56,24 @@ class LatticeWeights:
         owner = np.full([len(axis) for axis in self.axes], -1, dtype=np.int32)
         owner[place] = np.arange(len(nodes))
         self.missing = np.argwhere(owner < 0)
-        self._owner = owner
+        self._owner, self._entry, self._dead = owner, owner.ravel(), None
         if full_for is not None:
             self._require_full(full_for)
-        self._home = np.ravel_multi_index(place, owner.shape)
         self._low, self._high = np.array([[axis[0], axis[-1]] for axis in self.axes]).T
         slack = _EDGE * np.maximum(np.maximum(self._high - self._low, np.abs(self._low)), 1e-300)
         self._floor, self._ceiling = self._low - slack, self._high + slack
         self._broken = [_broken(*pair) for pair in zip(self.axes, breaks or ((),) * len(self.axes), strict=True)]
         self._sides = [np.concatenate([[0], np.cumsum(broken)]) for broken in self._broken]
         self._smooth = TensorProduct(self._positions, smooth=smooth, broken=self._broken)
-        self._linear = TensorProduct(self._positions, smooth=False)
-        self._fill_holes(2 if smooth else 1)
+        if len(self.missing):
+            hole = self._entry < 0
+            self._entry = np.where(hole, len(nodes) - 1 + np.cumsum(hole), self._entry).astype(np.int32)
+            self._stand_in, self._doubt, dead = fill_holes(
+                owner, self.missing, self._positions, self._sides, 2 if smooth else 1
+            )
+            if dead.any():
+                self._dead = np.zeros(owner.size, dtype=bool)
+                self._dead[hole] = dead
 
     def to_plain_state(self):
         """What a file without code stores: the arguments of the constructor, from which all else follows.
@@ -171,26 +177,60 @@ class LatticeWeights:
                 "with missing nodes."
             )
 
-    def _fill_holes(self, n_side):
-        """Nodes and shares that stand for each missing node; `_entry` numbers nodes from 0 and holes from -1 down."""
-        self._entry = self._owner.ravel().copy()
-        self._stand_in = np.zeros((len(self.missing), 4), dtype=np.int32)
-        self._stand_in_share = np.zeros((len(self.missing), 4))
-        dead = np.zeros(self._owner.size, dtype=bool)
-        for i, hole in enumerate(self.missing):
-            flat = np.ravel_multi_index(hole, self._owner.shape)
-            self._entry[flat] = -1 - i
-            fill = _fill_hole(self._owner, hole, self._positions, self._sides, n_side)
-            if fill is None:
-                dead[flat] = True
-            else:
-                self._stand_in[i, : len(fill[0])], self._stand_in_share[i, : len(fill[0])] = fill
-        self._dead = dead if dead.any() else None
+    def stand_ins(self, labels):
+        """How much of a place rests on nodes that are missing.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n, n_labels)
+            Where; labels outside are moved to the edge of the grid.
+
+        Returns
+        -------
+        shares : ndarray of shape (n, n_labels)
+            Weights of the missing nodes that were predicted along each label, in size, each times how much greater its
+            error is than that of a node that is held out; 0 in a full grid.
+        """
+        if not len(self.missing):
+            return np.zeros((len(labels), len(self.axes)))
+        parts = [np.zeros((0, len(self.axes)))]
+        n_rows = max(1, _BATCH // len(self._smooth.offsets))
+        for i in range(0, len(labels), n_rows):
+            cells, t, _ = self._place(labels[i : i + n_rows])
+            places, (term,) = self._smooth.products(cells, t)
+            columns = self._columns(cells, places)
+            hole = columns >= len(self.nodes)
+            share = np.zeros((len(cells), len(self.axes)))
+            np.add.at(share, np.nonzero(hole)[0], np.abs(term[hole])[:, None] * self._doubt[columns[hole]])
+            parts.append(share)
+        return np.concatenate(parts)
 
     def _batch(self, labels, derivatives):
         """Weights, then derivatives by each label if asked for, and which rows are outside."""
         beyond = (labels < self._floor) | (labels > self._ceiling)
         outside = beyond.any(axis=1)
+        cells, t, rate = self._place(labels, beyond if derivatives else None)
+        places, terms = self._smooth.products(cells, t, rate)
+        columns = self._columns(cells, places)
+        if self._dead is not None:
+            lost = np.flatnonzero((self._dead[places] & (self._smooth.corners(cells, t) != 0)).any(axis=1))
+            outside[lost] = True
+            for term in terms:
+                term[lost] = 0.0
+            terms[0][lost, 0] = 1.0
+            columns[lost, 0] = [_nearest(self.nodes, self.axes, x) for x in labels[lost]]
+        return [self._matrix(columns, term) for term in terms], outside
+
+    def _columns(self, cells, places):
+        """Numbers of nodes at flat places; missing ones follow, in slopes and then as corners of the cell."""
+        columns = self._entry[places]
+        hole = columns >= len(self.nodes)
+        if hole.any():
+            columns[hole & (self._smooth.corners(cells) != 0)] += len(self.missing)
+        return columns
+
+    def _place(self, labels, beyond=None):
+        """Cells of labels, places in them, and, if it is told which labels lie `beyond`, rates of the variables."""
         inner = np.minimum(np.maximum(labels, self._low), self._high)
         at = inner.copy() if self._bent else inner
         for k in self._bent:
@@ -199,102 +239,24 @@ class LatticeWeights:
             nearest = np.minimum(self.axes[k].searchsorted(inner[:, k]), len(self.axes[k]) - 1)
             np.copyto(at[:, k], self._positions[k][nearest], where=self.axes[k][nearest] == inner[:, k])
         rate = None
-        if derivatives:
+        if beyond is not None:
             rate = np.where(beyond, 0.0, 1.0)
             for k in self._bent:
                 rate[:, k] *= self._variables[k].slope(inner[:, k])
-        cells, t = self._smooth.locate(at)
-        places, terms = self._smooth.products(cells, t, rate)
-        if self._dead is None:
-            parts = [[(None, places, term)] for term in terms]
-        else:
-            parts = self._avoid_dead(labels, cells, t, rate, (places, terms), outside)
-        return [self._matrix(len(labels), part) for part in parts], outside
+        return *self._smooth.locate(at), rate
 
-    def _avoid_dead(self, labels, cells, t, rate, cubic, outside):
-        """Terms as (rows, places, values) none of which needs a node that nothing stands for; marks `outside`."""
-        # a cubic reaches further than its cell: where that hits a hole, the cell's corners do
-        linear = self._linear.products(cells, t, rate)
-        smooth_is_fine, linear_is_fine = self._fine(*cubic), self._fine(*linear)
-        weights_are_cubic = smooth_is_fine[0]
-        lost = ~(weights_are_cubic | linear_is_fine[0])
-        outside |= lost
-        nearest = np.array([_nearest(self.nodes, self.axes, x) for x in labels[lost]], dtype=np.int64)
-        parts = [
-            [
-                _chosen(cubic, 0, weights_are_cubic),
-                _chosen(linear, 0, ~weights_are_cubic & ~lost),
-                (np.flatnonzero(lost), self._home[nearest][:, None], np.ones((len(nearest), 1))),
-            ]
-        ]
-        for k in range(0 if rate is None else len(self.axes)):
-            curved = weights_are_cubic & smooth_is_fine[k + 1]
-            straight = ~curved & ~lost & linear_is_fine[k + 1]
-            # on the lower face of a cell that is outside, the cell below counts
-            back = np.flatnonzero(
-                ~(curved | straight | lost) & (t[:, k] == 0) & (cells[:, k] > self._linear.first_cell[k])
-            )
-            step = np.arange(len(self.axes)) == k
-            below = self._linear.products(cells[back] - step, t[back] + step, rate[back])
-            well = self._fine(*below)[k + 1]
-            parts.append(
-                [
-                    _chosen(cubic, k + 1, curved),
-                    _chosen(linear, k + 1, straight),
-                    (back[well], below[0][well], below[1][k + 1][well]),
-                ]
-            )
-        return parts
-
-    def _fine(self, places, terms):
-        """Rows of each term that need no node that nothing stands for."""
-        dead = self._dead[places]
-        return [~(dead & (term != 0)).any(axis=1) for term in terms]
-
-    def _matrix(self, n, parts):
-        """Add up parts of (rows, places, values) to a matrix over nodes; rows None are all rows."""
-        kept = [values != 0 for _, _, values in parts]
-        counts = [np.count_nonzero(keep, axis=1) for keep in kept]
-        columns = [self._entry[places[keep]] for (_, places, _), keep in zip(parts, kept, strict=True)]
-        values = [values[keep] for (_, _, values), keep in zip(parts, kept, strict=True)]
-        shape = (n, len(self.nodes))
-        if parts[0][0] is None and (not len(self.missing) or columns[0].min(initial=0) >= 0):
-            return sparse.csr_matrix((values[0], columns[0], _pointers(counts[0])), shape=shape)
-        rows = [np.arange(n) if rows is None else rows for rows, _, _ in parts]
-        rows = np.concatenate([np.repeat(row, count) for row, count in zip(rows, counts, strict=True)])
-        columns, values = np.concatenate(columns), np.concatenate(values)
-        there, hole = np.flatnonzero(columns >= 0), np.flatnonzero(columns < 0)
-        stand_ins = -1 - columns[hole]
-        shares = values[hole, None] * self._stand_in_share[stand_ins]
-        rows = np.concatenate([rows[there], np.repeat(rows[hole], shares.shape[1])])
-        columns = np.concatenate([columns[there], self._stand_in[stand_ins].ravel()])
-        values = np.concatenate([values[there], shares.ravel()])
-        matrix = sparse.csr_matrix((values, (rows, columns)), shape=shape)  # adds up what occurs twice
+    def _matrix(self, columns, values):
+        """Values of nodes and missing nodes as a matrix over nodes."""
+        kept = values != 0
+        columns = columns[kept]
+        pointers = _pointers(np.count_nonzero(kept, axis=1))
+        n_nodes = len(self.nodes)
+        if columns.max(initial=0) < n_nodes:
+            return sparse.csr_matrix((values[kept], columns, pointers), shape=(len(values), n_nodes))
+        shape = (len(values), n_nodes + 2 * len(self.missing))
+        matrix = sparse.csr_matrix((values[kept], columns, pointers), shape=shape) @ self._stand_in
         matrix.eliminate_zeros()
         return matrix
-
-
-def _chosen(attempt, term, rows):
-    """Part of the term of an attempt that is in `rows`, a mask."""
-    places, terms = attempt
-    return np.flatnonzero(rows), places[rows], terms[term][rows]
-
-
-def _fill_hole(owner, hole, axes, sides, n_side):
-    """Nodes and shares that stand for a missing node, or None."""
-    best = None
-    for k, (axis, side) in enumerate(zip(axes, sides, strict=True)):
-        line = owner[tuple(hole[:k]) + (slice(None),) + tuple(hole[k + 1 :])]
-        there = np.flatnonzero(line >= 0)
-        found = predict_node(there, hole[k], axis, n_side, side)
-        if found is None:
-            continue
-        support, shares = found
-        gap = support[support > hole[k]][0] - support[support < hole[k]][-1]
-        rank = (side[support[0]] != side[support[-1]], gap, -len(axis), k)
-        if best is None or rank < best[0]:
-            best = rank, (line[support], shares)
-    return None if best is None else best[1]
 
 
 def _pointers(counts):

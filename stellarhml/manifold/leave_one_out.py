@@ -91,6 +91,26 @@ def predict_node(there, position, axis, n_side, side=None):
     return support, _lagrange(axis[support], axis[position])
 
 
+def predict_node_beyond(there, position, axis, n_side, side):
+    """How a node of one axis is predicted from those on one side of it, and on its side of all breaks.
+
+    Parameters
+    ----------
+    there, position, axis, n_side, side
+        As in `predict_node`.
+
+    Returns
+    -------
+    support, weights : ndarray, list of float or None
+        The nearest nodes, three at most (two, if ``n_side=1``), and their weights; None where there are not two.
+    """
+    own = there[side[there] == side[position]]
+    parts = [own[own < position][::-1][: n_side + 1], own[own > position][: n_side + 1]]
+    support = min(parts, key=lambda part: (-len(part), abs(part - position).sum()))
+    support = np.sort(support)
+    return None if len(support) < 2 else (support, _lagrange(axis[support], axis[position]))
+
+
 def lattice_samples(owner, nodes, axes, variables, sides, *, n_side):
     """Error samples of a grid.
 

@@ -119,6 +119,10 @@ class ScatteredWeights:
         slopes = np.concatenate([slope for _, _, slope in parts]) * np.repeat(rate, counts, axis=0)
         return weights, outside, [sparse.csr_matrix((slope, columns, pointers), shape=shape) for slope in slopes.T]
 
+    def stand_ins(self, labels):
+        """None of any label, shape (n, n_labels): nothing is missing among scattered nodes."""
+        return np.zeros(labels.shape)
+
     def divide(self, labels):
         """None: scattered nodes have no cells that could be broken."""
 

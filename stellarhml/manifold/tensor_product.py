@@ -97,6 +97,27 @@ class TensorProduct:
         derived = [[*values[:k], slope, *values[k + 1 :]] for k, slope in enumerate(slopes)]
         return places, [_product(values), *map(_product, derived)]
 
+    def corners(self, cells, t=None):
+        """Multilinear weights of the nodes around each point, on the places of `products`.
+
+        Parameters
+        ----------
+        cells : ndarray of shape (n, n_labels)
+            Cells.
+        t : ndarray of shape (n, n_labels), default=None
+            Places in them. None: the middle, where all corners have weights.
+
+        Returns
+        -------
+        weights : ndarray of shape (n, n_stencil)
+            Not zero for the corners in use.
+        """
+        functions = np.full((*cells.shape, 4), 0.5)
+        if t is not None:
+            functions[..., 0], functions[..., 1] = 1 - t, t
+        functions[..., 2:] = 0
+        return _product(self._by_axis(functions, self._basis[cells]))
+
     def _by_axis(self, functions, basis):
         """Shares of the nodes on each axis, shape (n, n_nodes of the axis), from those of the four functions."""
         shares = (functions[:, :, None, :] @ basis)[:, :, 0]

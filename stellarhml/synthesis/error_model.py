@@ -8,6 +8,8 @@ what the compact tables lose at the nodes themselves, :math:`e_k`:
 .. math:: \sigma^2(p, x) = g(x) \Big[\langle e_k^2(p)\rangle_k + \sum_a \langle\kappa_s^2 e_s^2(p)\rangle_{s \in a}\Big]
 
 with pixels p, labels a, and g the same sum over all pixels at the nodes around x, relative to its mean over the grid.
+Where missing nodes are in use that were predicted along label a, with weights that add up to :math:`s_a`, their errors
+:math:`e_s` count as they are, and :math:`\kappa_s^2` becomes :math:`\kappa_s^2 + s_a^2`.
 """
 
 from functools import partial
@@ -106,7 +108,7 @@ class ErrorModel:
             label_names,
         )
 
-    def std(self, weights, pixels=slice(None)):
+    def std(self, weights, pixels=slice(None), stand_ins=None):
         """Standard deviations of generated spectra.
 
         Parameters
@@ -115,6 +117,8 @@ class ErrorModel:
             Weights of the training rows.
         pixels : slice or ndarray of int, default=slice(None)
             Pixels wanted.
+        stand_ins : ndarray of shape (n, n_labels), default=None
+            What rests on missing nodes, see `stellarhml.manifold.holes.stand_ins`. None: nothing.
 
         Returns
         -------
@@ -122,9 +126,19 @@ class ErrorModel:
             In units of the normalised flux; NaN if there was no place where the error could be probed.
         """
         size = abs(weights)
-        gain = np.sqrt(size @ self.gain / np.asarray(size.sum(axis=1)).ravel())
+        gain = size @ self.gain / np.asarray(size.sum(axis=1)).ravel()
+        if stand_ins is not None and stand_ins.any():
+            gain *= 1 + stand_ins**2 @ self._held_out()
+        gain = np.sqrt(gain)
         std = _DECODED[self.code[pixels]]
         return gain[:, None] * (std if len(self.labels) else np.full_like(std, np.nan))
+
+    def _held_out(self):
+        """Mean square of the errors along each label as they were measured, over the variance that is told."""
+        squares = np.average(self.window_rms.astype(float) ** 2, axis=1, weights=np.diff(self.windows))
+        told = np.mean((_SMALLEST * np.exp(self.code / _STEPS)) ** 2)
+        chosen = [squares[self.axis == k] for k in range(len(self.label_names))]
+        return np.nan_to_num([part.mean() / told if len(part) else 0.0 for part in chosen])
 
     def to_frame(self):
         """Tabulate the map.

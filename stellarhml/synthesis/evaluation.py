@@ -3,6 +3,7 @@
 import numpy as np
 
 from stellarhml.kernels.interpolation import interpolate_cubic
+from stellarhml.manifold.holes import stand_ins
 from stellarhml.physics.wavelength import doppler_shift
 
 
@@ -33,12 +34,13 @@ def generate(generator, labels, weights, pixels=None, rv=None, return_std=False)
         )
     mixture = generator.interpolator_.divide(labels)
     if mixture is None:
-        return _generate(generator, weights, pixels, rv, return_std)
+        return _generate(generator, labels, weights, pixels, rv, return_std)
     weights, _ = generator.interpolator_.locate(mixture.labels)
-    return [mixture.mix(part) for part in _generate(generator, weights, pixels, rv[mixture.row], return_std)]
+    parts = _generate(generator, mixture.labels, weights, pixels, rv[mixture.row], return_std)
+    return [mixture.mix(part) for part in parts]
 
 
-def _generate(generator, weights, pixels, rv, return_std):
+def _generate(generator, labels, weights, pixels, rv, return_std):
     """`generate` where no cell is broken."""
     rows = split_rows(weights)
     flux = _lines(generator, weights, rows, pixels, rv)
@@ -46,8 +48,30 @@ def _generate(generator, weights, pixels, rv, return_std):
         flux[i] += _residual(generator, row, pixels, rv[i])
     if not return_std:
         return [flux]
-    std = [_std(generator, row, pixels, velocity) for row, velocity in zip(rows, rv, strict=True)]
+    shares = stand_ins(generator.interpolator_, labels)[:, None]
+    std = [_std(generator, row, pixels, *rest) for row, *rest in zip(rows, rv, shares, strict=True)]
     return [flux, np.concatenate(std or [flux])]
+
+
+def expected_error(generator, labels, pixels=slice(None)):
+    """Standard deviations of generated spectra alone, at the nearest point of the grid.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted, with an error map.
+    labels : ndarray of shape (n, n_labels)
+        Labels.
+    pixels : slice or ndarray of int, default=slice(None)
+        Pixels wanted.
+
+    Returns
+    -------
+    std : ndarray of shape (n, n_wanted)
+        As of `ErrorModel.std`.
+    """
+    interpolator = generator.interpolator_
+    return generator.error_map_.std(interpolator.locate(labels)[0], pixels, stand_ins(interpolator, labels))
 
 
 def generate_jacobian(generator, labels, pixels=None, rv=None):
@@ -134,14 +158,14 @@ def _residual(generator, weights, pixels, rv, *, slopes=False):
     return np.where(outside, np.nan, interpolate_cubic(wavelength[near], values, rest))
 
 
-def _std(generator, weights, pixels, rv):
+def _std(generator, weights, pixels, rv, shares):
     """Standard deviations, shape (1, n_wanted): under a velocity, that of the nearest pixel."""
     if not rv:
-        return generator.error_map_.std(weights, pixels)
+        return generator.error_map_.std(weights, pixels, shares)
     wavelength = generator.wavelength_
     rest = wavelength[pixels] / doppler_shift(1.0, rv)
     nearest = np.searchsorted((wavelength[1:] + wavelength[:-1]) / 2, rest)
-    std = generator.error_map_.std(weights, nearest)
+    std = generator.error_map_.std(weights, nearest, shares)
     std[:, (rest < wavelength[0]) | (rest > wavelength[-1])] = np.nan
     return std
 

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from stellarhml._parallel import map_items
+from stellarhml.manifold.holes import stand_ins
 from stellarhml.manifold.leave_one_out import JUMP_SCALE
 from stellarhml.synthesis.evaluation import split_rows
 
@@ -44,11 +45,18 @@ class LabelShifts:
         Whether a jump of the grid lies between the nodes of the prediction.
     broken : list of ndarray of shape (n_cells, 2)
         Lowest and highest value of the cells of each label in which the grid jumps.
+    scale : ndarray of shape (n_samples,)
+        By how much values were scaled.
+    interpolator : LineManifoldInterpolator
+        Tells where missing nodes are in use: there, errors along the labels from which these were predicted are larger.
     """
 
-    def __init__(self, edges, values, labels, axis, steps, across, broken):
+    scale = interpolator = None  # of files from before holes counted
+
+    def __init__(self, edges, values, labels, axis, steps, across, broken, scale=None, interpolator=None):
         self.edges, self.values, self.labels, self.axis, self.steps = edges, values, labels, axis, steps
         self.across, self.broken = across, broken
+        self.scale, self.interpolator = scale, interpolator
 
     @classmethod
     def learn(cls, grid, residual, samples, interpolator, wavelength, labels, *, n_jobs, verbose):
@@ -88,7 +96,7 @@ class LabelShifts:
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
         across = np.concatenate([samples.scale == JUMP_SCALE, np.zeros(len(rows), dtype=bool)])
         broken = _broken_cells(labels, interpolator)
-        return cls(edges, values, places, axis, np.array(steps), across, broken)
+        return cls(edges, values, places, axis, np.array(steps), across, broken, scale, interpolator)
 
     def near(self, labels):
         """What is expected at some labels.
@@ -101,7 +109,8 @@ class LabelShifts:
         Returns
         -------
         values : ndarray of shape (n_samples, n_windows, n_labels + 2)
-            Shifts, weighted by their distance, such that their sum of squares is the expected variance.
+            Shifts, weighted by their distance, such that their sum of squares is the expected variance; greater where
+            missing nodes are in use.
         """
         apart = (((self.labels - labels) / (_NEAR * self.steps)) ** 2).sum(axis=1)
         weight = np.zeros(len(apart))
@@ -115,6 +124,10 @@ class LabelShifts:
                 chosen = same if same.any() else chosen
             near = np.exp(-0.5 * (apart[chosen] - apart[chosen].min()))
             weight[chosen] = near / near.sum()
+        if self.interpolator is not None:
+            share = stand_ins(self.interpolator, labels[None])[0]
+            held_out = (self.axis >= 0) & (self.scale > 0)
+            weight[held_out] *= 1 + (share[self.axis[held_out]] / self.scale[held_out]) ** 2
         return np.sqrt(weight)[:, None, None] * self.values
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.physics.wavelength import doppler_shift
-from stellarhml.synthesis.evaluation import generate
+from stellarhml.synthesis.evaluation import expected_error, generate
 from stellarhml.synthesis.line_values import QUANTITIES
 from stellarhml.synthesis.observation import Observation, observe
 
@@ -100,7 +100,7 @@ def view_spectrum(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_pow
         flux, *std = (part[0] for part in generate(generator, X, weights, pixels, None, known))
     else:
         flux = _broadened(generator, X[0], rest * shift, resolving_power, rv, vsini)
-        std = [generator.error_map_.std(weights, pixels)[0]] if known else []
+        std = [expected_error(generator, X, pixels)[0]] if known else []
     shown, run = thin_pixels(flux, n_columns)
     # a whole band is long, and new arrays of its length take as much time as what is put into them
     ends = [flux - std[0], np.add(flux, std[0], out=std[0])] if std else np.full((2, len(flux)), np.nan)

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from stellarhml import LineManifoldInterpolator
 from stellarhml.exceptions import ExtrapolationWarning, GridIncompleteError, LabelsOutsideGridError
+from stellarhml.manifold.holes import stand_ins
 
 TEFF, LOGG, FEH = np.array([5000.0, 5100, 5300, 5700, 5900]), np.array([3.0, 3.5, 4.5, 5.0]), np.array([-0.5, 0.0, 0.2])
 AXES = (TEFF, LOGG, FEH)
@@ -133,6 +134,123 @@ def test_only_the_cells_that_touch_a_missing_corner_are_outside():
     x = inside(300)
     x = x[~(x >= [5700.0, 4.5, 0.0]).all(axis=1)]
     np.testing.assert_allclose(ours.predict(x), linear(x), rtol=0, atol=1e-12)
+
+
+def corners(x, keep):
+    """Which of the eight corners of the cells of x are nodes, shape (n, 8)."""
+    low = [
+        np.clip(np.searchsorted(axis, column, side="right") - 1, 0, len(axis) - 2)
+        for axis, column in zip(AXES, x.T, strict=True)
+    ]
+    return np.stack(
+        [
+            keep.reshape(5, 4, 3)[tuple(i + s for i, s in zip(low, step, strict=True))]
+            for step in itertools.product((0, 1), repeat=3)
+        ],
+        axis=1,
+    )
+
+
+def with_holes(share, seed):
+    """Mask of nodes that are there, and labels of which none is outside."""
+    keep = np.random.default_rng(seed).uniform(size=60) >= share
+    x = inside(400, seed=seed + 100)
+    ours = plain().fit(NODES[keep], NODES[keep])
+    return keep, x[~ours.locate(x)[1]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("share", [0.05, 0.1])
+def test_cells_with_all_corners_are_exact_for_quadratics_beside_holes(share, seed):
+    keep, x = with_holes(share, seed)
+    ours = plain().fit(NODES[keep], quadratic(NODES[keep]))
+    whole = corners(x, keep).all(axis=1)
+    assert whole.sum() > 20
+    np.testing.assert_allclose(ours.predict(x[whole]), quadratic(x[whole]), rtol=0, atol=1e-10)
+    # somewhere in them a hole is within reach
+    assert (stand_ins(ours, x[whole]) > 0).any()
+
+
+def test_beside_a_missing_corner_quadratics_are_exact():
+    keep = ~((NODES[:, 0] >= 5700) & (NODES[:, 1] == 3.0))  # as where hot models of low gravity did not converge
+    ours = plain(extrapolate="nan").fit(NODES[keep], quadratic(NODES[keep]))
+    x = inside(400)
+    outside = (x[:, 0] > 5300) & (x[:, 1] < 3.5)
+    with pytest.warns(ExtrapolationWarning):
+        got = ours.predict(x)
+    np.testing.assert_array_equal(np.isnan(got), outside)
+    np.testing.assert_allclose(got[~outside], quadratic(x[~outside]), rtol=0, atol=1e-10)
+
+
+def test_beside_a_hole_that_a_parabola_reaches_slopes_are_those_at_the_end_of_an_axis():
+    nodes = np.array(list(itertools.product(TEFF, [0.0, 1.0])))
+    keep = ~((nodes[:, 0] == 5900) & (nodes[:, 1] == 0))
+    values = np.random.default_rng(5).normal(size=10)
+    holed = plain().fit(nodes[keep], values[keep])
+    ended = plain().fit(nodes[nodes[:, 0] < 5900], values[nodes[:, 0] < 5900])
+    x = np.stack([np.linspace(5000, 5700, 50), np.zeros(50)], axis=1)
+    np.testing.assert_allclose(holed.predict(x), ended.predict(x), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_weights_beside_holes_sum_to_one_and_have_no_jump(share, seed):
+    keep, x = with_holes(share, seed)
+    ours = plain().fit(NODES[keep], np.random.default_rng(seed).normal(size=keep.sum()))
+    weights, _ = ours.locate(x)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
+    for k, axis in enumerate(AXES):
+        step = 1e-9 * (HIGH - LOW) * (np.arange(3) == k)
+        for value in axis[1:-1]:
+            at = inside(100, seed=seed)
+            at[:, k] = value
+            (below, lost), (above, gone) = ours.locate(at - step), ours.locate(at + step)
+            jump = np.abs((above - below) @ ours.table_)[~(lost | gone)]
+            # slopes of some tens per range, over 2e-9 of it
+            assert jump.max(initial=0) < 1e-6
+
+
+def test_holes_beside_a_break_are_predicted_from_their_own_side():
+    nodes = np.array(list(itertools.product(np.arange(8.0), [0.0, 1.0, 2.0])))
+
+    def function(labels):
+        return np.where(labels[:, 0] > 3.5, 5 + labels[:, 0] ** 2, labels[:, 0]) * (1 + labels[:, 1] ** 2)
+
+    keep = ~((nodes[:, 0] == 4) & (nodes[:, 1] == 2)) & ~((nodes[:, 0] == 3) & (nodes[:, 1] == 0))
+    ours = plain(breaks={"label0": [3.5]}, extrapolate="nan").fit(nodes[keep], function(nodes[keep]))
+    x = inside(300, np.zeros(2), np.array([7.0, 2.0]))
+    near = (x[:, 0] > 2) & (x[:, 0] < 5)
+    weights, outside = ours.locate(x)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
+    assert not outside[~near].any()
+    whole = ~near | ((x[:, 0] < 3) & (x[:, 1] > 1)) | ((x[:, 0] > 4) & (x[:, 1] < 1))
+    np.testing.assert_allclose((weights @ ours.table_)[whole], function(x[whole]), rtol=0, atol=1e-10)
+
+
+def test_a_full_grid_has_no_stand_ins():
+    ours = plain().fit(NODES, NODES)
+    np.testing.assert_array_equal(stand_ins(ours, inside(20)), 0)
+
+
+def test_how_much_rests_on_missing_nodes():
+    nodes = np.array(list(itertools.product(np.arange(12.0), [0.0, 1.0])))
+    keep = ~(nodes == [6.0, 1.0]).all(axis=1)
+    ours = plain().fit(nodes[keep], nodes[keep])
+    at = np.array([[6.0, 1.0], [1.5, 1.0], [4.5, 1.0]])
+    # at the hole, all of it, as good as a node held out; far away nothing; a cell away the slope's 1 / 16
+    np.testing.assert_allclose(stand_ins(ours, at), [[1, 0], [0, 0], [1 / 16, 0]], atol=1e-12)
+    keep &= ~(nodes == [7.0, 1.0]).all(axis=1)
+    wide = plain().fit(nodes[keep], nodes[keep])
+    # a gap of two: 2 * 1 * 2 * 3 over 2 * 1 * 1 * 2
+    np.testing.assert_allclose(stand_ins(wide, at)[:, 0], [3, 0, 3 / 16], atol=1e-12)
+
+
+def test_a_node_beyond_a_parabola_is_doubted_three_times_as_much():
+    nodes = np.array(list(itertools.product([0.0, 1, 2, 3, 4], [0.0, 1])))
+    keep = ~(nodes == [4.0, 1.0]).all(axis=1)
+    ours = plain().fit(nodes[keep], nodes[keep])
+    np.testing.assert_allclose(stand_ins(ours, [[2.5, 1.0]]), [[3 / 16, 0]], atol=1e-12)
+    np.testing.assert_allclose(stand_ins(ours, [[2.5, 0.0]]), 0, atol=1e-12)
 
 
 def test_linear_names_the_missing_node():

@@ -227,3 +227,43 @@ def test_without_places_to_probe_the_error_is_unknown(grid):
     assert np.isfinite(flux).all()
     assert std.shape == flux.shape
     assert np.isnan(std).all()
+
+
+def test_what_rests_on_missing_nodes_is_told_to_be_worse():
+    """A node that stands in with all its weight along a label errs as it did when it was held out."""
+    rng = np.random.default_rng(0)
+    labels = np.array(list(itertools.product([0.0, 1, 2, 3, 4], [0.0, 1])))
+    flux = rng.normal(size=(10, 2000)) * 1e-3
+    samples = LineManifoldInterpolator(variables={}).fit(labels, labels).error_samples()
+    model = learn(flux, samples, labels)
+    weights = sparse.csr_matrix(np.full((2, 10), 0.1))
+    std = model.std(weights, stand_ins=np.array([[0.0, 0.0], [1.0, 0.0]]))
+    np.testing.assert_array_equal(std[0], model.std(weights)[0])
+    held_out = np.mean((samples.targets[samples.axis == 0] @ flux) ** 2)
+    added = np.mean(std[1] ** 2) - np.mean(std[0] ** 2)
+    # on random rows, whose gain is a mean over all of them
+    assert added == pytest.approx(held_out, rel=0.25)
+
+
+def test_beside_a_hole_more_error_is_told():
+    from stellarhml.datasets import make_stellar_grid
+
+    data = make_stellar_grid(n_teff=5, n_logg=3, n_feh=3, n_pixels=300, n_lines=6, random_state=1)
+    teff, logg, feh = (np.unique(column) for column in data.labels.T)
+    keep = ~(data.labels == [teff[2], logg[1], feh[1]]).all(axis=1)
+    model = SpectrumGenerator(wavelength=data.wavelength, decomposer=QUICK).fit(data.labels[keep], data.flux[keep])
+    hole, corner = [teff[2], logg[1], feh[1]], [teff[0], logg[0], feh[0]]
+    std = model.predict([hole, corner], return_std=True)[1]
+    without = model.error_map_.std(model.interpolator_.locate(np.array([hole, corner]))[0])
+    np.testing.assert_array_equal(std[1], without[1])
+    # errors along Teff, a small part of all on this grid, grow by 1 / 0.6, all others stay
+    assert 1.005 < std[0, 0] / without[0, 0] < 1 / 0.6
+    shifts = model.error_map_.shifts
+    assert shifts.interpolator is model.interpolator_
+    far = (shifts.near(np.array(corner)) ** 2).sum(axis=0)
+    assert np.isfinite(far).all()
+    along = shifts.axis == 0
+    with_hole = (shifts.near(np.array(hole))[along] ** 2).sum()
+    shifts.interpolator = None
+    without = (shifts.near(np.array(hole))[along] ** 2).sum()
+    assert with_hole > 2 * without
