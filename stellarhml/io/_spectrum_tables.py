@@ -9,7 +9,7 @@ from stellarhml.exceptions import SpectrumFileError
 from stellarhml.io._array_files import split_orders
 from stellarhml.io._media import check_medium, to_vacuum
 from stellarhml.io._orders import OrderBuilder
-from stellarhml.io._table_files import read_fits_columns, read_text_columns
+from stellarhml.io._table_files import astropy_columns, read_fits_columns, read_text_columns
 from stellarhml.io.tables import KNOWN_NAMES, choose_columns, error_in_flux_unit, wavelength_in_angstrom
 
 META_KEY = "SHMLMETA"  # at most eight letters, for FITS; its value is JSON
@@ -129,6 +129,17 @@ def read_table(path, *, medium, fits):
     """
     medium = check_medium(medium)
     columns = read_fits_columns(path) if fits else read_text_columns(path, KNOWN_NAMES)
+    orders, meta = _from_columns(columns, medium, path)
+    return orders, meta | {"file": str(path)}
+
+
+def from_table(table, medium):
+    """Orders and meta of a table of astropy, as those of `read_table`."""
+    return _from_columns(astropy_columns(table, "the table"), check_medium(medium), "the table")
+
+
+def _from_columns(columns, medium, path):
+    """Orders and meta of columns."""
     labels = [column for column in columns if column.name.strip().lower() == "order"]
     wavelength, flux, error = choose_columns([c for c in columns if all(c is not label for label in labels)], path)
     if len(labels) > 1:
@@ -145,7 +156,6 @@ def read_table(path, *, medium, fits):
     said = f"Columns used: {', '.join(used)}; wavelengths in {wavelength.unit or 'angstrom (no unit given)'}."
     return builder.orders, {
         "format": "table",
-        "file": str(path),
         "medium": medium,
         "errors_known": builder.errors_known,
         "flux_unit": _known_unit(flux.unit),

@@ -114,14 +114,32 @@ def _read_ecsv(path):
     except Exception as error:  # astropy raises its own errors, ValueError or those of the YAML reader
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SpectrumFileError(f"{path} cannot be read as ECSV ({reason}); it is damaged or cut short.") from error
+    return astropy_columns(table, path)
+
+
+def astropy_columns(table, source) -> list[Column]:
+    """Columns of a table of astropy; masked cells become NaN.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        The table.
+    source : str or path-like
+        Where it is from, for messages.
+
+    Returns
+    -------
+    columns : list of Column
+        The columns.
+    """
     columns = []
     for name in table.colnames:
         column = table[name]
         unit = None if column.unit is None else column.unit.to_string()
-        values = column.data
+        values = getattr(column, "value", column)  # a Quantity, or a Column
         if np.ma.isMaskedArray(values) and np.issubdtype(values.dtype, np.number):
             values = values.astype(np.float64).filled(np.nan)
-        columns.append(_numeric(name, values, unit, path))
+        columns.append(_numeric(name, np.asarray(values), unit, source))
     return columns
 
 

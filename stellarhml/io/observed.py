@@ -178,6 +178,43 @@ class ObservedSpectrum:
         orders, meta = from_spectra(spectra, medium)
         return cls(orders, meta if resolving_power is None else meta | {"resolving_power": resolving_power})
 
+    @classmethod
+    def from_table(cls, table, *, medium: str) -> "ObservedSpectrum":
+        """From a table of astropy in memory; `read_spectrum` reads those in files.
+
+        Parameters
+        ----------
+        table : astropy.table.Table or QTable
+            A row for each pixel; columns `wavelength`, `flux` and, if there, `error` and `order`, found by name or
+            taken in this order. Wavelengths without a unit are in angstrom. Masked cells are masked pixels.
+        medium : {"vacuum", "air"}
+            What the wavelengths are measured in. Air is converted to vacuum.
+
+        Returns
+        -------
+        spectrum : ObservedSpectrum
+            The same in memory.
+
+        Raises
+        ------
+        SpectrumFileError
+            If columns are missing or doubtful, units do not convert, or wavelengths do not increase.
+        ValueError
+            If `medium` is neither.
+
+        Examples
+        --------
+        >>> from astropy import units as u
+        >>> from astropy.table import QTable
+        >>> from stellarhml.io import ObservedSpectrum
+        >>> table = QTable({"wavelength": [850.0, 850.01] * u.nm, "flux": [1.0, 0.9], "error": [0.01, 0.01]})
+        >>> ObservedSpectrum.from_table(table, medium="vacuum")
+        <ObservedSpectrum: 1 order, 8500.0-8500.1 angstrom, 2 pixels, 0 masked>
+        """
+        from stellarhml.io._spectrum_tables import from_table
+
+        return cls(*from_table(table, medium))
+
     def to_table(self):
         """As one table of astropy, a row for each pixel.
 

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.io import read_spectrum
+from stellarhml.io import ObservedSpectrum, read_spectrum
 from stellarhml.io.tables import write_spectrum_table
 from stellarhml.physics.wavelength import vacuum_to_air
 
@@ -245,3 +245,28 @@ def test_import_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", ["Table", "QTable"])
+def test_a_table_in_memory_is_the_same_as_in_a_file(tmp_path, kind):
+    from astropy import table, units
+
+    data = {"order": [1, 1, 1, 2, 2, 2], "wavelength": [500.0, 500.1, 500.2, 510.0, 510.1, 510.2], "flux": [1.0] * 6}
+    made = getattr(table, kind)({**data, "error": np.full(6, 0.1)}, units={"wavelength": units.nm})
+    if kind == "Table":
+        made["flux"] = np.ma.array(made["flux"], mask=[0, 1, 0, 0, 0, 0])
+    made.write(tmp_path / "star.ecsv")
+    in_memory = ObservedSpectrum.from_table(made, medium="air")
+    in_file = read_spectrum(tmp_path / "star.ecsv", medium="air")
+    assert in_memory.n_masked == in_file.n_masked == (kind == "Table")
+    assert in_memory.meta == {**in_file.meta, "file": None}
+    assert len(in_memory.orders) == 2
+    for order, same in zip(in_memory.orders, in_file.orders, strict=True):
+        for part, other in zip(order, same, strict=True):
+            np.testing.assert_array_equal(part, other)
+    assert in_memory.orders[0].wavelength[0] == pytest.approx(5000 * 1.000279, abs=0.01)
+    with pytest.raises(ValueError, match="vacuum or in air"):
+        ObservedSpectrum.from_table(made, medium=None)
+    made.remove_column("flux")
+    with pytest.raises(SpectrumFileError, match="the table"):
+        ObservedSpectrum.from_table(made, medium="air")
