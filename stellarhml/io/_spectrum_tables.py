@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -67,26 +68,38 @@ def read_own_table(path, *, medium, fits):
     from astropy.table import Table
 
     check_medium(medium, by_format="of ObservedSpectrum.write")
+    with _damage_told(path), open(path, "rb") as file:
+        table = Table.read(file, format="fits") if fits else Table.read(path, format="ascii.ecsv")
+    return _from_own(table, path)
+
+
+@contextmanager
+def _damage_told(path):
+    """Raise one error for all that a damaged table of `to_table` can cause."""
     try:
         with warnings.catch_warnings(record=True), np.errstate(all="ignore"):
             warnings.simplefilter("always")
-            with open(path, "rb") as file:
-                table = Table.read(file, format="fits") if fits else Table.read(path, format="ascii.ecsv")
-            columns = [np.ma.filled(np.ma.asarray(table[name]).astype(np.float64), np.nan) for name in _COLUMNS]
-            written = json.loads(table.meta[META_KEY])
-            meta = written["meta"]
-            if not isinstance(meta, dict) or not isinstance(meta.get("notes"), list):
-                raise ValueError("its meta are not those that were written")
-            if str(table["wavelength"].unit) != "Angstrom":
-                raise ValueError(f"its wavelengths are in {table['wavelength'].unit}")
-            if written["n_pixels"] != len(table):
-                raise ValueError(f"it has {len(table)} rows of {written['n_pixels']}")
+            yield
     except Exception as error:  # astropy raises its own errors, those of YAML, OSError, ValueError, ...
         reason = (str(error).strip().splitlines() or [""])[0]
         raise SpectrumFileError(
             f"{path} was written by ObservedSpectrum.write, but cannot be read ({type(error).__name__}: {reason}); it "
             "is damaged or truncated. Write it again."
         ) from error
+
+
+def _from_own(table, path):
+    """Orders and meta of a table that `to_table` made."""
+    with _damage_told(path):
+        columns = [np.ma.filled(np.ma.asarray(table[name]).astype(np.float64), np.nan) for name in _COLUMNS]
+        written = json.loads(table.meta[META_KEY])
+        meta = written["meta"]
+        if not isinstance(meta, dict) or not isinstance(meta.get("notes"), list):
+            raise ValueError("its meta are not those that were written")
+        if str(table["wavelength"].unit) != "Angstrom":
+            raise ValueError(f"its wavelengths are in {table['wavelength'].unit}")
+        if written["n_pixels"] != len(table):
+            raise ValueError(f"it has {len(table)} rows of {written['n_pixels']}")
     labels, wavelength, flux, error, mask = columns
     builder = OrderBuilder(path)
     for number, rows in split_orders(path, labels):
@@ -134,7 +147,10 @@ def read_table(path, *, medium, fits):
 
 
 def from_table(table, medium):
-    """Orders and meta of a table of astropy, as those of `read_table`."""
+    """Orders and meta of a table of astropy: what `to_table` made, or as those of `read_table`."""
+    if META_KEY in table.meta:
+        check_medium(medium, by_format="of ObservedSpectrum.to_table")
+        return _from_own(table, "the table")
     return _from_columns(astropy_columns(table, "the table"), check_medium(medium), "the table")
 
 

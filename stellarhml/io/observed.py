@@ -180,7 +180,7 @@ class ObservedSpectrum:
 
     @classmethod
     def from_table(cls, table, *, medium: str) -> "ObservedSpectrum":
-        """From a table of astropy in memory; `read_spectrum` reads those in files.
+        """From a table of astropy in memory, such as that of `to_table`; `read_spectrum` reads those in files.
 
         Parameters
         ----------

@@ -270,3 +270,18 @@ def test_a_table_in_memory_is_the_same_as_in_a_file(tmp_path, kind):
     made.remove_column("flux")
     with pytest.raises(SpectrumFileError, match="the table"):
         ObservedSpectrum.from_table(made, medium="air")
+
+
+def test_its_own_table_comes_back_whole():
+    error = np.array([0.1, np.inf, 0.1])
+    orders = [([5000.0, 5000.1, 5000.2], [1.0, 0.9, 1.0], error), ([5100.0, 5100.1], [2.0, 2.1], [0.2, 0.2])]
+    spectrum = ObservedSpectrum(orders, {"resolving_power": 55000.0, "order_numbers": [7, 9], "flux_unit": "Jy"})
+    back = ObservedSpectrum.from_table(spectrum.to_table(), medium="vacuum")
+    assert back.meta == spectrum.meta
+    for order, same in zip(back.orders, spectrum.orders, strict=True):
+        for part, other in zip(order, same, strict=True):
+            np.testing.assert_array_equal(part, other)
+    with pytest.raises(ValueError, match="in vacuum"):
+        ObservedSpectrum.from_table(spectrum.to_table(), medium="air")
+    with pytest.raises(SpectrumFileError, match="rows of"):
+        ObservedSpectrum.from_table(spectrum.to_table()[:-1], medium="vacuum")
