@@ -44,11 +44,14 @@ class ObservedFit:
         What is fitted.
     likelihood : Likelihood
         That of the last fit.
+    raised : float
+        By how much its standard deviations were raised, in the mean of the free parameters.
     """
 
     def __init__(self, regressor, data, observation, settings):
         self._begin = time.perf_counter()
         self._regressor, self._observation, self._settings = regressor, observation, settings
+        self.raised = 1.0
         self._generator, self._known, self._numbers = regressor.generator_, data.errors_known, data.numbers
         self._callback, self._stage, self._n_watched = settings.get("callback"), "start", 0
         self._model = self._model_of(observation, settings["transmission"])
@@ -206,6 +209,8 @@ class ObservedFit:
         if shifts is None and self._regressor.generator_error:
             self._tell([(InferenceFlag.NOISE_ALONE, "errors are those of the noise alone")])
         found = spread_of(linear, likelihood, shifts)
+        if len(found.raised):
+            self.raised = float(np.sqrt(max(found.reduced, 1.0) * np.mean(found.raised**2)))
         parts = np.zeros((2, len(parameters.names), len(parameters.names)))
         free = np.ix_(parameters.free, parameters.free)
         parts[0][free], parts[1][free] = found.noise, found.generator

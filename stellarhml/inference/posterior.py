@@ -43,13 +43,15 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
     noise = np.array([result.noise_errors[name] for name in result.names])[parameters.free]
     width = np.clip(noise / parameters.slopes(at), 1e-6, None)
     limits = parameters.limits
+    # the likelihood is made as flat as the errors that are told of it, and priors stay what they are
+    parameters.prior_scale = np.full(len(parameters.prior_index), fit.raised)
 
     def log_density(variables):
         if np.any(variables < limits[:, 0]) or np.any(variables > limits[:, 1]):
             return -np.inf
         # equal density in the parameters themselves, not in the variables of the fit
         slopes = np.log(parameters.slopes(parameters.values(variables))).sum()
-        return fit.likelihood.log_likelihood(variables) + slopes
+        return fit.likelihood.log_likelihood(variables) / fit.raised**2 + slopes
 
     chains, diagnostics = samplers[method](log_density, parameters.variables(at), width, limits, n_draws, seed)
     rng = np.random.default_rng(seed)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from stellarhml import BayesianStellarRegressor
+from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import draw_within
 
 
@@ -74,3 +76,32 @@ def test_draws_within_bounds():
     assert draws[:, 0].mean() == pytest.approx(np.sqrt(2 / np.pi), abs=0.05)
     assert draws[:, 1].mean() == pytest.approx(0.5 * np.sqrt(2 / np.pi), abs=0.06)
     assert draws[:, 2].std() == pytest.approx(np.sqrt(1 / 12), rel=0.1)
+
+
+def test_what_is_sampled_is_as_wide_as_the_errors_that_are_told(mini_generator, make_star, monkeypatch):
+    star = make_star(snr=1000)
+    # lines that the model does not have: errors are raised by what the residuals show
+    rng = np.random.default_rng(2)
+    for wavelength, flux in zip(star.wavelength, star.flux, strict=True):
+        for center in rng.uniform(wavelength[0], wavelength[-1], 60):
+            flux *= 1 - rng.uniform(0, 0.1) * np.exp(-0.5 * ((wavelength - center) / 0.15) ** 2)
+    drops = []
+
+    def sampler(log_density, at, width, limits, n_draws, seed):
+        there = log_density(at)
+        drops.extend(there - log_density(at + step * width) for step in (-1, 1))
+        return np.tile(at, (n_draws, 1)), {"converged": True}
+
+    monkeypatch.setattr("stellarhml.inference.posterior._by_emcee", sampler)
+    known = {"logg": 4.4, "feh": -0.2, "rv": 33.0, "vsini": 9.0}
+    sigma = BayesianStellarRegressor.from_generator(mini_generator).infer(
+        star.spectrum, resolving_power=star.power, fixed=known
+    )
+    mean, std = sigma.values["teff"], sigma.noise_errors["teff"]
+    for priors in (None, {"teff": (mean, std)}):
+        drops.clear()
+        regressor = BayesianStellarRegressor.from_generator(mini_generator, priors=priors)
+        result = regressor.infer(star.spectrum, resolving_power=star.power, fixed=known, posterior="emcee", n_draws=5)
+        assert result.flags & InferenceFlag.POOR_FIT
+        # a step of one standard deviation to either side of a Gaussian
+        assert np.mean(drops) == pytest.approx(0.5, rel=0.25)
