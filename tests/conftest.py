@@ -1,10 +1,19 @@
 """Fixtures for all tests."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_stays_open():
+    """Close what pyplot keeps: matplotlib warns at the 21st figure, and a warning fails whichever test makes that one."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(scope="session")
