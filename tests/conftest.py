@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _no_figure_stays_open():
-    """Close what pyplot keeps: matplotlib warns at the 21st figure, and a warning fails whichever test makes that one."""
+    """Close what pyplot keeps: matplotlib warns at the 21st figure, which fails whichever test makes that one."""
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")

@@ -4,6 +4,9 @@ The smooth weights are the tensor product of piecewise cubic Hermite interpolati
 with their first derivative, exact for quadratics on any spacing, at most four nodes per label.
 """
 
+import math
+from itertools import product
+
 import numpy as np
 from scipy import sparse
 
@@ -48,6 +51,8 @@ class LatticeWeights:
     def __init__(self, nodes, *, smooth, full_for=None, variables=None, breaks=None):
         self.nodes = nodes
         self.axes = [np.unique(column) for column in nodes.T]
+        if full_for is not None:
+            _require_full(nodes, self.axes, full_for)
         self._arguments = {"smooth": smooth, "variables": variables, "breaks": breaks}
         self._variables = [VARIABLES[name] for name in variables or ("linear",) * nodes.shape[1]]
         self._bent = [k for k, variable in enumerate(self._variables) if variable is not VARIABLES["linear"]]
@@ -57,8 +62,6 @@ class LatticeWeights:
         owner[place] = np.arange(len(nodes))
         self.missing = np.argwhere(owner < 0)
         self._owner, self._entry, self._dead = owner, owner.ravel(), None
-        if full_for is not None:
-            self._require_full(full_for)
         self._low, self._high = np.array([[axis[0], axis[-1]] for axis in self.axes]).T
         slack = _EDGE * np.maximum(np.maximum(self._high - self._low, np.abs(self._low)), 1e-300)
         self._floor, self._ceiling = self._low - slack, self._high + slack
@@ -166,17 +169,6 @@ class LatticeWeights:
         n_side = 2 if self._arguments["smooth"] else 1
         return lattice_samples(self._owner, self.nodes, self.axes, values, self._sides, n_side=n_side)
 
-    def _require_full(self, names):
-        """Raise GridIncompleteError if a node is missing."""
-        if len(self.missing):
-            first = {name: float(axis[i]) for name, axis, i in zip(names, self.axes, self.missing[0], strict=True)}
-            shape = " x ".join(str(len(axis)) for axis in self.axes)
-            raise GridIncompleteError(
-                f"method='linear' needs all {self._owner.size} nodes of the {shape} grid of ({', '.join(names)}), but "
-                f"{len(self.missing)} are missing, first {first}. Add them, or use method='auto', which accepts grids "
-                "with missing nodes."
-            )
-
     def stand_ins(self, labels):
         """How much of a place rests on nodes that are missing.
 
@@ -257,6 +249,21 @@ class LatticeWeights:
         matrix = sparse.csr_matrix((values[kept], columns, pointers), shape=shape) @ self._stand_in
         matrix.eliminate_zeros()
         return matrix
+
+
+def _require_full(nodes, axes, names):
+    """Raise GridIncompleteError if a node is missing; scattered nodes span a grid that no memory holds."""
+    n_full = math.prod(len(axis) for axis in axes)
+    if len(nodes) == n_full:
+        return
+    there = set(map(tuple, nodes.tolist()))
+    first = next(labels for labels in product(*(axis.tolist() for axis in axes)) if labels not in there)
+    shape = " x ".join(str(len(axis)) for axis in axes)
+    raise GridIncompleteError(
+        f"method='linear' needs all {n_full} nodes of the {shape} grid of ({', '.join(names)}), but "
+        f"{n_full - len(nodes)} are missing, first {dict(zip(names, first, strict=True))}. Add them, or use "
+        "method='auto', which accepts grids with missing nodes."
+    )
 
 
 def _pointers(counts):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.io import ObservedSpectrum, read_spectrum
+from stellarhml.io import ObservedSpectrum, read_spectrum, read_transmission
 
 WAVE = 5000 + 0.1 * np.arange(30)
 ORDERS = [(WAVE + 9 * k, np.ones(30), np.full(30, 0.1)) for k in range(2)]
@@ -67,10 +67,10 @@ def _damage(whole, rng):
     return bytes(data)
 
 
-def _read(path):
-    """The spectrum and None, or None and the message."""
+def _read(path, reader=lambda path: read_spectrum(path, medium="vacuum")):
+    """What is in the file and None, or None and the message."""
     try:
-        return read_spectrum(path, medium="vacuum"), None
+        return reader(path), None
     except SpectrumFileError as error:
         return None, str(error)
 
@@ -115,3 +115,45 @@ def test_every_length_of_a_file_that_was_cut_short(tmp_path, request, kind):
             assert path.name in message
         else:  # rows of text end anywhere, and FITS ends with padding
             assert kind == "text" or size > 0.9 * len(whole)
+
+
+def _air(folder, suffix):
+    from astropy.table import Table
+
+    path, columns = folder / f"air{suffix}", {"wavelength": WAVE, "transmission": 1 - 0.01 * np.arange(30)}
+    if suffix == ".npz":
+        np.savez(path, **columns)
+    else:
+        formats = {".fits": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".txt": "ascii.commented_header"}
+        Table(columns).write(path, format=formats[suffix])
+    return path
+
+
+def _check_air(path, whole, seeds):
+    n_errors = 0
+    for seed in seeds:
+        path.write_bytes(_damage(whole, random.Random(seed)))
+        columns, message = _read(path, read_transmission)
+        if columns is None:
+            assert path.name in message, seed
+            n_errors += 1
+        else:
+            assert np.all(columns[0] > 0), seed
+            assert np.all(np.diff(columns[0]) > 0), seed
+            known = columns[1][np.isfinite(columns[1])]
+            assert known.min() >= -0.5, seed
+            assert known.max() <= 2, seed
+    return n_errors
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".fits", ".ecsv", ".csv", ".txt"])
+def test_damaged_transmissions(tmp_path, suffix):
+    path = _air(tmp_path, suffix)
+    assert _check_air(path, path.read_bytes(), range(60)) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".npz", ".fits", ".ecsv", ".csv", ".txt"])
+def test_thousands_of_damaged_transmissions(tmp_path, suffix):
+    path = _air(tmp_path, suffix)
+    _check_air(path, path.read_bytes(), range(1000, 3000))
