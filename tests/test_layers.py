@@ -126,6 +126,22 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_torch_is_imported_only_where_its_gradients_or_a_gpu_are_asked_for():
+    code = (
+        "import sys\n"
+        "from stellarhml import BayesianStellarRegressor, SpectrumGenerator\n"
+        "from stellarhml.datasets import make_stellar_grid\n"
+        "grid = make_stellar_grid(random_state=0)\n"
+        "generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)\n"
+        "star = generator.observe(grid.labels[:1], grid.wavelength[100:-100], resolving_power=5e4, vsini=3.0)\n"
+        "generator.jacobian(grid.labels[:1])\n"
+        "regressor = BayesianStellarRegressor.from_generator(generator)\n"
+        "regressor.infer((grid.wavelength[100:-100], star[0], 0.01 + 0 * star[0]), resolving_power=5e4)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_explorer_is_views_alone():
     lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "explore").glob("*.py"))
     assert lines < 600

@@ -1,7 +1,8 @@
 r"""Line profiles by name: from a line's own parameters to the components that the kernels evaluate.
 
-A profile says which parameters a line has, and turns them (a torch tensor, so that gradients flow) into
-rows (center, Lorentz peak, Lorentz half width, Gauss peak, Gauss sigma, limiting depth) of `kernels.fused`.
+A profile says which parameters a line has, and turns them into rows (center, Lorentz peak, Lorentz half width, Gauss
+peak, Gauss sigma, limiting depth) of `kernels.fused`: arrays, or tensors, through which gradients flow. Where only
+arrays come, torch is not imported: that takes seconds.
 
 ``"pseudo-voigt"`` is Eq. 2 of the paper: :math:`V = a\,[\eta L(x; f) + (1 - \eta) G(x; f)]` with
 
@@ -28,7 +29,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from scipy.special import expit
 
 from stellarhml.kernels.forms import EXPONENTIAL, MINNAERT, THIN
 
@@ -53,7 +54,7 @@ class Profile:
     parameters : tuple of str
         Names of the parameters of a line, in order.
     components : callable
-        From a tensor of shape (n_lines, n_parameters) to one of shape (n_lines, 6).
+        From an array or tensor of shape (n_lines, n_parameters) to one of shape (n_lines, 6).
     form : int
         How a line enters the product, see `kernels.fused`.
     chain : callable, default=None
@@ -104,7 +105,8 @@ def component_rows(profile, theta):
     components : ndarray of shape (n_lines, 6), float64
         Rows as in `kernels.fused`.
     """
-    return np.ascontiguousarray(profile.components(torch.tensor(theta)).numpy())
+    with np.errstate(over="ignore", invalid="ignore"):  # as torch does; the fits have bounds
+        return profile.components(theta)
 
 
 def components_and_chain(profile, theta):
@@ -127,6 +129,8 @@ def components_and_chain(profile, theta):
     if profile.chain is not None:
         components = component_rows(profile, theta)
         return components, profile.chain(components)
+    import torch
+
     n_lines, n_components = len(theta), 6
     # one copy of the lines per component, so that a single backward pass gives all rows of the Jacobian
     copies = torch.tensor(theta).repeat(n_components, 1).requires_grad_()
@@ -134,6 +138,22 @@ def components_and_chain(profile, theta):
     (grad,) = torch.autograd.grad(torch.einsum("klk->", components), copies)
     chain = grad.reshape(n_components, n_lines, -1).transpose(0, 1)
     return components[0].detach().numpy().copy(), np.ascontiguousarray(chain.numpy())
+
+
+def _exp(values):
+    return np.exp(values) if isinstance(values, np.ndarray) else values.exp()
+
+
+def _sigmoid(values):
+    return expit(values) if isinstance(values, np.ndarray) else values.sigmoid()
+
+
+def _columns(*columns):
+    if isinstance(columns[0], np.ndarray):
+        return np.stack(columns, axis=1)
+    import torch
+
+    return torch.stack(columns, dim=1)
 
 
 def _mixing(f_gauss, f_lorentz):
@@ -152,41 +172,41 @@ def _mixing(f_gauss, f_lorentz):
 
 def _pseudo_voigt(theta):
     """Eq. 2 of the paper: Lorentzian and Gaussian of the common full width."""
-    center, area = theta[:, 0], theta[:, 1].exp()
-    f, eta = _mixing(_FWHM_PER_SIGMA * theta[:, 2].exp(), 2 * theta[:, 3].exp())
+    center, area = theta[:, 0], _exp(theta[:, 1])
+    f, eta = _mixing(_FWHM_PER_SIGMA * _exp(theta[:, 2]), 2 * _exp(theta[:, 3]))
     sigma = f / _FWHM_PER_SIGMA
     lorentz_peak = area * eta / (math.pi * f / 2)
     gauss_peak = area * (1 - eta) / (_SQRT_2PI * sigma)
-    return torch.stack([center, lorentz_peak, f / 2, gauss_peak, sigma, torch.zeros_like(center)], dim=1)
+    return _columns(center, lorentz_peak, f / 2, gauss_peak, sigma, 0 * center)
 
 
 def _blase(theta):
     """What gully/blase evaluates: own width in each term."""
-    center, area = theta[:, 0], theta[:, 1].exp()
-    sigma, gamma = theta[:, 2].exp(), theta[:, 3].exp()
+    center, area = theta[:, 0], _exp(theta[:, 1])
+    sigma, gamma = _exp(theta[:, 2]), _exp(theta[:, 3])
     _, eta = _mixing(_BLASE_FWHM_PER_SIGMA * sigma, 2 * gamma)
     lorentz_peak = area * eta / (_BLASE_PI * gamma)
     gauss_peak = area * (1 - eta) / (_SQRT_2PI * sigma)
-    return torch.stack([center, lorentz_peak, gamma, gauss_peak, sigma, torch.zeros_like(center)], dim=1)
+    return _columns(center, lorentz_peak, gamma, gauss_peak, sigma, 0 * center)
 
 
 def _saturated_voigt(theta):
     """Optical depth exp(log_amplitude) at the center, limiting depth 1 / (1 + exp(-logit_depth))."""
-    center, tau = theta[:, 0], theta[:, 1].exp()
-    f, eta = _mixing(_FWHM_PER_SIGMA * theta[:, 2].exp(), 2 * theta[:, 3].exp())
+    center, tau = theta[:, 0], _exp(theta[:, 1])
+    f, eta = _mixing(_FWHM_PER_SIGMA * _exp(theta[:, 2]), 2 * _exp(theta[:, 3]))
     sigma = f / _FWHM_PER_SIGMA
     lorentz_peak = eta / (math.pi * f / 2)
     gauss_peak = (1 - eta) / (_SQRT_2PI * sigma)
     total = lorentz_peak + gauss_peak
-    depth = theta[:, 4].sigmoid()
-    return torch.stack([center, tau * lorentz_peak / total, f / 2, tau * gauss_peak / total, sigma, depth], dim=1)
+    depth = _sigmoid(theta[:, 4])
+    return _columns(center, tau * lorentz_peak / total, f / 2, tau * gauss_peak / total, sigma, depth)
 
 
 def _minnaert(theta):
     """Gauss core of optical depth exp(log_amplitude), Lorentz wings exp(log_wing) times as strong at the center."""
-    center, tau = theta[:, 0], theta[:, 1].exp()
-    sigma, gamma = theta[:, 2].exp(), theta[:, 3].exp()
-    return torch.stack([center, tau * theta[:, 5].exp(), gamma, tau, sigma, theta[:, 4].sigmoid()], dim=1)
+    center, tau = theta[:, 0], _exp(theta[:, 1])
+    sigma, gamma = _exp(theta[:, 2]), _exp(theta[:, 3])
+    return _columns(center, tau * _exp(theta[:, 5]), gamma, tau, sigma, _sigmoid(theta[:, 4]))
 
 
 def _minnaert_chain(components):

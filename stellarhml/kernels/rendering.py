@@ -1,10 +1,8 @@
-"""Lines to flux and back: rendering, derivatives along labels, and training by automatic differentiation."""
+"""Lines to flux: rendering, derivatives along labels, and what a line has by itself."""
 
 import numpy as np
-import torch
 
-from stellarhml.kernels import forms, fused, gpu
-from stellarhml.kernels.autograd import line_product
+from stellarhml.kernels import forms, fused
 from stellarhml.kernels.profiles import component_rows, components_and_chain, get_profile
 from stellarhml.kernels.tangents import render_tangents
 from stellarhml.kernels.windows import WING_TOLERANCE, line_windows
@@ -39,13 +37,15 @@ def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads
     """
     components = line_components(theta, profile)
     of_wings, of_line = _shares(tolerance)
-    start, stop = _windows(wavelength, components, profile, wing_cut, of_wings)
+    start, stop = profile_windows(wavelength, components, profile, wing_cut, of_wings)
     if tolerance is not None and wing_cut is None:
         start, stop = fused.whole_blocks(wavelength, start, stop)
     if len(start) != len(components):
         components = np.tile(components, (2, 1))
     form = get_profile(profile).form
     if device is not None:
+        from stellarhml.kernels import gpu
+
         return gpu.render_batch(wavelength, [components], [start], [stop], form, device=device)[0]
     return fused.render(wavelength, components, start, stop, form, n_threads=n_threads, tolerance=of_line)
 
@@ -71,7 +71,7 @@ def render_lines_tangents(wavelength, theta, dtheta, *, profile, wing_cut, n_thr
     components, chain = components_and_chain(profile_of, theta)
     tangents = np.ascontiguousarray((chain @ np.asarray(dtheta, dtype=np.float64)[..., None])[..., 0])
     of_wings, of_line = _shares(tolerance)
-    start, stop = _windows(wavelength, components, profile, wing_cut, of_wings)
+    start, stop = profile_windows(wavelength, components, profile, wing_cut, of_wings)
     if tolerance is not None and wing_cut is None:
         start, stop = fused.whole_blocks(wavelength, start, stop)
     if len(start) != len(components):
@@ -97,10 +97,12 @@ def render_many(wavelength, thetas, *, profile, wing_cut, device, tolerance=None
     flux : ndarray of shape (n_spectra, n_pixels), float64
         Normalised fluxes.
     """
+    from stellarhml.kernels import gpu
+
     rows, edges = [], []
     for theta in thetas:
         components = line_components(theta, profile)
-        edges.append(_windows(wavelength, components, profile, wing_cut, _shares(tolerance)[0]))
+        edges.append(profile_windows(wavelength, components, profile, wing_cut, _shares(tolerance)[0]))
         rows.append(np.tile(components, (len(edges[-1][0]) // max(len(components), 1), 1)))
     start, stop = ([pair[k] for pair in edges] for k in (0, 1))
     return gpu.render_batch(wavelength, rows, start, stop, get_profile(profile).form, device=device)
@@ -211,109 +213,26 @@ def line_losses(components, wavelength, form):
     return d * (-np.expm1(-value) if form == forms.EXPONENTIAL else value / (1 + value))
 
 
-def train_adam(
-    wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, device=None, n_threads=1
-):
-    """Fit lines to a spectrum by the paper's training: mean squared error, Adam with amsgrad.
+def profile_windows(wavelength, components, profile, wing_cut, tolerance=WING_TOLERANCE):
+    """Windows on which lines are evaluated.
 
     Parameters
     ----------
     wavelength : ndarray of shape (n_pixels,)
         Increasing wavelengths in angstrom.
-    flux : ndarray of shape (n_pixels,), float64
-        Normalised flux.
-    theta : ndarray of shape (n_lines, n_parameters)
-        Start values.
+    components : ndarray of shape (n_lines, 6)
+        Rows as in `kernels.fused`.
     profile : str
         Name of the profile.
     wing_cut : int or None
-        Pixels on which a line is evaluated, around its start value; None adapts them to each start value.
-    pixels : slice
-        Pixels that count in the loss.
-    learning_rate : float
-        Step size of Adam, in units of the parameters.
-    max_iter : int
-        Number of epochs.
-    device : str or torch.device, default=None
-        Where to compute, such as "cuda". None: the compiled kernels of the CPU.
-    n_threads : int, default=1
-        Threads on the CPU; the result does not depend on it.
+        Pixels of a window; None adapts them to each line.
+    tolerance : float, default=WING_TOLERANCE
+        Change of the flux at which a wing ends, if `wing_cut` is None.
 
     Returns
     -------
-    theta : ndarray of shape (n_lines, n_parameters), float64
-        Fitted parameters.
+    start, stop : ndarray of shape (n_lines,), or (2 * n_lines,) where blase's very pixels are asked for
+        Windows, [start, stop).
     """
-    if device is not None:
-        options = {"profile": profile, "wing_cut": wing_cut, "learning_rate": learning_rate, "max_iter": max_iter}
-        return train_adam_batch(wavelength, flux[None], [theta], pixels=pixels, device=device, **options)[0]
-    start, stop = _windows(wavelength, line_components(theta, profile), profile, wing_cut)
-    copies = len(start) // len(theta)
-    components_of, form = get_profile(profile).components, get_profile(profile).form
-    parameters = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
-    target = torch.tensor(flux[pixels], dtype=torch.float64)
-
-    def loss():
-        components = components_of(parameters).repeat(copies, 1)
-        model = line_product(wavelength, components, start, stop, form, n_threads=n_threads)
-        return torch.nn.functional.mse_loss(model[pixels], target)
-
-    return _adam(parameters, loss, learning_rate, max_iter)
-
-
-def train_adam_batch(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, device):
-    """Fit lines to many spectra at once, each as `train_adam` would.
-
-    Adam steps each parameter by itself, so the spectra do not know of each other.
-
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    flux : ndarray of shape (n_spectra, n_pixels), float64
-        Normalised fluxes.
-    theta : list of ndarray of shape (n_lines_of_spectrum, n_parameters)
-        Start values for each spectrum.
-    profile, wing_cut, pixels, learning_rate, max_iter : str, int or None, slice, float, int
-        As in `train_adam`.
-    device : str or torch.device
-        Where to compute, such as "cuda".
-
-    Returns
-    -------
-    theta : list of ndarray of shape (n_lines_of_spectrum, n_parameters), float64
-        Fitted parameters.
-    """
-    n_lines = [len(rows) for rows in theta]
-    theta = np.concatenate(theta)
-    start, stop = _windows(wavelength, line_components(theta, profile), profile, wing_cut)
-    copies = len(start) // max(len(theta), 1)
-    spectrum = np.tile(np.repeat(np.arange(len(n_lines)), n_lines), copies)
-    layout = gpu.lay_out(wavelength, start, stop, spectrum=spectrum, n_spectra=len(n_lines), device=device)
-    components_of, form = get_profile(profile).components, get_profile(profile).form
-    parameters = torch.tensor(theta, dtype=torch.float64, device=device, requires_grad=True)
-    target = torch.tensor(flux[:, pixels], dtype=torch.float64, device=device)
-
-    def loss():
-        components = components_of(parameters).repeat(copies, 1)
-        model = line_product(None, components, None, None, form, layout=layout)
-        return ((model[:, pixels] - target) ** 2).mean(dim=1).sum()
-
-    fitted = _adam(parameters, loss, learning_rate, max_iter)
-    return np.split(fitted, np.cumsum(n_lines)[:-1])
-
-
-def _adam(parameters, loss, learning_rate, max_iter):
-    """Minimise; return the parameters as an array."""
-    adam = torch.optim.Adam([parameters], learning_rate, amsgrad=True)
-    for _ in range(max_iter):
-        adam.zero_grad()
-        loss().backward()
-        adam.step()
-    return parameters.detach().cpu().numpy().copy()
-
-
-def _windows(wavelength, components, profile, wing_cut, tolerance=WING_TOLERANCE):
-    """Windows of lines, of twice as many rows where blase's very pixels are asked for."""
     as_blase = profile == "blase" and wing_cut is not None
     return line_windows(wavelength, components, wing_cut, as_blase=as_blase, tolerance=tolerance)

@@ -8,10 +8,9 @@ parameters of a line stay smooth from spectrum to spectrum. Parameters stay with
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from stellarhml.kernels import fused, normal_equations
-from stellarhml.kernels.profiles import components_and_chain, get_profile
+from stellarhml.kernels.profiles import component_rows, components_and_chain, get_profile
 from stellarhml.kernels.windows import line_windows
 
 _SOLVER_TOLERANCE = 1e-4  # wings of the Jacobian: it steers the steps, the model itself has its full wings
@@ -111,7 +110,7 @@ class _Model:
         self.profile = get_profile(profile)
 
     def render(self, theta):
-        components = self.profile.components(torch.from_numpy(theta)).numpy()
+        components = component_rows(self.profile, theta)
         start, stop = line_windows(self.wavelength, components, self.wing_cut)
         return fused.render(self.wavelength, components, start, stop, self.profile.form, n_threads=self.n_threads)
 

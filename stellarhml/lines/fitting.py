@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml.flags import LineFlag, SpectrumFlag
-from stellarhml.kernels.rendering import line_depths, render_lines, train_adam
+from stellarhml.kernels.rendering import line_depths, render_lines
 from stellarhml.kernels.second_order import fit_lines
 from stellarhml.lines.catalog import Detections, match_to_catalog
 from stellarhml.lines.start import blase_start, learnt_start
@@ -218,6 +218,8 @@ def _fit_adam(decomposer, flux, lines, found):
     order = np.argsort(lines, kind="stable")
     lines, theta = lines[order], theta[order]
     if len(lines):
+        from stellarhml.kernels.training import train_adam  # which imports torch
+
         theta = train_adam(
             decomposer.wavelength_,
             flux,

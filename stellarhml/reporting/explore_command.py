@@ -43,14 +43,10 @@ def run(arguments):
     _require_bokeh()
     if arguments.generator is not None:
         _require_safe(arguments.generator, arguments.trust_pickle)
-    import torch
-
     from stellarhml.explore.server import make_server
     from stellarhml.inference.subject import Subject
     from stellarhml.reporting.preparing import Reading, prepare_spectra
 
-    # many short calls: handing them to more threads takes longer than they do
-    torch.set_num_threads(1)
     generator, title = _generator(arguments.generator)
     found = prepare_spectra(arguments.spectra, Reading(arguments.medium, arguments.format))
     spectra = [
