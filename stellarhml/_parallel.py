@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from contextlib import contextmanager
 from functools import cache, partial
 
 from sklearn.utils.parallel import Parallel, delayed
@@ -158,18 +159,30 @@ def _through_store(function, store, settings, pack, unpack, item):
     return unpack(arrays), "damaged" if known else "computed"
 
 
-def _on_one_thread(function, item):
-    """Apply `function` with every thread pool held to one thread."""
+@contextmanager
+def one_thread():
+    """Hold every thread pool (BLAS, OpenMP and torch) to one thread.
+
+    Results then do not depend on the number of cores; and where matrices are small, threads wait for each other longer
+    than they work, on busy cores a hundred times as long.
+    """
     with _thread_pools().limit(limits=1):
         torch = sys.modules.get("torch")
         if torch is None:
-            return function(item)
+            yield
+            return
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return function(item)
+            yield
         finally:
             torch.set_num_threads(before)
+
+
+def _on_one_thread(function, item):
+    """Apply `function` on one thread."""
+    with one_thread():
+        return function(item)
 
 
 @cache

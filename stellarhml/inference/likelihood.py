@@ -166,12 +166,8 @@ class Likelihood:
         parts = []
         for piece in self.pieces:
             model = fluxes[piece.order][piece.pixels]
-            data = piece.weight * piece.flux
-            if piece.basis is None:
-                parts.append(np.nan_to_num(piece.weight * model - data))
-            else:
-                q, _ = _factor(piece, model)
-                parts.append(np.where(np.isfinite(model), q @ (q.T @ data) - data, 0.0))
+            q = None if piece.basis is None else _factor(piece, model)[0]
+            parts.append(_residuals(piece, model, piece.weight * piece.flux, q))
         return np.concatenate(parts)
 
     def _complete(self, residuals, values):
@@ -204,10 +200,9 @@ class Linear:
         self.values = values
         self._likelihood, self.evaluation = likelihood, likelihood.model.evaluate(values)
         parameters = likelihood.parameters
-        residuals = likelihood._compare(self.evaluation.fluxes)
-        self._levels = [self._level(piece) for piece in likelihood.pieces]
+        self._levels, residuals = zip(*map(self._level_and_residuals, likelihood.pieces), strict=True)
         jacobian = self.project([part[:, parameters.free] for part in self.evaluation.jacobians])
-        self.residuals = np.concatenate([residuals, parameters.prior_residuals(values)])
+        self.residuals = np.concatenate([*residuals, parameters.prior_residuals(values)])
         self.jacobian = np.vstack([jacobian, parameters.prior_jacobian()])
 
     def project(self, tables):
@@ -269,13 +264,14 @@ class Linear:
             for piece, (level, _) in zip(self._likelihood.pieces, self._levels, strict=True)
         ]
 
-    def _level(self, piece):
-        """Continuum times weight on the pixels in use, and the directions of the continuum."""
+    def _level_and_residuals(self, piece):
+        """Continuum times weight on the pixels in use and the directions of the continuum; weighted residuals."""
+        model, data = self.evaluation.fluxes[piece.order][piece.pixels], piece.weight * piece.flux
         if piece.basis is None:
-            return piece.weight, None
-        q, r = _factor(piece, self.evaluation.fluxes[piece.order][piece.pixels])
-        terms = np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
-        return (piece.basis @ terms) * piece.weight, q
+            return (piece.weight, None), _residuals(piece, model, data, None)
+        q, r = _factor(piece, model)
+        terms = np.linalg.lstsq(r, q.T @ data, rcond=None)[0]
+        return ((piece.basis @ terms) * piece.weight, q), _residuals(piece, model, data, q)
 
 
 def fit_continua(pieces, fluxes):
@@ -301,6 +297,13 @@ def fit_continua(pieces, fluxes):
             terms = np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
         found.append(piece.whole(terms))
     return found
+
+
+def _residuals(piece, model, data, q):
+    """Weighted residuals of a piece; zero where there is no model."""
+    if q is None:
+        return np.nan_to_num(piece.weight * model - data)
+    return np.where(np.isfinite(model), q @ (q.T @ data) - data, 0.0)
 
 
 def _factor(piece, model):

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from stellarhml._parallel import map_items
+from stellarhml._parallel import map_items, one_thread
 from stellarhml._units import plain_array, plain_number
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
@@ -119,10 +119,11 @@ class ObservingMixin:
             "jitter": jitter,
             "callback": callback,
         }
-        fit = ObservedFit(self, data, observation, settings)
-        result = fit.run()
-        if posterior != "laplace":
-            sample_posterior(fit, result, method=posterior, n_draws=n_draws, random_state=random_state)
+        with one_thread():
+            fit = ObservedFit(self, data, observation, settings)
+            result = fit.run()
+            if posterior != "laplace":
+                sample_posterior(fit, result, method=posterior, n_draws=n_draws, random_state=random_state)
         return result
 
     def infer_many(self, spectra, *, resolving_power, n_jobs=None, verbose=None, **settings):
