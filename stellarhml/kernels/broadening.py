@@ -26,7 +26,8 @@ _STEPS_PER_OCTAVE = 4  # steps there are
 _PAD = 64  # points over which the ends of a window are joined, for transforms are periodic
 _SPREAD_TOL = 1e-7  # of a polynomial between widths
 _SMALL = 0.3  # arguments below which Bessel functions are taken from their series
-_FAINT = 80.0  # k^2 sigma^2 / 2 above which nothing is left
+_FAINT = 40.0  # k^2 sigma^2 / 2 above which nothing is left
+_STEPS_PER_SIGMA = 4.5  # points that tell a broadened spectrum to 1e-7
 
 
 def light_reach(vsini, sigma):
@@ -108,11 +109,13 @@ def observe_rows(wavelength, rows, edges, *, vsini=0.0, limb_darkening=0.6, sigm
         Means over the pixels per wavelength. With `derivatives`, three rows more: derivatives of the first with respect
         to ln of the ratio of observed wavelengths to those of the star, to `vsini`, and to -ln `sigma`.
     """
-    x, step, values = _uniform(wavelength, rows, edges, light_reach(vsini, 0.0 if sigma is None else np.max(sigma)))
     spread = np.asarray(0.0 if sigma is None else sigma)
+    x, step, values, thin = _uniform(wavelength, rows, edges, light_reach(vsini, spread.max()), spread.min())
+    x = x[::thin]
     varies = spread.ndim and np.ptp(spread) > 0
     spread = np.interp(x, np.log((edges[1:] + edges[:-1]) / 2), spread) if varies else spread.max()
-    smooth = _convolve(values, step, len(x), vsini, limb_darkening, spread, derivatives)
+    smooth = _convolve(values, step, len(x), thin, vsini, limb_darkening, spread, derivatives)
+    step *= thin
     if derivatives and varies:
         # a spectrum that is shifted meets the same widths at the same pixels
         smooth = np.concatenate([smooth, smooth[-1:] * -np.gradient(np.log(spread), step)])
@@ -127,27 +130,41 @@ def observe_rows(wavelength, rows, edges, *, vsini=0.0, limb_darkening=0.6, sigm
     return np.concatenate([pixels[:n_rows], shifted, pixels[n_rows : n_rows + 2]])
 
 
-def _uniform(wavelength, rows, edges, reach):
-    """Uniform points in ln wavelength around pixels, their step, and rows there, with their ends joined behind."""
+def _uniform(wavelength, rows, edges, reach, sigma):
+    """Uniform points in ln wavelength around pixels, their step, and rows there, with their ends joined behind.
+
+    Last, every how many of the points are enough once rows are broadened by `sigma`.
+    """
     spacing = np.diff(wavelength) / wavelength[1:]
     step = max(_STEP * spacing.min(), _STEP_MIN * np.median(spacing))
     # points that do not move with the velocities, so that the result is smooth in these however rough the spectrum is
     step = 2.0 ** (np.floor(_STEPS_PER_OCTAVE * np.log2(step)) / _STEPS_PER_OCTAVE)
+    thin = _fast_len(max(int(sigma / (_STEPS_PER_SIGMA * step)), 1))
     reach += POINTS * step
-    first = np.ceil(max(np.log(wavelength[0]), np.log(edges[0]) - reach) / step)
+    first = np.ceil(max(np.log(wavelength[0]), np.log(edges[0]) - reach) / (thin * step)) * thin
     last = np.floor(min(np.log(wavelength[-1]), np.log(edges[-1]) + reach) / step)
     x = np.arange(first, last + 1) * step
     n, at = len(x), np.clip(np.exp(x), wavelength[0], wavelength[-1])
-    values = np.empty((len(rows), next_fast_len(n + _PAD, real=True)))
+    values = np.empty((len(rows), thin * next_fast_len(-(-(n + _PAD) // thin), real=True)))
     values[:, :n] = resample_rows(wavelength, rows, at)
     t = np.arange(1, values.shape[1] - n + 1) / (values.shape[1] - n + 1)
     t = t**3 * (10 - 15 * t + 6 * t**2)
     values[:, n:] = values[:, n - 1 : n] * (1 - t) + values[:, :1] * t
-    return x, step, values
+    return x, step, values, thin
 
 
-def _convolve(values, step, n, vsini, limb_darkening, spread, derivatives):
-    """Rows broadened, and the derivatives of the first by vsini and by -ln sigma, shape (m or m + 2, n)."""
+def _fast_len(n):
+    """The largest length up to n that transforms like."""
+    while next_fast_len(n, real=True) != n:
+        n -= 1
+    return n
+
+
+def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives):
+    """Rows broadened, and the derivatives of the first by vsini and by -ln sigma, shape (m or m + 2, n).
+
+    Of `thin` points one is kept.
+    """
     n_points = values.shape[1]
     k = 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
     square = k * k / 2
@@ -170,7 +187,7 @@ def _convolve(values, step, n, vsini, limb_darkening, spread, derivatives):
         part = waves * np.exp(-square * width) if width else waves.copy()
         if derivatives:
             part[-1] *= width
-        total = total + irfft(part, n_points)[:, :n] * weight
+        total = total + irfft(part, n_points // thin)[:, :n] * (weight / thin)
     return total
 
 

@@ -12,8 +12,9 @@ POINTS = 8
 """Points through which a polynomial goes."""
 
 _MIDDLE = 3  # the polynomial is used between its points 3 and 4, where there are enough on both sides
-# value of the polynomial at tau: sum over m of tau^m (_POWERS[m] @ values), tau = 0 at point 3
+# value of the polynomial at tau: sum over m of tau^m (_POWERS[m] @ values), tau = 0 at point 3; its integral from 0
 _POWERS = np.linalg.inv(np.vander(np.arange(POINTS) - float(_MIDDLE), increasing=True))
+_POWERS = np.hstack([_POWERS, _POWERS / np.arange(1, POINTS + 1)[:, None]])
 _BARYCENTRIC = np.array([-1.0, 7.0, -21.0, 35.0, -35.0, 21.0, -7.0, 1.0]) / 5040
 
 
@@ -106,40 +107,40 @@ def _resample(x, rows, at, values, barycentric):
 
 
 @compiled
-def _integrate(rows, position, powers, integral, value):
+def _integrate(rows, position, table, integral, value):
     n = rows.shape[1]
-    inner, near, far = np.empty(POINTS), np.empty(POINTS), np.empty(POINTS)
+    inner, near, far = np.empty(2 * POINTS), np.zeros(2 * POINTS), np.empty(2 * POINTS)
     sums = np.zeros((len(rows), n))
-    at = np.empty(POINTS)
-    _weights(1.0, powers, at, inner)
-    for k in range(n - 1):
-        start = min(max(k - _MIDDLE, 0), n - POINTS)
-        if start == k - _MIDDLE:
-            for m in range(len(rows)):
-                total = 0.0
-                for j in range(POINTS):
-                    total += inner[j] * rows[m, start + j]
-                sums[m, k + 1] = total
-        else:
-            _weights(k - start - _MIDDLE, powers, at, near)
-            _weights(k + 1 - start - _MIDDLE, powers, at, far)
-            for m in range(len(rows)):
-                for j in range(POINTS):
-                    sums[m, k + 1] += (far[j] - near[j]) * rows[m, start + j]
+    _weights(1.0, table, inner)
     for m in range(len(rows)):
-        for k in range(1, n):
-            sums[m, k] += sums[m, k - 1]
+        for k in range(n - 1):
+            start = min(max(k - _MIDDLE, 0), n - POINTS)
+            total = 0.0
+            if start == k - _MIDDLE:
+                for j in range(POINTS):
+                    total += inner[POINTS + j] * rows[m, start + j]
+            else:
+                _weights(k - start - _MIDDLE, table, near)
+                _weights(k + 1 - start - _MIDDLE, table, far)
+                for j in range(POINTS):
+                    total += (far[POINTS + j] - near[POINTS + j]) * rows[m, start + j]
+            sums[m, k + 1] = sums[m, k] + total
     before = np.zeros(len(rows))
     for p in range(len(position)):
         k = min(max(int(position[p]), 0), n - 2)
         start = min(max(k - _MIDDLE, 0), n - POINTS)
-        _weights(k - start - _MIDDLE, powers, at, near)
-        _weights(position[p] - start - _MIDDLE, powers, at, far)
+        # 0 but for the stencils at the ends
+        if start != k - _MIDDLE:
+            _weights(k - start - _MIDDLE, table, near)
+        _weights(position[p] - start - _MIDDLE, table, far)
         for m in range(len(rows)):
             total, level = sums[m, k], 0.0
             for j in range(POINTS):
-                total += (far[j] - near[j]) * rows[m, start + j]
-                level += at[j] * rows[m, start + j]
+                level += far[j] * rows[m, start + j]
+                total += far[POINTS + j] * rows[m, start + j]
+            if start != k - _MIDDLE:
+                for j in range(POINTS):
+                    total -= near[POINTS + j] * rows[m, start + j]
             value[m, p] = level
             if p:
                 integral[m, p - 1] = total - before[m]
@@ -147,13 +148,12 @@ def _integrate(rows, position, powers, integral, value):
 
 
 @compiled
-def _weights(tau, powers, value, integral):
+def _weights(tau, table, weights):
     """Weights of the eight values in the polynomial at tau, and in its integral from 0 to tau."""
+    for j in range(2 * POINTS):
+        weights[j] = table[POINTS - 1, j]
+    for m in range(POINTS - 2, -1, -1):
+        for j in range(2 * POINTS):
+            weights[j] = weights[j] * tau + table[m, j]
     for j in range(POINTS):
-        value[j] = integral[j] = 0.0
-    power = 1.0
-    for m in range(POINTS):
-        for j in range(POINTS):
-            value[j] += power * powers[m, j]
-            integral[j] += power * tau / (m + 1) * powers[m, j]
-        power *= tau
+        weights[POINTS + j] *= tau
