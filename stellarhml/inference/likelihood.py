@@ -131,10 +131,11 @@ class Likelihood:
         """Logarithm of the likelihood times the priors, up to a constant, with the continua marginalised."""
         values = self.parameters.values(variables)
         fluxes = self.model.flux(values)
-        value = -0.5 * np.sum(self._complete(self._compare(fluxes), values) ** 2)
+        value = -0.5 * np.sum(self.parameters.prior_residuals(values) ** 2)
         for piece in self.pieces:
-            if piece.basis is not None:
-                _, r = _factor(piece, fluxes[piece.order][piece.pixels])
+            residuals, r = _residuals(piece, fluxes[piece.order][piece.pixels])
+            value -= 0.5 * np.sum(residuals**2)
+            if r is not None:
                 value -= np.log(np.abs(np.diag(r))).sum()
         return float(value) if np.isfinite(value) else -np.inf
 
@@ -163,12 +164,7 @@ class Likelihood:
 
     def _compare(self, fluxes):
         """Weighted residuals of the pixels."""
-        parts = []
-        for piece in self.pieces:
-            model = fluxes[piece.order][piece.pixels]
-            q = None if piece.basis is None else _factor(piece, model)[0]
-            parts.append(_residuals(piece, model, piece.weight * piece.flux, q))
-        return np.concatenate(parts)
+        return np.concatenate([_residuals(piece, fluxes[piece.order][piece.pixels])[0] for piece in self.pieces])
 
     def _complete(self, residuals, values):
         return np.concatenate([residuals, self.parameters.prior_residuals(values)])
@@ -266,12 +262,14 @@ class Linear:
 
     def _level_and_residuals(self, piece):
         """Continuum times weight on the pixels in use and the directions of the continuum; weighted residuals."""
-        model, data = self.evaluation.fluxes[piece.order][piece.pixels], piece.weight * piece.flux
+        model = self.evaluation.fluxes[piece.order][piece.pixels]
+        factors = _factor(piece, model)
+        residuals, _ = _residuals(piece, model, factors)
         if piece.basis is None:
-            return (piece.weight, None), _residuals(piece, model, data, None)
-        q, r = _factor(piece, model)
-        terms = np.linalg.lstsq(r, q.T @ data, rcond=None)[0]
-        return ((piece.basis @ terms) * piece.weight, q), _residuals(piece, model, data, q)
+            return (piece.weight, None), residuals
+        q, r = factors
+        terms = np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
+        return ((piece.basis @ terms) * piece.weight, q), residuals
 
 
 def fit_continua(pieces, fluxes):
@@ -299,15 +297,19 @@ def fit_continua(pieces, fluxes):
     return found
 
 
-def _residuals(piece, model, data, q):
-    """Weighted residuals of a piece; zero where there is no model."""
+def _residuals(piece, model, factors=None):
+    """Weighted residuals of a piece, zero where there is no model, and the triangle of its continuum."""
+    q, r = factors or _factor(piece, model)
+    data = piece.weight * piece.flux
     if q is None:
-        return np.nan_to_num(piece.weight * model - data)
-    return np.where(np.isfinite(model), q @ (q.T @ data) - data, 0.0)
+        return np.nan_to_num(piece.weight * model - data), None
+    return np.where(np.isfinite(model), q @ (q.T @ data) - data, 0.0), r
 
 
 def _factor(piece, model):
-    """Directions of a piece's continuum in the weighted data, orthonormal, and their triangle."""
+    """Directions of a piece's continuum in the weighted data, orthonormal, and their triangle; None without one."""
+    if piece.basis is None:
+        return None, None
     return np.linalg.qr(piece.basis * (np.nan_to_num(model) * piece.weight)[:, None])
 
 
