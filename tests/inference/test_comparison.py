@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from stellarhml.inference.background import STAGES, FitRunner, FitStoppedError
 from stellarhml.inference.comparison import Comparison
@@ -95,6 +96,18 @@ def test_callback_follows_a_fit_and_changes_nothing(regressor, star):
     places = [STAGES.index(stage) for stage, _ in seen]
     assert places == sorted(places)
     assert seen[-1][0] == "errors"
+
+
+def test_a_fit_runs_on_one_thread(regressor, star):
+    _, *spectrum, _ = star
+    seen = []
+
+    def count(stage, n):
+        seen.append([pool["num_threads"] for pool in threadpool_info()] if n == 3 else [])
+
+    regressor.infer(tuple(spectrum), resolving_power=POWER, callback=count)
+    assert seen[3]
+    assert set(seen[3]) == {1}
 
 
 def test_callback_stops_a_fit(regressor, star):

@@ -227,6 +227,7 @@ def test_many_stars_one_of_them_bad(regressor, make_star, tmp_path):
         results_table(results, kind="polars")
     with_two = regressor.infer_many(spectra, resolving_power=star.power, n_jobs=2, verbose=False)
     assert [result.values for result in with_two][::2] == [result.values for result in results][::2]
+    assert regressor.infer(spectra[0], resolving_power=star.power).values == results[0].values
 
 
 def test_the_result_holds_the_model_on_the_pixels_of_the_data(regressor, make_star):
