@@ -19,7 +19,7 @@ from stellarhml.synthesis.evaluation import generate, generate_jacobian
 from stellarhml.synthesis.learning import learn_from_grid
 from stellarhml.synthesis.line_table import make_line_table
 from stellarhml.synthesis.normalising import normalised_rows
-from stellarhml.synthesis.observation import ObserveMixin
+from stellarhml.synthesis.observing import ObserveMixin
 
 
 class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):

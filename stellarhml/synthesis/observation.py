@@ -1,12 +1,12 @@
 """The forward model of an observation: from labels to what the pixels of a spectrograph record."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from stellarhml._units import plain_array
-from stellarhml._validation import check_wavelength, is_plain
+from stellarhml._validation import check_wavelength
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.kernels.broadening import light_reach, observe_rows
 from stellarhml.physics.broadening import line_spread_sigma
@@ -14,6 +14,7 @@ from stellarhml.physics.wavelength import SPEED_OF_LIGHT, air_to_vacuum, doppler
 from stellarhml.synthesis.evaluation import generate, generate_with_jacobian
 
 _MARGIN = 12  # pixels of the model beyond those from which light comes: two stencils
+_LONGEST = 2**16  # pixels that are observed at once: points lie as close as the finest pixels among them ask for
 _GRAIN = 64  # pixels by which windows grow: few velocities change them, for where they end changes the flux by 1e-6
 
 
@@ -179,14 +180,16 @@ def observe(
     interpolator = generator.interpolator_
     weights, outside = interpolator.locate(X) if nearest else interpolator.node_weights(X)
     wavelength = np.asarray(generator.wavelength_)
-    windows = [_window(wavelength, order, rv, vsini) for order in observation.orders]
+    cuts = [_cut(len(order.wavelength)) for order in observation.orders]
+    orders = observation.part([(i, span) for i, spans in enumerate(cuts) for span in spans]).orders
+    windows = [_window(wavelength, order, rv, vsini) for order in orders]
     _check_overlap(wavelength, observation.orders, windows, rv)
     n_rows = X.shape[1] + 1 if derivatives else 1
     rows = _generate_windows(generator, X, weights, windows, n_rows)
     if outside.any() and not nearest and interpolator.extrapolate == "nan":
         rows = [(first, np.full_like(part, np.nan)) for first, part in rows]
     results = []
-    for order, window in zip(observation.orders, windows, strict=True):
+    for order, window in zip(orders, windows, strict=True):
         result = np.full((n_rows + 3 if derivatives else 1, len(order.wavelength)), np.nan)
         results.append(result)
         if window is None:
@@ -203,69 +206,14 @@ def observe(
             sigma=sigma,
             derivatives=derivatives,
         )
+    ends = np.cumsum([0, *map(len, cuts)])
+    results = [np.concatenate(results[a:b], axis=1) if b - a > 1 else results[a] for a, b in pairwise(ends)]
     fluxes = [result[0] for result in results]
     if not derivatives:
         return fluxes
     unit = np.ones(n_rows + 2)
     unit[-3:] = 1 / (SPEED_OF_LIGHT + rv), 1 / SPEED_OF_LIGHT, 1.0
     return fluxes, [result[1:].T * unit for result in results]
-
-
-class ObserveMixin:
-    """The method `observe` of a generator."""
-
-    def observe(self, X, wavelength, *, resolving_power=None, rv=0.0, vsini=0.0, limb_darkening=0.6):
-        """Generate spectra as a spectrograph records them.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_spectra, n_labels)
-            Labels.
-        wavelength : array-like of shape (n_pixels,), or sequence of those
-            Vacuum wavelengths of the pixels in angstrom, or in their own unit if they have one: of one order, or of
-            several orders or arms. Light is integrated over each pixel; edges lie half way between.
-        resolving_power : float, array-like, or sequence of one for each order, default=None
-            Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
-            for each pixel. None: the spectrograph is as sharp as the model.
-        rv : float or array-like of shape (n_spectra,), default=0.0
-            Radial velocities in km/s, or in their own unit.
-        vsini : float or array-like of shape (n_spectra,), default=0.0
-            Projected rotational velocities in km/s, or in their own unit.
-        limb_darkening : float, default=0.6
-            Linear coefficient of limb darkening, from 0 to 1.
-
-        Returns
-        -------
-        flux : ndarray of shape (n_spectra, n_pixels), or list of those
-            Normalised fluxes, a list if `wavelength` is a sequence of orders. NaN where a pixel needs light from beyond
-            the band.
-
-        Raises
-        ------
-        ValueError
-            If wavelengths are not finite and increasing, or a parameter is out of range.
-        WavelengthCoverageError
-            If no order overlaps the band.
-        """
-        observation = Observation(wavelength, resolving_power=resolving_power)
-        if not is_plain(self, X):
-            check_is_fitted(self)
-            X = validate_data(self, X, dtype=np.float64, reset=False)
-        rv, vsini = plain_array(rv, "km/s", "`rv`"), plain_array(vsini, "km/s", "`vsini`")
-        try:
-            rv, vsini = np.broadcast_to(rv, len(X)), np.broadcast_to(vsini, len(X))
-        except ValueError as error:
-            raise ValueError(
-                f"`rv` and `vsini` have shapes {np.shape(rv)} and {np.shape(vsini)}, but X has {len(X)} rows. Pass one "
-                "velocity for all, or one for each."
-            ) from error
-        star = {"limb_darkening": limb_darkening}
-        rows = [
-            observe(self, labels, observation, rv=shift, vsini=spin, **star)
-            for labels, shift, spin in zip(X, rv, vsini, strict=True)
-        ]
-        fluxes = [np.stack(parts) for parts in zip(*rows, strict=True)]
-        return fluxes[0] if observation.single else fluxes
 
 
 def to_model(generator, observation, rv=0.0):
@@ -347,6 +295,12 @@ def _check_star(rv, vsini, limb_darkening):
             unit = "" if name == "limb_darkening" else " km/s"
             raise ValueError(f"`{name}` is {value}; it needs one number from {low:g} to {high:g}{unit}.")
     return float(rv), float(vsini), float(limb_darkening)
+
+
+def _cut(n_pixels):
+    """Pixels of an order, as slices of which none is long."""
+    ends = np.linspace(0, n_pixels, -(-n_pixels // _LONGEST) + 1).astype(int)
+    return [slice(*pair) for pair in pairwise(ends.tolist())]
 
 
 def _window(wavelength, order, rv, vsini):

@@ -44,6 +44,18 @@ def test_equals_quadrature_of_the_generated_spectrum(generator, arms):
     np.testing.assert_allclose(got[0], expected, rtol=0, atol=1e-4)
 
 
+def test_long_orders_are_observed_in_parts(generator, arms, monkeypatch):
+    star = {"rv": 15.0, "vsini": 12.0, "derivatives": True}
+    whole = observe(generator, STAR, arms, **star)
+    monkeypatch.setattr("stellarhml.synthesis.observation._LONGEST", 23)
+    for one, parts in zip(whole, observe(generator, STAR, arms, **star), strict=True):
+        assert [part.shape for part in parts] == [row.shape for row in one]
+        for a, b in zip(one, parts, strict=True):
+            scale = np.maximum(np.abs(a).max(axis=0), 1e-300)
+            # each part has its own points between pixels, which leave some of a line open (see above)
+            np.testing.assert_allclose(b / scale, a / scale, rtol=0, atol=1e-4 if a.ndim == 1 else 5e-4)
+
+
 def test_derivatives_equal_differences(whole_windows, arms):
     generator = whole_windows  # whose lines are rendered to the end, so that differences are not disturbed
     star = {"rv": 8.0, "vsini": 6.0}
