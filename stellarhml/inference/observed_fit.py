@@ -165,8 +165,9 @@ class ObservedFit:
         n_free = int(self.parameters.free.sum())
         if likelihood.n_pixels <= likelihood.n_terms + n_free:
             raise ValueError(
-                f"{likelihood.n_pixels} good pixels are left, too few for {n_free} parameters and "
-                f"{likelihood.n_terms} coefficients of continua. Unmask pixels, or fix parameters."
+                f"{likelihood.n_pixels} of {self._pixels.n_given} good pixels are left, too few for {n_free} "
+                f"parameters and {likelihood.n_terms} coefficients of continua; orders too short for a continuum "
+                "are left out. Unmask pixels, take longer orders, or fix parameters."
             )
         return likelihood
 
