@@ -20,6 +20,7 @@ from stellarhml.synthesis.evaluation import expected_error
 _ROUNDS = 3  # of rejection
 _REACH = 30.0  # km/s by which a fit may move before pixels at the ends of the band lack light
 _FIRST_VSINI = 5.0  # km/s, at least, where a fit begins: at none its effect cannot be seen
+_LEAST_VSINI = 0.5  # km/s; what is slower cannot make room for lines that ask for a higher resolving power
 _MAX_EVALUATIONS = 60
 
 
@@ -218,7 +219,8 @@ class ObservedFit:
         reduced, raised = found.reduced, found.raised
         self._tell(judge(self._generator, likelihood, linear, reduced, raised))
         self._tell(judge_rejected(self._pixels))
-        factor, found = judge_instrument(linear, self._pixels.wavelengths, reduced)
+        turning = not parameters.free[-1] or linear.values[-1] > _LEAST_VSINI
+        factor, found = judge_instrument(linear, self._pixels.wavelengths, reduced, turning=turning)
         self._tell(found)
         covariance = parts.sum(axis=0)
         values, *errors = (

@@ -118,7 +118,17 @@ def test_a_wrong_resolving_power(regressor, make_star, factor):
     # take up shows in the shape of the lines
     assert result.flags & doubtful or labels.max() < LIMIT
     if factor < 1:
-        assert result.flags & doubtful
+        assert result.flags & InferenceFlag.RESOLVING_POWER
+        change, sigma = result.resolving_power_factor
+        assert 1.2 < change < 2
+        assert sigma < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_right_resolving_power_of_a_star_at_rest_is_not_doubted(regressor, make_star, seed):
+    star = make_star(snr=200.0, vsini=0.0, seed=seed)
+    result = infer(regressor, star)
+    assert not result.flags & InferenceFlag.RESOLVING_POWER
 
 
 def test_air_taken_for_vacuum_moves_the_velocity_and_nothing_else(regressor, make_star):
