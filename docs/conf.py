@@ -34,6 +34,7 @@ myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections say it
+toc_object_entries_show_parents = "hide"  # names with their classes do not fit beside the page
 numpydoc_show_class_members = False  # the template has them in full
 numpydoc_xref_param_type = False
 

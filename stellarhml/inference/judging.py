@@ -77,7 +77,7 @@ def judge_rejected(pixels):
         yield InferenceFlag.REJECTED_PIXELS, f"{pixels.n_rejected} pixels rejected, {share:.1f} %"
 
 
-def judge_instrument(linear, wavelengths, reduced):
+def judge_instrument(linear, wavelengths, reduced, *, turning=True):
     """What the lines say of resolving power and wavelengths, by a score test of one more parameter each.
 
     Parameters
@@ -88,6 +88,8 @@ def judge_instrument(linear, wavelengths, reduced):
         Of each order, in angstrom.
     reduced : float
         Reduced chi-square.
+    turning : bool, default=True
+        Whether the last column, the rotation, can take up what lines ask for: not where there is none to take away.
 
     Returns
     -------
@@ -98,7 +100,7 @@ def judge_instrument(linear, wavelengths, reduced):
     """
     found, scale = [], max(reduced, 1.0)
     sharpness = linear.project([part[:, None] for part in linear.evaluation.sharpness])[:, 0]
-    change, sigma = _score(linear, sharpness, scale)
+    change, sigma = _score(linear, sharpness, scale, slice(None) if turning else slice(-1))
     factor = float(np.exp(np.clip(change, -5, 5))), sigma
     if abs(change) > max(_SURE * sigma, _LEAST_POWER):
         # a score test is linear: beyond a factor e it tells the direction only
@@ -113,9 +115,9 @@ def judge_instrument(linear, wavelengths, reduced):
     return factor, found
 
 
-def _score(linear, column, scale):
-    """By how much one more parameter would move, and its standard deviation."""
-    jacobian = linear.jacobian[: len(column)]
+def _score(linear, column, scale, others=slice(None)):
+    """By how much one more parameter would move beside others, and its standard deviation."""
+    jacobian = linear.jacobian[: len(column), others]
     inside = covariance_of(jacobian)
     inside = np.where(np.isfinite(inside), inside, 0.0)
     column = column - jacobian @ (inside @ (jacobian.T @ column))

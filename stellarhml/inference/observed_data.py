@@ -23,6 +23,8 @@ class ObservedData(NamedTuple):
         Whether one order was given, not a list of them.
     numbers : list of int
         What the orders are called, as their file numbers them.
+    flipped : list of bool
+        Orders that were given with decreasing wavelengths, and turned round.
     """
 
     wavelengths: list
@@ -31,6 +33,7 @@ class ObservedData(NamedTuple):
     errors_known: bool
     single: bool
     numbers: list
+    flipped: list
 
 
 def read_data(spectrum, mask=None):
@@ -69,8 +72,8 @@ def read_data(spectrum, mask=None):
         parts, single = _from_arrays(*spectrum)
     else:
         raise TypeError(
-            f"`spectrum` is a {type(spectrum).__name__}; it needs what stellarhml.io.read_spectrum returns, a "
-            "specutils.Spectrum, a list of them, or a tuple "
+            f"`spectrum` is a {type(spectrum).__name__}; it needs what stellarhml.io.read_spectrum or "
+            "ObservedSpectrum.from_table returns, a specutils.Spectrum, a list of them, or a tuple "
             "(wavelength, flux) or (wavelength, flux, error) of arrays, or of lists of arrays for several orders."
         )
     masks = [None] * len(parts) if mask is None else [mask] if single else list(mask)
@@ -83,7 +86,11 @@ def read_data(spectrum, mask=None):
         )
     orders = [_check_order(i, *part, left_out) for i, (part, left_out) in enumerate(zip(parts, masks, strict=True))]
     numbers = list(spectrum.meta["order_numbers"]) if hasattr(spectrum, "orders") else list(range(len(parts)))
-    data = ObservedData(*(list(part) for part in zip(*orders, strict=True)), all(known), single, numbers)
+    # specutils has wave numbers and frequencies, too; arrays must increase
+    flipped = [hasattr(spectrum, "spectral_axis") or _is_list_of_spectra(spectrum)] * len(parts)
+    flipped = [turn and bool(order[0][0] > order[0][-1]) for turn, order in zip(flipped, orders, strict=True)]
+    orders = [[part[::-1] for part in order] if f else order for f, order in zip(flipped, orders, strict=True)]
+    data = ObservedData(*(list(part) for part in zip(*orders, strict=True)), all(known), single, numbers, flipped)
     n_good = sum(int(np.isfinite(error).sum()) for error in data.errors)
     if not n_good:
         n = sum(len(flux) for flux in data.fluxes)
@@ -92,6 +99,42 @@ def read_data(spectrum, mask=None):
             "good pixels are needed."
         )
     return data
+
+
+def require_measured_in(medium, spectrum):
+    """Raise if wavelengths cannot be in air, since they were converted, or are none.
+
+    Parameters
+    ----------
+    medium : {"vacuum", "air"}
+        What the caller says.
+    spectrum : object
+        As for `read_data`.
+
+    Raises
+    ------
+    ValueError
+        If it is "air", and they are not.
+    """
+    if medium != "air":
+        return
+    if hasattr(spectrum, "orders"):
+        raise ValueError(
+            "`medium` is 'air', but the wavelengths of an ObservedSpectrum are in vacuum: they were converted when it "
+            "was made. Leave `medium` out here, and give it to read_spectrum."
+        )
+    spectra = [spectrum] if hasattr(spectrum, "spectral_axis") else spectrum
+    if _is_list_of_spectra(spectra):
+        axes = [part.spectral_axis for part in spectra]
+    else:
+        axes = spectrum[0] if isinstance(spectrum, tuple) and spectrum else ()
+        axes = [axes, *axes] if isinstance(axes, (list, tuple)) else [axes]
+    for unit in (getattr(axis, "unit", None) for axis in axes):
+        if getattr(unit, "physical_type", "length") not in ("length", "dimensionless"):
+            raise ValueError(
+                f"`medium` is 'air', but the spectral axis is in {unit}, which is the same in air and vacuum. Leave "
+                "`medium` out."
+            )
 
 
 def _is_list_of_spectra(spectrum):
@@ -117,9 +160,6 @@ def _from_specutils(spectrum):
     good = np.ones(flux.shape, dtype=bool) if spectrum.mask is None else ~np.asarray(spectrum.mask, dtype=bool)
     error = None if spectrum.uncertainty is None else _error_of(spectrum.uncertainty, unit, good)
     flux[~good] = np.nan
-    if wavelength[0] > wavelength[-1]:
-        wavelength, flux = wavelength[::-1], flux[::-1]
-        error = None if error is None else error[::-1]
     return wavelength, flux, error
 
 

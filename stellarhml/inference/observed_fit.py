@@ -20,6 +20,7 @@ from stellarhml.synthesis.evaluation import expected_error
 _ROUNDS = 3  # of rejection
 _REACH = 30.0  # km/s by which a fit may move before pixels at the ends of the band lack light
 _FIRST_VSINI = 5.0  # km/s, at least, where a fit begins: at none its effect cannot be seen
+_LEAST_VSINI = 0.5  # km/s; what is slower cannot make room for lines that ask for a higher resolving power
 _MAX_EVALUATIONS = 60
 
 
@@ -165,8 +166,9 @@ class ObservedFit:
         n_free = int(self.parameters.free.sum())
         if likelihood.n_pixels <= likelihood.n_terms + n_free:
             raise ValueError(
-                f"{likelihood.n_pixels} good pixels are left, too few for {n_free} parameters and "
-                f"{likelihood.n_terms} coefficients of continua. Unmask pixels, or fix parameters."
+                f"{likelihood.n_pixels} of {self._pixels.n_given} good pixels are left, too few for {n_free} "
+                f"parameters and {likelihood.n_terms} coefficients of continua; orders too short for a continuum "
+                "are left out. Unmask pixels, take longer orders, or fix parameters."
             )
         return likelihood
 
@@ -217,7 +219,8 @@ class ObservedFit:
         reduced, raised = found.reduced, found.raised
         self._tell(judge(self._generator, likelihood, linear, reduced, raised))
         self._tell(judge_rejected(self._pixels))
-        factor, found = judge_instrument(linear, self._pixels.wavelengths, reduced)
+        turning = not parameters.free[-1] or linear.values[-1] > _LEAST_VSINI
+        factor, found = judge_instrument(linear, self._pixels.wavelengths, reduced, turning=turning)
         self._tell(found)
         covariance = parts.sum(axis=0)
         values, *errors = (

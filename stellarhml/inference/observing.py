@@ -10,7 +10,7 @@ from stellarhml._units import plain_array, plain_number
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import InferenceResult
-from stellarhml.inference.observed_data import read_data
+from stellarhml.inference.observed_data import read_data, require_measured_in
 from stellarhml.inference.observed_fit import ObservedFit
 from stellarhml.inference.parameters import plain_values
 from stellarhml.inference.posterior import sample_posterior
@@ -51,9 +51,10 @@ class ObservingMixin:
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
             for each pixel. None: the spectrograph is as sharp as the generator.
         medium : {"vacuum", "air"}, default="vacuum"
-            What wavelengths are measured in.
+            What wavelengths are measured in. Those of an ObservedSpectrum are in vacuum, whatever was read.
         mask : array-like or list of those, default=None
-            True where a pixel is to be left out, such as one with telluric lines.
+            True where a pixel is to be left out, such as one with telluric lines. As all that is given for each pixel,
+            in the order of the spectrum's own pixels, also where the wavelengths of a Spectrum decrease.
         transmission : array-like or list of those, default=None
             What the star's light has gone through on its way, for each pixel, such as telluric lines; the model is
             multiplied by it.
@@ -105,11 +106,14 @@ class ObservingMixin:
             raise ValueError(
                 f"`continuum_degree` is {continuum_degree!r}; it needs a degree of 0 or more, 'auto' or None."
             )
+        require_measured_in(medium, spectrum)
         data = read_data(spectrum, mask)
         wavelengths = data.wavelengths
         powers = _plain_power(resolving_power)
         if data.single and not (powers is None or np.isscalar(powers)):
             powers = [powers]
+        if any(data.flipped) and isinstance(powers, (list, np.ndarray)) and len(powers) == len(data.flipped):
+            powers = [p[::-1] if f and np.ndim(p) else p for p, f in zip(powers, data.flipped, strict=True)]
         observation = Observation(wavelengths, resolving_power=powers, medium=medium)
         settings = {
             "fixed": self._check_fixed(fixed),
@@ -149,7 +153,7 @@ class ObservingMixin:
             :func:`stellarhml.inference.results_table` makes a table of them.
         """
         check_is_fitted(self)
-        task = partial(_infer_or_tell, self, {"resolving_power": resolving_power, **settings})
+        task = partial(infer_or_tell, self, {"resolving_power": resolving_power, **settings})
         return list(
             map_items(
                 task,
@@ -189,6 +193,8 @@ def _check_transmission(transmission, data):
     parts = [transmission] if data.single else list(transmission)
     parts = [np.asarray(part, dtype=np.float64) for part in parts]
     wanted = [flux.shape for flux in data.fluxes]
+    if len(parts) == len(wanted):
+        parts = [part[::-1] if flipped else part for part, flipped in zip(parts, data.flipped, strict=True)]
     if [part.shape for part in parts] != wanted or not all(np.isfinite(part).all() for part in parts):
         raise ValueError(
             f"`transmission` has shapes {[part.shape for part in parts]}; it needs a finite value for each pixel, "
@@ -197,8 +203,23 @@ def _check_transmission(transmission, data):
     return parts
 
 
-def _infer_or_tell(regressor, settings, spectrum):
-    """Result of one star, or one that says why there is none."""
+def infer_or_tell(regressor, settings, spectrum):
+    """Infer from one star, and tell what goes wrong in the result.
+
+    Parameters
+    ----------
+    regressor : BayesianStellarRegressor
+        Fitted.
+    settings : dict
+        Arguments of `infer`.
+    spectrum : object
+        As `infer` takes it.
+
+    Returns
+    -------
+    result : InferenceResult
+        With the flag FAILED and a message where there is none.
+    """
     try:
         return regressor.infer(spectrum, **settings)
     except (ValueError, TypeError, WavelengthCoverageError) as error:

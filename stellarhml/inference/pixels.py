@@ -76,6 +76,9 @@ class Pixels:
                 # a pixel that is too good, or far off, must not decide alone
                 weight = np.minimum(weight, np.median(weight))
                 orders.append((np.log(wavelength[good]), np.clip(depth, -0.3, 1.3), weight))
+            else:  # no light
+                self.n_rejected += int(np.isfinite(error).sum())
+                error[:] = np.inf
         if not orders:
             raise ValueError(
                 f"The spectrum has {self.n_given} good pixels, at most {_FEW - 1} in an order or none with positive "

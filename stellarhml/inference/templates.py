@@ -122,7 +122,7 @@ def first_continuum(flux, error):
     Returns
     -------
     continuum : ndarray of shape (n_pixels,)
-        A polynomial through bright pixels.
+        A polynomial through bright pixels; 0 where the order is dark.
     spikes : ndarray of shape (n_pixels,), bool
         Pixels far above the continuum, or far below darkness.
     """
@@ -131,6 +131,8 @@ def first_continuum(flux, error):
     blocks = [block for block in np.array_split(np.flatnonzero(good), _BLOCKS) if len(block)]
     at = np.array([x[block].mean() for block in blocks])
     level = np.array([np.percentile(flux[block], 85) for block in blocks])
+    if np.median(level) <= 0:
+        return np.zeros(len(flux)), np.zeros(len(flux), dtype=bool)
     kept = level < 3 * np.median(level)
     degree = min(3, max(int(kept.sum()) // 4, 0))
     continuum = polynomial.polyval(x, polynomial.polyfit(at[kept], level[kept], degree))

@@ -125,9 +125,9 @@ class OrderBuilder:
         reasons = [f"{n} {reason}" for reason, n in self._masked.items() if n]
         if not self.orders:
             raise SpectrumFileError(
-                f"{self.source} has {len(self._dropped)} orders and no good pixel in any of them"
-                f"{': ' if reasons else ''}{', '.join(reasons)}; at least two pixels with a finite flux and a positive "
-                "error are needed. Check that the columns are what they are taken for."
+                f"{self.source} has {len(self._dropped)} order{'s' * (len(self._dropped) != 1)} and no good pixel in "
+                f"any of them{': ' if reasons else ''}{', '.join(reasons)}; at least two pixels with a finite flux and "
+                "a positive error are needed. Check that the columns are what they are taken for."
             )
         notes = []
         n_masked = sum(self._masked.values())

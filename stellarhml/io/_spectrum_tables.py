@@ -11,7 +11,13 @@ from stellarhml.io._array_files import split_orders
 from stellarhml.io._media import check_medium, to_vacuum
 from stellarhml.io._orders import OrderBuilder
 from stellarhml.io._table_files import astropy_columns, read_fits_columns, read_text_columns
-from stellarhml.io.tables import KNOWN_NAMES, choose_columns, error_in_flux_unit, wavelength_in_angstrom
+from stellarhml.io.tables import (
+    KNOWN_NAMES,
+    choose_columns,
+    error_in_flux_unit,
+    take_mask,
+    wavelength_in_angstrom,
+)
 
 META_KEY = "SHMLMETA"  # at most eight letters, for FITS; its value is JSON
 _COLUMNS = ("order", "wavelength", "flux", "error", "mask")
@@ -156,6 +162,7 @@ def from_table(table, medium):
 
 def _from_columns(columns, medium, path):
     """Orders and meta of columns."""
+    columns, masked = take_mask(columns, path)
     labels = [column for column in columns if column.name.strip().lower() == "order"]
     wavelength, flux, error = choose_columns([c for c in columns if all(c is not label for label in labels)], path)
     if len(labels) > 1:
@@ -167,8 +174,10 @@ def _from_columns(columns, medium, path):
     groups = split_orders(path, labels[0].values) if labels else [(0, slice(None))]
     builder = OrderBuilder(path)
     for number, rows in groups:
-        builder.add(number, grid[rows], flux.values[rows], None if errors is None else errors[rows])
+        parts = (None if part is None else part[rows] for part in (errors, masked))
+        builder.add(number, grid[rows], flux.values[rows], *parts)
     used = [column.name or "(no name)" for column in (wavelength, flux, error, *labels) if column is not None]
+    used += [] if masked is None else ["mask (pixels where it is not 0 are left out)"]
     said = f"Columns used: {', '.join(used)}; wavelengths in {wavelength.unit or 'angstrom (no unit given)'}."
     return builder.orders, {
         "format": "table",

@@ -35,8 +35,8 @@ def read_text_columns(path, known_names) -> list[Column]:
     raw = path.read_bytes()
     if b"\0" in raw:
         raise SpectrumFileError(
-            f"{path} is not a text file (it has zero bytes), but its suffix {path.suffix!r} says so. Name FITS files "
-            ".fits."
+            f"{path} is not a text file (it has zero bytes), and no other format was recognised. Name FITS files "
+            ".fits, or write a table of wavelength, flux and error."
         )
     text = raw.decode("utf-8-sig", errors="replace")  # comments may be in any encoding, numbers are ASCII
     if text.startswith("# %ECSV"):
@@ -71,10 +71,13 @@ def read_text_columns(path, known_names) -> list[Column]:
                 "cut short."
             )
         try:
-            values[:, index] = [float(cell) if cell else np.nan for cell in cells]
+            values[:, index] = [_number(cell) for cell in cells]
         except ValueError:
-            wrong = next(cell for cell in cells if cell and not _is_number(cell))
-            raise SpectrumFileError(f"{path} has {wrong!r} in line {number}, but a number is needed.") from None
+            wrong = next(cell for cell in cells if cell and cell.lower() not in _WORDS and not _is_number(cell))
+            raise SpectrumFileError(
+                f"{path} has {wrong!r} in line {number}, but a number is needed. Columns are separated by commas or "
+                "white space, and decimals by a point."
+            ) from None
     return [Column(name, column, None) for name, column in zip(names, values, strict=True)]
 
 
@@ -146,7 +149,7 @@ def astropy_columns(table, source) -> list[Column]:
 def _numeric(name, values, unit, path):
     """A Column of float64, or an error that names the column."""
     values = np.asarray(values)
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+    if values.ndim != 1 or values.dtype.kind not in "biuf":
         raise SpectrumFileError(
             f"{path} has a column {name!r} of shape {values.shape} and type {values.dtype}, but one real number for "
             "each pixel is needed. Leave the column out, or write one row for each pixel."
@@ -156,6 +159,15 @@ def _numeric(name, values, unit, path):
 
 def _split(content, comma):
     return [cell.strip() for cell in content.split(",")] if comma else content.split()
+
+
+_WORDS = {"": np.nan, "true": 1.0, "false": 0.0}  # the latter two of masks, as pandas writes them
+
+
+def _number(cell):
+    """A cell as a number."""
+    word = _WORDS.get(cell.lower())
+    return float(cell) if word is None else word
 
 
 def _is_number(cell):

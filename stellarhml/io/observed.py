@@ -185,8 +185,9 @@ class ObservedSpectrum:
         Parameters
         ----------
         table : astropy.table.Table or QTable
-            A row for each pixel; columns `wavelength`, `flux` and, if there, `error` and `order`, found by name or
-            taken in this order. Wavelengths without a unit are in angstrom. Masked cells are masked pixels.
+            A row for each pixel; columns `wavelength`, `flux` and, if there, `error`, `order` and `mask` (not 0 where a
+            pixel is bad), found by name, or the first three in this order. Wavelengths without a unit are in angstrom.
+            Masked cells are masked pixels.
         medium : {"vacuum", "air"}
             What the wavelengths are measured in. Air is converted to vacuum.
 

@@ -209,8 +209,8 @@ def _read_record(path):
                 raise TypeError(f"{key} is a {type(record[key]).__name__}")
     except FileNotFoundError as error:
         raise PersistenceError(
-            f"{sidecar} does not exist, but the file that says what {path.name} is must lie beside it. Copy it too, "
-            "or save the estimator anew with stellarhml.save."
+            f"{path} is no .shml file, and {sidecar} does not exist, which would say what it is. Copy that too, if "
+            f"{path.name} is a saved estimator, or save it anew with stellarhml.save."
         ) from error
     except PersistenceError:
         raise

@@ -35,17 +35,18 @@ def read_spectrum(
     ========= ================================================================================ ==========
     hpf       FITS of HPF's instrument team (variances) or of Goldilocks (errors)              vacuum
     igrins    FITS `spec_a0v` of the IGRINS pipeline; an npz only where this format is stated  vacuum
-    table     text, CSV, ECSV, FITS table: `wavelength`, `flux`, `error` and `order` if there  required
-    npz       arrays `wavelength` (angstrom), `flux`, `sigma`, `order` if there                required
+    table     text, CSV, ECSV, FITS table: `wavelength`, `flux`; `error`, `order`, `mask`      required
+    npz       arrays `wavelength` (angstrom), `flux`; `sigma`, `order`, `mask`                 required
     hdf5      of Starfish: `waves` or `wls` (angstrom), `fluxes`, `sigmas`, `masks`            required
     specutils what a loader of specutils knows; only where this format is stated               required
     ========= ================================================================================ ==========
 
-    and tables that `ObservedSpectrum.write` made, which state all. Pixels whose flux is not finite, or whose error or
-    variance is not finite or not positive, are masked: their error is infinite, and their flux 0 where it was not
-    finite. Pixels without increasing wavelengths at the ends of an order are trimmed. Both are counted in
-    `meta["notes"]`. Where a file has no errors, 1 % of the median flux of an order stands in for them, and
-    `meta["errors_known"]` is False.
+    and tables that `ObservedSpectrum.write` made, which state all. What stands after a semicolon need not be there. A
+    `mask` is not 0, or True, where a pixel is bad, as in NumPy; Starfish's `masks` are the other way round. Pixels
+    whose flux is not finite, or whose error or variance is not finite or not positive, are masked: their error is
+    infinite, and their flux 0 where it was not finite. Pixels without increasing wavelengths at the ends of an order
+    are trimmed. Both are counted in `meta["notes"]`. Where a file has no errors, 1 % of the median flux of an order
+    stands in for them, and `meta["errors_known"]` is False.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def _read_fits(path, format, medium, sky, error_file):
         needed = {"hpf": "'Sci Flux'", "igrins": "'SPEC_DIVIDE_A0V'", "table": "a table"}
         wanted = needed.get(found) or f"{needed['hpf']} (HPF), {needed['igrins']} (IGRINS) or a table"
         raise SpectrumFileError(
-            f"{path} is a FITS file of the instrument {content['instrument'] or 'unknown'} with the extensions "
+            f"{path} is a FITS file of {content['instrument'] or 'no instrument that it names'} with the extensions "
             f"{', '.join(map(repr, content['names']))}, but {wanted} is needed. Pass the right file and `format`, try "
             "format='specutils', or write it as a table of wavelength, flux and error."
         )
@@ -170,6 +171,11 @@ def _container(path):
         return "fits"
     if head.startswith(b"PK\x03\x04"):
         return "npz"
+    if head.startswith(b"\x93NUMPY"):
+        raise SpectrumFileError(
+            f"{path} is a single array of NumPy without a name, but wavelength and flux are needed. Write them with "
+            "np.savez(path, wavelength=..., flux=..., sigma=...)."
+        )
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
     if path.suffix.lower() in (".fits", ".fit", ".fts", ".npz", ".h5", ".hdf5"):

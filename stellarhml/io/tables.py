@@ -21,7 +21,7 @@ _NAMES = {
 # What else spectra are published with: known by name, so that it is not taken for an error.
 _NOT_ERRORS = {"ivar": "1 / sqrt(ivar)", "variance": "sqrt(variance)", "var": "sqrt(var)"}
 # A comment of such names alone is a header.
-KNOWN_NAMES = {name for names in _NAMES.values() for name in names} | set(_NOT_ERRORS) | {"order"}
+KNOWN_NAMES = {name for names in _NAMES.values() for name in names} | set(_NOT_ERRORS) | {"order", "mask"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +54,9 @@ def read_spectrum_table(path, *, medium: str) -> SpectrumTable:
     FITS) is converted to angstrom; one without is taken to be in angstrom. An error in another unit than the flux
     is converted to that of the flux.
 
-    A pixel is masked if its flux is NaN or infinite, or its error NaN, infinite or 0. It gets flux 0 and
-    an infinite error; in a table without errors it is left out, because nothing could mark it.
+    A pixel is masked if its flux is NaN or infinite, its error NaN, infinite or 0, or a column `mask` is not 0 there
+    (or True, as in NumPy). It gets flux 0 and an infinite error; in a table without errors it is left out, because
+    nothing could mark it.
 
     Parameters
     ----------
@@ -90,6 +91,7 @@ def read_spectrum_table(path, *, medium: str) -> SpectrumTable:
         columns = read_fits_columns(path)
     else:
         columns = read_text_columns(path, KNOWN_NAMES)
+    columns, marked = take_mask(columns, path)
     wavelength, flux, error = choose_columns(columns, path)
     grid = _check_wavelength(wavelength, path)
     if medium == "air":
@@ -98,11 +100,12 @@ def read_spectrum_table(path, *, medium: str) -> SpectrumTable:
         except ValueError as error:
             raise SpectrumFileError(f"{path} cannot be converted from air to vacuum: {error}") from error
     values = flux.values.copy()
+    marked = np.zeros(len(values), dtype=bool) if marked is None else marked
     if error is None:
-        good = np.isfinite(values)
+        good = np.isfinite(values) & ~marked
         return SpectrumTable(grid[good], values[good], None, path)
     errors = _check_error(error, flux, path)
-    masked = ~np.isfinite(values) | ~np.isfinite(errors) | (errors == 0)
+    masked = ~np.isfinite(values) | ~np.isfinite(errors) | (errors == 0) | marked
     values[masked], errors[masked] = 0.0, np.inf
     return SpectrumTable(grid, values, errors, path)
 
@@ -148,6 +151,35 @@ def write_spectrum_table(path, wavelength, flux, flux_error=None) -> None:
         table.write(temporary, format=formats[path.suffix.lower()])
 
 
+def take_mask(columns, path):
+    """The column `mask`, and the others.
+
+    Parameters
+    ----------
+    columns : list of Column
+        All columns of a table.
+    path : pathlib.Path
+        Its file, for messages.
+
+    Returns
+    -------
+    others : list of Column
+        All but it.
+    masked : ndarray of shape (n_pixels,), bool, or None
+        True where it is not 0, as in NumPy: a pixel to leave out. None if there is none.
+
+    Raises
+    ------
+    SpectrumFileError
+        If there are several.
+    """
+    masks = [column for column in columns if column.name.strip().lower() == "mask"]
+    if len(masks) > 1:
+        raise SpectrumFileError(f"{path} has {len(masks)} columns named 'mask', but one is needed. Rename the others.")
+    others = [column for column in columns if all(column is not mask for mask in masks)]
+    return others, masks[0].values != 0 if masks else None  # NaN is masked
+
+
 def choose_columns(columns, path):
     """The columns of wavelength, flux and error (or None), by name or by order.
 
@@ -186,10 +218,10 @@ def choose_columns(columns, path):
                 "the others."
             )
         chosen[role] = matches[0] if matches else None
-    for role in ("wavelength", "flux"):
+    for role, advice in (("wavelength", "Rename it; without a unit it must be in angstrom."), ("flux", "Rename it.")):
         if chosen[role] is None:
             raise SpectrumFileError(
-                f"{path} has the columns {names}, but one named {' or '.join(_NAMES[role])} is needed. Rename it."
+                f"{path} has the columns {names}, but one named {' or '.join(_NAMES[role])} is needed. {advice}"
             )
     if chosen["error"] is None:
         for column in columns:

@@ -153,6 +153,9 @@ class ManifoldDisplay:
             import matplotlib.pyplot as plt
 
             ax = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")[1]
+        ax = np.ravel(ax)
+        if len(ax) != 2:
+            raise ValueError(f"`ax` has {len(ax)} axes; 2 are needed, for the nodes and between them.")
         left, right = ax
         everything = np.concatenate([self.node_values.ravel(), self.fine_values.ravel()])
         finite = everything[np.isfinite(everything)]

@@ -133,6 +133,9 @@ class SpectrumFitDisplay:
             import matplotlib.pyplot as plt
 
             ax = plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), figsize=(9, 4.5), layout="constrained")[1]
+        ax = np.ravel(ax)
+        if len(ax) != 2:
+            raise ValueError(f"`ax` has {len(ax)} axes; 2 are needed, for fluxes and residuals.")
         top, bottom = ax
         low, high = (self.wavelength[0], self.wavelength[-1]) if window is None else window
         shown = (self.wavelength >= low) & (self.wavelength <= high)

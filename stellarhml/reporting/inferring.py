@@ -10,6 +10,7 @@ import numpy as np
 from stellarhml._parallel import map_items
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.plotting.compare import compare
+from stellarhml.reporting.terminal import until_interrupted
 
 _LITTLE = 0.2  # share of the window below which a result is flagged
 _AT_BOUND = 1e-6  # share of a label's range
@@ -55,10 +56,12 @@ def infer_observations(regressor, observations, *, n_jobs=None, verbose=None):
     Returns
     -------
     inferences : list of Inference or str
-        In the order of the observations; text is why one could not be done, which does not stop the others.
+        In the order of the observations; text is why one could not be done, which does not stop the others. After
+        Ctrl-C it is INTERRUPTED for those not done.
     """
     task = partial(_infer, regressor)
-    return list(map_items(task, observations, n_jobs=n_jobs, verbose=verbose, description="Inferring labels"))
+    found = map_items(task, observations, n_jobs=n_jobs, verbose=verbose, description="Inferring labels")
+    return until_interrupted(found, len(observations))
 
 
 def _infer(regressor, observation):

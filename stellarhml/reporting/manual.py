@@ -80,8 +80,8 @@ input:
   SPECTRUM is a spectrum of HPF or IGRINS as their pipelines write it (FITS), or a table of wavelength, flux and, if
   known, the standard deviation of the flux and the number of the order: text or CSV (# begins a comment), ECSV, a FITS
   table, npz or Starfish's HDF5. Columns are found by name, or taken in this order. Wavelengths are in angstrom unless
-  the file states a unit. Pixels whose flux or error is not finite are masked. Fluxes may be in any unit and need not be
-  normalised.
+  the file states a unit. Pixels whose flux or error is not finite are masked, and those where a column called mask is
+  not 0. Fluxes may be in any unit and need not be normalised.
   With --resolving-power a spectrum is taken as the telescope delivers it: radial velocity, rotation and the continuum
   of each order are fitted, on its own pixels.
   Without it, the spectrum must be at rest (radial velocity removed) and of the grid's resolution; it is interpolated
@@ -117,7 +117,8 @@ examples:
   stellarhml predict --generator generator.joblib --medium air --out labels.csv at-rest/*.txt
 
 exit codes:
-  0 all done, 1 some spectra failed and the others were done, 2 none was done
+  0 all done, 1 some spectra failed and the others were done, 2 none was done, 130 interrupted: the table has what was
+  done before
 """
 
 BENCHMARK = """\

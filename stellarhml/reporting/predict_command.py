@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from stellarhml.reporting.terminal import (
+    INTERRUPTED,
     add_format,
     add_search,
     jobs,
@@ -12,13 +13,15 @@ from stellarhml.reporting.terminal import (
     order_numbers,
     positive,
     positive_or_none,
+    refuse_input,
     require_file,
     require_folder,
     seed,
     tell,
 )
 
-_DONE, _SOME_FAILED, _ERROR = 0, 1, 2
+_DONE, _SOME_FAILED, _ERROR, _INTERRUPTED = 0, 1, 2, 130
+_TABLES = (".csv", ".json", ".ecsv", ".fits")
 _OBSERVED_ONLY = ("figures", "format", "orders", "sky", "tellurics", "standard")
 
 
@@ -80,26 +83,29 @@ def add_arguments(parser):
 def run(arguments):
     """Infer labels of files; one that cannot be read does not stop the others."""
     from stellarhml.io.persistence import load
-    from stellarhml.reporting.predicting import write_table
+    from stellarhml.reporting.predicting import draw_results, write_table
     from stellarhml.reporting.tables import format_spectrum_table
     from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
     observed = arguments.resolving_power is not None
     _check(arguments, observed)
     if arguments.out is not None:
-        require_file(Path(arguments.out))
+        _check_out(arguments)
     generator = load(arguments.generator)
     if not isinstance(generator, SpectrumGenerator):
         raise ValueError(
             f"{arguments.generator} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file "
             "that stellarhml build or demo wrote."
         )
-    table, names, figures = (_observed if observed else _at_rest)(arguments, generator)
+    table, names, results = (_observed if observed else _at_rest)(arguments, generator)
     if arguments.out is not None:
         write_table(table, arguments.out)
-    failed = table["status"] == "failed"
-    for path, note in zip(table["spectrum"][failed], table["note"][failed], strict=True):
+    failed, left = table["status"] == "failed", table["note"] == INTERRUPTED
+    for path, note in zip(table["spectrum"][failed & ~left], table["note"][failed & ~left], strict=True):
         tell(f"error: {note if path in note else f'{path}: {note}'}")
+    if left.any():
+        tell(f"interrupted: {(~left).sum()} of {len(left)} spectra were done, the rest is marked in the table")
+    figures = [] if arguments.figures is None else draw_results(arguments.spectra, results, arguments.figures)
     if arguments.json:
         drawn = {"figure": [None if figure is None else str(figure) for figure in figures]} if figures else {}
         print(json_text(table.assign(**drawn).to_dict("records")))
@@ -107,7 +113,18 @@ def run(arguments):
         print(format_spectrum_table(table, names))
         for figure in filter(None, figures):
             print(f"figure: {figure}")
+    if left.any():
+        return _INTERRUPTED
     return _ERROR if failed.all() else _SOME_FAILED if failed.any() else _DONE
+
+
+def _check_out(arguments):
+    """Raise if the table cannot be written, is no table, or is a file that is read."""
+    out = Path(arguments.out)
+    require_file(out)
+    if out.suffix.lower() not in _TABLES:
+        raise ValueError(f"--out {out} is to be a table, but its name ends in none of {', '.join(_TABLES)}. Rename it.")
+    refuse_input(out, [*arguments.spectra, arguments.generator, arguments.tellurics, arguments.standard])
 
 
 def _check(arguments, observed):
@@ -137,9 +154,9 @@ def _check(arguments, observed):
 
 
 def _observed(arguments, generator):
-    """Table, names of the parameters and pictures of spectra as telescopes deliver them."""
+    """Table, names of the parameters and results of spectra as telescopes deliver them."""
     from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
-    from stellarhml.reporting.predicting import draw_results, infer_spectra, table_of
+    from stellarhml.reporting.predicting import infer_spectra, table_of
     from stellarhml.reporting.preparing import Atmosphere, Reading, prepare_spectra
 
     reading = Reading(arguments.medium, arguments.format, getattr(arguments, "sky", 1.0))
@@ -162,13 +179,11 @@ def _observed(arguments, generator):
             n_jobs=arguments.jobs,
             verbose=len(spectra) > 1 or None,
         )
-    table = table_of(arguments.spectra, names, results)
-    figures = [] if arguments.figures is None else draw_results(arguments.spectra, results, arguments.figures)
-    return table, names, figures
+    return table_of(arguments.spectra, names, results), names, results
 
 
 def _at_rest(arguments, generator):
-    """Table, names of the labels and no pictures of spectra at rest."""
+    """Table, names of the labels and results of spectra at rest."""
     from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
     from stellarhml.pipeline import PAPER_SETTINGS
     from stellarhml.reporting.inferring import infer_observations
@@ -189,7 +204,7 @@ def _at_rest(arguments, generator):
         )
         found = iter(infer_observations(regressor, good, n_jobs=arguments.jobs, verbose=len(good) > 1 or None))
         results = [result if isinstance(result, str) else _pair(result, next(found)) for result in results]
-    return spectrum_table(arguments.spectra, generator.label_names_, results), generator.label_names_, []
+    return spectrum_table(arguments.spectra, generator.label_names_, results), generator.label_names_, results
 
 
 def _pair(observation, inference):

@@ -1,14 +1,17 @@
 """Inferring from files as telescopes deliver them: each to a row of a table, with pictures if wanted."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from stellarhml._atomic import atomic_path
+from stellarhml._parallel import map_items
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import GRAVE, with_units
-from stellarhml.reporting.terminal import json_text
+from stellarhml.inference.observing import infer_or_tell
+from stellarhml.reporting.terminal import INTERRUPTED, json_text, until_interrupted
 
 
 def infer_spectra(regressor, spectra, *, resolving_power, n_jobs=None, verbose=None):
@@ -28,20 +31,24 @@ def infer_spectra(regressor, spectra, *, resolving_power, n_jobs=None, verbose=N
     Returns
     -------
     results : list of InferenceResult or str
-        Text is why there is none.
+        Text is why there is none; INTERRUPTED for those that Ctrl-C left.
     """
     powers = [_power(spectrum, resolving_power) for spectrum in spectra]
     results = list(powers)
     for power in sorted({power for power in powers if not isinstance(power, str)}):
         chosen = [i for i, value in enumerate(powers) if value == power]
         power = None if np.isinf(power) else power
-        found = regressor.infer_many(
-            [spectra[i] for i in chosen], resolving_power=power, n_jobs=n_jobs, verbose=verbose
+        task = partial(infer_or_tell, regressor, {"resolving_power": power})
+        found = map_items(
+            task, [spectra[i] for i in chosen], n_jobs=n_jobs, verbose=verbose, description="Inferring stars"
         )
-        for i, result in zip(chosen, found, strict=True):
-            failed = result.flags & InferenceFlag.FAILED
+        for i, result in zip(chosen, until_interrupted(found, len(chosen)), strict=True):
+            failed = not isinstance(result, str) and result.flags & InferenceFlag.FAILED
             results[i] = result.messages[0] if failed else result
-    return results
+        if results[chosen[-1]] == INTERRUPTED:
+            break
+    # numbers are resolving powers whose turn did not come
+    return [INTERRUPTED if isinstance(result, float) else result for result in results]
 
 
 def table_of(paths, names, results):

@@ -4,6 +4,9 @@ import argparse
 import json
 import math
 import sys
+from pathlib import Path
+
+INTERRUPTED = "interrupted before it was done"
 
 
 def jobs(text):
@@ -127,6 +130,25 @@ def require_folder(path, option="--out"):
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"{path} cannot be made a folder ({error.strerror}). Choose another {option}.") from error
+
+
+def refuse_input(out, inputs):
+    """Raise if a file to write is one of those that are read."""
+    for path in filter(None, inputs):
+        if out.exists() and Path(path).exists() and out.samefile(path):
+            raise ValueError(f"--out {out} would overwrite {path}, which is read. Choose another --out.")
+
+
+def until_interrupted(results, total):
+    """List `total` results; from where Ctrl-C comes, INTERRUPTED in their place, if there is one before."""
+    done = []
+    try:
+        for result in results:
+            done.append(result)
+    except KeyboardInterrupt:
+        if not done:
+            raise
+    return done + [INTERRUPTED] * (total - len(done))
 
 
 def one_line(error):

@@ -253,3 +253,55 @@ def test_predict_refuses_what_is_no_generator(tmp_path, one_error):
     assert "PhoenixPreprocessor" in one_error()
     assert _predict(tmp_path / "nothing.joblib", tmp_path / "star.csv") == 2
     assert "nothing.joblib does not exist" in one_error()
+
+
+def _left(table, done):
+    """Whether the first spectra of a table were done and the rest left."""
+    left = table["note"] == "interrupted before it was done"
+    return left.tolist() == [False] * done + [True] * (len(table) - done)
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_an_interruption_keeps_what_is_done(generator_file, star, tmp_path, capsys, monkeypatch, observed):
+    from stellarhml.reporting import inferring, predicting
+
+    module, name = (predicting, "infer_or_tell") if observed else (inferring, "_infer")
+    work, calls = getattr(module, name), []
+
+    def interrupt_at_the_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return work(*arguments)
+
+    monkeypatch.setattr(module, name, interrupt_at_the_third)
+    write_spectrum_table(tmp_path / "star.csv", *star[:3])
+    options = ["--resolving-power", "grid", "--figures", tmp_path / "pictures"] if observed else []
+    files = [tmp_path / "star.csv", tmp_path / "star.csv", tmp_path / "star.csv", tmp_path / "star.csv"]
+    assert _predict(generator_file, "--out", tmp_path / "t.csv", *options, *files) == 130
+    captured = capsys.readouterr()
+    assert "stellarhml: interrupted: 2 of 4 spectra were done" in captured.err
+    assert "error" not in captured.err
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert _left(table, 2)
+    assert table["teff"].notna().tolist() == [True, True, False, False]
+    if observed:
+        assert len(list((tmp_path / "pictures").iterdir())) == 2
+    # with nothing done there is nothing to write
+    calls[:] = [1, 1]
+    assert _predict(generator_file, "--out", tmp_path / "none.csv", *options, *files) == 130
+    assert not (tmp_path / "none.csv").exists()
+    assert capsys.readouterr().err.strip().endswith("stellarhml: interrupted")
+
+
+def test_files_that_are_read_are_not_overwritten(generator_file, star, tmp_path, one_error):
+    path = tmp_path / "star.csv"
+    write_spectrum_table(path, *star[:3])
+    (tmp_path / "link.csv").symlink_to(path)
+    before = path.read_bytes()
+    for out in (path, tmp_path / "link.csv"):
+        assert _predict(generator_file, "--out", out, path) == 2
+        assert "would overwrite" in one_error()
+    assert path.read_bytes() == before
+    assert _predict(generator_file, "--out", tmp_path / "table.xls", path) == 2
+    assert "ends in none of .csv" in one_error()

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ PAGES = sorted(
     if not {"_build", "auto_examples"} & set(page.relative_to(ROOT).parts)
 )
 # Pages that need more than the package: test data, or another package.
+ALONE = {"tutorial.md"}  # from an empty folder: the reader has what the page makes, and nothing else
 NEEDED = {"real-star.md": "real_star", "how-to/muler.md": "muler_file"}
 LANGUAGES = {"python", "bash", "text", ""}
 
@@ -43,6 +45,9 @@ def test_blocks_are_of_a_kind_that_is_run_or_no_code(page):
 def test_code_and_commands_run(page, workspace, capsys, request):
     if fixture := NEEDED.get(_name(page)):
         request.getfixturevalue(fixture)
+    if _name(page) in ALONE:
+        for path in workspace.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     names, printed = {"__name__": "__main__"}, ""
     for language, line, text in _blocks(page):
         if language == "text":

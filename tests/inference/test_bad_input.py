@@ -118,7 +118,17 @@ def test_a_wrong_resolving_power(regressor, make_star, factor):
     # take up shows in the shape of the lines
     assert result.flags & doubtful or labels.max() < LIMIT
     if factor < 1:
-        assert result.flags & doubtful
+        assert result.flags & InferenceFlag.RESOLVING_POWER
+        change, sigma = result.resolving_power_factor
+        assert 1.2 < change < 2
+        assert sigma < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_right_resolving_power_of_a_star_at_rest_is_not_doubted(regressor, make_star, seed):
+    star = make_star(snr=200.0, vsini=0.0, seed=seed)
+    result = infer(regressor, star)
+    assert not result.flags & InferenceFlag.RESOLVING_POWER
 
 
 def test_air_taken_for_vacuum_moves_the_velocity_and_nothing_else(regressor, make_star):
@@ -177,7 +187,7 @@ def test_a_generator_that_does_not_know_its_error_is_said(regressor, make_star):
 @pytest.mark.parametrize(
     ("spectrum", "message"),
     [
-        ("a file", "is a str; it needs what stellarhml.io.read_spectrum returns"),
+        ("a file", "is a str; it needs what stellarhml.io.read_spectrum or"),
         ((np.arange(5.0), np.ones(4), np.ones(5)), r"shapes \(5,\), \(4,\), \(5,\)"),
         (([np.arange(1.0, 9)] * 2, [np.ones(8)]), "have 2, 1, 2 orders"),
         (([np.arange(1.0, 9)] * 2, [np.ones(8)] * 2, [np.ones(8), None]), "Of 2 orders, 1 have errors"),
@@ -196,3 +206,25 @@ def test_a_generator_without_wavelengths_cannot_observe(make_star):
     regressor = BayesianStellarRegressor(generator=SpectrumGenerator()).fit(flux, np.arange(3.0))
     with pytest.raises(ValueError, match="needs a generator with wavelengths in angstrom"):
         regressor.infer(make_star().spectrum, resolving_power=40_000)
+
+
+@pytest.mark.parametrize("level", [0.0, -1.0])
+def test_orders_without_light_are_left_out_and_counted(regressor, make_star, level):
+    star = make_star()
+    alone = infer(regressor, star, tuple(part[:1] for part in star.spectrum))
+    star.flux[1] = level * np.abs(star.flux[1])
+    result = infer(regressor, star)
+    assert result.n_rejected == alone.n_rejected + len(star.flux[1])
+    assert result.flags & InferenceFlag.REJECTED_PIXELS
+    assert result.values == pytest.approx(alone.values, rel=1e-6, abs=1e-6)
+    star.flux[0] = star.flux[0] * level
+    with pytest.raises(ValueError, match="none with positive flux: too few to fit anything"):
+        infer(regressor, star)
+
+
+def test_vacuum_is_not_converted_to_vacuum(regressor, make_star):
+    """Said to be in air, a spectrum that was read and converted would be off by 82 km/s."""
+    star = make_star()
+    spectrum = ObservedSpectrum(list(zip(*star.spectrum, strict=True)), {"medium": "air"})
+    with pytest.raises(ValueError, match="wavelengths of an ObservedSpectrum are in vacuum"):
+        infer(regressor, star, spectrum, medium="air")

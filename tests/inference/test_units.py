@@ -138,3 +138,31 @@ def test_a_generator_takes_units(mini_generator):
         mini_generator.observe([[5532.0, 4.4, -0.2]], x, rv=3 * u.K)
     for wrong in ({"wavelength": x / 10 * u.nm}, {"wavelength": x * u.AA}):
         assert check_wavelength(**wrong)[0] == pytest.approx(8500)
+
+
+def test_what_is_given_by_pixel_follows_decreasing_wavelengths(mini_generator, make_star):
+    """Frequencies increase where wavelengths decrease: masks, transmissions and powers go with the pixels as given."""
+    regressor, star = BayesianStellarRegressor.from_generator(mini_generator), make_star()
+    x, flux, error = (part[0] for part in star.spectrum)
+    mask = np.arange(len(x)) < 400
+    air = 1 - 0.5 * np.exp(-0.5 * (((x - 8460) % 7 - 1.5) / 0.2) ** 2)
+    power = np.linspace(35_000, 45_000, len(x))
+    spectrum = Spectrum(
+        spectral_axis=(x * u.AA).to(u.THz, u.spectral()), flux=air * flux * u.Jy, uncertainty=StdDevUncertainty(error)
+    )
+    wanted = regressor.infer((x, air * flux, error), resolving_power=power, mask=mask, transmission=air)
+    got = regressor.infer(spectrum, resolving_power=power, mask=mask, transmission=air)
+    turned = regressor.infer([spectrum], resolving_power=[power], mask=[mask], transmission=[air])
+    for result in (got, turned):
+        assert result.n_pixels == wanted.n_pixels
+        assert result.reduced_chi2 == pytest.approx(wanted.reduced_chi2, rel=1e-6)
+        assert result.values == pytest.approx(wanted.values, rel=1e-5, abs=1e-4)
+
+
+def test_frequencies_are_not_measured_in_air(mini_generator):
+    regressor = BayesianStellarRegressor.from_generator(mini_generator)
+    thz = (np.linspace(8690, 8460, 500) * u.AA).to(u.THz, u.spectral())
+    spectrum = Spectrum(spectral_axis=thz, flux=np.ones(500) * u.Jy)
+    for given in (spectrum, [spectrum], (thz[::-1], np.ones(500)), ([thz[::-1]], [np.ones(500)])):
+        with pytest.raises(ValueError, match="in THz, which is the same in air and vacuum"):
+            regressor.infer(given, resolving_power=4e4, medium="air")

@@ -11,7 +11,7 @@ from astropy.table import Table
 
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.io import ObservedSpectrum, read_spectrum
-from stellarhml.io.tables import write_spectrum_table
+from stellarhml.io.tables import read_spectrum_table, write_spectrum_table
 from stellarhml.physics.wavelength import vacuum_to_air
 
 WAVE = 5000 + 0.1 * np.arange(40)
@@ -106,6 +106,38 @@ def test_faults_of_a_table(tmp_path):
     ]
 
 
+def _masked_table(path):
+    """A table with a column `mask`, True at pixel 3: bool, whole numbers, or words as pandas writes them."""
+    mask = np.arange(40) == 3
+    if path.suffix == ".txt":
+        words = np.where(mask, "True", "False")
+        path.write_text("wavelength,flux,error,mask\n" + "".join(
+            f"{w},{f},{e},{m}\n" for w, f, e, m in zip(WAVE, FLUX, ERROR, words, strict=True)))  # fmt: skip
+        return path
+    table = Table({"wavelength": WAVE, "flux": FLUX, "error": ERROR, "mask": mask})
+    if path.suffix == ".csv":
+        table["mask"] = mask.astype(int)
+    table.write(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["star.ecsv", "star.fits", "star.csv", "star.txt"])
+def test_a_column_of_masks(tmp_path, name):
+    path = _masked_table(tmp_path / name)
+    got = read_spectrum(path, medium="vacuum")
+    assert np.flatnonzero(np.isinf(got.orders[0].error)).tolist() == [3]
+    assert "mask (pixels where it is not 0 are left out)" in got.meta["notes"][0]
+    assert got.meta["notes"][1] == "1 pixels masked: 1 marked in the file."
+    at_rest = read_spectrum_table(path, medium="vacuum")
+    assert np.flatnonzero(np.isinf(at_rest.flux_error)).tolist() == [3]
+
+
+def test_a_single_array_of_numpy_is_told(tmp_path):
+    np.save(tmp_path / "star.npy", np.stack([WAVE, FLUX]))
+    with pytest.raises(SpectrumFileError, match="single array of NumPy without a name"):
+        read_spectrum(tmp_path / "star.npy", medium="vacuum")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -114,6 +146,9 @@ def test_faults_of_a_table(tmp_path):
         ("1 2 3\n2 2\n", "in line 2"),
         ("5000\n5001\n", "at least two are needed"),
         ("a b\n1 2\n", "one named wavelength"),
+        ("wavelength[nm],flux\n1,2\n", "without a unit it must be in angstrom"),
+        ("wavelength;flux\n1;2\n", "in line 2, but a number is needed. Columns are separated by commas"),
+        ("wavelength flux mask mask\n1 2 3 4\n", "2 columns named 'mask'"),
         ("wave flux ivar\n1 2 3\n2 2 3\n", "standard deviation is needed"),
         ("wave flux error order\n1 2 3 1.5\n2 2 3 1\n", "1.5 as the number of an order"),
         ("wave flux error order order\n1 2 3 1 1\n2 2 3 1 1\n", "2 columns named 'order'"),

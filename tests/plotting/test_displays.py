@@ -211,3 +211,11 @@ def test_manifold_shows_absent_lines_as_holes(grid):
 def test_manifold_says_what_it_cannot_draw(generator, wrong, text):
     with pytest.raises(ValueError, match=text):
         ManifoldDisplay.from_estimator(generator, ax=_axes(1, 2), **wrong)
+
+
+def test_one_axes_are_too_few(generator):
+    axes = Figure().subplots()
+    with pytest.raises(ValueError, match="`ax` has 1 axes; 2 are needed, for the nodes and between them"):
+        ManifoldDisplay.from_estimator(generator, ax=axes)
+    with pytest.raises(ValueError, match="`ax` has 1 axes; 2 are needed, for fluxes and residuals"):
+        SpectrumFitDisplay.from_arrays(np.arange(5.0), np.ones(5), np.ones(5), ax=axes)
