@@ -103,6 +103,12 @@ class Subject:
         """First and last wavelength of each order of the spectrum."""
         return self.spectra[state.spectrum][2].ranges if self.spectra else []
 
+    def order_names(self, state):
+        """What each order of the spectrum is called, and where it is."""
+        numbers = self.spectra[state.spectrum][2].numbers if self.spectra else []
+        ranges = self.ranges(state)
+        return [f"{n}: {low:.0f}-{high:.0f} Å" for n, (low, high) in zip(numbers, ranges, strict=True)]
+
     def fit(self, state):
         """Start to fit the spectrum with the resolving power that is set, as `FitJob`."""
         name, spectrum, _ = self.spectra[state.spectrum]
@@ -125,6 +131,7 @@ class Subject:
         view, compared = self.view(state), self.compare(state)
         columns = {"order": "generator", "wavelength": view.wavelength, "model": view.flux}
         parts = [pd.DataFrame(columns | {"model_error": (view.upper - view.lower) / 2})]
-        parts += [compared.table()] if compared is not None and compared.orders else []
+        if compared is not None and compared.orders:
+            parts.append(compared.table(self.spectra[state.spectrum][2].numbers))
         table = pd.concat(parts, ignore_index=True)
         return table[table["wavelength"].between(*state.window)]
