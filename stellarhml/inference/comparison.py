@@ -23,7 +23,8 @@ class Compared(NamedTuple):
     orders : dict of int to OrderFit
         By number of the order.
     chi2 : float
-        Mean squared residual of their pixels in units of the errors of the data; NaN if there is none.
+        Mean squared residual of their pixels in units of the errors of the data; NaN if there is none, or if the data
+        came without errors.
     n_pixels : int
         Pixels that count.
     """
@@ -127,7 +128,7 @@ class Comparison:
         self._pixels = Pixels([order.wavelength for order in self._observation.orders], data)
         self._pixels.normalise()
         self._pieces = cut_pieces(self._pixels.wavelengths, self._pixels.fluxes, self._pixels.errors, "auto")
-        self.numbers = data.numbers
+        self.numbers, self._errors_known = data.numbers, data.errors_known
         self.ranges = [(float(part[0]), float(part[-1])) for part in self._pixels.wavelengths]
 
     def orders_in(self, window):
@@ -189,4 +190,5 @@ class Comparison:
             squares.append((found[i].residual / found[i].error) ** 2)
         squares = np.concatenate(squares)
         squares = squares[np.isfinite(squares)]
-        return Compared(found, float(squares.mean()) if len(squares) else np.nan, len(squares))
+        known = self._errors_known and len(squares)
+        return Compared(found, float(squares.mean()) if known else np.nan, len(squares))
