@@ -114,6 +114,10 @@ class Subject:
         name, spectrum, _ = self.spectra[state.spectrum]
         return self._runner.start(name, spectrum, resolving_power=state.power)
 
+    def close(self):
+        """Stop all fits."""
+        self._runner.close()
+
     def table(self, state):
         """Tabulate what the window shows, pixel by pixel.
 

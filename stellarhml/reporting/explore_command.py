@@ -76,6 +76,8 @@ def run(arguments):
         server.io_loop.start()
     except KeyboardInterrupt:
         server.stop()
+    finally:
+        subject.close()
     return _DONE
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from stellarhml.inference.background import FitStoppedError
 from stellarhml.inference.subject import Subject
 from stellarhml.io.observed import ObservedSpectrum
 
@@ -59,3 +60,14 @@ def test_generator_alone(regressor):
     assert subject.compare(state) is None
     assert subject.ranges(state) == subject.order_names(state) == []
     assert set(subject.table(state)["order"]) == {"generator"}
+
+
+def test_fits_that_run_are_stopped_when_all_is_closed(regressor, subject):
+    name, spectrum, _ = subject.spectra[0]
+    own = Subject(regressor.generator_, "closed", [(name, spectrum)])
+    jobs = [own.fit(own.begin({})[0]) for _ in range(6)]  # two run, four wait
+    own.close()
+    assert all(job.done for job in jobs)
+    assert any(isinstance(job.error, FitStoppedError) for job in jobs)
+    with pytest.raises(RuntimeError):
+        own.fit(own.begin({})[0])
