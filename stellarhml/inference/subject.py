@@ -5,7 +5,7 @@ import pandas as pd
 
 from stellarhml.inference.background import FitRunner
 from stellarhml.inference.comparison import Comparison
-from stellarhml.synthesis.view_state import LIMITS, first_state, from_query, to_query
+from stellarhml.synthesis.view_state import LIMITS, RESERVED, first_state, from_query, to_query
 from stellarhml.synthesis.viewing import view_lines, view_spectrum
 
 _BEYOND = 2.0  # times the band: wavelengths that a window may reach, where there is nothing to see
@@ -37,11 +37,21 @@ class Subject:
         Those that can be shown.
     problems : list of str
         Why others cannot.
+
+    Raises
+    ------
+    ValueError
+        If a label is called as a part of the page, such as rv.
     """
 
     def __init__(self, generator, title, spectra=()):
         self.generator, self.title, self._runner = generator, title, FitRunner(generator)
         self.names, self.bounds = tuple(generator.label_names_), generator.interpolator_.bounds_
+        if clash := sorted(set(self.names) & set(RESERVED)):
+            raise ValueError(
+                f"The generator has labels {clash}, but a page has parts of its own that are called so. Fit it with "
+                "other `label_names`."
+            )
         self.catalog = np.asarray(generator.decomposer_.line_catalog_)
         self.band = tuple(generator.wavelength_[[0, -1]].tolist())
         self.reach = self.band[0] / _BEYOND, self.band[1] * _BEYOND

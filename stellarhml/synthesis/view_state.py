@@ -94,6 +94,10 @@ class State:
         return [k for k, (x, (low, high)) in pairs if low < high and min(x - low, high - x) <= _EDGE * (high - low)]
 
 
+RESERVED = (*(part.name for part in fields(State)[1:]), "grid")
+"""What an address calls its own parts: no label may be called so."""
+
+
 def first_state(labels, band, ranges=(), power=None):
     """What a page shows first.
 

@@ -1,5 +1,7 @@
 """What an explorer shows."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,10 @@ def test_fits_that_run_are_stopped_when_all_is_closed(regressor, subject):
     assert any(isinstance(job.error, FitStoppedError) for job in jobs)
     with pytest.raises(RuntimeError):
         own.fit(own.begin({})[0])
+
+
+def test_label_that_is_called_as_a_part_of_the_page_is_refused(regressor):
+    generator = copy.copy(regressor.generator_)
+    generator.label_names_ = ("teff", "power", "rv")
+    with pytest.raises(ValueError, match=r"\['power', 'rv'\].*label_names"):
+        Subject(generator, "clash")
