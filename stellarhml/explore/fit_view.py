@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bokeh.models import Column
 
+from stellarhml._rounding import rounded
 from stellarhml.explore.widgets import PANELS, button, row, text
 from stellarhml.inference._inference_result import results_table
 from stellarhml.inference.background import STAGES, FitStoppedError
@@ -55,7 +56,7 @@ class FitView:
         self._job, self.start.disabled, self.stop.disabled = None, False, True
         if job.result is not None:
             self.result, self._name = job.result, job.name
-            self.text.text = PANELS.fit(self.result, Path(self._name).name, PLAIN_TEXT)
+            self.text.text = PANELS.fit(self.result, Path(self._name).name, PLAIN_TEXT, rounded)
             self._done(self.result)
         elif isinstance(job.error, FitStoppedError):
             self.text.text = PANELS.said("Stopped. The sliders are where they were.", "hint")

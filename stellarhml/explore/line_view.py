@@ -41,14 +41,9 @@ class LineView:
         parts = ("manifold", "nodes", "point", "curves", "now")
         self.sources = {name: source(name, *columns.get(name, ("x", "y"))) for name in parts}
         data = {name: {"source": part} for name, part in self.sources.items()}
-        common = {
-            "tools": "",
-            "toolbar_location": None,
-            "height": 270,
-            "sizing_mode": "stretch_width",
-            "min_width": 270,
-        }
-        self._map = figure(x_range=Range1d(), y_range=Range1d(), title="Manifold", name="map", **common)
+        common = {"tools": "", "toolbar_location": None, "sizing_mode": "stretch_width", "min_width": 270}
+        self._map = figure(x_range=Range1d(), y_range=Range1d(), title="Manifold", name="map", height=290, **common)
+        self._map.visible = len(self._axes) == 2
         colors = LinearColorMapper(palette=Cividis256, nan_color="#e0e0e0")
         self._map.image("image", "x", "y", "dw", "dh", color_mapper=colors, **data["manifold"])
         self._map.scatter("x", "y", size=5, color="white", line_color="#404040", **data["nodes"])
@@ -57,9 +52,11 @@ class LineView:
             self._map.scatter("x", "y", **look, **data["point"])
         self._map.add_layout(ColorBar(color_mapper=colors, width=12, padding=4), "right")
         title = "Equivalent width [mÅ] along each label"
-        curves = self._curves = figure(title=title, x_range=Range1d(-0.03, 1.03), name="response", **common)
+        curves = self._curves = figure(title=title, x_range=Range1d(-0.03, 1.03), name="response", height=290, **common)
         curves.multi_line("xs", "ys", color="color", line_width=2, legend_field="label", **data["curves"])
         curves.scatter("x", "y", size=10, color="color", line_color="white", **data["now"])
+        curves.legend.orientation = "horizontal"
+        curves.add_layout(curves.legend[0], "above")
         curves.xaxis.axis_label = "lowest (0) to highest (1) value in the grid"
         self.plots = row(self._map, curves, visible=False)
         self.layout = Column(row(*steps, self.field, self.select), self.text, self.plots, sizing_mode="stretch_width")
@@ -104,4 +101,4 @@ class LineView:
         self._map.xaxis.axis_label, self._map.yaxis.axis_label = (PLAIN_TEXT.get(name, name) for name in (x, y))
         others = ", ".join(f"{plain_symbol(name)} = {value:.4g}" for name, value in rest.items())
         title = PLAIN_TEXT.get(state.quantity, state.quantity)
-        self._map.title.text = f"Manifold: {title}" + (f" at {others}" if others else "")
+        self._map.title.text = f"Manifold: {title}" + (f"\nat {others}" if others else "")

@@ -34,7 +34,8 @@ class Page:
         query = request.arguments.items() if request else ()
         self.state, problems = subject.begin({name: values[0].decode(errors="replace") for name, values in query})
         self.controls = Controls(subject.names, subject.bounds, self._move)
-        self.spectrum = SpectrumView(subject, self.state, self._see, self._choose)
+        see = lambda low, high: self.change(low=low, high=high)  # noqa: E731
+        self.spectrum = SpectrumView(subject, self.state, see, self._choose)
         self.line = LineView(subject.generator, self._choose, self._step, lambda name: self.change(quantity=name))
         self.fit = FitView(document, subject, lambda: self.state, self._take, self._export)
         self._notes, self._told = text("notes"), text("told")
@@ -50,13 +51,10 @@ class Page:
 
     def take(self, state):
         """Take a state, but not what widgets were told; all that come until the page is drawn are drawn at once."""
-        if state != self.state and not self._showing:
+        if not self._showing:
             self.state = state
-            self._draw_soon()
-
-    def _draw_soon(self):
-        if self._drawing is None:
-            self._drawing = self._document.add_timeout_callback(self._draw, _DELAY)
+            if self._drawing is None:
+                self._drawing = self._document.add_timeout_callback(self._draw, _DELAY)
 
     def _lay_out(self):
         """Put all on the page."""
@@ -68,7 +66,7 @@ class Page:
         ]
         zooms = [button(label, said, partial(self._zoom, by, 1), said=said, width=44) for label, said, by in _STEPS]
         zooms += [button(label, label.lower(), partial(self._zoom, 0, factor)) for label, factor in _ZOOMS]
-        self._orders = Select(title="Order", name="order", width=150, visible=False, stylesheets=[SHEET])
+        self._orders = Select(title="Order", name="order", width=175, visible=False, stylesheets=[SHEET])
         watch(self._orders, "value", self._show_order)
         options = [(str(i), Path(part[0]).name) for i, part in enumerate(self._subject.spectra)]
         look = {"title": "Spectrum", "width": 180, "visible": len(options) > 1, "stylesheets": [SHEET]}
@@ -100,21 +98,12 @@ class Page:
     def _move(self, name, value):
         self.take(self.state.set(name, value, self._subject.names))
 
-    def _see(self, low, high):
-        """Another window, or another number of columns for the same."""
-        self.change(low=low, high=high)
-        if not self._showing:
-            self._draw_soon()
-
     def _zoom(self, shift, factor):
         self.take(self.state.zoom(shift, factor, self._subject.band))
 
     def _type(self, k, value):
-        ends = list(self.state.window)
-        if abs(ends[k] - value) > 0.006:  # fields show two digits
-            ends[k] = value
-            if ends[0] < ends[1]:
-                self.change(low=ends[0], high=ends[1])
+        same = abs(self.state.window[k] - value) <= 0.006  # fields show two digits
+        self.take(self.state if same else self.state.end(k, value, self._subject.reach))
 
     def _show_order(self, value):
         if value:
@@ -164,7 +153,7 @@ class Page:
             for end, value in zip(self._ends, self.state.window, strict=True):
                 end.value = round(value, 2)
             ranges = self._subject.ranges(self.state)
-            options = [(str(i), f"{i}: {low:.0f}-{high:.0f} Å") for i, (low, high) in enumerate(ranges)]
+            options = [(str(i), name) for i, name in enumerate(self._subject.order_names(self.state))]
             same = next((str(i) for i, ends in enumerate(ranges) if ends == self.state.window), "")
             self._orders.update(options=[("", "choose"), *options], value=same, visible=len(ranges) > 1)
             self._query.data = {"query": self._subject.address(self.state)}
@@ -179,8 +168,10 @@ class Page:
         try:
             yield
         finally:
-            self._document.unhold()  # calls back for all that was changed
-            self._showing = False
+            try:
+                self._document.unhold()  # calls back for all that was changed
+            finally:
+                self._showing = False
 
     def _tell(self):
         """Say where the grid ends, and what is drawn."""

@@ -7,10 +7,11 @@ from bokeh.plotting import figure
 
 from stellarhml.explore.widgets import CHOSEN, INK, MODEL, OBSERVED, QUIET, RESIDUAL, source, watch
 from stellarhml.physics.wavelength import doppler_shift
-from stellarhml.synthesis.viewing import spread_names
+from stellarhml.synthesis.view_state import NARROWEST
+from stellarhml.synthesis.viewing import line_at, spread_names
 
 _N_COLUMNS = 900  # before the page has told how wide it is
-_N_TICKS, _NAME_WIDTH = 300, 62  # lines that are marked; pixels that a name takes
+_N_TICKS, _NAME_WIDTH, _CLICK = 300, 62, 8  # lines that are marked; pixels that a name takes, that a click may miss
 _TOOLS = "xpan,xwheel_zoom,box_zoom,undo,redo"
 
 
@@ -20,7 +21,7 @@ class SpectrumView:
     def __init__(self, subject, state, see, choose):
         self._subject, self._see, self._choose = subject, see, choose
         self.lines, self.compared, self._columns = None, None, _N_COLUMNS
-        self.range = Range1d(*state.window, name="window", bounds=subject.reach, min_interval=0.05)
+        self.range = Range1d(*state.window, name="window", bounds=subject.reach, min_interval=NARROWEST)
         self._rest = Range1d(-0.05, 0.05)
         common = {"x_range": self.range, "sizing_mode": "stretch_width", "lod_threshold": None, "min_border_left": 58}
         tools = {"tools": _TOOLS, "active_drag": "xpan", "active_scroll": "xwheel_zoom"}
@@ -31,7 +32,8 @@ class SpectrumView:
         self.sources = {name: source(name, *columns.get(name, ("x", "y"))) for name in names}
         data = {name: {"source": part} for name, part in self.sources.items()}
         top = self.top
-        top.varea("x", "lower", "upper", color=MODEL, alpha=0.3, legend_label="error of generator", **data["band"])
+        if subject.generator.error_map_ is not None:
+            top.varea("x", "lower", "upper", color=MODEL, alpha=0.3, legend_label="error of generator", **data["band"])
         if subject.spectra:
             top.line("x", "y", color=OBSERVED, legend_label="observed", **data["data"])
         top.line("x", "y", color=MODEL, line_width=1.5, legend_label="model", **data["curve"])
@@ -99,4 +101,5 @@ class SpectrumView:
 
     def _tap(self, event):
         if event.x is not None and self.lines is not None and len(self.lines.center):
-            self._choose(int(self.lines.index[np.abs(self.lines.center - event.x).argmin()]))
+            reach = _CLICK / self._columns * (self.range.end - self.range.start)
+            self._choose(int(self.lines.index[line_at(self.lines, event.x, reach)]))

@@ -30,10 +30,10 @@ def button(label, name, act, *, width=90, said=None, **look):
 
 
 def field(name, said, act, *, low, high, step, width=112, **look):
-    """Make a field for a number."""
-    ends = {"low": float(low), "high": float(high), "step": float(step)}
-    made = Spinner(name=name, tags=[said], width=width, stylesheets=[SHEET], **ends, **look)
-    watch(made, "value", lambda value: act(float(value)) if value is not None else None)
+    """Make a field for a number; one out of range becomes the nearest in it, and none the one before."""
+    made = Spinner(name=name, tags=[said], width=width, step=float(step), stylesheets=[SHEET], **look)
+    taken = lambda old, new: float(min(max(old if new is None else new, low), high))  # noqa: E731
+    made.on_change("value", lambda attr, old, new: act(taken(old, new)))
     return made
 
 

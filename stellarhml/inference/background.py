@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
@@ -85,7 +86,7 @@ class FitRunner:
 
     def __init__(self, generator):
         self._generator, self._regressor, self._lock = generator, None, threading.Lock()
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="fit")
+        self._workers, self._jobs = ThreadPoolExecutor(2, thread_name_prefix="fit"), weakref.WeakSet()
 
     def start(self, name, spectrum, **settings):
         """Start a fit.
@@ -105,8 +106,15 @@ class FitRunner:
             The fit.
         """
         job = FitJob(name)
+        self._jobs.add(job)
         self._workers.submit(self._run, job, spectrum, settings)
         return job
+
+    def close(self):
+        """Stop all fits and start no more: a process ends only when its threads have."""
+        for job in list(self._jobs):
+            job.stop()
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, job, spectrum, settings):
         try:

@@ -23,7 +23,8 @@ class Compared(NamedTuple):
     orders : dict of int to OrderFit
         By number of the order.
     chi2 : float
-        Mean squared residual of their pixels in units of the errors of the data; NaN if there is none.
+        Mean squared residual of their pixels in units of the errors of the data; NaN if there is none, or if the data
+        came without errors.
     n_pixels : int
         Pixels that count.
     """
@@ -59,8 +60,13 @@ class Compared(NamedTuple):
                 part += [np.stack([x[shown], y[shown]]), gap]
         return [np.concatenate(part, axis=1) if part else np.empty((2, 0)) for part in parts]
 
-    def table(self):
+    def table(self, numbers=None):
         """Tabulate all pixels.
+
+        Parameters
+        ----------
+        numbers : list of int, default=None
+            What the orders are called. None: by their place.
 
         Returns
         -------
@@ -71,7 +77,7 @@ class Compared(NamedTuple):
         parts = [
             pd.DataFrame(
                 {
-                    "order": i,
+                    "order": i if numbers is None else numbers[i],
                     "wavelength": order.wavelength,
                     "model": order.model / order.continuum,
                     "flux": order.flux / order.continuum,
@@ -99,6 +105,8 @@ class Comparison:
     ----------
     ranges : list of tuple of (float, float)
         First and last wavelength of each order, in angstrom.
+    numbers : list of int
+        What the orders are called, as their file numbers them.
 
     Examples
     --------
@@ -120,6 +128,7 @@ class Comparison:
         self._pixels = Pixels([order.wavelength for order in self._observation.orders], data)
         self._pixels.normalise()
         self._pieces = cut_pieces(self._pixels.wavelengths, self._pixels.fluxes, self._pixels.errors, "auto")
+        self.numbers, self._errors_known = data.numbers, data.errors_known
         self.ranges = [(float(part[0]), float(part[-1])) for part in self._pixels.wavelengths]
 
     def orders_in(self, window):
@@ -181,4 +190,5 @@ class Comparison:
             squares.append((found[i].residual / found[i].error) ** 2)
         squares = np.concatenate(squares)
         squares = squares[np.isfinite(squares)]
-        return Compared(found, float(squares.mean()) if len(squares) else np.nan, len(squares))
+        known = self._errors_known and len(squares)
+        return Compared(found, float(squares.mean()) if known else np.nan, len(squares))

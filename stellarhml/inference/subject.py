@@ -5,7 +5,7 @@ import pandas as pd
 
 from stellarhml.inference.background import FitRunner
 from stellarhml.inference.comparison import Comparison
-from stellarhml.synthesis.view_state import LIMITS, first_state, from_query, to_query
+from stellarhml.synthesis.view_state import LIMITS, RESERVED, first_state, from_query, to_query
 from stellarhml.synthesis.viewing import view_lines, view_spectrum
 
 _BEYOND = 2.0  # times the band: wavelengths that a window may reach, where there is nothing to see
@@ -37,11 +37,21 @@ class Subject:
         Those that can be shown.
     problems : list of str
         Why others cannot.
+
+    Raises
+    ------
+    ValueError
+        If a label is called as a part of the page, such as rv.
     """
 
     def __init__(self, generator, title, spectra=()):
         self.generator, self.title, self._runner = generator, title, FitRunner(generator)
         self.names, self.bounds = tuple(generator.label_names_), generator.interpolator_.bounds_
+        if clash := sorted(set(self.names) & set(RESERVED)):
+            raise ValueError(
+                f"The generator has labels {clash}, but a page has parts of its own that are called so. Fit it with "
+                "other `label_names`."
+            )
         self.catalog = np.asarray(generator.decomposer_.line_catalog_)
         self.band = tuple(generator.wavelength_[[0, -1]].tolist())
         self.reach = self.band[0] / _BEYOND, self.band[1] * _BEYOND
@@ -103,10 +113,20 @@ class Subject:
         """First and last wavelength of each order of the spectrum."""
         return self.spectra[state.spectrum][2].ranges if self.spectra else []
 
+    def order_names(self, state):
+        """What each order of the spectrum is called, and where it is."""
+        numbers = self.spectra[state.spectrum][2].numbers if self.spectra else []
+        ranges = self.ranges(state)
+        return [f"{n}: {low:.0f}-{high:.0f} Å" for n, (low, high) in zip(numbers, ranges, strict=True)]
+
     def fit(self, state):
         """Start to fit the spectrum with the resolving power that is set, as `FitJob`."""
         name, spectrum, _ = self.spectra[state.spectrum]
         return self._runner.start(name, spectrum, resolving_power=state.power)
+
+    def close(self):
+        """Stop all fits."""
+        self._runner.close()
 
     def table(self, state):
         """Tabulate what the window shows, pixel by pixel.
@@ -125,6 +145,7 @@ class Subject:
         view, compared = self.view(state), self.compare(state)
         columns = {"order": "generator", "wavelength": view.wavelength, "model": view.flux}
         parts = [pd.DataFrame(columns | {"model_error": (view.upper - view.lower) / 2})]
-        parts += [compared.table()] if compared is not None and compared.orders else []
+        if compared is not None and compared.orders:
+            parts.append(compared.table(self.spectra[state.spectrum][2].numbers))
         table = pd.concat(parts, ignore_index=True)
         return table[table["wavelength"].between(*state.window)]

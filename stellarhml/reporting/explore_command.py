@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import re
 import socket
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from stellarhml.reporting.terminal import add_format, one_line, tell
 
 _DONE, _N_PORTS = 0, 20  # ports to try, one after the other
+_HERE = ("127.0.0.1", "localhost")
 _RESOLVING_POWERS = (1000.0, 500_000.0)
 
 
@@ -33,7 +35,12 @@ def add_arguments(parser):
         "--port", metavar="N", type=_port, default=5006, help="port, or the next free one [%(default)s]"
     )
     parser.add_argument(
-        "--origin", metavar="HOST:PORT", action="append", default=[], help="name by which others may open the page"
+        "--origin",
+        metavar="HOST:PORT",
+        type=_origin,
+        action="append",
+        default=[],
+        help="name by which others may open the page",
     )
     parser.add_argument("--no-browser", action="store_true", help="open no browser, only print the address")
 
@@ -57,6 +64,8 @@ def run(arguments):
     for problem in subject.problems:
         tell(f"warning: {problem}")
     port = _free_port(arguments.address, arguments.port)
+    if arguments.address not in _HERE:
+        _tell_who_may_come(arguments, port)
     server = make_server(subject, port, address=arguments.address, origins=arguments.origin)
     host = "localhost" if arguments.address in ("127.0.0.1", "0.0.0.0") else arguments.address
     print(f"Explorer at http://{host}:{server.port}/ until you press Ctrl-C", flush=True)
@@ -67,6 +76,8 @@ def run(arguments):
         server.io_loop.start()
     except KeyboardInterrupt:
         server.stop()
+    finally:
+        subject.close()
     return _DONE
 
 
@@ -117,7 +128,24 @@ def _generator(path):
             f"{path} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file that "
             "stellarhml build wrote."
         )
+    if not generator.wavelength_[0] > 0:
+        raise ValueError(
+            f"{path} was fitted without wavelengths, but a page needs them in angstrom. Fit it with `wavelength`."
+        )
     return generator, Path(path).name
+
+
+def _tell_who_may_come(arguments, port):
+    """Warn of what an address that others reach means."""
+    names = ", ".join(arguments.origin)
+    tell(
+        f"warning: others reach {arguments.address}:{port}, and there is no password. "
+        + (
+            f"Pages opened as {names} work for everyone who gets there."
+            if names
+            else f"Pages that they open stay empty until you name how they reach it: --origin HOST:{port}."
+        )
+    )
 
 
 def _stated(arguments):
@@ -161,15 +189,22 @@ def _free_port(address, port):
 
 
 def _power(text):
-    value = float(text)
     low, high = _RESOLVING_POWERS
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text} is not from {low:g} to {high:g}")
-    return value
+    try:
+        if low <= float(text) <= high:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text} is not from {low:g} to {high:g}")
 
 
 def _port(text):
-    value = int(text)
-    if not 0 <= value < 65536:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text} is not a port, 0 to 65535")
-    return value
+    return int(text)
+
+
+def _origin(text):
+    if not re.fullmatch(r"[\w.*-]+(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text} is no name of a host, such as observatory.example:5006")
+    return text

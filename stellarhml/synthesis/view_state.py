@@ -5,6 +5,8 @@ from math import isfinite
 
 LIMITS = {"rv": (-500.0, 500.0), "vsini": (0.0, 300.0), "power": (1000.0, 500_000.0)}
 QUANTITIES = ("depth", "equivalent_width", "saturation")
+NARROWEST = 0.05
+"""What a window measures at least, in angstrom."""
 SHARP = "none"
 """What an address says in place of a resolving power where there is none."""
 
@@ -64,10 +66,20 @@ class State:
 
     def zoom(self, shift, factor, band):
         """The same with a window that is moved by parts of its width and made wider, within a band."""
-        width = min((self.high - self.low) * factor, band[1] - band[0])
+        width = min(max((self.high - self.low) * factor, NARROWEST), band[1] - band[0])
         low = (self.low + self.high - width) / 2 + shift * (self.high - self.low)
         low = min(max(low, band[0]), band[1] - width)
         return replace(self, low=low, high=low + width)
+
+    def end(self, k, value, reach):
+        """The same with another end of the window, 0 or 1; the other gives way where there would be no window."""
+        ends = [*self.window]
+        ends[k] = value
+        if ends[1] - ends[0] < NARROWEST:
+            width = max(self.high - self.low, NARROWEST)
+            ends[1 - k] = value + width if k == 0 else value - width
+        low = min(max(ends[0], reach[0]), reach[1] - NARROWEST)
+        return replace(self, low=low, high=min(max(ends[1], low + NARROWEST), reach[1]))
 
     def at_line(self, index, center):
         """The same with a line chosen, and the window around it if it was not in it."""
@@ -80,6 +92,10 @@ class State:
         """Numbers of the labels that are at an end of their range in the grid."""
         pairs = enumerate(zip(self.labels, bounds, strict=True))
         return [k for k, (x, (low, high)) in pairs if low < high and min(x - low, high - x) <= _EDGE * (high - low)]
+
+
+RESERVED = (*(part.name for part in fields(State)[1:]), "grid")
+"""What an address calls its own parts: no label may be called so."""
 
 
 def first_state(labels, band, ranges=(), power=None):
@@ -157,8 +173,8 @@ def from_query(query, start, limits, names, grid_id=None):
         elif name in query:
             found = f"The address has {name}={query[name][:20]}"
             problems.append(f"{found}, but it needs a number from {low:g} to {high:g}. It was left out.")
-    if not state.low < state.high:
-        problems.append("The window of the address has no width. It was left out.")
+    if state.high - state.low < 0.99 * NARROWEST:  # addresses are rounded
+        problems.append(f"The window of the address has no width, or less than {NARROWEST} Å. It was left out.")
         state = replace(state, low=start.low, high=start.high)
     return state, problems
 

@@ -22,8 +22,9 @@ class View(NamedTuple):
         Fluxes of pixels: of all pixels, or of the lowest and the highest of each run of pixels.
     lower, upper : ndarray
         The band of the generator's own error, over a run its lowest and highest values; NaN where it is not known.
-    n_pixels, run : int
-        Pixels in the window, and how many of them stand in one run (1: all are drawn).
+    n_pixels, n_blank, run : int
+        Pixels in the window, those of them that need light from beyond the generator's band and have no flux, and how
+        many stand in one run (1: all are drawn).
     outside : bool
         Whether the labels lie outside the grid, and its nearest point is drawn.
     """
@@ -33,6 +34,7 @@ class View(NamedTuple):
     lower: np.ndarray
     upper: np.ndarray
     n_pixels: int
+    n_blank: int
     run: int
     outside: bool
 
@@ -88,7 +90,7 @@ def view_spectrum(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_pow
     >>> generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
     >>> view = view_spectrum(generator, [5300.0, 3.8, -0.2], (8505.0, 8515.0), rv=30.0, n_columns=20)
     >>> view.n_pixels, view.run, len(view.flux)
-    (202, 11, 38)
+    (200, 11, 38)
     """
     shift = doppler_shift(1.0, rv)
     pixels = _pixels_of(generator, window, shift)
@@ -101,6 +103,9 @@ def view_spectrum(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_pow
     else:
         flux = _broadened(generator, X[0], rest * shift, resolving_power, rv, vsini)
         std = [expected_error(generator, X, pixels)[0]] if known else []
+    ends = np.divide(window, shift)
+    inside = flux[np.searchsorted(rest, ends[0]) : np.searchsorted(rest, ends[1], side="right")]
+    n_pixels, n_blank = len(inside), int(np.isnan(inside).sum())
     shown, run = thin_pixels(flux, n_columns)
     # a whole band is long, and new arrays of its length take as much time as what is put into them
     ends = [flux - std[0], np.add(flux, std[0], out=std[0])] if std else np.full((2, len(flux)), np.nan)
@@ -108,7 +113,7 @@ def view_spectrum(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_pow
         starts = np.arange(0, len(flux), run)
         ends = [far.reduceat(part, starts) for far, part in zip((np.fmin, np.fmax), ends, strict=True)]
     lower, upper = (part[shown // run] for part in ends)
-    return View(rest[shown] * shift, flux[shown], lower, upper, len(flux), run, bool(outside[0]))
+    return View(rest[shown] * shift, flux[shown], lower, upper, n_pixels, n_blank, run, bool(outside[0]))
 
 
 def thin_pixels(flux, n_columns):
@@ -170,6 +175,28 @@ def view_lines(generator, labels, window, *, rv=0.0, n_lines=None):
     chosen = chosen[np.argsort(center[chosen], kind="stable")]
     name = np.asarray(generator.decomposer_.line_catalog_)[index[chosen]]
     return ViewLines(index[chosen], name, center[chosen], depth[chosen])
+
+
+def line_at(lines, wavelength, reach):
+    """Find the line that was meant: the deepest nearby, or else the nearest.
+
+    Parameters
+    ----------
+    lines : ViewLines
+        Lines, one at least.
+    wavelength : float
+        Where to look, in angstrom.
+    reach : float
+        What counts as nearby, in angstrom.
+
+    Returns
+    -------
+    place : int
+        Place in `lines`.
+    """
+    away = np.abs(lines.center - wavelength)
+    near = np.flatnonzero(away <= reach)
+    return int(near[lines.depth[near].argmax()] if len(near) else away.argmin())
 
 
 def spread_names(lines, width, window):

@@ -1,11 +1,14 @@
 """`stellarhml explore` before it serves anything, and who may talk to what it serves."""
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 
-from stellarhml import load, save
+from stellarhml import SpectrumGenerator, load, save
 from stellarhml.cli import main
+from stellarhml.datasets import make_stellar_grid
+from stellarhml.reporting.explore_command import _tell_who_may_come
 
 
 def test_pickle_needs_trust(generator_file, one_error):
@@ -27,13 +30,35 @@ def test_broken_generator_is_an_error_of_one_line(tmp_path, one_error):
     ("arguments", "text"),
     [
         (["--port", "70000"], "70000 is not a port"),
+        (["--port", "x"], "x is not a port, 0 to 65535"),
+        (["--origin", "http://x:1"], "http://x:1 is no name of a host"),
         (["--resolving-power", "3"], "3 is not from 1000 to 500000"),
+        (["--resolving-power", "abc"], "abc is not from 1000 to 500000"),
         (["--medium", "water"], "water"),
     ],
 )
 def test_wrong_arguments_are_told(arguments, text, exit_code, one_error):
     assert exit_code(["explore", *arguments]) == 2
     assert text in one_error()
+
+
+def test_generator_without_wavelengths_is_refused(tmp_path, one_error):
+    pytest.importorskip("bokeh")
+    grid = make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=1500, n_lines=20, random_state=0)
+    save(SpectrumGenerator().fit(grid.labels, grid.flux), tmp_path / "pixels.shml")
+    assert main(["explore", "--generator", str(tmp_path / "pixels.shml"), "--no-browser"]) == 2
+    assert "without wavelengths" in one_error()
+
+
+@pytest.mark.parametrize(
+    ("origins", "said"), [([], "stay empty until you name"), (["star.example:80"], "Pages opened as star.example:80")]
+)
+def test_address_that_others_reach_is_warned_of(origins, said, capsys):
+    arguments = SimpleNamespace(address="0.0.0.0", origin=origins)
+    _tell_who_may_come(arguments, 5006)
+    text = capsys.readouterr().err
+    assert "no password" in text
+    assert said in text
 
 
 def test_without_bokeh_the_command_to_install_it_is_told(monkeypatch, one_error):

@@ -50,6 +50,10 @@ def test_comparison_finds_the_continuum_and_the_noise(regressor, star):
         np.testing.assert_allclose(order.continuum[known], level[known], rtol=5e-3)
     assert compared.chi2 == pytest.approx(1.0, abs=0.15)
     assert 590 <= compared.n_pixels <= 600
+    # where the file has no errors the noise is estimated, and no chi-square is told
+    mute = Comparison(regressor.generator_, (wavelengths, data)).at(labels, rv=5.0, vsini=8.0, resolving_power=POWER)
+    assert np.isnan(mute.chi2)
+    assert mute.n_pixels > 500
     moved = comparison.at(labels, rv=60.0, vsini=8.0, resolving_power=POWER)
     assert moved.chi2 > 5
     one = comparison.at(labels, rv=5.0, vsini=8.0, resolving_power=POWER, orders=[1])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stellarhml.synthesis.view_state import LIMITS, State, first_state, from_query, to_query
+from stellarhml.synthesis.view_state import LIMITS, NARROWEST, State, first_state, from_query, to_query
 
 NAMES, BOUNDS = ("teff", "logg"), [(5000.0, 6000.0), (4.0, 5.0)]
 START = State((5500.0, 4.5), 8450.0, 8510.0, power=55_000.0)
@@ -82,3 +82,28 @@ def test_edges_of_the_grid():
     assert State((6000.0, 4.001), 0.0, 1.0).edges(BOUNDS) == [0, 1]
     # a label of one value has no edge
     assert State((5500.0, 4.0), 0.0, 1.0).edges([(5000.0, 6000.0), (4.0, 4.0)]) == []
+
+
+@pytest.mark.parametrize(
+    ("k", "value", "window"),
+    [
+        (0, 8460.0, (8460.0, 8510.0)),
+        (1, 8460.0, (8450.0, 8460.0)),
+        (0, 8600.0, (8600.0, 8660.0)),  # the other end gives way
+        (1, 8450.0, (8400.0, 8450.0)),
+        (0, 0.0, (8400.0, 8510.0)),
+        (0, 1e9, (8699.95, 8700.0)),
+        (1, -5.0, (8400.0, 8400.05)),
+    ],
+)
+def test_end_of_the_window_that_is_typed_is_taken(k, value, window):
+    assert START.end(k, value, (8400.0, 8700.0)).window == pytest.approx(window)
+
+
+def test_window_that_is_zoomed_in_for_ever_can_be_brought_back():
+    state = START
+    for _ in range(40):
+        state = state.zoom(0.0, 0.5, (8450.0, 8700.0))
+    assert state.high - state.low == pytest.approx(NARROWEST)
+    again, problems = back(to_query(state, NAMES))
+    assert (again.window, problems) == (pytest.approx(state.window), [])

@@ -6,7 +6,7 @@ import pytest
 from stellarhml import SpectrumGenerator
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.synthesis.line_response import respond
-from stellarhml.synthesis.viewing import ViewLines, spread_names, thin_pixels, view_lines, view_spectrum
+from stellarhml.synthesis.viewing import ViewLines, line_at, spread_names, thin_pixels, view_lines, view_spectrum
 
 LABELS = [5310.0, 3.8, -0.2]
 
@@ -23,7 +23,9 @@ def test_view_is_what_the_generator_predicts(generator, rv):
     # up to the edges of the window, and no more than a neighbour beyond
     assert view.wavelength[0] <= 8503.0 <= view.wavelength[1]
     assert view.wavelength[-2] <= 8509.0 <= view.wavelength[-1]
-    assert (view.n_pixels, view.run, view.outside) == (len(pixels), 1, False)
+    whole = generator.wavelength_ * doppler_shift(1.0, rv)
+    assert view.n_pixels == np.count_nonzero((whole >= 8503.0) & (whole <= 8509.0))
+    assert (view.n_blank, view.run, view.outside) == (0, 1, False)
 
 
 def test_broadened_view_is_what_the_generator_observes(generator):
@@ -31,6 +33,7 @@ def test_broadened_view_is_what_the_generator_observes(generator):
     view = view_spectrum(generator, LABELS, (8503.0, 8515.0), **star)
     whole = generator.wavelength_ * doppler_shift(1.0, 20.0)
     flux = generator.observe([LABELS], whole, **star)[0]
+    assert view.n_blank == 0
     np.testing.assert_allclose(view.flux, flux[np.searchsorted(whole, view.wavelength - 1e-6)], atol=2e-6)
 
 
@@ -39,6 +42,18 @@ def test_view_outside_the_grid_is_its_nearest_point(generator):
     assert view.outside
     edge = [generator.interpolator_.bounds_[0, 1], 3.8, -0.2]
     np.testing.assert_allclose(view.flux, view_spectrum(generator, edge, (8503.0, 8509.0)).flux)
+
+
+def test_pixels_that_need_light_from_beyond_the_band_are_counted(generator):
+    star = {"vsini": 30.0, "resolving_power": 20_000.0}
+    view = view_spectrum(generator, LABELS, (8515.0, 8530.0), n_columns=20, **star)
+    flux = generator.observe([LABELS], generator.wavelength_, **star)[0]
+    inside = generator.wavelength_ >= 8515.0
+    assert view.n_pixels == inside.sum()
+    assert 0 < view.n_blank < view.n_pixels
+    assert view.n_blank == pytest.approx(np.isnan(flux[inside]).sum(), abs=2)
+    beyond = view_spectrum(generator, LABELS, (8600.0, 8700.0), **star)
+    assert (beyond.n_pixels, beyond.n_blank) == (0, 0)
 
 
 @pytest.mark.parametrize("window", [(1000.0, 1001.0), (8499.0, 8500.02), (8510.0, 8510.01)])
@@ -154,3 +169,12 @@ def test_line_that_is_absent_is_told():
     found = respond(model, [5750.0, 4.5, -0.5], absent)
     assert found.values == {}
     assert np.isnan(found.curves["teff"][1][-1])
+
+
+def test_line_that_is_meant_is_the_deepest_nearby():
+    center, depth = np.array([8500.0, 8500.2, 8500.9, 8503.0]), np.array([0.5, 0.001, 0.6, 0.01])
+    lines = ViewLines(np.arange(4), center, center, depth)
+    assert line_at(lines, 8500.2, 0.5) == 0
+    assert line_at(lines, 8500.2, 0.1) == 1
+    assert line_at(lines, 8502.0, 0.5) == 3
+    assert line_at(lines, 9000.0, 0.5) == 3
