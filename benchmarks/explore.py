@@ -101,9 +101,7 @@ def main():
             page = open_page(browser, address)
             names = page.evaluate("() => [...new URLSearchParams(location.search).keys()]")
             names = names[: names.index("low")]
-            low, high = page.evaluate(
-                "() => ['low', 'high'].map((end) => Bokeh.documents[0].get_model_by_name('from')[end])"
-            )
+            low, high = page.evaluate("() => Bokeh.documents[0].get_model_by_name('window').bounds")
             page.close()
             middle = (low + high) / 2
             windows = {"line": (middle - 2, middle + 2), "60A": (middle - 30, middle + 30), "band": (low, high)}
