@@ -16,7 +16,7 @@ GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE)
 
 
 class OrderFit(NamedTuple):
-    """One order of a spectrum beside its model; all arrays have shape (n_pixels,).
+    """One order of a spectrum beside its model; arrays have shape (n_pixels,).
 
     Attributes
     ----------
@@ -30,6 +30,8 @@ class OrderFit(NamedTuple):
         The continuum, NaN where there is none.
     model_error : ndarray
         Standard deviation of the generator's own error, in the unit of `flux`.
+    number : int
+        What the order is called, as its file numbers it; its place where nothing else is known.
     """
 
     wavelength: np.ndarray
@@ -38,6 +40,7 @@ class OrderFit(NamedTuple):
     model: np.ndarray
     continuum: np.ndarray
     model_error: np.ndarray
+    number: int = 0
 
     @property
     def residual(self):

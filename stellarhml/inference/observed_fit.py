@@ -246,7 +246,10 @@ class ObservedFit:
             jitter=self._pixels.jitter,
             flags=self._flags,
             messages=tuple(self._messages),
-            orders=self._compare(linear.values),
+            orders=[
+                order._replace(number=number)
+                for number, order in zip(self._numbers, self._compare(linear.values), strict=True)
+            ],
             n_evaluations=self._n_evaluations,
             seconds=time.perf_counter() - self._begin,
         )

@@ -26,6 +26,8 @@ class InferenceDisplay:
         Data and model over the continuum. NaN where there is no continuum, that is, beyond the generator's band.
     error : list of ndarray of shape (n_pixels,)
         Standard deviations of `flux`, with those of the model; infinite where a pixel was not used.
+    numbers : list of int, default=None
+        What the orders are called. None counts from 0.
     lines : DataFrame, default=None
         Lines by the wavelength by which they are known, with their `depth` and, in angstrom, where they are `observed`.
     n_lines : int, default=0
@@ -54,8 +56,9 @@ class InferenceDisplay:
     array([ 0., -1.,  0.])
     """
 
-    def __init__(self, *, wavelength, flux, model, error, lines=None, n_lines=0, title=None):
+    def __init__(self, *, wavelength, flux, model, error, numbers=None, lines=None, n_lines=0, title=None):
         self.wavelength, self.flux, self.model, self.error = wavelength, flux, model, error
+        self.numbers = list(range(len(wavelength))) if numbers is None else list(numbers)
         self.lines, self.n_lines, self.title = lines, n_lines, title
 
     def residual(self, unit="error"):
@@ -88,8 +91,8 @@ class InferenceDisplay:
         result : InferenceResult
             As from `BayesianStellarRegressor.infer`.
         orders : sequence of int, default=None
-            Orders to draw in detail, one row each, counted from 0 in `result.orders`. None draws all orders that the
-            model reaches along one axis.
+            Orders to draw in detail, one row each, by the numbers that their file gives them, as messages do (from 0
+            where there are none). None draws all orders that the model reaches along one axis.
         generator : SpectrumGenerator, default=None
             What the star was compared with. Needed to label lines.
         n_lines : int, default=0
@@ -118,13 +121,13 @@ class InferenceDisplay:
             table = generator.line_table([result.values[name] for name in generator.label_names_])
             shift = 1 + result.values["rv"] / SPEED_OF_LIGHT
             lines = table[["depth"]].assign(observed=table["center"] * shift)
-        columns = {"wavelength": [], "flux": [], "model": [], "error": []}
+        columns = {"wavelength": [], "flux": [], "model": [], "error": [], "numbers": []}
         for order in result.orders:
             # pixels that are not used may be anything
             with np.errstate(invalid="ignore", over="ignore"):
                 total = np.sqrt(order.error**2 + order.model_error**2 + (result.jitter * order.continuum) ** 2)
                 error = np.where(np.isfinite(order.error), total / order.continuum, np.inf)
-            parts = (order.wavelength, order.flux / order.continuum, order.model / order.continuum, error)
+            parts = (order.wavelength, order.flux / order.continuum, order.model / order.continuum, error, order.number)
             for column, part in zip(columns.values(), parts, strict=True):
                 column.append(part)
         title = result_title(result) if title is None else title
@@ -137,7 +140,7 @@ class InferenceDisplay:
         Parameters
         ----------
         orders : sequence of int, default=None
-            Orders to draw in detail, one row each. None draws all along one axis.
+            Orders to draw in detail, one row each, by their `numbers`. None draws all along one axis.
         residual : {"error", "continuum"}, default="error"
             Unit of the residuals.
         window : tuple of (float, float), default=None
@@ -184,10 +187,11 @@ class InferenceDisplay:
     def _rows(self, orders, window):
         """Arrays of each row, with NaN in gaps and between orders."""
         used = [k for k, error in enumerate(self.error) if np.isfinite(error).any()]
-        chosen = [used] if orders is None else [[int(k)] for k in np.ravel(orders)]
-        if not chosen or not all(chosen) or not {k for row in chosen for k in row} <= set(used):
+        names = {self.numbers[k]: k for k in used}
+        chosen = [used] if orders is None else [[names.get(int(number))] for number in np.ravel(orders)]
+        if not used or not chosen or [None] in chosen:
             raise ValueError(
-                f"`orders` is {orders}, but orders with pixels in use are {used}. Choose one or more of these."
+                f"`orders` is {orders}, but orders with pixels in use are {list(names)}. Choose one or more of these."
             )
         low, high = (-np.inf, np.inf) if window is None else window
         rows = []
@@ -202,12 +206,15 @@ class InferenceDisplay:
             if not parts:
                 span = self.wavelength[row[0]][0], self.wavelength[row[-1]][-1]
                 raise ValueError(
-                    f"`window`={tuple(window)} holds no pixel in use of {_name(row)}, which is from {span[0]:.2f} "
+                    f"`window`={tuple(window)} holds no pixel in use of {self._name(row)}, which is from {span[0]:.2f} "
                     f"to {span[1]:.2f} angstrom. Pass (lowest, highest) within."
                 )
             joined = dict(zip(("wavelength", "flux", "model", "error", "unused"), np.hstack(parts), strict=True))
-            rows.append(joined | {"name": _name(row)})
+            rows.append(joined | {"name": self._name(row)})
         return rows
+
+    def _name(self, row):
+        return f"order {self.numbers[row[0]]}" if len(row) == 1 else f"{len(row)} orders"
 
     def _draw_fluxes(self, top, row):
         """Data and model of a row; returns what the legend shows."""
@@ -288,7 +295,3 @@ def _make_axes(n_rows, *, overview):
         return plt.subplots(2, 1, height_ratios=(3, 1.6), figsize=(11, 5.5), layout="constrained")[1]
     figure = plt.figure(figsize=(11, 0.8 + 3.2 * n_rows), layout="constrained")
     return figure.subplots(2 * n_rows, 1, height_ratios=(3, 1.2) * n_rows)
-
-
-def _name(row):
-    return f"order {row[0]}" if len(row) == 1 else f"{len(row)} orders"

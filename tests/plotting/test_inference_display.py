@@ -17,7 +17,7 @@ NAMES = ("teff", "logg", "feh", "rv", "vsini")
 SPIKE, GAP = 20, 50  # pixels: rejected, and before which detector pixels are missing
 
 
-def order(start, n_pixels=100, continuum=3.0, seed=0):
+def order(start, n_pixels=100, continuum=3.0, seed=0, number=0):
     """One order: a line, noise of 1 % of the continuum, one pixel rejected, and a gap of 20 steps."""
     wavelength = start + 0.1 * (np.arange(n_pixels) + 20 * (np.arange(n_pixels) >= GAP))
     model = continuum * (1 - 0.5 * np.exp(-0.5 * ((wavelength - start - 4.0) / 0.3) ** 2))
@@ -26,7 +26,7 @@ def order(start, n_pixels=100, continuum=3.0, seed=0):
     flux[SPIKE], error[SPIKE] = 5 * continuum, np.inf
     columns = {"wavelength": wavelength, "flux": flux, "error": error, "model": model}
     rest = {"continuum": np.full(n_pixels, continuum), "model_error": np.full(n_pixels, 0.006 * continuum)}
-    return OrderFit(**columns, **rest)
+    return OrderFit(**columns, **rest, number=number)
 
 
 def beyond_the_generator(start, n_pixels=10):
@@ -51,7 +51,9 @@ def result(orders=None, **changes):
         "jitter": 0.0,
         "flags": 0,
         "messages": (),
-        "orders": [beyond_the_generator(8000.0), order(8500.0), order(8530.0, seed=1)] if orders is None else orders,
+        "orders": [beyond_the_generator(8000.0), order(8500.0, number=1), order(8530.0, seed=1, number=2)]
+        if orders is None
+        else orders,
     }
     return InferenceResult(**(given | changes))
 
@@ -134,6 +136,15 @@ def test_orders_in_detail():
     rms, scatter = np.sqrt(np.nanmean(left**2)), 1.4826 * np.nanmedian(np.abs(left))
     text = display.ax_[0].texts[0].get_text()
     assert text == f"order 2: residual rms {rms / scale:.2f} x error, scatter {scatter:.2g} x continuum"
+
+
+def test_orders_have_the_numbers_of_their_file():
+    found = result([order(8500.0, number=98), order(8530.0, number=104)])
+    display = InferenceDisplay.from_result(found, orders=[104], ax=axes())
+    np.testing.assert_array_equal(finite(display.model_lines_[0])[0], found.orders[1].wavelength)
+    assert display.ax_[0].texts[0].get_text().startswith("order 104:")
+    with pytest.raises(ValueError, match=r"orders with pixels in use are \[98, 104\]"):
+        InferenceDisplay.from_result(found, orders=[1], ax=axes())
 
 
 def test_a_window_shows_its_own_pixels():
