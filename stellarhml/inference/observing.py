@@ -152,17 +152,8 @@ class ObservingMixin:
             In the order of the spectra. A star that failed has the flag FAILED, NaN values, and a message;
             :func:`stellarhml.inference.results_table` makes a table of them.
         """
-        check_is_fitted(self)
-        task = partial(infer_or_tell, self, {"resolving_power": resolving_power, **settings})
-        return list(
-            map_items(
-                task,
-                spectra,
-                n_jobs=self.n_jobs if n_jobs is None else n_jobs,
-                verbose=self.verbose if verbose is None else verbose,
-                description="Inferring stars",
-            )
-        )
+        settings["resolving_power"] = resolving_power
+        return list(infer_each(self, spectra, n_jobs=n_jobs, verbose=verbose, **settings))
 
     def _check_fixed(self, fixed):
         names = (*self.generator_.label_names_, "rv", "vsini")
@@ -203,23 +194,33 @@ def _check_transmission(transmission, data):
     return parts
 
 
-def infer_or_tell(regressor, settings, spectrum):
-    """Infer from one star, and tell what goes wrong in the result.
+def infer_each(regressor, spectra, *, n_jobs=None, verbose=None, **settings):
+    """Infer many stars, and give each result as soon as it is there.
 
     Parameters
     ----------
     regressor : BayesianStellarRegressor
         Fitted.
-    settings : dict
-        Arguments of `infer`.
-    spectrum : object
-        As `infer` takes it.
+    spectra, n_jobs, verbose, **settings : object
+        As in `infer_many`.
 
-    Returns
-    -------
+    Yields
+    ------
     result : InferenceResult
-        With the flag FAILED and a message where there is none.
+        As in `infer_many`.
     """
+    check_is_fitted(regressor)
+    yield from map_items(
+        partial(_infer_or_tell, regressor, settings),
+        spectra,
+        n_jobs=regressor.n_jobs if n_jobs is None else n_jobs,
+        verbose=regressor.verbose if verbose is None else verbose,
+        description="Inferring stars",
+    )
+
+
+def _infer_or_tell(regressor, settings, spectrum):
+    """Result of one star, or one that says why there is none."""
     try:
         return regressor.infer(spectrum, **settings)
     except (ValueError, TypeError, WavelengthCoverageError) as error:

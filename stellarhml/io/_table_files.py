@@ -71,12 +71,11 @@ def read_text_columns(path, known_names) -> list[Column]:
                 "cut short."
             )
         try:
-            values[:, index] = [_number(cell) for cell in cells]
-        except ValueError:
-            wrong = next(cell for cell in cells if cell and cell.lower() not in _WORDS and not _is_number(cell))
+            values[:, index] = [_number(*pair) for pair in zip(names, cells, strict=True)]
+        except ValueError as error:
             raise SpectrumFileError(
-                f"{path} has {wrong!r} in line {number}, but a number is needed. Columns are separated by commas or "
-                "white space, and decimals by a point."
+                f"{path} has {error.args[0]!r} in line {number}, but a number is needed. Columns are separated by "
+                "commas or white space, and decimals by a point."
             ) from None
     return [Column(name, column, None) for name, column in zip(names, values, strict=True)]
 
@@ -140,7 +139,7 @@ def astropy_columns(table, source) -> list[Column]:
         column = table[name]
         unit = None if column.unit is None else column.unit.to_string()
         values = getattr(column, "value", column)  # a Quantity, or a Column
-        if np.ma.isMaskedArray(values) and np.issubdtype(values.dtype, np.number):
+        if np.ma.isMaskedArray(values) and values.dtype.kind in ("biuf" if _is_mask(name) else "iuf"):
             values = values.astype(np.float64).filled(np.nan)
         columns.append(_numeric(name, np.asarray(values), unit, source))
     return columns
@@ -149,7 +148,7 @@ def astropy_columns(table, source) -> list[Column]:
 def _numeric(name, values, unit, path):
     """A Column of float64, or an error that names the column."""
     values = np.asarray(values)
-    if values.ndim != 1 or values.dtype.kind not in "biuf":
+    if values.ndim != 1 or values.dtype.kind not in ("biuf" if _is_mask(name) else "iuf"):
         raise SpectrumFileError(
             f"{path} has a column {name!r} of shape {values.shape} and type {values.dtype}, but one real number for "
             "each pixel is needed. Leave the column out, or write one row for each pixel."
@@ -161,12 +160,18 @@ def _split(content, comma):
     return [cell.strip() for cell in content.split(",")] if comma else content.split()
 
 
-_WORDS = {"": np.nan, "true": 1.0, "false": 0.0}  # the latter two of masks, as pandas writes them
+def _is_mask(name):
+    """Whether a column may be of truth values."""
+    return name.strip().lower() == "mask"
 
 
-def _number(cell):
-    """A cell as a number."""
-    word = _WORDS.get(cell.lower())
+def _number(name, cell):
+    """A cell of a column as a number; that of a mask may be a truth value, as pandas writes them."""
+    if not cell:
+        return np.nan
+    word = {"true": 1.0, "false": 0.0}.get(cell.lower()) if _is_mask(name) else None
+    if word is None and not _is_number(cell):
+        raise ValueError(cell)
     return float(cell) if word is None else word
 
 

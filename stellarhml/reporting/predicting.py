@@ -1,16 +1,14 @@
 """Inferring from files as telescopes deliver them: each to a row of a table, with pictures if wanted."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from stellarhml._atomic import atomic_path
-from stellarhml._parallel import map_items
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._inference_result import GRAVE, with_units
-from stellarhml.inference.observing import infer_or_tell
+from stellarhml.inference.observing import infer_each
 from stellarhml.reporting.terminal import INTERRUPTED, json_text, until_interrupted
 
 
@@ -34,21 +32,25 @@ def infer_spectra(regressor, spectra, *, resolving_power, n_jobs=None, verbose=N
         Text is why there is none; INTERRUPTED for those that Ctrl-C left.
     """
     powers = [_power(spectrum, resolving_power) for spectrum in spectra]
-    results = list(powers)
+    results = [power if isinstance(power, str) else INTERRUPTED for power in powers]
+    n_wanted = results.count(INTERRUPTED)
+    found = _infer_by_power(regressor, spectra, powers, n_jobs=n_jobs, verbose=verbose)
+    for pair in until_interrupted(found, n_wanted):
+        if pair != INTERRUPTED:
+            results[pair[0]] = pair[1]
+    return results
+
+
+def _infer_by_power(regressor, spectra, powers, *, n_jobs, verbose):
+    """Number and result, or why there is none, of each spectrum whose resolving power is known."""
     for power in sorted({power for power in powers if not isinstance(power, str)}):
         chosen = [i for i, value in enumerate(powers) if value == power]
         power = None if np.isinf(power) else power
-        task = partial(infer_or_tell, regressor, {"resolving_power": power})
-        found = map_items(
-            task, [spectra[i] for i in chosen], n_jobs=n_jobs, verbose=verbose, description="Inferring stars"
+        found = infer_each(
+            regressor, [spectra[i] for i in chosen], resolving_power=power, n_jobs=n_jobs, verbose=verbose
         )
-        for i, result in zip(chosen, until_interrupted(found, len(chosen)), strict=True):
-            failed = not isinstance(result, str) and result.flags & InferenceFlag.FAILED
-            results[i] = result.messages[0] if failed else result
-        if results[chosen[-1]] == INTERRUPTED:
-            break
-    # numbers are resolving powers whose turn did not come
-    return [INTERRUPTED if isinstance(result, float) else result for result in results]
+        for i, result in zip(chosen, found, strict=True):
+            yield i, result.messages[0] if result.flags & InferenceFlag.FAILED else result
 
 
 def table_of(paths, names, results):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -263,9 +264,10 @@ def _left(table, done):
 
 @pytest.mark.parametrize("observed", [True, False])
 def test_an_interruption_keeps_what_is_done(generator_file, star, tmp_path, capsys, monkeypatch, observed):
-    from stellarhml.reporting import inferring, predicting
+    from stellarhml.inference import observing
+    from stellarhml.reporting import inferring
 
-    module, name = (predicting, "infer_or_tell") if observed else (inferring, "_infer")
+    module, name = (observing, "_infer_or_tell") if observed else (inferring, "_infer")
     work, calls = getattr(module, name), []
 
     def interrupt_at_the_third(*arguments):
@@ -292,6 +294,22 @@ def test_an_interruption_keeps_what_is_done(generator_file, star, tmp_path, caps
     assert _predict(generator_file, "--out", tmp_path / "none.csv", *options, *files) == 130
     assert not (tmp_path / "none.csv").exists()
     assert capsys.readouterr().err.strip().endswith("stellarhml: interrupted")
+
+
+def test_an_interruption_keeps_what_was_done_at_another_resolving_power(monkeypatch):
+    from stellarhml.reporting import predicting
+
+    def infer_each(regressor, spectra, *, resolving_power, **settings):
+        if resolving_power == 50_000:
+            raise KeyboardInterrupt
+        yield from (SimpleNamespace(flags=0) for _ in spectra)
+
+    monkeypatch.setattr(predicting, "infer_each", infer_each)
+    spectra = [SimpleNamespace(meta={"resolving_power": power}) for power in (50_000.0, 30_000.0)]
+    found = predicting.infer_spectra(None, [*spectra, "is damaged"], resolving_power="file")
+    assert found[0] == predicting.INTERRUPTED
+    assert found[1].flags == 0
+    assert found[2] == "is damaged"
 
 
 def test_files_that_are_read_are_not_overwritten(generator_file, star, tmp_path, one_error):

@@ -149,6 +149,7 @@ def test_a_single_array_of_numpy_is_told(tmp_path):
         ("wavelength[nm],flux\n1,2\n", "without a unit it must be in angstrom"),
         ("wavelength;flux\n1;2\n", "in line 2, but a number is needed. Columns are separated by commas"),
         ("wavelength flux mask mask\n1 2 3 4\n", "2 columns named 'mask'"),
+        ("wavelength flux\n1 2\n3 True\n", "'True' in line 3"),
         ("wave flux ivar\n1 2 3\n2 2 3\n", "standard deviation is needed"),
         ("wave flux error order\n1 2 3 1.5\n2 2 3 1\n", "1.5 as the number of an order"),
         ("wave flux error order order\n1 2 3 1 1\n2 2 3 1 1\n", "2 columns named 'order'"),
