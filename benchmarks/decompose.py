@@ -22,7 +22,7 @@ from shared import finish, load_tool, peak_memory_mb
 from stellarhml import PhoenixPreprocessor, VoigtLineDecomposer
 from stellarhml.exceptions import StellarHMLWarning
 from stellarhml.kernels.autograd import line_product
-from stellarhml.kernels.profiles import get_profile
+from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.kernels.rendering import line_components
 from stellarhml.kernels.windows import line_windows
 

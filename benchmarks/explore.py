@@ -40,7 +40,7 @@ SCREEN = {"width": 1280, "height": 900}
 
 def serve(args):
     """Start the command; give the process and the address of its page."""
-    command = [sys.executable, "-m", "stellarhml.cli", "explore", "--no-browser", "--port", "0"]
+    command = [sys.executable, "-m", "stellarhml.cli.main", "explore", "--no-browser", "--port", "0"]
     command += ["--generator", args.generator] if args.generator else []
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in server.stdout:

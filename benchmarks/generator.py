@@ -31,9 +31,9 @@ PAPER_NODES, PAPER_LINES = 1314, 128723
 FACTORS, RANK = 32, 64  # supposed for the paper's grid
 OPEN = """
 import time, warnings
-import numpy, joblib, torch, stellarhml, stellarhml.io.persistence
+import numpy, joblib, torch, stellarhml, stellarhml.storage.saving
 from stellarhml import SpectrumGenerator, load
-import stellarhml.io.safe_file, stellarhml.kernels.rendering
+import stellarhml.storage.safe_file, stellarhml.kernels.rendering
 begin = time.perf_counter()
 load({path!r}, mmap_mode="r")
 print(time.perf_counter() - begin)

@@ -26,7 +26,7 @@ import torch
 from shared import finish
 
 from stellarhml.kernels import forms, fused, gpu
-from stellarhml.kernels.profiles import get_profile
+from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.kernels.rendering import line_components
 from stellarhml.kernels.training import train_adam, train_adam_batch
 from stellarhml.kernels.windows import line_windows

@@ -33,7 +33,7 @@ from shared import finish, load_tool, peak_memory_mb
 from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer, load, save
 from stellarhml.exceptions import StellarHMLWarning
 from stellarhml.inference import results_table
-from stellarhml.io import read_spectrum
+from stellarhml.spectra import read_spectrum
 from stellarhml.synthesis.decomposed_grid import decompose_grid
 
 RESULTS = Path(__file__).parent / "results"

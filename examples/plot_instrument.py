@@ -12,7 +12,7 @@ import numpy as np
 
 from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import load_mini_grid
-from stellarhml.synthesis.observation import Observation, observe
+from stellarhml.forward.observation import Observation, observe
 
 COLOURS = {115_000: "#0072B2", 55_000: "#D55E00", 20_000: "#009E73"}
 

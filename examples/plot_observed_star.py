@@ -12,8 +12,8 @@ import numpy as np
 
 from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import load_mini_grid
-from stellarhml.io import ObservedSpectrum
 from stellarhml.plotting import CornerDisplay, InferenceDisplay
+from stellarhml.spectra import ObservedSpectrum
 
 SPEED_OF_LIGHT = 299_792.458  # km/s
 

@@ -13,7 +13,7 @@ import numpy as np
 from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import load_mini_grid
 from stellarhml.inference import results_table
-from stellarhml.io import ObservedSpectrum, divide_tellurics, mask_tellurics
+from stellarhml.spectra import ObservedSpectrum, divide_tellurics, mask_tellurics
 
 # %%
 # Light of a star that moves by 20 km/s goes through the atmosphere, and then through a spectrograph of R = 55,000.

@@ -14,8 +14,8 @@ _PUBLIC = {
     "SpectrumGenerator": "stellarhml.synthesis._spectrum_generator",
     "BayesianStellarRegressor": "stellarhml.inference._bayesian_stellar_regressor",
     "make_stellar_pipeline": "stellarhml.pipeline",
-    "save": "stellarhml.io.persistence",
-    "load": "stellarhml.io.persistence",
+    "save": "stellarhml.storage.saving",
+    "load": "stellarhml.storage.saving",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

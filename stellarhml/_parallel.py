@@ -9,8 +9,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
-from stellarhml._store import digest
 from stellarhml.exceptions import StoreWarning
+from stellarhml.storage.result_store import digest
 
 
 def map_items(function, items, *, n_jobs=None, verbose=None, description="", total=None):
@@ -68,8 +68,8 @@ def map_stored(
     function : callable
         Picklable function of one argument.
     items : iterable
-        What to apply it to, such as the rows of an array: anything that `stellarhml._store.digest` takes. Consumed
-        lazily, a few per worker ahead.
+        What to apply it to, such as the rows of an array: anything that `stellarhml.storage.result_store.digest` takes.
+        Consumed lazily, a few per worker ahead.
     store : ResultStore or None
         Where results are kept. Every worker must see its folder. None keeps nothing.
     settings : str

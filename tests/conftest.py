@@ -112,3 +112,37 @@ def make_igrins():
         return path
 
     return write
+
+
+
+@pytest.fixture(scope="session")
+def grid():
+    from stellarhml.datasets import make_stellar_grid
+
+    return make_stellar_grid(random_state=0)
+
+
+@pytest.fixture(scope="session")
+def generator(grid):
+    """A generator of it: factors and residuals, as the defaults choose them."""
+    from stellarhml import SpectrumGenerator
+
+    return SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
+
+
+@pytest.fixture(scope="session")
+def lines_alone(grid):
+    """All lines, nothing else."""
+    from stellarhml import SpectrumGenerator
+
+    model = SpectrumGenerator(wavelength=grid.wavelength, n_factors=None, residual_rank=None)
+    return model.fit(grid.labels, grid.flux)
+
+
+@pytest.fixture(scope="session")
+def whole_windows(grid):
+    """Lines on all pixels, so that no window moves with the labels."""
+    from stellarhml import SpectrumGenerator, VoigtLineDecomposer
+
+    decomposer = VoigtLineDecomposer(n_rounds=0, subsample=6, wing_cut=400)
+    return SpectrumGenerator(wavelength=grid.wavelength, decomposer=decomposer).fit(grid.labels, grid.flux)

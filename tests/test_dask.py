@@ -18,7 +18,7 @@ from dask.distributed import Client, LocalCluster
 
 from stellarhml import VoigtLineDecomposer
 from stellarhml._parallel import map_items, map_stored
-from stellarhml._store import ResultStore
+from stellarhml.storage.result_store import ResultStore
 from stellarhml.datasets import make_stellar_grid
 
 

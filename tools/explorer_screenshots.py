@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stellarhml.reporting.explore_command import packaged_generator
+from stellarhml.cli.explore import packaged_generator
 
 STAR = {"rv": 18.0, "vsini": 5.0, "resolving_power": 55_000.0}
 LABELS = [5640.0, 4.4, -0.15]
@@ -91,7 +91,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         write_star(Path(folder) / "star.txt")
-        command = [sys.executable, "-m", "stellarhml.cli", "explore", "--no-browser", "--port", "0"]
+        command = [sys.executable, "-m", "stellarhml.cli.main", "explore", "--no-browser", "--port", "0"]
         command += ["--medium", "vacuum", "--resolving-power", f"{STAR['resolving_power']:g}", "star.txt"]
         server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         try:

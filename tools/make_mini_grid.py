@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stellarhml._atomic import atomic_path
 from stellarhml.datasets._mini_grid import mini_grid_wavelength
+from stellarhml.storage.atomic_files import atomic_path
 
 MAX_BYTES = 3_000_000  # what the package may carry
 

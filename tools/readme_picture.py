@@ -16,9 +16,9 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from stellarhml._atomic import atomic_path
 from stellarhml.plotting import CornerDisplay, InferenceDisplay
 from stellarhml.plotting._result_text import parameter_value
+from stellarhml.storage.atomic_files import atomic_path
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "plot_observed_star.py"
 MAX_BYTES = 150_000

@@ -37,7 +37,7 @@ class CommandHelp(Directive):
         import io
         import os
 
-        from stellarhml.cli import main
+        from stellarhml.cli.main import main
 
         os.environ["COLUMNS"] = "100"
         text = io.StringIO()

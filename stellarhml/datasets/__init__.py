@@ -8,9 +8,9 @@ import importlib
 _PUBLIC = {
     "load_mini_grid": "stellarhml.datasets._mini_grid",
     "make_stellar_grid": "stellarhml.datasets._synthetic",
-    "load_phoenix": "stellarhml.datasets._phoenix",
-    "fetch_phoenix": "stellarhml.datasets._fetch",
-    "get_data_home": "stellarhml.datasets._fetch",
+    "load_phoenix": "stellarhml.grids.phoenix_grid",
+    "fetch_phoenix": "stellarhml.grids.fetch",
+    "get_data_home": "stellarhml.grids.fetch",
 }
 
 __all__ = [*_PUBLIC]

@@ -5,9 +5,9 @@ from functools import partial
 
 from bokeh.models import Checkbox, Column, Row, Slider
 
+from stellarhml.explore.page_state import LIMITS
 from stellarhml.explore.widgets import MODEL, RESIDUAL, SHEET, field, watch
 from stellarhml.plotting._style import PLAIN_TEXT, plain_symbol
-from stellarhml.synthesis.view_state import LIMITS
 
 _SLIDERS = {"rv": (-200.0, 200.0, 0.5), "vsini": (0.0, 100.0, 0.5), "power": (5000.0, 150_000.0, 1000.0)}
 _USUAL_POWER = 55_000.0

@@ -6,9 +6,9 @@ from pathlib import Path
 from bokeh.models import Column
 
 from stellarhml._rounding import rounded
+from stellarhml.explore.fit_jobs import STAGES, FitStoppedError
 from stellarhml.explore.widgets import PANELS, button, row, text
 from stellarhml.inference._inference_result import results_table
-from stellarhml.inference.background import STAGES, FitStoppedError
 from stellarhml.plotting._style import PLAIN_TEXT
 
 _POLL = 150  # ms

@@ -7,11 +7,11 @@ from bokeh.models import ColorBar, Column, LinearColorMapper, Range1d, Select
 from bokeh.palettes import Cividis256
 from bokeh.plotting import figure
 
+from stellarhml.explore.line_response import respond
+from stellarhml.explore.page_state import QUANTITIES
 from stellarhml.explore.widgets import CHOSEN, PANELS, SERIES, SHEET, button, field, row, source, text, watch
 from stellarhml.plotting._manifold_display import ManifoldDisplay
 from stellarhml.plotting._style import PLAIN_TEXT, plain_symbol
-from stellarhml.synthesis.line_response import respond
-from stellarhml.synthesis.view_state import QUANTITIES
 
 _N_FINE = 30  # points of the map along each label
 _STEPS = {"teff": (100.0, "100 K")}  # by which responses are told; 0.1 of other labels

@@ -5,10 +5,10 @@ from bokeh.events import Tap
 from bokeh.models import BoxAnnotation, Column, Range1d, Span
 from bokeh.plotting import figure
 
+from stellarhml.explore.page_state import NARROWEST
+from stellarhml.explore.screen_data import line_at, spread_names
 from stellarhml.explore.widgets import CHOSEN, INK, MODEL, OBSERVED, QUIET, RESIDUAL, source, watch
 from stellarhml.physics.wavelength import doppler_shift
-from stellarhml.synthesis.view_state import NARROWEST
-from stellarhml.synthesis.viewing import line_at, spread_names
 
 _N_COLUMNS = 900  # before the page has told how wide it is
 _N_TICKS, _NAME_WIDTH, _CLICK = 300, 62, 8  # lines that are marked; pixels that a name takes, that a click may miss

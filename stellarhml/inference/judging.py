@@ -3,9 +3,9 @@
 import numpy as np
 
 from stellarhml.flags import InferenceFlag
+from stellarhml.forward.observation import refraction
 from stellarhml.inference.fitting import grid_ends_near
 from stellarhml.inference.spread import covariance_of
-from stellarhml.synthesis.observation import refraction
 
 _EDGE = 1e-3  # share of a range within which a result counts as being at its bound
 _POOR = 1.3  # reduced chi-square

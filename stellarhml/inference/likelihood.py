@@ -14,7 +14,7 @@ import itertools
 import numpy as np
 from numpy.polynomial import legendre
 
-from stellarhml.synthesis.observation import SPEED_OF_LIGHT
+from stellarhml.forward.observation import SPEED_OF_LIGHT
 
 _LIGHT_PER_TERM = 1000.0  # km/s of wavelengths for each coefficient of a continuum
 _LIGHT_PER_PIECE = 6000.0  # km/s: longer orders have several polynomials

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from stellarhml.forward.observation import SPEED_OF_LIGHT, observe, to_model
 from stellarhml.inference.parameters import SLOWEST
 from stellarhml.synthesis.evaluation import generate_with_jacobian
-from stellarhml.synthesis.observation import SPEED_OF_LIGHT, observe, to_model
 
 _ROTATION = 0.225  # variance of a rotation profile with limb darkening 0.6 over vsini squared: Gray's, integrated
 

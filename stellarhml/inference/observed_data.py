@@ -42,7 +42,7 @@ def read_data(spectrum, mask=None):
     Parameters
     ----------
     spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
-        What `stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms); or
+        What `stellarhml.spectra.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms); or
         (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape (n_orders,
         n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit, errors in the unit of the
         flux unless they carry their own. Masked arrays are taken with their masks.
@@ -72,7 +72,7 @@ def read_data(spectrum, mask=None):
         parts, single = _from_arrays(*spectrum)
     else:
         raise TypeError(
-            f"`spectrum` is a {type(spectrum).__name__}; it needs what stellarhml.io.read_spectrum or "
+            f"`spectrum` is a {type(spectrum).__name__}; it needs what stellarhml.spectra.read_spectrum or "
             "ObservedSpectrum.from_table returns, a specutils.Spectrum, a list of them, or a tuple "
             "(wavelength, flux) or (wavelength, flux, error) of arrays, or of lists of arrays for several orders."
         )

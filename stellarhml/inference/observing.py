@@ -9,12 +9,12 @@ from stellarhml._parallel import map_items, one_thread
 from stellarhml._units import plain_array, plain_number
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
+from stellarhml.forward.observation import Observation
 from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.observed_data import read_data, require_measured_in
 from stellarhml.inference.observed_fit import ObservedFit
 from stellarhml.inference.parameters import plain_values
 from stellarhml.inference.posterior import sample_posterior
-from stellarhml.synthesis.observation import Observation
 
 
 class ObservingMixin:
@@ -42,8 +42,8 @@ class ObservingMixin:
         Parameters
         ----------
         spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
-            What :func:`stellarhml.io.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms);
-            or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape
+            What :func:`stellarhml.spectra.read_spectrum` returns; a `specutils.Spectrum` or a list of them
+            (orders, arms); or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape
             (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit; fluxes in any
             unit; errors are standard deviations, in the unit of the flux unless they carry their own. Pixels whose flux
             or error is not finite are left out, and those that a masked array masks.

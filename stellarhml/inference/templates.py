@@ -14,7 +14,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 from scipy import fft
 
-from stellarhml.synthesis.observation import SPEED_OF_LIGHT
+from stellarhml.forward.observation import SPEED_OF_LIGHT
 
 _STEP = 8.0  # km/s, a pixel of the templates
 _BROAD = 1000.0  # km/s, full width of the mean that is taken off

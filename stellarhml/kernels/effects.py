@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.integrate import trapezoid
 
-from stellarhml.kernels.profiles import get_profile
+from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.kernels.rendering import line_components, line_losses
 
 _STEP = 1e-4  # in the logarithms; in widths of the line for its center

@@ -3,7 +3,7 @@
 import numpy as np
 
 from stellarhml.kernels import forms, fused
-from stellarhml.kernels.profiles import component_rows, components_and_chain, get_profile
+from stellarhml.kernels.line_profiles import component_rows, components_and_chain, get_profile
 from stellarhml.kernels.tangents import render_tangents
 from stellarhml.kernels.windows import WING_TOLERANCE, line_windows
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml.kernels import fused, normal_equations
-from stellarhml.kernels.profiles import component_rows, components_and_chain, get_profile
+from stellarhml.kernels.line_profiles import component_rows, components_and_chain, get_profile
 from stellarhml.kernels.windows import line_windows
 
 _SOLVER_TOLERANCE = 1e-4  # wings of the Jacobian: it steers the steps, the model itself has its full wings

@@ -5,7 +5,7 @@ import torch
 
 from stellarhml.kernels import gpu
 from stellarhml.kernels.autograd import line_product
-from stellarhml.kernels.profiles import get_profile
+from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.kernels.rendering import line_components, profile_windows
 
 

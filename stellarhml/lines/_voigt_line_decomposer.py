@@ -10,10 +10,10 @@ from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_dat
 
 from stellarhml._sklearn import Interval, StrOptions, fit_context
 from stellarhml._validation import check_wavelength
+from stellarhml.lines.catalog_learning import learn_catalog, refine_catalog
 from stellarhml.lines.decomposition import decompose_rows, render_rows
-from stellarhml.lines.learning import learn_catalog, refine_catalog
 from stellarhml.lines.peaks import detect_lines
-from stellarhml.lines.state import as_labels, prepare
+from stellarhml.lines.settings import as_labels, prepare
 
 
 class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
@@ -42,7 +42,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Smallest distance between two lines of a spectrum, in pixels.
     profile : {"minnaert", "saturated-voigt", "pseudo-voigt", "blase"}, default="minnaert"
         Line profile: two that saturate, Eq. 2 of the paper, and what the code of blase computes (see
-        :mod:`stellarhml.kernels.profiles`).
+        :mod:`stellarhml.kernels.line_profiles`).
     solver : {"lm", "adam"}, default="lm"
         Levenberg-Marquardt with priors, or the paper's training by automatic differentiation.
     wing_cut : int, default=None
@@ -393,6 +393,6 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     @property
     def line_parameters(self):
         """Names of the parameters of a line, in the order of the columns."""
-        from stellarhml.kernels.profiles import get_profile
+        from stellarhml.kernels.line_profiles import get_profile
 
         return get_profile(self.profile).parameters

@@ -9,13 +9,13 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from stellarhml._parallel import map_stored
-from stellarhml._store import ResultStore
 from stellarhml.exceptions import LineDetectionWarning
 from stellarhml.flags import SpectrumFlag, name_flags
-from stellarhml.lines.fitting import decompose_row, pack, unpack, window_edges
-from stellarhml.lines.learning import light_copy
-from stellarhml.lines.state import settings_digest
+from stellarhml.lines.catalog_learning import light_copy
+from stellarhml.lines.line_fitting import decompose_row, pack, unpack, window_edges
+from stellarhml.lines.settings import settings_digest
 from stellarhml.lines.table import csr_row, dense_row, rows_to_csr
+from stellarhml.storage.result_store import ResultStore
 
 
 class Decomposition:

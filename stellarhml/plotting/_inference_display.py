@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from stellarhml.plotting._pixels import break_gaps, rms, running_rms, shade
+from stellarhml.forward.observation import SPEED_OF_LIGHT
+from stellarhml.plotting._residual_curves import break_gaps, rms, running_rms, shade
 from stellarhml.plotting._result_text import check_result, result_title
 from stellarhml.plotting._style import MODEL, NOISE, OBSERVED, RESIDUAL, SERIES, UNUSED
-from stellarhml.synthesis.observation import SPEED_OF_LIGHT
 
 _MANY = 5000  # pixels of a panel that are drawn as an image, in thinner lines
 _APART = 0.013  # of the width of a panel, between labels of lines

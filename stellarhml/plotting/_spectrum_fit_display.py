@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from stellarhml.plotting._spectrum_fit import compare
 from stellarhml.plotting._style import MODEL, NOISE, OBSERVED, RESIDUAL
-from stellarhml.plotting.compare import compare
 
 
 class SpectrumFitDisplay:

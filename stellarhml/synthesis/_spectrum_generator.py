@@ -9,14 +9,14 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import FLOAT_DTYPES, check_array, check_is_fitted, validate_data
 
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
-from stellarhml._store import digest
 from stellarhml._validation import check_label_names, is_plain
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.breaks import find_breaks
-from stellarhml.synthesis.archive import generator_from_archive
-from stellarhml.synthesis.evaluation import generate, generate_jacobian
-from stellarhml.synthesis.learning import learn_from_grid
+from stellarhml.storage.result_store import digest
+from stellarhml.synthesis.blase_archive import generator_from_archive
+from stellarhml.synthesis.evaluation import generate, generate_jacobian, generate_with_jacobian
+from stellarhml.synthesis.grid_learning import learn_from_grid
 from stellarhml.synthesis.line_table import make_line_table
 from stellarhml.synthesis.normalising import normalised_rows
 from stellarhml.synthesis.observing import ObserveMixin
@@ -284,6 +284,29 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         if not is_plain(self, X):
             X = validate_data(self, X, dtype=np.float64, reset=False)
         return generate_jacobian(self, X, pixels, rv)
+
+    def render_rows(self, labels, pixels, *, tangents=False):
+        """Generate one spectrum as the forward model takes it: the flux and, below it, its derivatives by the labels.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n_labels,)
+            Labels; outside the grid its nearest point is taken.
+        pixels : slice
+            Pixels of `wavelength_`.
+        tangents : bool, default=False
+            Whether to add the derivatives.
+
+        Returns
+        -------
+        rows : ndarray of shape (1, n_wanted) or (1 + n_labels, n_wanted)
+            Normalised flux, and its derivatives per unit of each label.
+        """
+        X = np.asarray(labels, dtype=np.float64)[None]
+        if not tangents:
+            return generate(self, X, self.interpolator_.locate(X)[0], pixels)[0]
+        flux, jacobian = generate_with_jacobian(self, X, pixels)
+        return np.concatenate([flux, jacobian[0].T])
 
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination of generated spectra, pixels weighted by their variance.

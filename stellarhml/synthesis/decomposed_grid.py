@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import FLOAT_DTYPES, check_array
 
-from stellarhml._store import digest
-from stellarhml.synthesis.learning import learn_from_grid
+from stellarhml.storage.result_store import digest
+from stellarhml.synthesis.grid_learning import learn_from_grid
 from stellarhml.synthesis.normalising import normalised_rows
 
 

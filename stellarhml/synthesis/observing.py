@@ -5,7 +5,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from stellarhml._units import plain_array
 from stellarhml._validation import is_plain
-from stellarhml.synthesis.observation import Observation, observe
+from stellarhml.forward.observation import Observation, observe
 
 
 class ObserveMixin:

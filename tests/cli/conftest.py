@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from stellarhml.cli import main
+from stellarhml.cli.main import main
 from stellarhml.datasets import make_stellar_grid
 
 

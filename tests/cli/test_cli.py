@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stellarhml import __version__
-from stellarhml.cli import main
-from stellarhml.io.persistence import load
+from stellarhml.cli.main import main
+from stellarhml.storage.saving import load
 
 
 def test_help_names_input_output_examples_and_exit_codes(capsys, exit_code):
@@ -34,7 +34,7 @@ def test_version(capsys, exit_code):
 @pytest.mark.parametrize("command", ["", "demo", "build", "predict", "benchmark", "inspect"])
 def test_help_loads_nothing_heavy(command):
     code = (
-        "import sys\nfrom stellarhml.cli import main\n"
+        "import sys\nfrom stellarhml.cli.main import main\n"
         "try:\n    main([*sys.argv[1:], '--help'])\nexcept SystemExit as done:\n    assert done.code == 0\n"
         "heavy = {'torch', 'matplotlib', 'astropy', 'bokeh', 'numba', 'numpy', 'pandas', 'scipy', 'sklearn'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
@@ -89,7 +89,7 @@ def test_build_with_the_papers_settings(folder, tmp_path):
 
 
 def test_paper_settings_reach_the_generator():
-    from stellarhml.reporting.building import make_generator
+    from stellarhml.workflows.building import make_generator
 
     generator = make_generator(np.arange(100.0), paper=True, prominence=0.01)
     assert generator.decomposer.profile == "pseudo-voigt"

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from stellarhml import BayesianStellarRegressor, __version__
-from stellarhml.cli import main
+from stellarhml.cli.main import main
 from stellarhml.datasets import make_stellar_grid
 
 

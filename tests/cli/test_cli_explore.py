@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from stellarhml import SpectrumGenerator, load, save
-from stellarhml.cli import main
+from stellarhml.cli.explore import _tell_who_may_come
+from stellarhml.cli.main import main
 from stellarhml.datasets import make_stellar_grid
-from stellarhml.reporting.explore_command import _tell_who_may_come
 
 
 def test_pickle_needs_trust(generator_file, one_error):
@@ -78,9 +78,9 @@ def test_without_bokeh_the_command_to_install_it_is_told(monkeypatch, one_error)
 
 def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generator_file, tmp_path):
     pytest.importorskip("bokeh")
+    from stellarhml.cli.explore import _free_port
     from stellarhml.explore.server import make_server
-    from stellarhml.inference.subject import Subject
-    from stellarhml.reporting.explore_command import _free_port
+    from stellarhml.explore.session import Subject
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stellarhml import PhoenixPreprocessor, __version__, load, save
-from stellarhml.cli import main
-from stellarhml.io import ObservedSpectrum
+from stellarhml.cli.main import main
+from stellarhml.spectra import ObservedSpectrum
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from stellarhml.cli import main
-from stellarhml.io import ObservedSpectrum, divide_standard, read_spectrum, read_transmission
-from stellarhml.io.persistence import load
+from stellarhml.cli.main import main
+from stellarhml.spectra import ObservedSpectrum, divide_standard, read_spectrum, read_transmission
+from stellarhml.storage.saving import load
 
 LABELS, RV, VSINI, POWER = (5310.0, 3.9, -0.2), 31.0, 12.0, 30_000
 NAMES = ("teff", "logg", "feh", "rv", "vsini")
@@ -102,7 +102,7 @@ def test_json_is_the_table_and_alone_on_standard_output(clean, generator_file, t
 
 
 def test_json_of_spectra_at_rest(star, generator_file, tmp_path, capsys):
-    from stellarhml.io.tables import write_spectrum_table
+    from stellarhml.spectra.table_columns import write_spectrum_table
 
     write_spectrum_table(tmp_path / "star.csv", *star[:3])
     assert (

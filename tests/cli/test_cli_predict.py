@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from stellarhml import __version__
-from stellarhml.cli import main
-from stellarhml.io.persistence import load
-from stellarhml.io.tables import write_spectrum_table
+from stellarhml.cli.main import main
 from stellarhml.physics.wavelength import vacuum_to_air
+from stellarhml.spectra.table_columns import write_spectrum_table
+from stellarhml.storage.saving import load
 
 
 def _predict(generator_file, *arguments, medium="vacuum"):
@@ -29,7 +29,7 @@ def test_help_of_predict_states_what_a_spectrum_must_be(capsys, exit_code):
 
 
 def test_examples_of_the_help_are_valid_commands(capsys, exit_code):
-    from stellarhml.cli import _parser
+    from stellarhml.cli.main import _parser
 
     for command in ([], ["demo"], ["build"], ["predict"], ["benchmark"], ["inspect"]):
         exit_code([*command, "--help"])
@@ -193,7 +193,7 @@ def test_masked_pixels_do_not_count(generator_file, star, tmp_path):
 
 def test_paper_inference_is_the_papers(generator_file, star, tmp_path, monkeypatch):
     from stellarhml.pipeline import PAPER_SETTINGS
-    from stellarhml.reporting import inferring
+    from stellarhml.workflows import inferring_at_rest as inferring
 
     used = []
 
@@ -265,7 +265,7 @@ def _left(table, done):
 @pytest.mark.parametrize("observed", [True, False])
 def test_an_interruption_keeps_what_is_done(generator_file, star, tmp_path, capsys, monkeypatch, observed):
     from stellarhml.inference import observing
-    from stellarhml.reporting import inferring
+    from stellarhml.workflows import inferring_at_rest as inferring
 
     module, name = (observing, "_infer_or_tell") if observed else (inferring, "_infer")
     work, calls = getattr(module, name), []
@@ -297,7 +297,7 @@ def test_an_interruption_keeps_what_is_done(generator_file, star, tmp_path, caps
 
 
 def test_an_interruption_keeps_what_was_done_at_another_resolving_power(monkeypatch):
-    from stellarhml.reporting import predicting
+    from stellarhml.workflows import predicting
 
     def infer_each(regressor, spectra, *, resolving_power, **settings):
         if resolving_power == 50_000:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from stellarhml import SpectrumGenerator, VoigtLineDecomposer, save
-from stellarhml.cli import main
+from stellarhml.cli.main import main
 from stellarhml.datasets import load_mini_grid
-from stellarhml.io import mask_tellurics, read_spectrum, read_transmission
-from stellarhml.reporting.preparing import Reading
+from stellarhml.spectra import mask_tellurics, read_spectrum, read_transmission
+from stellarhml.workflows.preparing import Reading
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import stellarhml.model_selection
 
 def test_importing_the_packages_and_the_mini_grid_loads_nothing_heavy():
     code = (
-        "import sys, stellarhml.datasets, stellarhml.model_selection, stellarhml.io\n"
+        "import sys, stellarhml.datasets, stellarhml.model_selection, stellarhml.spectra\n"
         "from stellarhml.datasets import fetch_phoenix, load_mini_grid, load_phoenix, make_stellar_grid\n"
         "load_mini_grid()\n"
         "print([m for m in ('astropy', 'torch', 'matplotlib', 'gollum') if m in sys.modules])"

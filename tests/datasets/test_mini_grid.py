@@ -3,7 +3,7 @@ import pytest
 
 from stellarhml.datasets import load_mini_grid
 from stellarhml.datasets._mini_grid import MINI_GRID_FILE
-from stellarhml.io.phoenix import missing_nodes
+from stellarhml.grids.phoenix_files import missing_nodes
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from stellarhml.cli import main
+from stellarhml.cli.main import main
 from stellarhml.datasets import load_mini_grid
-from stellarhml.io import ObservedSpectrum
-from stellarhml.io.blase import state_name, write_state_dict
+from stellarhml.grids.blase_states import state_name, write_state_dict
+from stellarhml.spectra import ObservedSpectrum
 
 POWER, VELOCITY, C = 55_000, 25.0, 299_792.458
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stellarhml.cli import _parser, main
+from stellarhml.cli.main import _parser, main
 from stellarhml.flags import InferenceFlag, LineFlag, SpectrumFlag
 
 ROOT = Path(__file__).resolve().parents[2]

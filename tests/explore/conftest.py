@@ -60,7 +60,17 @@ def address(folder, generator, star):
     """Address of a server that the command started."""
     pytest.importorskip("bokeh", reason="needs bokeh")
     (folder / "broken.fits").write_text("no spectrum\n")
-    command = [sys.executable, "-m", "stellarhml.cli", "explore", "--no-browser", "--port", "0", "--medium", "vacuum"]
+    command = [
+        sys.executable,
+        "-m",
+        "stellarhml.cli",
+        "explore",
+        "--no-browser",
+        "--port",
+        "0",
+        "--medium",
+        "vacuum",
+    ]
     command += ["--generator", "generator.shml", "--resolving-power", str(POWER), "star.txt", "broken.fits"]
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)

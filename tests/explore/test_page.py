@@ -8,7 +8,7 @@ import pytest
 from astropy.table import Table
 
 from stellarhml import BayesianStellarRegressor
-from stellarhml.io import read_spectrum
+from stellarhml.spectra import read_spectrum
 from stellarhml.synthesis.line_values import line_values
 
 POWER = 40_000

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stellarhml.flags import InferenceFlag
-from stellarhml.io import ObservedSpectrum
 from stellarhml.physics.wavelength import vacuum_to_air
+from stellarhml.spectra import ObservedSpectrum
 
 LIMIT = 4.5  # standard deviations
 
@@ -189,7 +189,7 @@ def test_a_generator_that_does_not_know_its_error_is_said(regressor, make_star):
 @pytest.mark.parametrize(
     ("spectrum", "message"),
     [
-        ("a file", "is a str; it needs what stellarhml.io.read_spectrum or"),
+        ("a file", "is a str; it needs what stellarhml.spectra.read_spectrum or"),
         ((np.arange(5.0), np.ones(4), np.ones(5)), r"shapes \(5,\), \(4,\), \(5,\)"),
         (([np.arange(1.0, 9)] * 2, [np.ones(8)]), "have 2, 1, 2 orders"),
         (([np.arange(1.0, 9)] * 2, [np.ones(8)] * 2, [np.ones(8), None]), "Of 2 orders, 1 have errors"),

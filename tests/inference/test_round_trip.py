@@ -13,7 +13,7 @@ from specutils import Spectrum, SpectrumList
 
 from stellarhml import save
 from stellarhml.inference import results_table
-from stellarhml.io import ObservedSpectrum, read_spectrum
+from stellarhml.spectra import ObservedSpectrum, read_spectrum
 
 FORMATS = {"ecsv": "ascii.ecsv", "fits": "fits"}
 
@@ -94,7 +94,7 @@ ELSEWHERE = """
 import json, sys
 import numpy as np
 from stellarhml import BayesianStellarRegressor, load
-from stellarhml.io import read_spectrum
+from stellarhml.spectra import read_spectrum
 
 folder, power = sys.argv[1], float(sys.argv[2])
 found = {}

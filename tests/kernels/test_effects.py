@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import simpson
 
 from stellarhml.kernels.effects import line_effects
-from stellarhml.kernels.profiles import PROFILES
+from stellarhml.kernels.line_profiles import PROFILES
 from stellarhml.kernels.rendering import line_depths, render_lines
 
 

@@ -8,7 +8,7 @@ import torch
 
 from stellarhml.kernels import forms, fused
 from stellarhml.kernels.autograd import line_product, line_product_reference
-from stellarhml.kernels.profiles import PROFILES, get_profile
+from stellarhml.kernels.line_profiles import PROFILES, get_profile
 from stellarhml.kernels.rendering import render_lines
 from stellarhml.physics import profiles as reference
 

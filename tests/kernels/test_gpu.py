@@ -12,7 +12,7 @@ import torch
 from stellarhml.exceptions import DeviceNotFoundError
 from stellarhml.kernels import forms, fused, gpu
 from stellarhml.kernels.autograd import line_product
-from stellarhml.kernels.profiles import PROFILES, get_profile
+from stellarhml.kernels.line_profiles import PROFILES, get_profile
 from stellarhml.kernels.rendering import line_components, render_lines
 from stellarhml.kernels.training import train_adam, train_adam_batch
 from stellarhml.kernels.windows import line_windows

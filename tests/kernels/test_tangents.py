@@ -6,7 +6,7 @@ import torch
 
 from stellarhml.kernels import forms, fused
 from stellarhml.kernels.autograd import line_product_reference
-from stellarhml.kernels.profiles import PROFILES, get_profile
+from stellarhml.kernels.line_profiles import PROFILES, get_profile
 from stellarhml.kernels.rendering import render_lines, render_lines_tangents
 from stellarhml.kernels.tangents import render_tangents
 

@@ -7,8 +7,8 @@ import pytest
 from stellarhml import VoigtLineDecomposer
 from stellarhml.flags import LineFlag
 from stellarhml.kernels.rendering import line_depths
-from stellarhml.lines.learning import _spread
-from stellarhml.lines.state import as_labels
+from stellarhml.lines.catalog_learning import _spread
+from stellarhml.lines.settings import as_labels
 
 STEPS = np.arange(8.0)
 

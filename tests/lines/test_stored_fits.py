@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import stellarhml.lines.catalog_learning as learning
 import stellarhml.lines.decomposition as decomposition
-import stellarhml.lines.learning as learning
 from stellarhml import VoigtLineDecomposer
 from stellarhml._parallel import map_stored
 from stellarhml.exceptions import StoreWarning
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import stellarhml.lines.decomposition as decomposition
-import stellarhml.lines.learning as learning
+import stellarhml.lines.catalog_learning as learning
 from stellarhml import VoigtLineDecomposer
 
 folder = Path(sys.argv[1])

@@ -8,7 +8,7 @@ from stellarhml.manifold.coded_rows import CodedRows
 from stellarhml.manifold.residual import ResidualBasis
 from stellarhml.synthesis import grid as grid_module
 from stellarhml.synthesis.grid import Grid
-from stellarhml.synthesis.learning import TOLERANCE, learn_residual
+from stellarhml.synthesis.grid_learning import TOLERANCE, learn_residual
 
 
 class NoLines:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.plotting import ManifoldDisplay, SpectrumFitDisplay
-from stellarhml.plotting.compare import compare
+from stellarhml.plotting._spectrum_fit import compare
 
 
 @pytest.fixture(scope="module")

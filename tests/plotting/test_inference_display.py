@@ -10,7 +10,7 @@ from stellarhml.flags import InferenceFlag
 from stellarhml.inference import InferenceResult
 from stellarhml.inference._inference_result import OrderFit
 from stellarhml.plotting import InferenceDisplay
-from stellarhml.plotting._pixels import break_gaps, running_rms
+from stellarhml.plotting._residual_curves import break_gaps, running_rms
 from stellarhml.plotting._result_text import number_text, result_title
 
 NAMES = ("teff", "logg", "feh", "rv", "vsini")

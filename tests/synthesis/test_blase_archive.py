@@ -8,7 +8,7 @@ import torch
 
 from stellarhml import LineManifoldInterpolator, SpectrumGenerator, VoigtLineDecomposer
 from stellarhml.exceptions import BlaseStateError, GridNotFoundError, LabelsOutsideGridError, LineDetectionWarning
-from stellarhml.io.blase import state_name, write_state_dict
+from stellarhml.grids.blase_states import state_name, write_state_dict
 from stellarhml.kernels.rendering import render_lines
 from stellarhml.synthesis.line_model import TOLERANCE, LineModel
 

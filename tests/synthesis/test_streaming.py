@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from stellarhml import PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer
 from stellarhml.datasets import make_stellar_grid
-from stellarhml.io.persistence import load, save
+from stellarhml.storage.saving import load, save
 from stellarhml.synthesis import grid as grid_module
 from stellarhml.synthesis import normalising
 

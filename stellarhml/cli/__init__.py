@@ -1,0 +1,1 @@
+"""The command `stellarhml`: arguments and text."""

@@ -1,0 +1,194 @@
+"""Comparison: an observed spectrum beside the model at given parameters, with continua fitted, and nothing else."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stellarhml.exceptions import WavelengthCoverageError
+from stellarhml.explore.screen_data import thin_pixels
+from stellarhml.forward.observation import Observation
+from stellarhml.inference._inference_result import OrderFit
+from stellarhml.inference.likelihood import cut_pieces, fit_continua
+from stellarhml.inference.models import ObservedModel
+from stellarhml.inference.observed_data import read_data
+from stellarhml.inference.pixels import Pixels
+
+
+class Compared(NamedTuple):
+    """Some orders beside the model.
+
+    Attributes
+    ----------
+    orders : dict of int to OrderFit
+        By number of the order.
+    chi2 : float
+        Mean squared residual of their pixels in units of the errors of the data; NaN if there is none, or if the data
+        came without errors.
+    n_pixels : int
+        Pixels that count.
+    """
+
+    orders: dict
+    chi2: float
+    n_pixels: int
+
+    def drawn(self, window, n_columns):
+        """Thin what lies in a window to the columns of a screen.
+
+        Parameters
+        ----------
+        window : tuple of (float, float)
+            Wavelengths in angstrom.
+        n_columns : int
+            Columns of the screen, see :func:`stellarhml.explore.screen_data.thin_pixels`.
+
+        Returns
+        -------
+        data, residuals, noise : ndarray of shape (2, n_points)
+            Wavelengths, and fluxes, residuals and standard deviations of the data in units of the continuum. Orders
+            stand one after the other with a NaN between; pixels that do not count are NaN.
+        """
+        parts = [[], [], []]
+        for order in self.orders.values():
+            seen = (order.wavelength >= window[0]) & (order.wavelength <= window[1])
+            good = np.where(np.isfinite(order.error[seen]), 1.0, np.nan) / order.continuum[seen]
+            x, gap = order.wavelength[seen], np.full((2, 1), np.nan)
+            for part, values in zip(parts, (order.flux, order.residual, order.error), strict=True):
+                y = np.where(np.isfinite(good), values[seen], 0.0) * good
+                shown, _ = thin_pixels(y, n_columns)
+                part += [np.stack([x[shown], y[shown]]), gap]
+        return [np.concatenate(part, axis=1) if part else np.empty((2, 0)) for part in parts]
+
+    def table(self, numbers=None):
+        """Tabulate all pixels.
+
+        Parameters
+        ----------
+        numbers : list of int, default=None
+            What the orders are called. None: by their place.
+
+        Returns
+        -------
+        table : DataFrame
+            Number of the order, wavelength in angstrom; model, flux and its standard deviation (infinite where a pixel
+            does not count) in units of the continuum.
+        """
+        parts = [
+            pd.DataFrame(
+                {
+                    "order": i if numbers is None else numbers[i],
+                    "wavelength": order.wavelength,
+                    "model": order.model / order.continuum,
+                    "flux": order.flux / order.continuum,
+                    "error": order.error / order.continuum,
+                }
+            )
+            for i, order in self.orders.items()
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+class Comparison:
+    """An observed spectrum that is compared with a generator again and again.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted, with wavelengths in vacuum angstrom.
+    spectrum : object
+        As `BayesianStellarRegressor.infer` takes it, in vacuum.
+    limb_darkening : float, default=0.6
+        Linear coefficient of limb darkening, from 0 to 1.
+
+    Attributes
+    ----------
+    ranges : list of tuple of (float, float)
+        First and last wavelength of each order, in angstrom.
+    numbers : list of int
+        What the orders are called, as their file numbers them.
+
+    Examples
+    --------
+    >>> from stellarhml import SpectrumGenerator
+    >>> from stellarhml.datasets import make_stellar_grid
+    >>> from stellarhml.explore.comparison import Comparison
+    >>> grid = make_stellar_grid(random_state=0)
+    >>> generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
+    >>> comparison = Comparison(generator, (grid.wavelength, 3.0 * grid.flux[0], 0.03 + 0 * grid.flux[0]))
+    >>> compared = comparison.at(grid.labels[0])
+    >>> round(float(compared.orders[0].continuum[200]), 1), compared.chi2 < 0.1
+    (3.0, True)
+    """
+
+    def __init__(self, generator, spectrum, *, limb_darkening=0.6):
+        data = read_data(spectrum)
+        self._generator, self._limb_darkening = generator, limb_darkening
+        self._observation = Observation(data.wavelengths)
+        self._pixels = Pixels([order.wavelength for order in self._observation.orders], data)
+        self._pixels.normalise()
+        self._pieces = cut_pieces(self._pixels.wavelengths, self._pixels.fluxes, self._pixels.errors, "auto")
+        self.numbers, self._errors_known = data.numbers, data.errors_known
+        self.ranges = [(float(part[0]), float(part[-1])) for part in self._pixels.wavelengths]
+
+    def orders_in(self, window):
+        """Numbers of the orders that lie in a window, or reach into it.
+
+        Parameters
+        ----------
+        window : tuple of (float, float)
+            Wavelengths in angstrom.
+
+        Returns
+        -------
+        orders : list of int
+            The numbers.
+        """
+        return [i for i, (low, high) in enumerate(self.ranges) if high >= window[0] and low <= window[1]]
+
+    def at(self, labels, *, rv=0.0, vsini=0.0, resolving_power=None, orders=None):
+        """Compare with the model at given parameters.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n_labels,)
+            Labels; outside the grid its nearest point is taken.
+        rv, vsini : float, default=0.0
+            Radial velocity and projected rotational velocity, in km/s.
+        resolving_power : float, default=None
+            Of the spectrograph. None: as sharp as the generator.
+        orders : list of int, default=None
+            Which orders. None: all.
+
+        Returns
+        -------
+        compared : Compared
+            Data, model and continuum; continua are polynomials as in a fit. Orders beyond the generator's band have a
+            model of NaN.
+        """
+        orders = range(len(self.ranges)) if orders is None else orders
+        if not len(orders):
+            return Compared({}, np.nan, 0)
+        chosen = [self._observation.orders[i] for i in orders]
+        edges, powers = [order.edges for order in chosen], [resolving_power] * len(chosen)
+        observation = Observation([order.wavelength for order in chosen], edges=edges, resolving_power=powers)
+        model = ObservedModel(self._generator, observation, self._limb_darkening)
+        values = np.array([*np.ravel(labels), rv, vsini], dtype=np.float64)
+        try:
+            fluxes = dict(zip(orders, model.flux(values), strict=True))
+        except WavelengthCoverageError:
+            fluxes = {i: np.full(len(order.wavelength), np.nan) for i, order in zip(orders, chosen, strict=True)}
+        continua = {i: np.full(len(flux), np.nan) for i, flux in fluxes.items()}
+        pieces = [piece for piece in self._pieces if piece.order in fluxes]
+        for piece, (pixels, level) in zip(pieces, fit_continua(pieces, fluxes), strict=True):
+            continua[piece.order][pixels] = level
+        found, squares = {}, []
+        for i, flux in fluxes.items():
+            arrays = (part[i] for part in (self._pixels.wavelengths, self._pixels.fluxes, self._pixels.errors))
+            nothing = np.zeros(len(flux))
+            found[i] = OrderFit(*arrays, flux * continua[i], continua[i], nothing)
+            squares.append((found[i].residual / found[i].error) ** 2)
+        squares = np.concatenate(squares)
+        squares = squares[np.isfinite(squares)]
+        known = self._errors_known and len(squares)
+        return Compared(found, float(squares.mean()) if known else np.nan, len(squares))

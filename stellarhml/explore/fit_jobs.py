@@ -1,0 +1,129 @@
+"""Fits in threads: each can be watched and stopped while others go on."""
+
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
+
+STAGES = ("waiting", "preparing the search, once", "start", "first fit", "fit 1", "fit 2", "fit 3", "errors")
+"""What a fit goes through; the last rounds are left out where nothing is rejected."""
+
+
+class FitStoppedError(Exception):
+    """A fit was stopped by who watches it."""
+
+
+class FitJob:
+    """One fit in its thread.
+
+    Attributes
+    ----------
+    name : str
+        What is fitted.
+    stage : str
+        One of `STAGES`.
+    n_evaluations : int
+        Evaluations of the model so far.
+    result : InferenceResult or None
+        What was found, when it is done.
+    error : Exception or None
+        Why nothing was; `FitStoppedError` where it was stopped.
+    """
+
+    def __init__(self, name):
+        self.name, self.stage, self.n_evaluations = name, STAGES[0], 0
+        self.result, self.error = None, None
+        self._begin, self._stopped = time.monotonic(), threading.Event()
+
+    @property
+    def done(self):
+        """Whether there is a result or an error."""
+        return self.result is not None or self.error is not None
+
+    @property
+    def seconds(self):
+        """Time since it was asked for."""
+        return time.monotonic() - self._begin
+
+    def stop(self):
+        """End the fit: at once for who watches, and in its thread at the next evaluation of the model."""
+        self._stopped.set()
+        if not self.done:
+            self.error = FitStoppedError("stopped")
+
+    def watch(self, stage, n_evaluations):
+        """Take note of how far the fit is, see `callback` of `BayesianStellarRegressor.infer`."""
+        self.stage, self.n_evaluations = stage, n_evaluations
+        if self._stopped.is_set():
+            raise FitStoppedError("stopped")
+
+
+class FitRunner:
+    """Where fits with one generator run, at most two at a time.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted. The regressor is made when the first fit asks for it, since that renders all nodes.
+
+    Examples
+    --------
+    >>> from time import sleep
+    >>> from stellarhml import SpectrumGenerator
+    >>> from stellarhml.datasets import make_stellar_grid
+    >>> from stellarhml.explore.fit_jobs import FitRunner
+    >>> grid = make_stellar_grid(random_state=0)
+    >>> generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
+    >>> spectrum = (grid.wavelength, grid.flux[0], 0.01 + 0 * grid.flux[0])
+    >>> job = FitRunner(generator).start("star", spectrum, resolving_power=None, fixed={"vsini": 0.0})
+    >>> while not job.done:
+    ...     sleep(0.01)
+    >>> job.stage, job.result.values["vsini"]
+    ('errors', 0.0)
+    """
+
+    def __init__(self, generator):
+        self._generator, self._regressor, self._lock = generator, None, threading.Lock()
+        self._workers, self._jobs = ThreadPoolExecutor(2, thread_name_prefix="fit"), weakref.WeakSet()
+
+    def start(self, name, spectrum, **settings):
+        """Start a fit.
+
+        Parameters
+        ----------
+        name : str
+            What is fitted.
+        spectrum : object
+            As `BayesianStellarRegressor.infer` takes it.
+        **settings : dict
+            Other parameters of `infer`.
+
+        Returns
+        -------
+        job : FitJob
+            The fit.
+        """
+        job = FitJob(name)
+        self._jobs.add(job)
+        self._workers.submit(self._run, job, spectrum, settings)
+        return job
+
+    def close(self):
+        """Stop all fits and start no more: a process ends only when its threads have."""
+        for job in list(self._jobs):
+            job.stop()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, job, spectrum, settings):
+        try:
+            job.watch(STAGES[1], 0)
+            with self._lock:
+                if self._regressor is None:
+                    self._regressor = BayesianStellarRegressor.from_generator(self._generator, verbose=False)
+            result = self._regressor.infer(spectrum, callback=job.watch, **settings)
+            job.watch(job.stage, job.n_evaluations)
+            job.result = result
+        except Exception as error:  # whoever started the fit is told, whatever it is
+            job.error = job.error or error

@@ -1,0 +1,1 @@
+"""Model grids: PHOENIX folders, gollum, archives of blase; selection and download."""

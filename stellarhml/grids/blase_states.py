@@ -1,0 +1,220 @@
+"""State dictionaries of gully/blase: one `.pt` file for each node of the grid, named `T4700G4.5Z-0.5.pt`.
+
+A file holds, for every line, `lam_centers` [vacuum angstrom] and the natural logs `amplitudes` (of a dimensionless
+amplitude), `sigma_widths` and `gamma_widths` (of angstrom); `pre_line_centers` are the centres before fitting, and
+`a_coeff, b_coeff, c_coeff` and `radial_velocity` belong to the whole spectrum.
+"""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from stellarhml.exceptions import BlaseStateError, GridNotFoundError
+from stellarhml.storage.atomic_files import atomic_path
+
+LINE_KEYS = ("lam_centers", "amplitudes", "sigma_widths", "gamma_widths")
+OPTIONAL_LINE_KEYS = ("pre_line_centers",)
+SPECTRUM_DEFAULTS = {"a_coeff": 1.0, "b_coeff": 0.0, "c_coeff": 0.0, "radial_velocity": 0.0}
+
+_NUMBER = r"([+-]?\d+(?:\.\d+)?)"
+_STATE_NAME = re.compile(rf"T{_NUMBER}G{_NUMBER}Z{_NUMBER}\.pt")
+
+
+def read_state_dict(path) -> dict:
+    """Read one state dictionary.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A `.pt` file. It is read with `torch.load(weights_only=True)`, which runs no code of the file.
+
+    Returns
+    -------
+    state : dict of str to ndarray, dtype float64
+        `lam_centers`, `amplitudes`, `sigma_widths`, `gamma_widths`, each (n_lines,), and of `pre_line_centers`
+        (n_lines,), `a_coeff`, `b_coeff`, `c_coeff`, `radial_velocity` those that the file has. Values are as in the
+        file: logs are not taken back, NaN stays NaN.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    BlaseStateError
+        If it is no file of torch, is cut short, lacks a key, or the lengths of its arrays differ.
+    """
+    import torch
+
+    path = Path(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ... by the kind of damage
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BlaseStateError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read by torch.load(weights_only=True): {reason} A whole "
+            "file written by torch.save(model.state_dict()) is needed; copy it again from the archive."
+        ) from error
+    if not isinstance(content, dict):
+        raise BlaseStateError(
+            f"{path} holds a {type(content).__name__}, but a dictionary with the keys {', '.join(LINE_KEYS)} is "
+            "needed. Save model.state_dict(), not the model."
+        )
+    known = (*LINE_KEYS, *OPTIONAL_LINE_KEYS, *SPECTRUM_DEFAULTS)
+    state = {
+        key: value.detach().to(torch.float64).numpy()
+        for key, value in content.items()
+        if key in known and isinstance(value, torch.Tensor)
+    }
+    _check_state(state, path)
+    return state
+
+
+def write_state_dict(path, state) -> None:
+    """Write one state dictionary as blase does.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File to write; it appears under its name only when it is whole.
+    state : dict of str to array-like
+        As `read_state_dict` returns. `a_coeff` (1), `b_coeff`, `c_coeff` and `radial_velocity` (0) are added if
+        absent; keys that blase does not know are refused.
+
+    Raises
+    ------
+    BlaseStateError
+        If a key is missing or unknown, or the lengths differ.
+    """
+    import torch
+
+    path = Path(path)
+    arrays = {key: np.asarray(value, dtype=np.float64) for key, value in state.items()}
+    unknown = set(arrays) - {*LINE_KEYS, *OPTIONAL_LINE_KEYS, *SPECTRUM_DEFAULTS}
+    if unknown:
+        raise BlaseStateError(
+            f"The state for {path} has the keys {', '.join(sorted(unknown))}, which blase does not know. Leave them "
+            "out."
+        )
+    _check_state(arrays, path)
+    for key, value in SPECTRUM_DEFAULTS.items():
+        arrays.setdefault(key, np.float64(value))
+    with atomic_path(path) as temporary:
+        torch.save({key: torch.tensor(value, dtype=torch.float64) for key, value in arrays.items()}, temporary)
+
+
+def state_name(teff: float, logg: float, feh: float) -> str:
+    """Return the name of the file of a node, as blase writes it.
+
+    Parameters
+    ----------
+    teff : float
+        K, a whole number.
+    logg, feh : float
+        dex(cm/s2) and dex.
+
+    Returns
+    -------
+    name : str
+        File name.
+
+    Examples
+    --------
+    >>> from stellarhml.grids.blase_states import state_name
+    >>> state_name(4700, 4.5, -0.5), state_name(5000, 4, 0)
+    ('T4700G4.5Z-0.5.pt', 'T5000G4.0Z0.0.pt')
+    """
+    if teff != int(teff):
+        raise ValueError(f"`teff` is {teff}, but blase names hold whole kelvins. Pass the label of a node of the grid.")
+    return f"T{int(teff)}G{float(logg)}Z{float(feh) + 0.0}.pt"
+
+
+def parse_state_name(name) -> tuple[float, float, float]:
+    """Return the labels that the name of a state file stands for.
+
+    Parameters
+    ----------
+    name : str or path-like
+        Name or path. "0", "0.0" and "-0.0" all mean a metallicity of zero.
+
+    Returns
+    -------
+    teff, logg, feh : float
+        K, dex(cm/s2), dex.
+
+    Raises
+    ------
+    BlaseStateError
+        If the name is of another form.
+
+    Examples
+    --------
+    >>> from stellarhml.grids.blase_states import parse_state_name
+    >>> parse_state_name("T4700G4.5Z-0.5.pt")
+    (4700.0, 4.5, -0.5)
+    """
+    match = _STATE_NAME.fullmatch(Path(name).name)
+    if match is None:
+        raise BlaseStateError(f"{name} is not named like T4700G4.5Z-0.5.pt (Teff, log g, metallicity). Rename it so.")
+    teff, logg, feh = (float(number) + 0.0 for number in match.groups())
+    return teff, logg, feh
+
+
+def list_states(folder) -> tuple[np.ndarray, list[Path]]:
+    """List the state files of a folder.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Folder of the archive. Files with other names are passed over.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_states, 3), dtype float64
+        teff [K], logg [dex(cm/s2)], feh [dex], sorted in this order.
+    paths : list of pathlib.Path
+        The files, in the same order.
+
+    Raises
+    ------
+    GridNotFoundError
+        If the folder does not exist or holds no state file.
+    BlaseStateError
+        If two files stand for the same node.
+    """
+    folder = Path(folder).expanduser()
+    names = [p for p in folder.iterdir() if _STATE_NAME.fullmatch(p.name)] if folder.is_dir() else []
+    if not names:
+        raise GridNotFoundError(
+            f"{folder} {'holds no file named like T4700G4.5Z-0.5.pt' if folder.is_dir() else 'is not a folder'}. Pass "
+            "the folder with the state files of blase."
+        )
+    found = sorted((parse_state_name(path), path) for path in names)
+    for (labels, path), (next_labels, next_path) in pairwise(found):
+        if labels == next_labels:
+            raise BlaseStateError(
+                f"{path.name} and {next_path.name} in {folder} stand for the same node {labels}, but there may be "
+                "one. Move one of them away."
+            )
+    return np.array([labels for labels, _ in found]), [path for _, path in found]
+
+
+def _check_state(state, path):
+    """Refuse a state that lacks a key, or whose arrays do not fit together."""
+    missing = [key for key in LINE_KEYS if key not in state]
+    if missing:
+        raise BlaseStateError(
+            f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(state)) or 'no known key'}. A state of "
+            f"blase has {', '.join(LINE_KEYS)}."
+        )
+    lines = {key: state[key].shape for key in (*LINE_KEYS, *OPTIONAL_LINE_KEYS) if key in state}
+    if any(len(shape) != 1 for shape in lines.values()) or len(set(lines.values())) != 1:
+        raise BlaseStateError(
+            f"{path} has arrays of the shapes {', '.join(f'{key} {shape}' for key, shape in lines.items())}, but all "
+            "must be one-dimensional and of one length, one value for each line."
+        )
+    for key in SPECTRUM_DEFAULTS:
+        if key in state and state[key].size != 1:
+            raise BlaseStateError(f"{path} has {key} of shape {state[key].shape}, but it must be a single number.")

@@ -1,0 +1,265 @@
+"""Read PHOENIX-ACES spectra in the layout in which Goettingen publishes them.
+
+One folder holds `WAVE_PHOENIX-ACES-AGSS-COND-2011.fits`, the vacuum wavelengths of all files in angstrom, and
+`PHOENIX-ACES-AGSS-COND-2011/Z-0.0/lte05800-4.50-0.0.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits`, one spectrum each, flux in
+erg/s/cm^2/cm. Reference: Husser et al. (2013), A&A 553, A6, doi:10.1051/0004-6361/201219058.
+"""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from stellarhml.exceptions import GridNotFoundError, SpectrumFileError
+from stellarhml.storage.fits_files import read_fits
+
+GRID_NAME = "PHOENIX-ACES-AGSS-COND-2011"
+WAVE_NAME = f"WAVE_{GRID_NAME}.fits"
+
+_FILE_NAME = re.compile(
+    r"lte(?P<teff>\d{5})(?P<logg>[+-]\d\.\d{2})(?P<feh>[+-]\d\.\d)(?:\.Alpha=(?P<alpha>[+-]\d\.\d{2}))?\."
+    + re.escape(GRID_NAME)
+    + r"-HiRes\.fits"
+)
+_HEADER_KEYS = ("PHXTEFF", "PHXLOGG", "PHXM_H", "PHXALPHA")
+_ANGSTROM = {"", "a", "aa", "angstrom", "angstroms"}
+_ALL_PIXELS = slice(None)
+_FITS_BLOCK = 2880  # bytes, by the FITS standard
+
+
+def phoenix_file_name(teff: float, logg: float, feh: float, alpha: float = 0.0) -> Path:
+    """Return the path of one spectrum, relative to the folder of the grid.
+
+    Parameters
+    ----------
+    teff : float
+        Effective temperature in K, a whole number.
+    logg : float
+        Surface gravity, log10 of cm/s2, at most two decimals.
+    feh : float
+        Metallicity [Fe/H] in dex, at most one decimal. Zero is written `-0.0`.
+    alpha : float, default=0.0
+        [alpha/Fe] in dex, at most two decimals. Zero is not written at all.
+
+    Returns
+    -------
+    path : pathlib.Path
+        Relative path.
+
+    Raises
+    ------
+    ValueError
+        If a label has more decimals than PHOENIX's names can hold.
+
+    Examples
+    --------
+    >>> from stellarhml.grids.phoenix_files import phoenix_file_name
+    >>> phoenix_file_name(5800, 4.5, 0.0).as_posix()
+    'PHOENIX-ACES-AGSS-COND-2011/Z-0.0/lte05800-4.50-0.0.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits'
+    >>> phoenix_file_name(5800, 4.5, -0.5, alpha=0.2).parts[1]
+    'Z-0.5.Alpha=+0.20'
+    """
+    for name, value, decimals in (("teff", teff, 0), ("logg", logg, 2), ("feh", feh, 1), ("alpha", alpha, 2)):
+        if not np.isclose(value, np.round(value, decimals), rtol=0, atol=1e-6):
+            raise ValueError(
+                f"`{name}` is {value}, but PHOENIX file names hold {decimals} decimals of it. Pass the label of a "
+                "node of the grid."
+            )
+    # Adding the zero turns -0.0 and -1e-9 into 0.0; the names hold -log g, so that log g = 0 becomes "-0.00".
+    feh, alpha = np.round(feh, 1) + 0.0, np.round(alpha, 2) + 0.0
+    metallicity = f"{feh:+.1f}" if feh else "-0.0"
+    if alpha:
+        metallicity += f".Alpha={alpha:+.2f}"
+    gravity = f"{-(np.round(logg, 2) + 0.0):+.2f}"
+    return Path(GRID_NAME, f"Z{metallicity}", f"lte{round(teff):05d}{gravity}{metallicity}.{GRID_NAME}-HiRes.fits")
+
+
+def list_phoenix_nodes(folder) -> np.ndarray:
+    """List the nodes of which a folder holds a spectrum, by the names of the files.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Folder of the grid: the one that holds the WAVE file.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_nodes, 4), dtype float64
+        teff [K], logg [dex(cm/s2)], [Fe/H] [dex], [alpha/Fe] [dex], sorted in this order.
+
+    Raises
+    ------
+    GridNotFoundError
+        If the folder does not exist or holds no spectrum.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise GridNotFoundError(
+            f"{folder} is not a folder. Pass the folder that holds {WAVE_NAME} and {GRID_NAME}/, or download one with "
+            "stellarhml.datasets.fetch_phoenix."
+        )
+    labels = [_labels_of_name(path.name) for path in (folder / GRID_NAME).glob("Z*/*.fits")]
+    labels = [row for row in labels if row is not None]
+    if not labels:
+        raise GridNotFoundError(
+            f"{folder} holds no spectrum named like {phoenix_file_name(5800, 4.5, 0.0).as_posix()}. Pass the folder "
+            f"above {GRID_NAME}/, or download spectra with stellarhml.datasets.fetch_phoenix."
+        )
+    return np.array(sorted(labels))
+
+
+def missing_nodes(labels) -> np.ndarray:
+    """List the nodes that a set of labels lacks to be a full rectilinear grid of its own values.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_nodes, n_labels)
+        Labels of the nodes that are there.
+
+    Returns
+    -------
+    missing : ndarray of shape (n_missing, n_labels), dtype float64
+        Labels of the nodes that are not, sorted.
+
+    Examples
+    --------
+    >>> from stellarhml.grids.phoenix_files import missing_nodes
+    >>> missing_nodes([[5000, 4.0], [5000, 4.5], [5100, 4.0]])
+    array([[5.1e+03, 4.5e+00]])
+    """
+    labels = np.asarray(labels, dtype=np.float64)
+    there = set(map(tuple, labels.tolist()))
+    full = product(*(np.unique(column).tolist() for column in labels.T))
+    return np.array([node for node in full if node not in there]).reshape(-1, labels.shape[1])
+
+
+def read_phoenix_wavelength(folder) -> np.ndarray:
+    """Read the wavelengths that all spectra of a folder share.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Folder of the grid.
+
+    Returns
+    -------
+    wavelength : ndarray of shape (n_pixels,), dtype float64
+        Vacuum wavelengths in angstrom, strictly increasing.
+
+    Raises
+    ------
+    GridNotFoundError
+        If there is no WAVE file.
+    SpectrumFileError
+        If it is truncated or no FITS file, says air or another unit, or does not increase.
+    """
+    path = Path(folder).expanduser() / WAVE_NAME
+    if not path.is_file():
+        raise GridNotFoundError(
+            f"{path} does not exist. Pass the folder that holds {WAVE_NAME}; stellarhml.datasets.fetch_phoenix "
+            "downloads it."
+        )
+    wavelength, header = _read_image(path)
+    wavelength = wavelength.astype(np.float64)
+    unit = str(header.get("UNIT", header.get("BUNIT", ""))).strip().lower()
+    if unit not in _ANGSTROM:
+        raise SpectrumFileError(f"{path} gives its unit as {unit!r}, but PHOENIX wavelengths are in angstrom. {_AGAIN}")
+    medium = str(header.get("AIRORVAC", "")).strip().lower()
+    if medium == "air" or str(header.get("CTYPE1", "")).strip().upper().startswith("AWAV"):
+        raise SpectrumFileError(f"{path} says that it holds air wavelengths, but PHOENIX is in vacuum. {_AGAIN}")
+    steps = np.diff(wavelength)
+    if not np.all(np.isfinite(wavelength)) or np.any(steps <= 0):
+        first = int(np.argmax(~(steps > 0)))
+        raise SpectrumFileError(
+            f"{path} must increase strictly, but pixel {first + 1} is {wavelength[first + 1]} after "
+            f"{wavelength[first]} angstrom. {_AGAIN}"
+        )
+    return wavelength
+
+
+def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _ALL_PIXELS):
+    """Read and check one spectrum.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    n_pixels : int, default=None
+        Number of pixels that the file must hold: that of the WAVE file. None accepts any.
+    pixels : slice, default=slice(None)
+        Pixels to return.
+
+    Returns
+    -------
+    flux : ndarray of shape (n_selected,), dtype of the file
+        Flux in erg/s/cm^2/cm.
+    labels : ndarray of shape (4,), dtype float64
+        teff, logg, [Fe/H], [alpha/Fe] of the header, or of the file name where the header lacks them (NaN if
+        both do).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    SpectrumFileError
+        If it is truncated, no FITS file, of another length, not finite, or if header and name disagree.
+    """
+    path = Path(path)
+    flux, header = _read_image(path)
+    if n_pixels is not None and flux.size != n_pixels:
+        raise SpectrumFileError(
+            f"{path} holds {flux.size} pixels, but the WAVE file of its folder has {n_pixels}. Take both from the "
+            "same release of PHOENIX, and do not crop one of them alone."
+        )
+    flux = flux[pixels]
+    n_bad = int(np.count_nonzero(~np.isfinite(flux)))
+    if n_bad:
+        raise SpectrumFileError(
+            f"{path} has {n_bad} pixels that are NaN or infinite, but a model spectrum must be finite. {_AGAIN}"
+        )
+    named = _labels_of_name(path.name) or (np.nan,) * 4
+    labels = np.array([header.get(key, value) for key, value in zip(_HEADER_KEYS, named, strict=True)], dtype=float)
+    differ = ~np.isnan(named) & ~np.isclose(labels, named, rtol=0, atol=1e-3)
+    if differ.any():
+        first = int(np.argmax(differ))
+        raise SpectrumFileError(
+            f"{path} says {_HEADER_KEYS[first]} = {labels[first]} in its header, but its name says {named[first]}. "
+            "Rename the file after its header, or download it again."
+        )
+    return flux, labels
+
+
+_AGAIN = "Delete the file and download it again (stellarhml.datasets.fetch_phoenix)."
+
+
+def _labels_of_name(name):
+    """Labels (teff, logg, feh, alpha) of a PHOENIX file name, or None if it is not one."""
+    match = _FILE_NAME.match(name)
+    if match is None:
+        return None
+    return (
+        float(match["teff"]),
+        -float(match["logg"]) + 0.0,  # the name writes a hyphen before log g, hence the sign
+        float(match["feh"]) + 0.0,
+        float(match["alpha"] or 0.0) + 0.0,
+    )
+
+
+def _read_image(path):
+    """First image of a FITS file as a native one-dimensional array, and its header; refuse anything cut short."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
+    data, header = read_fits(path, lambda hdus: (hdus[0].data, hdus[0].header), _AGAIN)
+    n_bytes = path.stat().st_size
+    if n_bytes % _FITS_BLOCK:  # a cut in the header of a later part goes unnoticed by astropy
+        raise SpectrumFileError(
+            f"{path} is truncated: it has {n_bytes} bytes, but FITS files consist of blocks of {_FITS_BLOCK}. {_AGAIN}"
+        )
+    if data is None or data.ndim != 1 or data.size < 2:
+        shape = None if data is None else data.shape
+        raise SpectrumFileError(
+            f"{path} holds an array of shape {shape} in its first part, but one spectrum, a row of pixels, is needed. "
+            f"{_AGAIN}"
+        )
+    return data.astype(data.dtype.newbyteorder("=")), header

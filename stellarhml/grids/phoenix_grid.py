@@ -1,0 +1,247 @@
+"""PHOENIX spectra of a local folder as one array, read one file at a time."""
+
+import json
+import warnings
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from stellarhml._parallel import progress
+from stellarhml._validation import LABELS
+from stellarhml.exceptions import (
+    GridIncompleteError,
+    GridNotFoundError,
+    StellarHMLWarning,
+    WavelengthCoverageError,
+)
+from stellarhml.grids.phoenix_files import (
+    WAVE_NAME,
+    list_phoenix_nodes,
+    phoenix_file_name,
+    read_phoenix_spectrum,
+    read_phoenix_wavelength,
+)
+from stellarhml.grids.selection import select_values
+from stellarhml.storage.atomic_files import atomic_path
+
+
+def load_phoenix(
+    folder,
+    *,
+    teff=None,
+    logg=None,
+    feh=None,
+    alpha=0.0,
+    wavelength=(8038.0, 12849.0),
+    dtype=np.float32,
+    missing="raise",
+    cache=None,
+    verbose=None,
+    return_X_y=False,
+):
+    """Load PHOENIX-ACES spectra from a local folder in PHOENIX's own layout.
+
+    Every file is checked: truncated or damaged files, files of another length than the WAVE file, fluxes that are
+    not finite and headers that contradict the name are errors that name the file. One spectrum at a time is in
+    memory besides the result; with `cache`, the result itself stays on disk.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Folder that holds `WAVE_PHOENIX-ACES-AGSS-COND-2011.fits` and `PHOENIX-ACES-AGSS-COND-2011/`.
+    teff, logg, feh : None, tuple (lo, hi), float or array-like, default=None
+        Nodes to load, in K, dex(cm/s2) and dex. None takes all values that are there, a tuple a closed range of
+        them, a list or array exactly those values.
+    alpha : float, default=0.0
+        The one value of [alpha/Fe] to load, in dex.
+    wavelength : tuple (lo, hi) or None, default=(8038.0, 12849.0)
+        Closed range of vacuum wavelengths to keep, in angstrom. The default is the band of the Habitable-zone
+        Planet Finder. None keeps everything.
+    dtype : dtype, default=numpy.float32
+        Type of the fluxes. The files hold float32.
+    missing : {"raise", "report"}, default="raise"
+        What to do if the product of the selected values has nodes without a file: raise, or leave them out, warn
+        and list them in `missing`. No spectrum is ever filled in.
+    cache : str or path-like, default=None
+        A `.npy` file for the fluxes, which come back as a read-only memory map. It is written once, with a JSON
+        file beside it, and used again as long as the request and the size and time of every source file agree.
+    verbose : bool, default=None
+        Whether to show a progress bar; None shows one on a terminal if it takes over two seconds.
+    return_X_y : bool, default=False
+        Whether to return `(flux, labels)` in place of the Bunch.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        flux : ndarray of shape (n_spectra, n_pixels)
+            erg/s/cm^2/cm; rows are sorted by teff, then logg, then feh.
+        labels : ndarray of shape (n_spectra, 3)
+            teff [K], logg [dex(cm/s2)], feh [dex].
+        wavelength : ndarray of shape (n_pixels,)
+            Vacuum wavelengths in angstrom.
+        label_names : tuple of str
+            ("teff", "logg", "feh").
+        missing : ndarray of shape (n_missing, 3)
+            Nodes of the product of the values that have no file.
+        filenames : list of str
+            The files, one for each row.
+        DESCR : str
+            What the spectra are.
+
+    Raises
+    ------
+    GridNotFoundError
+        If there is no folder, no WAVE file, or no spectrum in the selection.
+    GridIncompleteError
+        If nodes are missing and `missing="raise"`.
+    SpectrumFileError
+        If a file is damaged or contradicts the others.
+    WavelengthCoverageError
+        If no pixel lies in `wavelength`.
+
+    See Also
+    --------
+    fetch_phoenix : Download the spectra first.
+    load_mini_grid : A small grid that comes with the package.
+    """
+    if missing not in ("raise", "report"):
+        raise ValueError(f"`missing` is {missing!r}, but it must be 'raise' or 'report'.")
+    folder = Path(folder).expanduser()
+    labels, absent = _choose_nodes(folder, teff, logg, feh, alpha)
+    if len(absent):
+        _tell_missing(folder, absent, len(labels), missing)
+    all_pixels = read_phoenix_wavelength(folder)
+    pixels = _choose_pixels(all_pixels, wavelength, folder)
+    files = [folder / phoenix_file_name(*label, alpha) for label in labels]
+    shape = (len(files), pixels.stop - pixels.start)
+
+    def fill(flux):
+        for row, path in enumerate(progress(files, verbose=verbose, description="load_phoenix", unit="spectra")):
+            flux[row], _ = read_phoenix_spectrum(path, all_pixels.size, pixels)
+
+    if cache is None:
+        flux = np.empty(shape, dtype=dtype)
+        fill(flux)
+    else:
+        request = _describe_request(folder, files, pixels, dtype)
+        flux = _open_cache(Path(cache), request, shape)
+        if flux is None:
+            flux = _write_cache(Path(cache), request, shape, fill)
+    if return_X_y:
+        return flux, labels
+    return Bunch(
+        flux=flux,
+        labels=labels,
+        wavelength=all_pixels[pixels].copy(),
+        label_names=LABELS,
+        missing=absent,
+        filenames=[str(path) for path in files],
+        DESCR=_DESCR.format(n=len(files), alpha=alpha, folder=folder),
+    )
+
+
+def _choose_nodes(folder, teff, logg, feh, alpha):
+    """Labels of the nodes to read and of the missing ones, both sorted, shapes (n, 3)."""
+    there = list_phoenix_nodes(folder)
+    alphas = np.unique(there[:, 3])
+    there = there[np.isclose(there[:, 3], alpha, rtol=0, atol=1e-6), :3]
+    if not len(there):
+        raise GridNotFoundError(
+            f"{folder} holds no spectrum with [alpha/Fe] = {alpha}, only {', '.join(f'{a:g}' for a in alphas)}. Pass "
+            "one of these as `alpha`."
+        )
+    # "All values" and ranges are those that occur together with the other labels, not anywhere in the folder.
+    selections = dict(zip(LABELS, (teff, logg, feh), strict=True))
+    for column, (name, selection) in enumerate(selections.items()):
+        if selection is not None:
+            there = there[np.isin(there[:, column], select_values(selection, there[:, column], name))]
+            if not len(there):
+                raise GridNotFoundError(
+                    f"{folder} holds no spectrum with `{name}` = {selection} and the other labels as selected. See "
+                    "stellarhml.grids.phoenix_files.list_phoenix_nodes(folder) for what is there."
+                )
+    axes = [select_values(s, there[:, column], name) for column, (name, s) in enumerate(selections.items())]
+    present = set(map(tuple, there.tolist()))
+    wanted = list(product(*(axis.tolist() for axis in axes)))
+    absent = [node for node in wanted if node not in present]
+    return there, np.array(absent, dtype=np.float64).reshape(-1, 3)
+
+
+def _tell_missing(folder, absent, n_there, missing):
+    """Raise or warn because of missing nodes."""
+    first = ", ".join(f"({t:g}, {g:g}, {z:g})" for t, g, z in absent[:5])
+    found = (
+        f"{len(absent)} of the {len(absent) + n_there} selected nodes have no file in {folder}, first (teff, logg, "
+        f"feh) = {first}"
+    )
+    if missing == "raise":
+        raise GridIncompleteError(
+            f"{found}. Download them with stellarhml.datasets.fetch_phoenix, select a range without them, or pass "
+            "missing='report' to go on without them."
+        )
+    warnings.warn(f"{found}; they are left out and listed in `missing`.", StellarHMLWarning, stacklevel=3)
+
+
+def _choose_pixels(all_pixels, limits, folder):
+    """Slice of the pixels in the closed range `limits`."""
+    if limits is None:
+        return slice(0, all_pixels.size)
+    lo, hi = limits
+    pixels = slice(int(np.searchsorted(all_pixels, lo, "left")), int(np.searchsorted(all_pixels, hi, "right")))
+    if pixels.stop <= pixels.start:
+        raise WavelengthCoverageError(
+            f"`wavelength` is ({lo}, {hi}) angstrom, but no pixel of {folder / WAVE_NAME} lies in it: they go from "
+            f"{all_pixels[0]:g} to {all_pixels[-1]:g} angstrom. Choose a range inside that."
+        )
+    return pixels
+
+
+def _describe_request(folder, files, pixels, dtype):
+    """Everything that decides about the content of a cache, as JSON can hold it."""
+    sources = []
+    for path in [folder / WAVE_NAME, *files]:
+        status = path.stat()
+        sources.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
+    return {"schema": 1, "pixels": [pixels.start, pixels.stop], "dtype": np.dtype(dtype).str, "sources": sources}
+
+
+def _open_cache(cache, request, shape):
+    """Memory map of a cache that answers the request, or None."""
+    try:
+        if json.loads(_sidecar(cache).read_text()) != request:
+            return None
+        flux = np.load(cache, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):  # not there, or cut short: write it anew
+        return None
+    return flux if flux.shape == shape and flux.dtype.str == request["dtype"] else None
+
+
+def _write_cache(cache, request, shape, fill):
+    """Fill a new cache under a temporary name, rename it, and open it."""
+    # Without its sidecar a cache is never used, so a stop between the two renames leaves nothing wrong behind.
+    _sidecar(cache).unlink(missing_ok=True)
+    with atomic_path(cache) as temporary:
+        flux = np.lib.format.open_memmap(temporary, mode="w+", dtype=request["dtype"], shape=shape)
+        fill(flux)
+        flux.flush()
+        del flux
+    with atomic_path(_sidecar(cache)) as temporary:
+        temporary.write_text(json.dumps(request))
+    return np.load(cache, mmap_mode="r", allow_pickle=False)
+
+
+def _sidecar(cache):
+    """Path of the JSON file beside a cache."""
+    return cache.with_name(cache.name + ".json")
+
+
+_DESCR = """PHOENIX-ACES-AGSS-COND-2011 synthetic stellar spectra
+
+{n} spectra at [alpha/Fe] = {alpha}, read from {folder}.
+
+Flux at the stellar surface in erg/s/cm^2/cm against vacuum wavelength in angstrom, at the native sampling of the
+library (0.01 angstrom below 10000, 0.02 above, in the default range). Spherical geometry, LTE, ACES equation of state.
+Reference: Husser, T.-O. et al. (2013), A&A 553, A6, doi:10.1051/0004-6361/201219058.
+"""

@@ -1,0 +1,214 @@
+r"""Rotation, line spread and a detector's pixels, for a spectrum and its derivatives at once.
+
+Both kernels are convolutions in :math:`x = \ln \lambda`, of which the Fourier transforms are known: with
+q = k v sin i / c,
+
+.. math::
+    \hat G(q) = \frac{2 (1 - \epsilon) J_1(q) / q + 2 \epsilon\, j_1(q) / q}{1 - \epsilon / 3}, \quad
+    \hat L(k) = e^{-k^2 \sigma^2 / 2},
+
+so that nothing is sampled but the spectrum, widths may go to zero, and derivatives by the widths are other transforms.
+A line-spread function whose width changes with wavelength is a polynomial in :math:`\sigma^2` between a few widths.
+"""
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.special import j0, j1
+
+from stellarhml.kernels.pixel_integrals import POINTS, integrate_pixels, resample_rows
+
+GAUSS_REACH = 6.0
+"""Sigmas of the line-spread function beyond which it lets in no light: 2e-9 of it lie there."""
+
+_STEP = 0.8  # step of the uniform grid, in steps of the model where these are shortest
+_STEP_MIN = 0.25  # and at least this many median steps
+_STEPS_PER_OCTAVE = 4  # steps there are
+_PAD = 64  # points over which the ends of a window are joined, for transforms are periodic
+_SPREAD_TOL = 1e-7  # of a polynomial between widths
+_SMALL = 0.3  # arguments below which Bessel functions are taken from their series
+_FAINT = 40.0  # k^2 sigma^2 / 2 above which nothing is left
+_STEPS_PER_SIGMA = 4.5  # points that tell a broadened spectrum to 1e-7
+
+
+def light_reach(vsini, sigma):
+    """Distance from which a pixel gets light.
+
+    Parameters
+    ----------
+    vsini : float
+        Projected rotational velocity in units of the speed of light.
+    sigma : float or ndarray
+        Sigma of the line-spread function in ln wavelength.
+
+    Returns
+    -------
+    reach : float or ndarray
+        Distance in ln wavelength.
+    """
+    return vsini + GAUSS_REACH * sigma
+
+
+def rotation_transform(q, limb_darkening):
+    """Fourier transform of the profile of rotation.
+
+    Parameters
+    ----------
+    q : ndarray
+        Non-negative wave numbers times the largest shift.
+    limb_darkening : float
+        Linear coefficient, from 0 to 1.
+
+    Returns
+    -------
+    transform : ndarray
+        Transform, 1 at zero.
+    slope : ndarray
+        Its derivative by `q`.
+    """
+    safe = np.maximum(q, _SMALL)
+    bessel, sine, cosine = j1(safe), np.sin(safe), np.cos(safe)
+    disk = bessel / safe
+    disk_slope = (j0(safe) - 2 * disk) / safe
+    ball = (sine - safe * cosine) / safe**3
+    ball_slope = (sine / safe - 3 * ball) / safe
+    low = q < _SMALL
+    z = (q[low] / 2) ** 2
+    disk[low] = (1 - z / 2 + z**2 / 12 - z**3 / 144 + z**4 / 2880) / 2
+    disk_slope[low] = -q[low] / 4 * (1 / 2 - z / 6 + z**2 / 48 - z**3 / 720)
+    z = q[low] ** 2
+    ball[low] = 1 / 3 - z / 30 + z**2 / 840 - z**3 / 45360 + z**4 / 3991680
+    ball_slope[low] = -q[low] * (1 / 15 - z / 210 + z**2 / 7560 - z**3 / 498960)
+    flat, dark = 2 * (1 - limb_darkening) / (1 - limb_darkening / 3), 2 * limb_darkening / (1 - limb_darkening / 3)
+    return flat * disk + dark * ball, flat * disk_slope + dark * ball_slope
+
+
+def observe_rows(wavelength, rows, edges, *, vsini=0.0, limb_darkening=0.6, sigma=None, derivatives=False):
+    """Broaden spectra and integrate them over pixels.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n,)
+        Wavelengths of the spectra, strictly increasing, eight at least; their spacing may change.
+    rows : ndarray of shape (m, n)
+        Spectra: a flux, and what else is linear in it.
+    edges : ndarray of shape (p + 1,)
+        Edges of the pixels in the frame of the star. They lie further from the ends of `wavelength` than light comes
+        from (`light_reach`), and by one step of it more.
+    vsini : float, default=0.0
+        Projected rotational velocity in units of the speed of light.
+    limb_darkening : float, default=0.6
+        Linear coefficient.
+    sigma : float or ndarray of shape (p,), default=None
+        Sigma of the line-spread function in ln wavelength, of all pixels or of each. None: it is as sharp as the model.
+    derivatives : bool, default=False
+        Whether to differentiate the first row.
+
+    Returns
+    -------
+    pixels : ndarray of shape (m, p) or (m + 3, p)
+        Means over the pixels per wavelength. With `derivatives`, three rows more: derivatives of the first with respect
+        to ln of the ratio of observed wavelengths to those of the star, to `vsini`, and to -ln `sigma`.
+    """
+    spread = np.asarray(0.0 if sigma is None else sigma)
+    x, step, values, thin = _uniform(wavelength, rows, edges, light_reach(vsini, spread.max()), spread.min())
+    x = x[::thin]
+    varies = spread.ndim and np.ptp(spread) > 0
+    spread = np.interp(x, np.log((edges[1:] + edges[:-1]) / 2), spread) if varies else spread.max()
+    smooth = _convolve(values, step, len(x), thin, vsini, limb_darkening, spread, derivatives)
+    step *= thin
+    if derivatives and varies:
+        # a spectrum that is shifted meets the same widths at the same pixels
+        smooth = np.concatenate([smooth, smooth[-1:] * -np.gradient(np.log(spread), step)])
+    integral, value = integrate_pixels(smooth * np.exp(x), np.clip((np.log(edges) - x[0]) / step, 0, len(x) - 1))
+    pixels = integral * (step / np.diff(edges))
+    if not derivatives:
+        return pixels
+    shifted = pixels[:1] - np.diff(value[:1], axis=1) / np.diff(edges)
+    if varies:
+        shifted += pixels[-1:]
+    n_rows = len(rows)
+    return np.concatenate([pixels[:n_rows], shifted, pixels[n_rows : n_rows + 2]])
+
+
+def _uniform(wavelength, rows, edges, reach, sigma):
+    """Uniform points in ln wavelength around pixels, their step, and rows there, with their ends joined behind.
+
+    Last, every how many of the points are enough once rows are broadened by `sigma`.
+    """
+    spacing = np.diff(wavelength) / wavelength[1:]
+    step = max(_STEP * spacing.min(), _STEP_MIN * np.median(spacing))
+    # points that do not move with the velocities, so that the result is smooth in these however rough the spectrum is
+    step = 2.0 ** (np.floor(_STEPS_PER_OCTAVE * np.log2(step)) / _STEPS_PER_OCTAVE)
+    thin = _fast_len(max(int(sigma / (_STEPS_PER_SIGMA * step)), 1))
+    reach += POINTS * step
+    first = np.ceil(max(np.log(wavelength[0]), np.log(edges[0]) - reach) / (thin * step)) * thin
+    last = np.floor(min(np.log(wavelength[-1]), np.log(edges[-1]) + reach) / step)
+    x = np.arange(first, last + 1) * step
+    n, at = len(x), np.clip(np.exp(x), wavelength[0], wavelength[-1])
+    values = np.empty((len(rows), thin * next_fast_len(-(-(n + _PAD) // thin), real=True)))
+    values[:, :n] = resample_rows(wavelength, rows, at)
+    t = np.arange(1, values.shape[1] - n + 1) / (values.shape[1] - n + 1)
+    t = t**3 * (10 - 15 * t + 6 * t**2)
+    values[:, n:] = values[:, n - 1 : n] * (1 - t) + values[:, :1] * t
+    return x, step, values, thin
+
+
+def _fast_len(n):
+    """The largest length up to n that transforms like."""
+    while next_fast_len(n, real=True) != n:
+        n -= 1
+    return n
+
+
+def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives):
+    """Rows broadened, and the derivatives of the first by vsini and by -ln sigma, shape (m or m + 2, n).
+
+    Of `thin` points one is kept.
+    """
+    n_points = values.shape[1]
+    k = 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
+    square = k * k / 2
+    low, high = spread.min() ** 2, spread.max() ** 2
+    live = len(k) if not low else int(np.searchsorted(square * low, _FAINT))
+    k, square = k[:live], square[:live]
+    waves = rfft(values)
+    waves = waves[:, :live]
+    turned, slope = np.ones(live), np.zeros(live)
+    if vsini:
+        turned, slope = rotation_transform(k * vsini, limb_darkening)
+    if derivatives:
+        both = [waves * turned, waves[:1] * (slope * k), waves[:1] * (turned * 2 * square)]
+        waves = np.concatenate(both)
+    elif vsini:
+        waves = waves * turned
+    total = 0.0
+    widths = _widths(low, high)
+    for width, weight in zip(widths, _between(widths, spread**2), strict=True):
+        part = waves * np.exp(-square * width) if width else waves.copy()
+        if derivatives:
+            part[-1] *= width
+        total = total + irfft(part, n_points // thin)[:, :n] * (weight / thin)
+    return total
+
+
+def _widths(low, high):
+    """Squares of sigma between which a polynomial stands for all from low to high."""
+    if high - low <= 1e-12 * high:
+        return np.array([high])
+    ratio, n = (high - low) / (high + low), 2
+    while ratio**n / (2 ** (n - 1) * np.sqrt(2 * np.pi * n)) > _SPREAD_TOL:
+        n += 1
+    return (high + low) / 2 + (high - low) / 2 * np.cos((2 * np.arange(n) + 1) * np.pi / (2 * n))
+
+
+def _between(nodes, at):
+    """Weights of Lagrange's polynomial, one row or 1 for each node."""
+    if len(nodes) == 1:
+        yield 1.0
+        return
+    for j, node in enumerate(nodes):
+        others = np.delete(nodes, j)
+        weight = np.ones(len(at))
+        for other in others:
+            weight *= (at - other) / (node - other)
+        yield weight

@@ -1,0 +1,186 @@
+"""Read an observed spectrum from whatever file it is in."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.array_files import read_hdf5, read_npz
+from stellarhml.spectra.echelle import list_extensions
+from stellarhml.spectra.hpf import is_hpf, read_hpf
+from stellarhml.spectra.igrins import is_igrins, read_igrins
+from stellarhml.spectra.media import check_medium
+from stellarhml.spectra.observed_spectrum import ObservedSpectrum
+from stellarhml.spectra.spectrum_tables import META_KEY, is_own_text, read_own_table, read_table
+from stellarhml.spectra.specutils_objects import read_specutils
+
+_FORMATS = ("hpf", "igrins", "table", "npz", "hdf5", "specutils")
+
+
+def read_spectrum(
+    path,
+    *,
+    format: str | None = None,
+    medium: str | None = None,
+    sky: str | None = "subtract",
+    sky_scale: float = 1.0,
+    error_file=None,
+) -> ObservedSpectrum:
+    r"""Read an observed spectrum, of one order or many.
+
+    The format is recognised by what is in the file, not by its name:
+
+    ========= ================================================================================ ==========
+    format    file                                                                             medium
+    ========= ================================================================================ ==========
+    hpf       FITS of HPF's instrument team (variances) or of Goldilocks (errors)              vacuum
+    igrins    FITS `spec_a0v` of the IGRINS pipeline; an npz only where this format is stated  vacuum
+    table     text, CSV, ECSV, FITS table: `wavelength`, `flux`; `error`, `order`, `mask`      required
+    npz       arrays `wavelength` (angstrom), `flux`; `sigma`, `order`, `mask`                 required
+    hdf5      of Starfish: `waves` or `wls` (angstrom), `fluxes`, `sigmas`, `masks`            required
+    specutils what a loader of specutils knows; only where this format is stated               required
+    ========= ================================================================================ ==========
+
+    and tables that `ObservedSpectrum.write` made, which state all. What stands after a semicolon need not be there. A
+    `mask` is not 0, or True, where a pixel is bad, as in NumPy; Starfish's `masks` are the other way round. Pixels
+    whose flux is not finite, or whose error or variance is not finite or not positive, are masked: their error is
+    infinite, and their flux 0 where it was not finite. Pixels without increasing wavelengths at the ends of an order
+    are trimmed. Both are counted in `meta["notes"]`. Where a file has no errors, 1 % of the median flux of an order
+    stands in for them, and `meta["errors_known"]` is False.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    format : {"hpf", "igrins", "table", "npz", "hdf5", "specutils"}, default=None
+        What it is; by default it is recognised.
+    medium : {"vacuum", "air"}, default=None
+        What the wavelengths are measured in; needed where the format does not say it. Air is converted to vacuum.
+    sky : {"subtract", None}, default="subtract"
+        HPF only: whether the flux of the sky fibre is subtracted, and its variance added.
+    sky_scale : float, default=1.0
+        HPF only: factor of the flux of the sky fibre before it is subtracted, the throughput of the science fibre over
+        that of the sky fibre, positive. It depends on the order and the night; choose it so that lines of airglow go.
+    error_file : str or path-like, default=None
+        IGRINS only: the ``variance.fits`` or ``sn.fits``; by default the extension of variances in the file, or one of
+        the two beside it.
+
+    Returns
+    -------
+    spectrum : ObservedSpectrum
+        The checked spectrum.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    SpectrumFileError
+        If it cannot be read as a spectrum: damaged, truncated, another format, wavelengths that do not increase.
+    ValueError
+        If an argument is none of those, or `medium` is missing or against the format.
+    ImportError
+        If the format needs a package that is not installed (hdf5: h5py; specutils).
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from stellarhml.spectra import read_spectrum
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name) / "star.txt"
+    >>> _ = path.write_text("# wavelength flux error\n5000.0 1.0 0.1\n5000.1 nan 0.1\n5000.2 0.9 0.1\n")
+    >>> spectrum = read_spectrum(path, medium="vacuum")
+    >>> spectrum
+    <ObservedSpectrum: 1 order, 5000.0-5000.2 angstrom, 3 pixels, 1 masked>
+    >>> spectrum.meta["notes"][-1]
+    '1 pixels masked: 1 flux NaN or infinite.'
+    >>> folder.cleanup()
+    """
+    if format is not None and format not in _FORMATS:
+        raise ValueError(f"`format` is {format!r}, but it must be one of {', '.join(_FORMATS)}, or None.")
+    if sky not in ("subtract", None):
+        raise ValueError(f"`sky` is {sky!r}, but it must be 'subtract' or None.")
+    if not 0 < sky_scale < np.inf:
+        raise ValueError(f"`sky_scale` is {sky_scale}, but it must be positive and finite; sky=None subtracts nothing.")
+    if medium not in ("vacuum", "air", None):
+        raise ValueError(f"`medium` is {medium!r}, but it must be 'vacuum' or 'air', or None where the format says it.")
+    path = Path(path)
+    error_file = None if error_file is None else Path(error_file)
+    for file in (path, error_file):
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist or is not a file. Pass the path of a spectrum.")
+    orders, meta = _read(path, format, medium, (sky, sky_scale), error_file)
+    return ObservedSpectrum(orders, meta)
+
+
+def _read(path, format, medium, sky, error_file):
+    """Orders and meta by the format that is stated or recognised."""
+    if format == "specutils":
+        return read_specutils(path, medium)
+    container = _container(path)
+    if container == "fits":
+        return _read_fits(path, format, medium, sky, error_file)
+    accepted = {"npz": ("npz", "igrins"), "hdf5": ("hdf5",), "text": ("table",)}[container]
+    if format is not None and format not in accepted:
+        raise SpectrumFileError(
+            f"{path} is {_CONTAINERS[container]}, but format={format!r} is another kind of file. Leave `format` out, "
+            "or pass the file that you mean."
+        )
+    if container == "npz":
+        return read_npz(path, medium=medium, igrins=format == "igrins")
+    if container == "hdf5":
+        return read_hdf5(path, medium=medium)
+    if is_own_text(path):
+        return read_own_table(path, medium=medium, fits=False)
+    return read_table(path, medium=medium, fits=False)
+
+
+def _read_fits(path, format, medium, sky, error_file):
+    """Orders and meta of a FITS file, by its extensions."""
+    content = list_extensions(path)
+    known = {"hpf": is_hpf(content), "igrins": is_igrins(content), "table": any(content["tables"])}
+    found = format or next((name for name, there in known.items() if there), None)
+    if not known.get(found, False):
+        needed = {"hpf": "'Sci Flux'", "igrins": "'SPEC_DIVIDE_A0V'", "table": "a table"}
+        wanted = needed.get(found) or f"{needed['hpf']} (HPF), {needed['igrins']} (IGRINS) or a table"
+        raise SpectrumFileError(
+            f"{path} is a FITS file of {content['instrument'] or 'no instrument that it names'} with the extensions "
+            f"{', '.join(map(repr, content['names']))}, but {wanted} is needed. Pass the right file and `format`, try "
+            "format='specutils', or write it as a table of wavelength, flux and error."
+        )
+    if found == "table":
+        if META_KEY in content["keys"]:
+            return read_own_table(path, medium=medium, fits=True)
+        orders, meta = read_table(path, medium=medium, fits=True)
+        return orders, {key: content[key] for key in ("instrument", "object", "date")} | meta
+    check_medium(medium, by_format=found)
+    if found == "hpf":
+        return read_hpf(path, content, sky=sky[0], sky_scale=sky[1])
+    return read_igrins(path, content, error_file=error_file)
+
+
+_CONTAINERS = {"npz": "a NumPy archive", "hdf5": "an HDF5 file", "text": "a text file"}
+
+
+def _container(path):
+    """Kind of a file by its first bytes."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if not head:
+        raise SpectrumFileError(f"{path} is empty, but a spectrum is needed. Copy it again.")
+    if head.startswith((b"SIMPLE  =", b"\x1f\x8b")):  # astropy unpacks gzip
+        return "fits"
+    if head.startswith(b"PK\x03\x04"):
+        return "npz"
+    if head.startswith(b"\x93NUMPY"):
+        raise SpectrumFileError(
+            f"{path} is a single array of NumPy without a name, but wavelength and flux are needed. Write them with "
+            "np.savez(path, wavelength=..., flux=..., sigma=...)."
+        )
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if path.suffix.lower() in (".fits", ".fit", ".fts", ".npz", ".h5", ".hdf5"):
+        raise SpectrumFileError(
+            f"{path} begins with {head!r}, which no file of the kind {path.suffix} does; it is damaged, or its name is "
+            "wrong. Copy it again."
+        )
+    return "text"

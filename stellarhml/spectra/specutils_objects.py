@@ -1,0 +1,216 @@
+"""Spectra of specutils to orders and back, with their units, uncertainties and masks."""
+
+import copy
+import warnings
+
+import numpy as np
+
+from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.media import check_medium, to_vacuum
+from stellarhml.spectra.orders import OrderBuilder
+
+_POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
+
+
+def import_specutils(asker):
+    """The package specutils.
+
+    Parameters
+    ----------
+    asker : str
+        What needs it, for the message.
+
+    Returns
+    -------
+    specutils : module
+        The package.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        with warnings.catch_warnings():  # its own dependencies deprecate things
+            warnings.simplefilter("ignore")
+            import specutils
+    except ImportError as error:
+        raise ImportError(
+            f'{asker} needs the package specutils. Install it with: pip install "stellarhml[specutils]"'
+        ) from error
+    return specutils
+
+
+def to_spectra(observed):
+    """List of specutils.Spectrum, one for each order of an ObservedSpectrum."""
+    specutils = import_specutils("to_specutils")
+    from astropy import units as u
+    from astropy.nddata import StdDevUncertainty
+
+    kind = getattr(specutils, "Spectrum", None) or specutils.Spectrum1D  # the name before specutils 2
+    unit = u.Unit(observed.meta.get("flux_unit") or "")
+    spectra = []
+    for number, order in zip(observed.meta["order_numbers"], observed.orders, strict=True):
+        masked = np.isinf(order.error)
+        spectra.append(
+            kind(
+                spectral_axis=order.wavelength * u.AA,
+                flux=order.flux * unit,
+                uncertainty=StdDevUncertainty(np.where(masked, 0.0, order.error) * unit),
+                mask=masked,
+                meta=copy.deepcopy(observed.meta) | {"order": number},
+            )
+        )
+    return spectra
+
+
+def from_spectra(spectra, medium):
+    """Orders and meta of spectra of specutils, see `ObservedSpectrum.from_specutils`."""
+    check_medium(medium)
+    spectra = [spectra] if hasattr(spectra, "spectral_axis") else list(spectra)
+    wrong = next((s for s in spectra if not (hasattr(s, "spectral_axis") and hasattr(s, "flux"))), None)
+    if wrong is not None or not spectra:
+        found = type(wrong).__name__ if spectra else "an empty list"
+        raise ValueError(f"`spectra` has {found}, but specutils.Spectrum, or a list of them, is needed.")
+    unit = spectra[0].flux.unit
+    builder = OrderBuilder("`spectra`")
+    rows = [
+        (spectrum.spectral_axis, row, (getattr(spectrum, "meta", None) or {}).get("order"))
+        for spectrum in spectra
+        for row in _rows(spectrum, unit)
+    ]
+    numbers = [number for *_, number in rows]
+    if not all(type(number) is int for number in numbers) or len(set(numbers)) < len(numbers):
+        numbers = range(len(rows))
+    for number, (axis, (flux, error, mask), _) in zip(numbers, rows, strict=True):
+        builder.add(number, _wavelength(axis, medium), flux, error, mask)
+    first = getattr(spectra[0], "meta", None) or {}
+    resolving_power = first.get("resolving_power")
+    meta = {
+        "format": "specutils",
+        "instrument": _word(first, "instrument", "INSTRUME"),
+        "file": _word(first, "file"),
+        "object": _word(first, "object", "OBJECT"),
+        "date": _word(first, "date", "DATE-OBS"),
+        "medium": medium,
+        "resolving_power": resolving_power if isinstance(resolving_power, int | float) else None,
+        "errors_known": builder.errors_known,
+        "flux_unit": unit.to_string() or None,
+        "order_numbers": builder.numbers,
+        "notes": builder.notes(),
+    }
+    return builder.orders, meta
+
+
+def _wavelength(axis, medium):
+    """Vacuum wavelengths in angstrom of a spectral axis."""
+    from astropy import units as u
+
+    axis = u.Quantity(axis)
+    if axis.unit.physical_type != "length" and medium == "air":
+        raise ValueError(
+            f"`medium` is 'air', but the spectral axis is in {axis.unit}, which is the same in air and vacuum. "
+            "Pass medium='vacuum'."
+        )
+    try:
+        with np.errstate(all="ignore"):
+            grid = axis.to_value(u.AA, equivalencies=u.spectral())
+    except u.UnitConversionError as error:
+        raise ValueError(
+            f"`spectra` has a spectral axis in {axis.unit or 'no unit'}, but a length, frequency, wave number or "
+            "energy is needed. Give the axis such a unit."
+        ) from error
+    return to_vacuum(np.array(grid, dtype=np.float64), medium, "`spectra`")
+
+
+def _rows(spectrum, unit):
+    """Yield flux, error (or None) and mask (or None) of each row, in `unit`."""
+    from astropy import units as u
+
+    try:
+        flux = np.asarray(spectrum.flux.to_value(unit), dtype=np.float64)
+    except u.UnitConversionError as error:
+        raise ValueError(
+            f"`spectra` has fluxes in {spectrum.flux.unit} and in {unit}, but the two must convert into each other. "
+            "Read them apart."
+        ) from error
+    error = _error(spectrum.uncertainty, spectrum.flux.unit, unit)
+    mask = None if spectrum.mask is None else np.broadcast_to(np.asarray(spectrum.mask, dtype=bool), flux.shape)
+    if flux.ndim > 2:
+        raise ValueError(f"`spectra` has fluxes of shape {flux.shape}, but one or two dimensions are needed.")
+    if flux.ndim < 2:
+        yield flux, error, mask
+        return
+    for row in range(len(flux)):
+        yield flux[row], None if error is None else error[row], None if mask is None else mask[row]
+
+
+def _error(uncertainty, own_unit, unit):
+    """Standard deviations in `unit`, or None."""
+    from astropy import units as u
+
+    if uncertainty is None or uncertainty.array is None:
+        return None
+    kind = uncertainty.uncertainty_type
+    if kind not in _POWERS:
+        raise ValueError(
+            f"`spectra` has uncertainties of the kind {type(uncertainty).__name__} ({kind!r}), but a standard "
+            "deviation, variance or inverse variance is needed. Use StdDevUncertainty, VarianceUncertainty or "
+            "InverseVariance."
+        )
+    values = np.asarray(uncertainty.array, dtype=np.float64)
+    given = uncertainty.unit if uncertainty.unit is not None else own_unit ** _POWERS[kind]
+    try:
+        factor = (1 * given).to_value(unit ** _POWERS[kind])
+    except u.UnitConversionError as error:
+        raise ValueError(
+            f"`spectra` has uncertainties in {given}, which do not belong to fluxes in {unit}. Give them a unit that "
+            "does."
+        ) from error
+    with np.errstate(all="ignore"):  # zero and negative ones become pixels to mask
+        return np.power(values * factor, 1 / _POWERS[kind])
+
+
+def _word(meta, *names):
+    """The first of some entries of a meta, as text, also in its FITS header."""
+    for place in (meta, meta.get("header") or {}):
+        for name in names:
+            value = place.get(name) if hasattr(place, "get") else None
+            if value is not None:
+                return str(value)
+    return None
+
+
+def read_specutils(path, medium):
+    """Orders and meta of a file that specutils reads with one of its own loaders.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    medium : {"vacuum", "air"}
+        What the wavelengths are measured in.
+
+    Returns
+    -------
+    orders, meta : list of Order, dict
+        As for `from_spectra`.
+
+    Raises
+    ------
+    SpectrumFileError
+        If specutils cannot read it.
+    """
+    specutils = import_specutils("read_spectrum(format='specutils')")
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            spectra = specutils.SpectrumList.read(str(path))
+            orders, meta = from_spectra(spectra, medium)
+    except Exception as error:  # loaders raise what they like
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SpectrumFileError(
+            f"{path} cannot be read by specutils {specutils.__version__} ({type(error).__name__}: {reason}); a file "
+            "that one of its loaders knows is needed. Read it yourself and pass it to ObservedSpectrum.from_specutils."
+        ) from error
+    return orders, meta | {"file": str(path)}

@@ -1,0 +1,183 @@
+"""Columns of numbers out of text, ECSV and FITS tables, before anybody asks what they mean."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stellarhml.exceptions import SpectrumFileError
+from stellarhml.storage.fits_files import read_fits
+
+
+class Column(NamedTuple):
+    """One column: its name ("" if the file gives none), its values, and its unit as text, or None."""
+
+    name: str
+    values: np.ndarray
+    unit: str | None
+
+
+def read_text_columns(path, known_names) -> list[Column]:
+    """Columns of a text file, separated by commas or white space, or of an ECSV file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    known_names : set of str
+        Lower-case names: a comment right above the data that consists of such names alone is a header
+        (numpy.savetxt writes its headers so).
+
+    Returns
+    -------
+    columns : list of Column
+        The columns.
+    """
+    raw = path.read_bytes()
+    if b"\0" in raw:
+        raise SpectrumFileError(
+            f"{path} is not a text file (it has zero bytes), and no other format was recognised. Name FITS files "
+            ".fits, or write a table of wavelength, flux and error."
+        )
+    text = raw.decode("utf-8-sig", errors="replace")  # comments may be in any encoding, numbers are ASCII
+    if text.startswith("# %ECSV"):
+        return _read_ecsv(path)
+    rows, comment = [], ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        content, _, remark = line.partition("#")
+        if content.strip():
+            rows.append((number, content.strip()))
+        elif not rows and remark.strip():
+            comment = remark.strip()
+    if not rows:
+        raise SpectrumFileError(f"{path} is empty, but at least two columns, wavelength and flux, are needed.")
+    comma = "," in rows[0][1]
+    rows = [(number, _split(content, comma)) for number, content in rows]
+    names = [""] * len(rows[0][1])
+    if not any(_is_number(cell) for cell in rows[0][1]):
+        names = [cell.strip("\"'") for cell in rows.pop(0)[1]]
+    else:
+        words = _split(comment, "," in comment)
+        if len(words) == len(names) and all(word.lower() in known_names for word in words):
+            names = words
+    if not rows:
+        raise SpectrumFileError(
+            f"{path} has a header ({', '.join(names)}) and no rows, but one for each pixel is needed."
+        )
+    values = np.empty((len(names), len(rows)))
+    for index, (number, cells) in enumerate(rows):
+        if len(cells) != len(names):
+            raise SpectrumFileError(
+                f"{path} has {len(cells)} columns in line {number}, but {len(names)} in its first; the file may be "
+                "cut short."
+            )
+        try:
+            values[:, index] = [_number(*pair) for pair in zip(names, cells, strict=True)]
+        except ValueError as error:
+            raise SpectrumFileError(
+                f"{path} has {error.args[0]!r} in line {number}, but a number is needed. Columns are separated by "
+                "commas or white space, and decimals by a point."
+            ) from None
+    return [Column(name, column, None) for name, column in zip(names, values, strict=True)]
+
+
+def read_fits_columns(path) -> list[Column]:
+    """Columns of the first binary table of a FITS file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Returns
+    -------
+    columns : list of Column
+        The columns.
+    """
+    data = read_fits(path, _first_table, "Copy it again.")
+    if data is None:
+        raise SpectrumFileError(f"{path} holds no table, but one with a column each for wavelength and flux is needed.")
+    return [_numeric(name, values, unit, path) for name, values, unit in data]
+
+
+def _first_table(hdus):
+    """Name, values and unit of each column of the first table, or None if there is none."""
+    from astropy.io import fits
+
+    table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+    return None if table is None else [(c.name, np.array(table.data[c.name]), c.unit) for c in table.columns]
+
+
+def _read_ecsv(path):
+    """Columns of an ECSV file; masked cells become NaN."""
+    from astropy.table import Table
+
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+    except Exception as error:  # astropy raises its own errors, ValueError or those of the YAML reader
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SpectrumFileError(f"{path} cannot be read as ECSV ({reason}); it is damaged or cut short.") from error
+    return astropy_columns(table, path)
+
+
+def astropy_columns(table, source) -> list[Column]:
+    """Columns of a table of astropy; masked cells become NaN.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        The table.
+    source : str or path-like
+        Where it is from, for messages.
+
+    Returns
+    -------
+    columns : list of Column
+        The columns.
+    """
+    columns = []
+    for name in table.colnames:
+        column = table[name]
+        unit = None if column.unit is None else column.unit.to_string()
+        values = getattr(column, "value", column)  # a Quantity, or a Column
+        if np.ma.isMaskedArray(values) and values.dtype.kind in ("biuf" if _is_mask(name) else "iuf"):
+            values = values.astype(np.float64).filled(np.nan)
+        columns.append(_numeric(name, np.asarray(values), unit, source))
+    return columns
+
+
+def _numeric(name, values, unit, path):
+    """A Column of float64, or an error that names the column."""
+    values = np.asarray(values)
+    if values.ndim != 1 or values.dtype.kind not in ("biuf" if _is_mask(name) else "iuf"):
+        raise SpectrumFileError(
+            f"{path} has a column {name!r} of shape {values.shape} and type {values.dtype}, but one real number for "
+            "each pixel is needed. Leave the column out, or write one row for each pixel."
+        )
+    return Column(name, values.astype(np.float64), unit or None)
+
+
+def _split(content, comma):
+    return [cell.strip() for cell in content.split(",")] if comma else content.split()
+
+
+def _is_mask(name):
+    """Whether a column may be of truth values."""
+    return name.strip().lower() == "mask"
+
+
+def _number(name, cell):
+    """A cell of a column as a number; that of a mask may be a truth value, as pandas writes them."""
+    if not cell:
+        return np.nan
+    word = {"true": 1.0, "false": 0.0}.get(cell.lower()) if _is_mask(name) else None
+    if word is None and not _is_number(cell):
+        raise ValueError(cell)
+    return float(cell) if word is None else word
+
+
+def _is_number(cell):
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

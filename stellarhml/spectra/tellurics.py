@@ -1,0 +1,242 @@
+"""Absorption of the Earth's atmosphere in observed spectra: masked, or divided out by a model or by a standard star.
+
+Wavelengths must be those of the telescope, not of the barycentre, and a transmission must have the resolution of the
+spectrum. Functions return a new spectrum and leave the given one as it is.
+"""
+
+import numpy as np
+
+from stellarhml._units import plain_array
+from stellarhml.physics.wavelength import SPEED_OF_LIGHT
+from stellarhml.spectra.observed_spectrum import ObservedSpectrum
+
+# Inverse wavelength of hydrogen at the series limit, 1/angstrom: CODATA 2018, with the reduced mass of the electron.
+_RYDBERG_HYDROGEN = 1.0967758e-3
+_SERIES = {"paschen": 3, "brackett": 4}  # lower levels
+
+
+def mask_tellurics(
+    spectrum: ObservedSpectrum, wavelength, transmission, *, threshold: float = 0.95
+) -> ObservedSpectrum:
+    """Mask pixels in which the atmosphere absorbs.
+
+    Parameters
+    ----------
+    spectrum : ObservedSpectrum
+        The spectrum.
+    wavelength, transmission : array-like of shape (n,)
+        Vacuum wavelengths in angstrom (or their own unit), strictly increasing, and the transmission of the
+        atmosphere, 1 where it is clear, NaN where it is not known. `read_transmission` reads them.
+    threshold : float, default=0.95
+        A pixel is masked where the transmission at its center, or anywhere within it, is below this. Pixels outside
+        the given wavelengths are masked too: nobody knows about them.
+
+    Returns
+    -------
+    spectrum : ObservedSpectrum
+        With infinite errors there; fluxes stay.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not as said, or all pixels would be masked.
+    """
+    grid, values = _checked(wavelength, transmission)
+    orders, n_new = [], 0
+    for order in spectrum.orders:
+        lowest = np.minimum(_interpolate(order.wavelength, grid, values), _lowest(order.wavelength, grid, values))
+        bad = ~(lowest >= threshold)  # NaN outside
+        n_new += int(np.count_nonzero(bad & np.isfinite(order.error)))
+        orders.append(order._replace(error=np.where(bad, np.inf, order.error)))
+    note = f"{n_new} pixels masked where the transmission of the atmosphere is below {threshold:g}, or not given."
+    return _result(spectrum, orders, note)
+
+
+def divide_tellurics(spectrum: ObservedSpectrum, wavelength, transmission, *, minimum: float = 0.1) -> ObservedSpectrum:
+    """Divide a spectrum by the transmission of the atmosphere.
+
+    Parameters
+    ----------
+    spectrum : ObservedSpectrum
+        The spectrum.
+    wavelength, transmission : array-like of shape (n,)
+        As for `mask_tellurics`; interpolated linearly.
+    minimum : float, default=0.1
+        Pixels with less transmission, or outside the given wavelengths, are masked.
+
+    Returns
+    -------
+    spectrum : ObservedSpectrum
+        Fluxes and errors divided by the transmission: errors grow where it is small. An error of the transmission
+        itself is not included.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not as said, `minimum` is not positive, or all pixels would be masked.
+    """
+    if not minimum > 0:
+        raise ValueError(f"`minimum` is {minimum}, but it must be positive: fluxes are divided by the transmission.")
+    grid, values = _checked(wavelength, transmission)
+    orders, n_new = [], 0
+    for order in spectrum.orders:
+        level = _interpolate(order.wavelength, grid, values)
+        bad = ~(level >= minimum)
+        n_new += int(np.count_nonzero(bad & np.isfinite(order.error)))
+        level = np.where(bad, 1.0, level)
+        orders.append(order._replace(flux=order.flux / level, error=np.where(bad, np.inf, order.error / level)))
+    note = (
+        f"Divided by a transmission of the atmosphere; {n_new} pixels masked where it is below {minimum:g}, or not "
+        "given."
+    )
+    return _result(spectrum, orders, note)
+
+
+def hydrogen_windows(half_width: float = 1000.0, *, n_upper: int = 20) -> list[tuple[float, float]]:
+    """Windows around the Paschen and Brackett lines, which an A0V star has and the atmosphere has not.
+
+    Parameters
+    ----------
+    half_width : float, default=1000.0
+        Half width of each window, in km/s.
+    n_upper : int, default=20
+        Highest upper level.
+
+    Returns
+    -------
+    windows : list of (float, float)
+        Limits in vacuum angstrom, by increasing wavelength. They may overlap.
+
+    Examples
+    --------
+    >>> from stellarhml.spectra import hydrogen_windows
+    >>> low, high = hydrogen_windows(100.0, n_upper=5)[0]  # Paschen beta
+    >>> round((low + high) / 2, 1)
+    12821.7
+    """
+    centers = [
+        1 / _RYDBERG_HYDROGEN / (1 / lower**2 - 1 / upper**2)
+        for lower in _SERIES.values()
+        for upper in range(lower + 1, n_upper + 1)
+    ]
+    share = half_width / SPEED_OF_LIGHT
+    return [(center * (1 - share), center * (1 + share)) for center in sorted(centers)]
+
+
+def divide_standard(
+    spectrum: ObservedSpectrum, standard: ObservedSpectrum, *, windows=None, minimum: float = 0.1
+) -> ObservedSpectrum:
+    """Divide a spectrum by that of a telluric standard, an A0V star seen through the same spectrograph.
+
+    Atmosphere and blaze go together. Each order is divided by the order of the standard that shares most of its pixels'
+    range, interpolated linearly to its pixels. The result is a ratio: the continuum of the standard, close to that
+    of a black body of 9,600 K, is left in it upside down, and its scale is that of the two exposures.
+
+    Parameters
+    ----------
+    spectrum, standard : ObservedSpectrum
+        The target and the standard, read in the same way.
+    windows : list of (float, float), default=None
+        Vacuum wavelengths in angstrom in which the standard has lines of its own, which are masked. By default
+        `hydrogen_windows()`; an empty list masks nothing.
+    minimum : float, default=0.1
+        Pixels in which the standard has less than this share of the bright (90th percentile) flux of its order are
+        masked.
+
+    Returns
+    -------
+    spectrum : ObservedSpectrum
+        Ratios, with errors of both. Pixels that the standard masks or does not cover are masked. Orders stay as many.
+
+    Raises
+    ------
+    ValueError
+        If all pixels would be masked.
+    """
+    windows = hydrogen_windows() if windows is None else list(windows)
+    orders, n_lost, n_lines = [], 0, 0
+    for order in spectrum.orders:
+        flux, error = _of_standard(order.wavelength, standard, minimum)
+        lines = np.zeros(len(flux), dtype=bool)
+        for low, high in windows:
+            lines |= (order.wavelength >= low) & (order.wavelength <= high)
+        good = np.isfinite(order.error)
+        lost = ~np.isfinite(error)
+        n_lost += int(np.count_nonzero(lost & good))
+        n_lines += int(np.count_nonzero(lines & good & ~lost))
+        level = np.where(lost, 1.0, flux)
+        ratio = order.flux / level
+        with np.errstate(invalid="ignore"):
+            sigma = np.hypot(order.error, ratio * np.where(lost, 0.0, error)) / level
+        orders.append(order._replace(flux=ratio, error=np.where(lost | lines | ~good, np.inf, sigma)))
+    who = standard.meta.get("object") or "a standard"
+    note = (
+        f"Divided by {who}; {n_lost} pixels masked where it has too little flux or none, {n_lines} in {len(windows)} "
+        "windows around its own lines."
+    )
+    return _result(spectrum, orders, note, flux_unit=None)
+
+
+def _result(spectrum, orders, note, **meta):
+    """The new spectrum, or an error where nothing of it is left."""
+    if all(np.isinf(order.error).all() for order in orders):
+        raise ValueError(
+            f"No pixel of {spectrum!r} would be left: {note} Check the unit and the range of the wavelengths, or lower "
+            "the limit."
+        )
+    return spectrum.replace(orders, note, **meta)
+
+
+def _checked(wavelength, transmission):
+    """Both as float64 arrays, with NaN as it is."""
+    grid = plain_array(wavelength, "angstrom", "`wavelength`", spectral=True)
+    values = plain_array(transmission, "", "`transmission`")
+    if grid.ndim != 1 or grid.shape != values.shape or len(grid) < 2:
+        raise ValueError(
+            f"`wavelength` and `transmission` have the shapes {grid.shape} and {values.shape}, but one length of at "
+            "least two is needed."
+        )
+    if not (np.all(np.isfinite(grid)) and np.all(np.diff(grid) > 0)):
+        raise ValueError(
+            "`wavelength` must be finite and increase strictly. Sort both arrays, and drop repeated pixels."
+        )
+    return grid, values
+
+
+def _interpolate(wavelength, grid, values):
+    """Linear interpolation, NaN outside and beside NaN."""
+    return np.interp(wavelength, grid, values, left=np.nan, right=np.nan)
+
+
+def _lowest(wavelength, grid, values):
+    """The lowest of the values within each pixel, infinite where none of them is."""
+    middle = (wavelength[1:] + wavelength[:-1]) / 2
+    if not len(middle):
+        return np.full(len(wavelength), np.inf)
+    edges = np.concatenate([[2 * wavelength[0] - middle[0]], middle, [2 * wavelength[-1] - middle[-1]]])
+    cuts = np.searchsorted(grid, edges)
+    lowest = np.minimum.reduceat(np.append(values, np.inf), np.column_stack([cuts[:-1], cuts[1:]]).ravel())[::2]
+    return np.where(cuts[1:] > cuts[:-1], lowest, np.inf)
+
+
+def _of_standard(wavelength, standard, minimum):
+    """Flux and error of the standard on the pixels of one order; the error is infinite where there is none."""
+    shared = [
+        min(wavelength[-1], order.wavelength[-1]) - max(wavelength[0], order.wavelength[0]) for order in standard.orders
+    ]
+    order = standard.orders[int(np.argmax(shared))]
+    grid, n = order.wavelength, len(order.wavelength)
+    good = np.isfinite(order.error)
+    if max(shared) <= 0 or n < 2 or not good.any():
+        return np.ones(len(wavelength)), np.full(len(wavelength), np.inf)
+    right = np.clip(np.searchsorted(grid, wavelength), 1, n - 1)
+    weight = (wavelength - grid[right - 1]) / (grid[right] - grid[right - 1])
+    inside = (weight > -0.5) & (weight < 1.5)  # half a pixel beyond the outermost centers
+    weight = np.clip(weight, 0, 1)
+    flux = (1 - weight) * order.flux[right - 1] + weight * order.flux[right]
+    finite = np.where(good, order.error, 0.0)
+    error = np.hypot((1 - weight) * finite[right - 1], weight * finite[right])
+    whole = (good[right - 1] | (weight == 1)) & (good[right] | (weight == 0))
+    bright = np.percentile(order.flux[good], 90)
+    usable = inside & whole & (flux >= minimum * bright) & (flux > 0)
+    return np.where(usable, flux, 1.0), np.where(usable, error, np.inf)

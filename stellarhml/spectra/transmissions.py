@@ -1,0 +1,128 @@
+"""Read the transmission of the atmosphere from a file."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.table_columns import wavelength_in_angstrom
+from stellarhml.spectra.table_files import read_fits_columns, read_text_columns
+
+_WAVELENGTH = ("wavelength", "wavelength_a", "wavelength_angstrom", "wave", "lambda")
+_TRANSMISSION = ("transmission", "trans", "flux")
+_GAP = 10.0  # steps: wavelengths further apart than this have an unknown transmission between them
+_HIGHEST = 2.0  # beyond this it is no transmission: in percent, or counts
+
+
+def read_transmission(path):
+    r"""Read the transmission of the atmosphere from a file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An npz file, a FITS table or a table in text, CSV or ECSV with a column each of vacuum wavelength (in angstrom,
+        or in the unit that the column states) and transmission (1 where the air is clear). Columns are found by
+        name (`wavelength`, `wavelength_A`, `wave` or `lambda`; `transmission`, `trans` or `flux`); two columns without
+        names are these. Rows may be in any order.
+
+    Returns
+    -------
+    wavelength, transmission : ndarray of shape (n,)
+        As `mask_tellurics` and `divide_tellurics` take them: vacuum angstrom, strictly increasing. In gaps wider than
+        ten steps, as between the orders of a spectrograph, stands one NaN: nothing is known there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    SpectrumFileError
+        If it is damaged, has other columns, or values that are no transmission.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from stellarhml.spectra import read_transmission
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name) / "air.txt"
+    >>> _ = path.write_text("# wavelength transmission\n5000.1 0.7\n5000.0 1.0\n5000.2 0.9\n")
+    >>> read_transmission(path)
+    (array([5000. , 5000.1, 5000.2]), array([1. , 0.7, 0.9]))
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist or is not a file. Pass a table of wavelength and transmission.")
+    wavelength, transmission = _columns(path)
+    if len(wavelength) < 2 or not (np.all(np.isfinite(wavelength)) and np.all(wavelength > 0)):
+        raise SpectrumFileError(
+            f"{path} has {len(wavelength)} wavelengths, {int(np.sum(~(wavelength > 0)))} of which are no positive "
+            "number, but two or more that are finite and positive are needed."
+        )
+    known = transmission[np.isfinite(transmission)]
+    if not len(known) or known.min() < -0.5 or known.max() > _HIGHEST:
+        ends = f"{known.min():g} to {known.max():g}" if len(known) else "none that is finite"
+        raise SpectrumFileError(
+            f"{path} has transmissions of {ends}, but 1 where the air is clear and 0 where it is opaque are needed. "
+            "Divide by the level of clear air."
+        )
+    order = np.argsort(wavelength, kind="stable")
+    wavelength, transmission = wavelength[order], transmission[order]
+    steps = np.diff(wavelength)
+    if np.any(steps == 0):
+        twice = wavelength[int(np.argmin(steps))]
+        raise SpectrumFileError(f"{path} has the wavelength {twice:.4f} angstrom twice. Keep one row for each.")
+    gaps = np.flatnonzero(steps > _GAP * np.median(steps)) + 1
+    middle = (wavelength[gaps - 1] + wavelength[gaps]) / 2
+    return np.insert(wavelength, gaps, middle), np.insert(transmission, gaps, np.nan)
+
+
+def _columns(path):
+    """Wavelength in angstrom and transmission, by name or by order."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if head.startswith(b"PK\x03\x04"):
+        arrays = _arrays(path)
+    else:
+        fits = head.startswith((b"SIMPLE  =", b"\x1f\x8b"))
+        columns = read_fits_columns(path) if fits else read_text_columns(path, {*_WAVELENGTH, *_TRANSMISSION})
+        if len(columns) == 2 and not any(column.name for column in columns):
+            columns = [column._replace(name=name) for column, name in zip(columns, ("wavelength", "flux"), strict=True)]
+        arrays = {
+            column.name: wavelength_in_angstrom(column, path) if _is(column.name, _WAVELENGTH) else column.values
+            for column in columns
+        }
+    chosen = []
+    for accepted in (_WAVELENGTH, _TRANSMISSION):
+        found = next((name for wanted in accepted for name in arrays if name.strip().lower() == wanted), None)
+        if found is None:
+            raise SpectrumFileError(
+                f"{path} has the columns {', '.join(map(repr, arrays)) or 'none'}, but one named "
+                f"{' or '.join(accepted)} is needed, in any case of letters. Rename it."
+            )
+        chosen.append(np.asarray(arrays[found], dtype=np.float64))
+    if chosen[0].shape != chosen[1].shape or chosen[0].ndim != 1:
+        raise SpectrumFileError(
+            f"{path} has wavelengths of shape {chosen[0].shape} and transmissions of shape {chosen[1].shape}, but one "
+            "length is needed. Write them anew."
+        )
+    return chosen
+
+
+def _arrays(path):
+    """Numeric arrays of an npz file by name; pickles are refused."""
+    try:
+        # NumPy tells of damage by any of a dozen exceptions
+        with warnings.catch_warnings(), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            warnings.simplefilter("ignore")
+            wanted = [name for name in archive.files if _is(name, _WAVELENGTH) or _is(name, _TRANSMISSION)]
+            return {name: np.asarray(archive[name], dtype=np.float64) for name in wanted}
+    except Exception as error:
+        raise SpectrumFileError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read as an npz file ({type(error).__name__}: {error}); it "
+            "is damaged or truncated. Copy it again."
+        ) from error
+
+
+def _is(name, accepted):
+    return name.strip().lower() in accepted

@@ -1,0 +1,89 @@
+"""A generator from gully/blase's archive of state dictionaries."""
+
+import warnings
+
+import numpy as np
+
+from stellarhml._validation import check_label_names, check_wavelength
+from stellarhml.exceptions import LineDetectionWarning
+from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
+from stellarhml.lines.table import rows_to_csr
+from stellarhml.synthesis.line_model import LineModel
+
+
+def generator_from_archive(generator, folder, wavelength, wing_cut):
+    """Fit a generator to an archive, see `SpectrumGenerator.from_blase_archive`.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Not fitted; changed.
+    folder : str or path
+        The archive.
+    wavelength : array-like of shape (n_pixels,)
+        Wavelengths in angstrom.
+    wing_cut : int
+        Pixels on which a line is evaluated.
+
+    Returns
+    -------
+    generator : SpectrumGenerator
+        The same, fitted.
+    """
+    # the one place where an estimator reads files: the archive *is* the training set
+    from stellarhml.grids.blase_states import list_states, read_state_dict
+
+    labels, paths = list_states(folder)
+    wavelength = check_wavelength(wavelength)
+    catalog, rows, n_dropped = archive_lines([read_state_dict(path) for path in paths], wavelength)
+    if n_dropped:
+        warnings.warn(
+            f"{n_dropped} lines of the archive were left out: their parameters are not finite, or an earlier line "
+            "of the same spectrum sits on their pixel.",
+            LineDetectionWarning,
+            stacklevel=3,
+        )
+    decomposer = VoigtLineDecomposer.from_catalog(
+        wavelength, catalog, profile="blase", solver="adam", wing_cut=wing_cut, match_tolerance=0
+    )
+    generator.label_names_ = check_label_names(None, labels.shape[1])
+    generator._adopt(decomposer, labels, rows_to_csr(rows, len(catalog), len(decomposer.line_parameters)))
+    generator.lines_ = LineModel.of(generator)
+    generator.preprocessor_, generator._one_output = None, False
+    generator.n_features_in_ = labels.shape[1]
+    return generator
+
+
+def archive_lines(states, wavelength):
+    """Identify the lines of blase states by the pixel on which blase found them.
+
+    Parameters
+    ----------
+    states : list of dict of ndarray
+        State dictionaries as `stellarhml.grids.blase_states.read_state_dict` returns them.
+    wavelength : ndarray of shape (n_pixels,)
+        Wavelengths in angstrom.
+
+    Returns
+    -------
+    catalog : ndarray of shape (n_lines,), int64
+        Pixels of all lines, increasing.
+    rows : list of (lines, theta)
+        Catalogue indices and parameters (center, log_amplitude, log_sigma, log_gamma) of the lines of each state.
+    n_dropped : int
+        Lines left out: parameters that are not finite, or the second of two lines on one pixel.
+    """
+    pixels, thetas, n_dropped = [], [], 0
+    for state in states:
+        keys = ("lam_centers", "amplitudes", "sigma_widths", "gamma_widths")
+        theta = np.stack([state[key] for key in keys], axis=1)
+        found = state.get("pre_line_centers", state["lam_centers"])
+        right = np.clip(np.searchsorted(wavelength, found), 1, len(wavelength) - 1)
+        pixel = right - (found - wavelength[right - 1] < wavelength[right] - found)
+        finite = np.isfinite(theta).all(axis=1)
+        unique, first = np.unique(pixel[finite], return_index=True)
+        n_dropped += len(theta) - len(unique)
+        pixels.append(unique)
+        thetas.append(theta[finite][first])
+    catalog = np.unique(np.concatenate(pixels))
+    return catalog, [(np.searchsorted(catalog, p), t) for p, t in zip(pixels, thetas, strict=True)], n_dropped

@@ -1,0 +1,174 @@
+"""Errors of a benchmark: summed up, as text beside the paper's, and as JSON."""
+
+import numpy as np
+
+from stellarhml.workflows.tables import DECIMALS, UNITS, lay_out, number
+
+SPLIT = 7000.0
+"""Teff in K at which the paper tells hot stars from cool ones."""
+
+PAPER_ERRORS = {
+    "below 7000 K": {"teff": 93.0, "logg": 0.24, "feh": 0.056},
+    "7000 K and above": {"teff": 347.0, "logg": 0.26, "feh": 0.16},
+}
+"""Mean errors that the paper gives: its own training nodes, without noise, Teff known to 500 K."""
+
+_STATISTICS = ("mean", "median", "std")
+
+
+def summarise(table, label_names):
+    """Sum up the errors of a benchmark.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As in `stellarhml.workflows.benchmarking.BenchmarkResult`.
+    label_names : tuple of str
+        Names of the labels.
+
+    Returns
+    -------
+    summary : list of dict
+        For each method of search, and stars below and from 7000 K (where there are any): `search`, `stars` (which),
+        `n_stars`, `n_failed`, `errors` (mean, median and standard deviation of the absolute errors, by label),
+        `seconds` (mean of a star). None where all stars failed.
+    """
+    summary = []
+    for search in table["search"].unique():
+        of_search = table[table["search"] == search]
+        for stars, rows in _by_teff(of_search):
+            done = of_search[rows & (of_search["status"] != "failed")]
+            errors = {name: _statistics(done[f"{name}_error"].abs()) for name in label_names}
+            record = {"search": search, "stars": stars, "n_stars": int(rows.sum())}
+            record |= {"n_failed": int(rows.sum()) - len(done), "errors": errors}
+            summary.append(record | {"seconds": float(done["seconds"].mean()) if len(done) else None})
+    return summary
+
+
+def format_summary(summary, label_names):
+    """Lay out a summary for a terminal, with the paper's figures below.
+
+    Parameters
+    ----------
+    summary : list of dict
+        As from `summarise`.
+    label_names : tuple of str
+        Names of the labels.
+
+    Returns
+    -------
+    text : str
+        One line for each method of search and range of Teff, and one for each of the paper's; then which range is
+        empty.
+    """
+    present = list(dict.fromkeys(record["stars"] for record in summary))
+    rows = [(_describe(record), record["errors"], record["seconds"]) for record in summary]
+    for stars in PAPER_ERRORS:
+        if stars in present:
+            rows.append(
+                (f"as published: {stars}, seen nodes", {n: {"mean": v} for n, v in PAPER_ERRORS[stars].items()}, None)
+            )
+    cells = [["", *(row[0] for row in rows)]]
+    heads = [""]
+    for name in label_names:
+        for part in _STATISTICS:
+            heads.append(UNITS.get(name, name) if part == "mean" else "")
+            values = [row[1].get(name, {}).get(part) for row in rows]
+            cells.append([part, *(number(value, DECIMALS.get(name, 3)) for value in values)])
+    heads.append("")
+    cells.append(["seconds", *(number(row[2], 1) for row in rows)])
+    text = lay_out(heads, cells, group=len(_STATISTICS))
+    missing = [stars for stars in PAPER_ERRORS if stars not in present]
+    if len(missing) == 1:
+        text += f"\nNo star lies at {missing[0]}." if "above" in missing[0] else f"\nNo star lies {missing[0]}."
+    return text
+
+
+def as_record(grid, result, summary):
+    """Gather what JSON can hold of a benchmark.
+
+    Parameters
+    ----------
+    grid : Bunch
+        The grid.
+    result : BenchmarkResult
+        What was computed.
+    summary : list of dict
+        As from `summarise`.
+
+    Returns
+    -------
+    record : dict
+        `grid`, `n_lines`, `n_folds`, seconds, `summary`, and the paper's `paper_errors` (means).
+    """
+    about = {
+        "n_spectra": len(grid.labels),
+        "n_pixels": int(grid.wavelength.size),
+        "wavelength": [float(grid.wavelength[0]), float(grid.wavelength[-1])],
+        "labels": {
+            name: [float(column.min()), float(column.max())]
+            for name, column in zip(result.label_names, grid.labels.T, strict=True)
+        },
+    }
+    return {
+        "grid": about,
+        "n_lines": result.n_lines,
+        "n_folds": result.n_folds,
+        "build_seconds": result.build_seconds,
+        "infer_seconds": result.infer_seconds,
+        "summary": summary,
+        "paper_errors": PAPER_ERRORS,
+    }
+
+
+def edge_note(table, labels, label_names):
+    """Tell of stars at an end of the grid, where the bounds of a search help it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As in `stellarhml.workflows.benchmarking.BenchmarkResult`.
+    labels : ndarray of shape (n_nodes, n_labels)
+        Labels of the grid.
+    label_names : tuple of str
+        Their names.
+
+    Returns
+    -------
+    text : str
+        A sentence; empty if there are none.
+    """
+    stars = labels[table["node"].unique()]
+    n_at_end = ((stars == labels.min(axis=0)) | (stars == labels.max(axis=0))).sum(axis=0)
+    counts = [f"{n} in {name}" for n, name in zip(n_at_end, label_names, strict=True) if n]
+    if not counts:
+        return ""
+    return (
+        f"Of {len(stars)} stars, {', '.join(counts)} lie at an end of the grid, beyond which no search goes: errors "
+        "there are smaller than elsewhere."
+    )
+
+
+def _by_teff(table):
+    """Yield the name and the rows of each range of Teff that has stars; all of them where there is no Teff."""
+    if "teff_true" not in table:
+        yield "all", np.ones(len(table), dtype=bool)
+        return
+    cool = (table["teff_true"] < SPLIT).to_numpy()
+    for stars, rows in zip(PAPER_ERRORS, (cool, ~cool), strict=True):
+        if rows.any():
+            yield stars, rows
+
+
+def _statistics(values):
+    """Mean, median and standard deviation of absolute errors."""
+    if not len(values):
+        return dict.fromkeys(_STATISTICS)
+    return {"mean": float(values.mean()), "median": float(values.median()), "std": float(values.std(ddof=0))}
+
+
+def _describe(record):
+    """Method, range and number of stars."""
+    failed = f", {record['n_failed']} failed" if record["n_failed"] else ""
+    number_of = f"{record['n_stars']} star{'s' if record['n_stars'] > 1 else ''}"
+    return f"{record['search']}: {record['stars']}, {number_of}{failed}"

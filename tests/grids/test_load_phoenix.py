@@ -1,0 +1,246 @@
+import gc
+import json
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from stellarhml.datasets import _phoenix, load_phoenix
+from stellarhml.exceptions import (
+    GridIncompleteError,
+    GridNotFoundError,
+    SpectrumFileError,
+    StellarHMLWarning,
+    WavelengthCoverageError,
+)
+from stellarhml.grids.phoenix_files import WAVE_NAME, phoenix_file_name
+
+GRID = "PHOENIX-ACES-AGSS-COND-2011"
+
+
+def test_everything_that_is_there(phoenix_folder):
+    grid = load_phoenix(phoenix_folder)
+    assert grid.label_names == ("teff", "logg", "feh")
+    assert grid.labels.tolist() == [[t, g, z] for t in (5000, 5100, 5200) for g in (4, 4.5) for z in (-0.5, 0)]
+    # 8030 to 8069.5 angstrom are there; the default range begins at 8038, closed.
+    np.testing.assert_array_equal(grid.wavelength, 8038 + 0.5 * np.arange(64))
+    expected = grid.labels @ [1, 10, 1] + (16 + np.arange(64))[:, None] / 1000
+    np.testing.assert_array_equal(grid.flux, expected.T.astype(np.float32))
+    assert grid.flux.dtype == np.float32
+    assert grid.missing.shape == (0, 3)
+    assert grid.filenames[1].endswith(f"{GRID}/Z-0.0/lte05000-4.00-0.0.{GRID}-HiRes.fits")
+    assert "Husser" in grid.DESCR
+    flux, labels = load_phoenix(phoenix_folder, return_X_y=True)
+    np.testing.assert_array_equal(flux, grid.flux)
+    np.testing.assert_array_equal(labels, grid.labels)
+
+
+def test_equals_gollum_pixel_for_pixel(tmp_path, shared_data):
+    pytest.importorskip("gollum")
+    folder = shared_data.write_phoenix_layout(tmp_path, every=20, wavelength_range=(8500, 9000))
+    grid = load_phoenix(folder, teff=(5000, 5500), wavelength=(8550.0, 8800.0))
+    assert len(grid.labels) == 6 * 3 * 3
+    with warnings.catch_warnings():  # gollum leaves files open and builds on a deprecated class
+        warnings.simplefilter("ignore")
+        from gollum.phoenix import PHOENIXSpectrum
+
+        for row in (0, 17, 53):
+            teff, logg, feh = grid.labels[row]
+            theirs = PHOENIXSpectrum(teff=int(teff), logg=logg, Z=feh, path=f"{folder}/", wl_lo=8550, wl_hi=8800)
+            np.testing.assert_array_equal(grid.flux[row], theirs.flux.value.astype(np.float32))
+            np.testing.assert_array_equal(grid.wavelength, theirs.wavelength.value)
+        gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("selection", "n_teff"),
+    [(None, 3), ((5050, 5200), 2), ((5100, 5100), 1), ([5000, 5200], 2), (np.array([5100]), 1), (5200, 1)],
+)
+def test_selection_of_labels(phoenix_folder, selection, n_teff):
+    grid = load_phoenix(phoenix_folder, teff=selection, logg=4.5)
+    assert len(np.unique(grid.labels[:, 0])) == n_teff
+    assert len(grid.labels) == 2 * n_teff
+    assert set(grid.labels[:, 1]) == {4.5}
+
+
+def test_values_are_those_that_occur_in_the_selection(phoenix_folder):
+    # A log g that exists for other temperatures only is no missing node of this selection.
+    path = phoenix_folder / phoenix_file_name(5300, 3.0, 0.0)
+    (phoenix_folder / phoenix_file_name(5200, 4.0, 0.0)).rename(path)
+    for key, value in (("PHXTEFF", 5300.0), ("PHXLOGG", 3.0)):
+        fits.setval(path, key, value=value)
+    assert len(load_phoenix(phoenix_folder, teff=(5000, 5100)).labels) == 8
+    assert load_phoenix(phoenix_folder, teff=[5300]).labels.tolist() == [[5300, 3, 0]]
+
+
+def test_alpha_selects_its_own_files(phoenix_folder):
+    path = phoenix_folder / phoenix_file_name(5000, 4.0, 0.0, 0.2)
+    path.parent.mkdir()
+    hdu = fits.PrimaryHDU(np.ones(80, dtype=np.float32))
+    hdu.header["PHXALPHA"] = 0.2
+    hdu.writeto(path)
+    assert len(load_phoenix(phoenix_folder).labels) == 12
+    assert load_phoenix(phoenix_folder, alpha=0.2).filenames == [str(path)]
+    with pytest.raises(GridNotFoundError, match=r"alpha/Fe\] = 0.4, only 0, 0.2"):
+        load_phoenix(phoenix_folder, alpha=0.4)
+
+
+def test_wavelength_range_and_dtype(phoenix_folder):
+    grid = load_phoenix(phoenix_folder, wavelength=(8040.2, 8041.0), dtype=np.float64)
+    assert grid.wavelength.tolist() == [8040.5, 8041.0]
+    assert grid.flux.dtype == np.float64
+    assert load_phoenix(phoenix_folder, wavelength=None).wavelength.size == 80
+    with pytest.raises(WavelengthCoverageError, match=r"they go from 8030 to 8069\.5 angstrom"):
+        load_phoenix(phoenix_folder, wavelength=(9000, 9100))
+
+
+def test_node_missing_inside_the_grid(phoenix_folder):
+    (phoenix_folder / phoenix_file_name(5100, 4.5, 0.0)).unlink()
+    with pytest.raises(GridIncompleteError, match=r"1 of the 12 selected nodes.*\(5100, 4\.5, 0\).*missing='report'"):
+        load_phoenix(phoenix_folder)
+    with pytest.warns(StellarHMLWarning, match="1 of the 12 selected nodes") as caught:
+        grid = load_phoenix(phoenix_folder, missing="report")
+    assert caught[0].filename == __file__
+    assert grid.missing.tolist() == [[5100, 4.5, 0]]
+    assert len(grid.flux) == len(grid.labels) == len(grid.filenames) == 11
+    assert [5100, 4.5, 0] not in grid.labels.tolist()
+
+
+def test_exact_values_that_are_nowhere_are_missing_nodes(phoenix_folder):
+    with pytest.raises(GridIncompleteError, match="4 of the 8 selected nodes"):
+        load_phoenix(phoenix_folder, teff=[5000, 9000])
+    with pytest.raises(GridNotFoundError, match="no spectrum with `teff`"):
+        load_phoenix(phoenix_folder, teff=[9000], missing="report")
+    with pytest.raises(GridNotFoundError, match=r"the grid has 5000, 5100, 5200"):
+        load_phoenix(phoenix_folder, teff=(6000, 7000))
+
+
+def test_folders_without_a_grid(phoenix_folder, tmp_path):
+    with pytest.raises(GridNotFoundError, match="is not a folder"):
+        load_phoenix(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(GridNotFoundError, match="holds no spectrum"):
+        load_phoenix(tmp_path / "empty")
+    (phoenix_folder / WAVE_NAME).unlink()
+    with pytest.raises(GridNotFoundError, match="WAVE_PHOENIX"):
+        load_phoenix(phoenix_folder)
+
+
+def test_damaged_files_are_named(phoenix_folder):
+    path = phoenix_folder / phoenix_file_name(5200, 4.0, -0.5)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3000])
+    with pytest.raises(SpectrumFileError, match=r"lte05200-4\.00-0\.5.*truncated"):
+        load_phoenix(phoenix_folder)
+    path.write_bytes(whole)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].data[40] = np.nan
+    with pytest.raises(SpectrumFileError, match=r"lte05200-4\.00-0\.5.*NaN"):
+        load_phoenix(phoenix_folder)
+
+
+def test_wave_file_of_another_length(phoenix_folder):
+    fits.PrimaryHDU(8030.0 + 0.5 * np.arange(90)).writeto(phoenix_folder / WAVE_NAME, overwrite=True)
+    with pytest.raises(SpectrumFileError, match="holds 80 pixels, but the WAVE file of its folder has 90"):
+        load_phoenix(phoenix_folder)
+
+
+@pytest.mark.parametrize("selection", [(5000,), (5200, 5000), (1, 2, 3), [], [np.nan]])
+def test_selections_that_mean_nothing(phoenix_folder, selection):
+    with pytest.raises(ValueError, match="`teff` is"):
+        load_phoenix(phoenix_folder, teff=selection)
+    with pytest.raises(ValueError, match="'raise' or 'report'"):
+        load_phoenix(phoenix_folder, missing="ignore")
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Names of the spectra that load_phoenix reads."""
+    seen = []
+    original = _phoenix.read_phoenix_spectrum
+
+    def counting(path, *args):
+        seen.append(path.name)
+        return original(path, *args)
+
+    monkeypatch.setattr(_phoenix, "read_phoenix_spectrum", counting)
+    return seen
+
+
+def test_cache_is_a_memory_map_that_is_not_read_again(phoenix_folder, tmp_path, reads):
+    cache = tmp_path / "cache" / "grid.npy"
+    expected = load_phoenix(phoenix_folder).flux
+    reads.clear()
+    first = load_phoenix(phoenix_folder, cache=cache)
+    assert len(reads) == 12
+    second = load_phoenix(phoenix_folder, cache=cache)
+    assert len(reads) == 12
+    for grid in (first, second):
+        assert isinstance(grid.flux, np.memmap)
+        assert not grid.flux.flags.writeable
+        np.testing.assert_array_equal(grid.flux, expected)
+    np.testing.assert_array_equal(second.wavelength, first.wavelength)
+    assert {path.name for path in cache.parent.iterdir()} == {"grid.npy", "grid.npy.json"}
+
+
+def test_cache_is_written_anew_when_it_does_not_fit(phoenix_folder, tmp_path, reads):
+    cache = tmp_path / "grid.npy"
+    load_phoenix(phoenix_folder, cache=cache)
+
+    def n_read(**changes):
+        reads.clear()
+        flux = load_phoenix(phoenix_folder, cache=cache, **changes).flux
+        np.testing.assert_array_equal(flux, load_phoenix(phoenix_folder, **changes).flux)
+        return len(reads) // 2 if len(reads) == 2 * len(flux) else 0
+
+    assert n_read() == 0
+    assert n_read(teff=5000) == 4  # another selection
+    assert n_read(teff=5000, wavelength=(8040, 8050)) == 4  # another range
+    assert n_read(teff=5000, wavelength=(8040, 8050), dtype=np.float64) == 4  # another type
+    assert n_read() == 12
+    path = phoenix_folder / phoenix_file_name(5200, 4.0, -0.5)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].data[40] = 7.0
+    assert n_read() == 12  # a changed source
+    cache.write_bytes(cache.read_bytes()[:-10])
+    assert n_read() == 12  # a cut cache
+    (tmp_path / "grid.npy.json").write_text("{")
+    assert n_read() == 12  # a damaged sidecar
+    assert n_read() == 0
+
+
+def test_failed_reading_leaves_no_cache(phoenix_folder, tmp_path):
+    path = phoenix_folder / phoenix_file_name(5200, 4.0, -0.5)
+    path.write_bytes(path.read_bytes()[:3000])
+    cache = tmp_path / "cache" / "grid.npy"
+    with pytest.raises(SpectrumFileError):
+        load_phoenix(phoenix_folder, cache=cache)
+    assert list(cache.parent.iterdir()) == []
+
+
+def test_with_a_cache_one_spectrum_at_a_time_is_in_memory(tmp_path):
+    n_pixels, n_nodes = 100_000, 60
+    fits.PrimaryHDU(np.linspace(8038, 12849, n_pixels)).writeto(tmp_path / WAVE_NAME)
+    for number in range(n_nodes):
+        path = tmp_path / phoenix_file_name(3000 + 100 * number, 4.5, 0.0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fits.PrimaryHDU(np.ones(n_pixels, dtype=np.float32)).writeto(path)
+    load_phoenix(tmp_path, teff=3000, cache=tmp_path / "warm.npy")  # imports
+    tracemalloc.start()
+    try:
+        grid = load_phoenix(tmp_path, cache=tmp_path / "grid.npy")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Reading the wavelengths needs a few arrays of 0.8 MB; all fluxes together are 24 MB.
+    assert grid.flux.nbytes == 4 * n_pixels * n_nodes
+    assert peak < 0.25 * grid.flux.nbytes
+
+
+def test_sidecar_names_the_sources(phoenix_folder, tmp_path):
+    load_phoenix(phoenix_folder, cache=tmp_path / "grid.npy", teff=5000)
+    sources = json.loads((tmp_path / "grid.npy.json").read_text())["sources"]
+    assert len(sources) == 5
+    assert sources[0][0].endswith(WAVE_NAME)
