@@ -7,7 +7,7 @@ import numpy as np
 from stellarhml._validation import check_label_names, check_wavelength
 from stellarhml.exceptions import LineDetectionWarning
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
-from stellarhml.lines.table import rows_to_csr
+from stellarhml.lines.decomposition import rows_to_csr
 from stellarhml.synthesis.line_model import LineModel
 
 

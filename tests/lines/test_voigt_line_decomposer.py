@@ -209,12 +209,14 @@ def test_pixels_in_the_loss_margin_do_not_count(grid, solver):
 
 def test_the_loss_margin_is_the_same_at_both_ends():
     lam = 1 + np.arange(11.0)
-    counted = lam[VoigtLineDecomposer(wavelength=lam, loss_margin=2.5).fit(np.ones((1, 11)))._loss_pixels]
+    counted = lam[
+        VoigtLineDecomposer(wavelength=lam, loss_margin=2.5).fit(np.ones((1, 11)))._fit_settings().loss_pixels
+    ]
     np.testing.assert_array_equal(counted, [4, 5, 6, 7, 8])
 
 
 def test_lines_of_a_catalogue_are_rendered_and_fitted_without_training(grid):
-    pixels = VoigtLineDecomposer(wavelength=grid.wavelength).fit(grid.flux)._catalog
+    pixels = VoigtLineDecomposer(wavelength=grid.wavelength).fit(grid.flux)._catalog.pixels
     decomposer = VoigtLineDecomposer.from_catalog(
         grid.wavelength, pixels, profile="pseudo-voigt", solver="adam", max_iter=50
     )
