@@ -15,9 +15,7 @@ _SEEN_IN = 0.1  # share of the training spectra whose residuals must have a mini
 _NARROWEST, _WIDEST = 0.5, 4.0  # times the median width of the catalogue: other minima are not lines
 _NARROW_START, _WIDE_START = 0.7, 1.2  # times that width: where the width of a new line begins
 _NEAREST = 3  # pixels from a line of the catalogue, and
-_OUTSIDE = (
-    1.0  # widths from it: in the core of a broad line a second one corrects its shape there only
-)
+_OUTSIDE = 1.0  # widths from it: in the core of a broad line a second one corrects its shape there only
 _SHALLOWEST = 5e-4  # depth that a line must have in some training spectrum to stay in the catalogue
 
 
