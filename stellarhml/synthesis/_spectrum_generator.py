@@ -44,7 +44,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     interpolator : LineManifoldInterpolator, default=None
         Interpolates them. None is ``LineManifoldInterpolator()``.
     n_factors : int, "auto" or None, default="auto"
-        Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_factors`. "auto"
+        Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_tables`. "auto"
         takes the number that predicts held-out nodes best (all of up to 32), or keeps all lines where no node can be
         held out or more than 1 % of the lines are absent somewhere. None keeps all.
     residual_rank : int, "auto" or None, default="auto"
