@@ -153,8 +153,8 @@ class ScatteredWeights:
         if self._simplices is None:
             others = np.delete(np.arange(len(self.nodes)), node)
         else:
-            # the simplex that closes the gap has the node's neighbours as corners; their neighbours ensure that there is
-            # one, and the outermost nodes that labels keep their units
+            # the simplex that closes the gap has the node's neighbours as corners; their neighbours ensure that there
+            # is one, and the outermost nodes that labels keep their units
             start, neighbours = self._simplices.vertex_neighbor_vertices
             ring = neighbours[start[node] : start[node + 1]]
             rings = [neighbours[start[k] : start[k + 1]] for k in ring]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.kernels.autograd import line_product_reference
+from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.kernels.rendering import render_lines
 from stellarhml.kernels.training import train_adam
 
