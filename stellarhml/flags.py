@@ -23,7 +23,7 @@ class LineFlag(_Flag):
     ABSENT = 2, "left out of this spectrum: it changes no pixel by 1e-4, or is undetected with fit_undetected=False"
     AT_BOUND = 4, "a parameter ended at a limit of the fit"
     SATURATED = 8, "deeper than nine tenths of its limiting depth: only its wings still grow with its strength"
-    ADDED = 16, "undetected in every spectrum and added from residuals"
+    ADDED = 16, "undetected line, added from the residuals of the line model"
     AT_EDGE = 32, "its center lies less than one line width inside the fitted pixels, or outside them"
 
 
@@ -42,7 +42,7 @@ class InferenceFlag(_Flag):
     NOT_CONVERGED = 2, "the fit reached its maximum number of steps"
     AT_BOUND = 4, "a parameter is at a bound of the fit or an end of the grid: the star may lie beyond"
     POOR_FIT = 8, "reduced chi-square above 1.3, or correlated residuals: errors were inflated"
-    FEW_PIXELS = 16, "fewer than 20 pixels in use for each free parameter"
+    FEW_PIXELS = 16, "fewer than 20 pixels in use for each free parameter and continuum coefficient"
     WEAK_LINES = 32, "the lines hardly exceed the noise: velocity and labels are poorly constrained"
     REJECTED_PIXELS = 64, "over 1 % of the pixels were clipped: cosmic rays, emission or bad pixels"
     ORDER_OUTSIDE = 128, "half of an order or more lies outside the generator's band, and was not used there"
