@@ -1,31 +1,25 @@
-"""When a value counts as being at a bound: one threshold for fits, flags and the explorer."""
+"""The one rule for when a value counts as being at a bound."""
 
 import numpy as np
 
 AT_BOUND = 3e-3
-"""Share of the range between two bounds: a value nearer than this to one of them is at it."""
+"""Share of a range within which a value counts as being at its end."""
 
 
 def near_bound(value, low, high):
-    """Whether values lie at, or beyond, a bound.
+    """Whether a value lies at an end of its range.
 
     Parameters
     ----------
-    value, low, high : array-like of any shape
-        Values and their bounds, broadcast against each other. Without a finite range only the bound itself counts.
+    value, low, high : float or ndarray
+        Value, and ends of its range.
 
     Returns
     -------
-    near : ndarray of bool
-        True up to `AT_BOUND` of the range from a bound. A parameter with `low == high` is fixed and never counts.
-
-    Examples
-    --------
-    >>> from stellarhml._bounds import near_bound
-    >>> near_bound([5500.0, 5997.5, 4.0], [5000.0, 5000.0, 4.0], [6000.0, 6000.0, 4.0])
-    array([False,  True, False])
+    at_low, at_high : bool or ndarray of bool
+        Whether it lies within 0.3 % of the range of either end; never where the range has no width: what is fixed is
+        at no bound.
     """
-    value, low, high = (np.asarray(part, dtype=np.float64) for part in (value, low, high))
-    extent = high - low
-    margin = np.where(np.isfinite(extent), AT_BOUND * extent, 0.0)
-    return (extent > 0) & (np.minimum(value - low, high - value) <= margin)
+    width = np.asarray(high) - low
+    edge = AT_BOUND * np.where(np.isfinite(width), width, 0.0)
+    return (edge > 0) & (value <= low + edge), (edge > 0) & (value >= high - edge)

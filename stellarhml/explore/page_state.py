@@ -93,7 +93,7 @@ class PageState:
 
     def edges(self, bounds):
         """Numbers of the labels at an end of their range in the grid."""
-        return np.flatnonzero(near_bound(self.labels, *np.transpose(bounds))).tolist()
+        return np.flatnonzero(np.any(near_bound(np.array(self.labels), *np.transpose(bounds)), axis=0)).tolist()
 
 
 RESERVED = (*(part.name for part in fields(PageState)[1:]), "grid")
