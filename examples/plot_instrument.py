@@ -12,7 +12,8 @@ import numpy as np
 
 from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import load_mini_grid
-from stellarhml.forward.observation import Observation, observe
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
 
 COLOURS = {115_000: "#0072B2", 55_000: "#D55E00", 20_000: "#009E73"}
 
@@ -50,13 +51,13 @@ axes[1].set_xlabel("Vacuum wavelength [Å]")
 # Fisher matrix is the covariance of the labels. Velocity, rotation and a continuum of third degree are free too.
 def expected_errors(power, vsini):
     wavelength = pixels(power)
-    [flux], [jacobian] = observe(
-        generator, star, Observation([wavelength], resolving_power=power), vsini=vsini, derivatives=True
-    )
+    chain = ForwardChain(generator, Observation(wavelength, resolving_power=power))
+    values = dict(zip(generator.label_names_, star, strict=True)) | {"rv": 0.0, "vsini": vsini}
+    [rows] = chain.evaluate(values)
     error = 0.0033 * np.sqrt(0.05 / np.diff(wavelength)[0])
-    continuum = flux[:, None] * np.polynomial.legendre.legvander(np.linspace(-1, 1, len(flux)), 3)
-    # the last column is the resolving power, which is known
-    columns = np.hstack([jacobian[:, :-1], continuum]) / error
+    continuum = rows.flux[:, None] * np.polynomial.legendre.legvander(np.linspace(-1, 1, len(wavelength)), 3)
+    jacobian = np.stack([rows.tangents[name] for name in values], axis=1)
+    columns = np.hstack([jacobian, continuum]) / error
     return np.sqrt(np.diag(np.linalg.inv(columns.T @ columns)))[:5]
 
 

@@ -78,7 +78,7 @@ result = regressor.infer(spectrum, resolving_power=55_000)
 print("flags:", result.flag_names or "none", "; pixels rejected:", result.n_rejected)
 table = result.to_frame()
 table.insert(0, "truth", [truth[name] for name in table.index])
-table["off by, in errors"] = (table["value"] - table["truth"]) / table["error"]
+table["off by, in errors"] = (table["value"] - table["truth"]) / table["std"]
 print(table.drop(columns="unit").round(3).to_string())
 
 # %%

@@ -49,7 +49,7 @@ ways = {
     "ignored": (spectrum, {}),
     "masked": (mask_tellurics(spectrum, wavelength, through, threshold=0.99), {}),
     "divided out": (divide_tellurics(spectrum, wavelength, through), {}),
-    "in the model": (spectrum, {"transmission": [through]}),
+    "in the model": (spectrum, {"transmission": (fine, transmission)}),
 }
 band = (grid.wavelength > 8560) & (grid.wavelength < 8640)
 generator = SpectrumGenerator(

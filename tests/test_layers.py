@@ -25,7 +25,7 @@ FLOORS = {
     "datasets": {"grids"},
     "model_selection": set(),
     "plotting": {"physics", "synthesis"},
-    "explore": {"forward", "inference", "physics", "plotting", "synthesis"},
+    "explore": {"forward", "inference", "physics", "plotting", "spectra", "synthesis"},
     "workflows": {
         "datasets",
         "grids",

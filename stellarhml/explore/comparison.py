@@ -7,12 +7,12 @@ import pandas as pd
 
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.explore.screen_data import thin_pixels
+from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
 from stellarhml.inference._inference_result import OrderFit
-from stellarhml.inference.likelihood import cut_pieces, fit_continua
-from stellarhml.inference.models import ObservedModel
-from stellarhml.inference.observed_data import read_data
-from stellarhml.inference.pixels import Pixels
+from stellarhml.inference.fit_data import FitData
+from stellarhml.inference.likelihood import fit_continua
+from stellarhml.spectra.conversion import as_observed_spectrum
 
 
 class ComparedOrders(NamedTuple):
@@ -21,7 +21,7 @@ class ComparedOrders(NamedTuple):
     Attributes
     ----------
     orders : dict of int to OrderFit
-        By number of the order.
+        By position in the spectrum.
     chi2 : float
         Mean squared residual of the pixels in use, in units of the errors of the data; NaN if there is none, or if the
         data came without errors.
@@ -60,31 +60,26 @@ class ComparedOrders(NamedTuple):
                 part += [np.stack([x[shown], y[shown]]), gap]
         return [np.concatenate(part, axis=1) if part else np.empty((2, 0)) for part in parts]
 
-    def table(self, numbers=None):
+    def table(self):
         """Tabulate all pixels.
-
-        Parameters
-        ----------
-        numbers : list of int, default=None
-            Numbers of the orders. None: their positions in the spectrum.
 
         Returns
         -------
         table : DataFrame
-            `order`, `wavelength` in angstrom, and in units of the continuum `model`, `flux` and `flux_std`, its
-            standard deviation: infinite where a pixel is not used.
+            `order`, `wavelength` in angstrom, and in units of the continuum `model`, `flux` and `flux_std`, its standard
+            deviation: infinite where a pixel is not used.
         """
         parts = [
             pd.DataFrame(
                 {
-                    "order": i if numbers is None else numbers[i],
+                    "order": order.number,
                     "wavelength": order.wavelength,
                     "model": order.model / order.continuum,
                     "flux": order.flux / order.continuum,
                     "flux_std": order.error / order.continuum,
                 }
             )
-            for i, order in self.orders.items()
+            for order in self.orders.values()
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
@@ -122,14 +117,13 @@ class SpectrumComparison:
     """
 
     def __init__(self, generator, spectrum, *, limb_darkening=0.6):
-        data = read_data(spectrum)
         self._generator, self._limb_darkening = generator, limb_darkening
-        self._observation = Observation(data.wavelengths)
-        self._pixels = Pixels([order.wavelength for order in self._observation.orders], data)
-        self._pixels.normalise()
-        self._pieces = cut_pieces(self._pixels.wavelengths, self._pixels.fluxes, self._pixels.errors, "auto")
-        self.numbers, self._errors_known = data.numbers, data.errors_known
-        self.ranges = [(float(part[0]), float(part[-1])) for part in self._pixels.wavelengths]
+        self._data = FitData.of(as_observed_spectrum(spectrum)[0])
+        self._data.normalise()
+        self._pieces = self._data.pieces("auto")
+        self._pixels = Observation(self._data.wavelengths).orders
+        self.numbers = self._data.numbers
+        self.ranges = [(float(part[0]), float(part[-1])) for part in self._data.wavelengths]
 
     def orders_in(self, window):
         """Positions of the orders that overlap a window.
@@ -169,13 +163,13 @@ class SpectrumComparison:
         orders = range(len(self.ranges)) if orders is None else orders
         if not len(orders):
             return ComparedOrders({}, np.nan, 0)
-        chosen = [self._observation.orders[i] for i in orders]
+        chosen = [self._pixels[i] for i in orders]
         edges, powers = [order.edges for order in chosen], [resolving_power] * len(chosen)
         observation = Observation([order.wavelength for order in chosen], edges=edges, resolving_power=powers)
-        model = ObservedModel(self._generator, observation, self._limb_darkening)
-        values = np.array([*np.ravel(labels), rv, vsini], dtype=np.float64)
+        chain = ForwardChain(self._generator, observation, limb_darkening=self._limb_darkening)
+        values = dict(zip(self._generator.label_names_, map(float, np.ravel(labels)), strict=True))
         try:
-            fluxes = dict(zip(orders, model.flux(values), strict=True))
+            fluxes = dict(zip(orders, chain.flux(values | {"rv": rv, "vsini": vsini}), strict=True))
         except WavelengthCoverageError:
             fluxes = {i: np.full(len(order.wavelength), np.nan) for i, order in zip(orders, chosen, strict=True)}
         continua = {i: np.full(len(flux), np.nan) for i, flux in fluxes.items()}
@@ -184,11 +178,11 @@ class SpectrumComparison:
             continua[piece.order][pixels] = level
         found, squares = {}, []
         for i, flux in fluxes.items():
-            arrays = (part[i] for part in (self._pixels.wavelengths, self._pixels.fluxes, self._pixels.errors))
+            arrays = (part[i] for part in (self._data.wavelengths, self._data.fluxes, self._data.errors))
             no_model_error = np.zeros(len(flux))
-            found[i] = OrderFit(*arrays, flux * continua[i], continua[i], no_model_error)
+            found[i] = OrderFit(*arrays, flux * continua[i], continua[i], no_model_error, self.numbers[i])
             squares.append((found[i].residual / found[i].error) ** 2)
         squares = np.concatenate(squares)
         squares = squares[np.isfinite(squares)]
-        known = self._errors_known and len(squares)
+        known = self._data.errors_known and len(squares)
         return ComparedOrders(found, float(squares.mean()) if known else np.nan, len(squares))

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
-from stellarhml.forward.observation import Observation, observe
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.synthesis.evaluation import expected_error, generate
 from stellarhml.synthesis.line_table import slope_of
@@ -322,8 +323,9 @@ def _broadened(generator, labels, wavelength, resolving_power, rv, vsini):
     """Broadened fluxes; NaN where light from beyond the band is needed."""
     if len(wavelength) < 2:
         return np.full(len(wavelength), np.nan)
-    observation = Observation(wavelength, resolving_power=resolving_power)
+    chain = ForwardChain(generator, Observation(wavelength, resolving_power=resolving_power))
+    values = dict(zip(generator.label_names_, labels, strict=True)) | {"rv": rv, "vsini": vsini}
     try:
-        return observe(generator, labels, observation, rv=rv, vsini=vsini, nearest=True)[0]
+        return chain.flux(values)[0]
     except WavelengthCoverageError:
         return np.full(len(wavelength), np.nan)

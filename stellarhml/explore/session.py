@@ -147,6 +147,6 @@ class ExplorerSession:
         columns = {"order": "generator", "wavelength": seen.wavelength, "model": seen.flux}
         parts = [pd.DataFrame(columns | {"model_std": (seen.upper - seen.lower) / 2})]
         if compared is not None and compared.orders:
-            parts.append(compared.table(self.spectra[state.spectrum][2].numbers))
+            parts.append(compared.table())
         table = pd.concat(parts, ignore_index=True)
         return table[table["wavelength"].between(*state.window)]

@@ -113,8 +113,8 @@ class CornerDisplay:
                 f"`truths` names {tuple(truths)}, but the parameters are {tuple(result.names)}. Use these names."
             )
         columns = [list(result.names).index(name) for name in names]
-        bounds, covariance = result.bounds[columns], result.covariance[np.ix_(columns, columns)]
-        mean = np.array([result.values[name] for name in names])
+        covariance = result.covariance[np.ix_(columns, columns)]
+        bounds, mean = (np.array([part[name] for name in names]) for part in (result.bounds, result.values))
         if contours == "auto":
             with np.errstate(invalid="ignore"):
                 distance = np.abs(bounds - mean[:, None]) / np.sqrt(np.diag(covariance))[:, None]

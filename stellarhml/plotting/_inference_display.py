@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stellarhml.forward.observation import SPEED_OF_LIGHT
+from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.plotting._residual_curves import break_gaps, rms, running_rms, shade
 from stellarhml.plotting._result_text import check_result, result_title
 from stellarhml.plotting._style import MODEL, NOISE, OBSERVED, RESIDUAL, SERIES, UNUSED
@@ -119,8 +119,8 @@ class InferenceDisplay:
         lines = None
         if n_lines:
             table = generator.line_table([result.values[name] for name in generator.label_names_])
-            shift = 1 + result.values["rv"] / SPEED_OF_LIGHT
-            lines = table[["depth"]].assign(observed=table["center"] * shift)
+            observed = doppler_shift(table["center"], result.values["rv"])
+            lines = table[["depth"]].assign(observed=observed)
         columns = {"wavelength": [], "flux": [], "model": [], "error": [], "numbers": []}
         for order in result.orders:
             # pixels that are not used may have any value

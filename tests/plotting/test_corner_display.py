@@ -1,5 +1,7 @@
 """CornerDisplay: the posterior of parameters, in pairs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -15,23 +17,22 @@ SIGMA = np.array([20.0, 0.1, 0.0, 0.3])  # rv was fixed
 BOUNDS = np.array([[5000.0, 6500.0], [3.5, 5.0], [-100.0, 100.0], [0.0, 100.0]])
 
 
-def result(*, sigma=SIGMA, mean=MEAN, **changes):
+def result(*, sigma=SIGMA, mean=MEAN, draws=None, **changes):
     correlation = np.eye(4)
     correlation[0, 1] = correlation[1, 0] = 0.8
+    units = dict.fromkeys(NAMES, "")
     given = {
-        "names": NAMES,
+        "parameters": SimpleNamespace(names=NAMES, units=units, bounds=dict(zip(NAMES, BOUNDS, strict=True))),
         "values": dict(zip(NAMES, mean.tolist(), strict=True)),
-        "errors": dict(zip(NAMES, sigma.tolist(), strict=True)),
-        "covariance": correlation * sigma[:, None] * sigma if np.isfinite(sigma).all() else np.diag(sigma**2),
-        "bounds": BOUNDS,
+        "noise_covariance": correlation * sigma[:, None] * sigma if np.isfinite(sigma).all() else np.diag(sigma**2),
+        "generator_covariance": np.zeros((4, 4)),
         "reduced_chi2": 1.02,
         "n_pixels": 2000,
-        "n_rejected": 0,
-        "flags": 0,
-        "messages": (),
         "orders": ["one"],
     }
-    return InferenceResult(**(given | changes))
+    found = InferenceResult(**(given | changes))
+    found.draws = draws
+    return found
 
 
 def axes(n):

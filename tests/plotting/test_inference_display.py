@@ -1,5 +1,7 @@
 """InferenceDisplay: an observed spectrum, its best model, and the residuals."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -39,18 +41,15 @@ def beyond_the_generator(start, n_pixels=10):
 
 
 def result(orders=None, **changes):
-    errors = dict(zip(NAMES, (3.7, 0.0082, 0.0, 0.02, 0.5), strict=True))
+    nothing = dict.fromkeys(NAMES)
     given = {
-        "names": NAMES,
+        "parameters": SimpleNamespace(names=NAMES, units=nothing, bounds=nothing),
         "values": dict(zip(NAMES, (5856.53, 4.2243, -0.1, 30.0, 6.0), strict=True)),
-        "errors": errors,
-        "covariance": np.diag(np.square(list(errors.values()))),
+        "noise_covariance": np.diag(np.square([3.7, 0.0082, 0.0, 0.02, 0.5])),
+        "generator_covariance": np.zeros((5, 5)),
         "reduced_chi2": 0.9968,
         "n_pixels": 1234,
         "n_rejected": 2,
-        "jitter": 0.0,
-        "flags": 0,
-        "messages": (),
         "orders": [beyond_the_generator(8000.0), order(8500.0, number=1), order(8530.0, seed=1, number=2)]
         if orders is None
         else orders,
