@@ -42,8 +42,8 @@ print(f"{(through < 0.99).mean():.0%} of the pixels have lost more than 1 % of t
 
 # %%
 # The same photons, used in five ways. The first is a telescope in space, for comparison. Masking loses the pixels of
-# telluric lines. Dividing keeps them, with errors that grow with the lost light; so does a model that includes the
-# transmission.
+# telluric lines. Dividing keeps them, with errors that grow with the lost light. A model that includes the transmission
+# needs no change of the data.
 ways = {
     "no atmosphere": (ObservedSpectrum([(wavelength, record(star, wavelength) + noise, error)]), {}),
     "ignored": (spectrum, {}),

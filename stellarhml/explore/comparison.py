@@ -66,8 +66,8 @@ class ComparedOrders(NamedTuple):
         Returns
         -------
         table : DataFrame
-            `order`, `wavelength` in angstrom, and in units of the continuum `model`, `flux` and `flux_std`, its standard
-            deviation: infinite where a pixel is not used.
+            `order`, `wavelength` in angstrom, and in units of the continuum `model`, `flux` and its standard deviation
+            `flux_std`, which is infinite where a pixel is not used.
         """
         parts = [
             pd.DataFrame(
