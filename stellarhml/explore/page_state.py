@@ -6,8 +6,10 @@ from math import isfinite
 import numpy as np
 
 from stellarhml._bounds import near_bound
+from stellarhml.forward.chain import RV, VSINI
 
-LIMITS = {"rv": (-500.0, 500.0), "vsini": (0.0, 300.0), "power": (1000.0, 500_000.0)}
+LIMITS = {"rv": RV.bounds, "vsini": VSINI.bounds, "power": (1000.0, 500_000.0)}
+"""Ranges of velocities in km/s and of the resolving power."""
 QUANTITIES = ("depth", "equivalent_width", "saturation")
 NARROWEST = 0.05
 """Smallest width of a window, in angstrom."""

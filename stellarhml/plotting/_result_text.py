@@ -19,7 +19,7 @@ def parameter_value(result, name):
     """Symbol, value, error and unit of one parameter as text."""
     unit = label_text(name).partition(" [")[2].removesuffix("]")
     # an axis has dex(cm s-2), a number only dex
-    unit = unit.partition("(")[0]
+    unit = unit.partition("(")[0] or result.units.get(name) or ""
     return f"{label_symbol(name)} = {number_text(result.values[name], result.errors[name])} {unit}".rstrip()
 
 
