@@ -1,6 +1,6 @@
 """
-What a blunter spectrograph costs
-=================================
+What a lower resolving power costs
+==================================
 
 What does the same star look like at resolving powers of 115,000, 55,000 and 20,000, and how do the errors of its
 labels grow as lines are smeared out? All spectrographs get the same light here: a signal-to-noise ratio of 300 for
@@ -46,9 +46,8 @@ axes[1].set_xlabel("Vacuum wavelength [Å]")
 
 
 # %%
-# Errors without a fit. The derivatives of what the pixels record tell how well the labels can be known at best: the
-# inverse of the Fisher matrix is their covariance. Velocity, rotation and a continuum of third degree are
-# unknown too.
+# Errors without a fit. The derivatives of the recorded spectrum give the smallest possible errors of the labels: the
+# inverse of the Fisher matrix is their covariance. Velocity, rotation and a continuum of third degree are free too.
 def expected_errors(power, vsini):
     wavelength = pixels(power)
     [flux], [jacobian] = observe(
@@ -72,8 +71,8 @@ for power in COLOURS:
         print(f" {errors[3]:.3f} km/s, {errors[4]:.2f} km/s")
 
 # %%
-# Does a fit tell the same? `infer` gets the slow star with noise. The spectra come from the generator, so that its own
-# error is left out for once.
+# Does a fit agree? `infer` gets the slow star with noise. The spectra come from the generator, so its own error is left
+# out here.
 regressor = BayesianStellarRegressor.from_generator(generator, generator_error=False)
 rng = np.random.default_rng(0)
 found = {}
@@ -87,7 +86,7 @@ for power in COLOURS:
 
 # %%
 # The fast star's lines are wide anyway, and beyond a resolving power of some 40,000 it has little to gain. The slow
-# star gains all the way. Dots are single fits: their errors are taken at the labels and the vsini that they found.
+# star gains all the way. Dots are single fits: their errors are those at the fitted labels and vsini.
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 titles = (r"$T_\mathrm{eff}$ [K]", r"$\log g$ [dex]", "[Fe/H] [dex]")
 for k, (ax, title, name) in enumerate(zip(axes, titles, generator.label_names_, strict=True)):

@@ -8,13 +8,8 @@ from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGe
 from stellarhml.datasets import load_mini_grid
 from stellarhml.flags import InferenceFlag
 
-SPECTRA_EACH = 16
-# 96 spectra at S/N 100 of six stars. Noise is independent from spectrum to spectrum, the generator's error is one for each
-# star: for labels, where it is about half of the variance, the number of independent draws lies between 6 and 96. With 25
-# of them the rms is known to 14 % and the share of 68 % intervals to 9 per cent. Limits stand at two to three times that
-# from 1 and 68 %. Errors from noise alone, or errors of twice the size, are outside.
-RMS = (0.6, 1.5)
-SHARE = (0.50, 0.85)
+pytestmark = pytest.mark.slow
+NOISY, SHARP = (100.0, 16), (1000.0, 4)  # signal-to-noise ratio, and spectra of each of the six stars
 
 
 @pytest.fixture(scope="module")
@@ -27,48 +22,55 @@ def full_regressor():
 
 
 @pytest.fixture(scope="module")
-def fits(full_regressor):
-    """Deviations in standard deviations, shape (96, 5), and the results; velocities and rotation at random."""
-    rng = np.random.default_rng(11)
-    off, results = [], []
-    for seed, labels in enumerate(np.repeat(between_nodes(), SPECTRA_EACH, axis=0)):
-        star = Star(labels=labels, rv=rng.uniform(-80, 80), vsini=rng.uniform(3, 20), seed=seed)
-        results.append(full_regressor.infer(star.spectrum, resolving_power=star.power))
-        off.append(star.off(results[-1]))
-    return np.array(off), results
+def fit_stars(full_regressor):
+    """Fit stars with velocities and rotation at random: deviations in standard deviations, (n, 5), and the results."""
+    done = {}
+
+    def fit(snr, n_each):
+        if snr not in done:
+            rng, off, results = np.random.default_rng(11), [], []
+            for seed, labels in enumerate(np.repeat(between_nodes(), n_each, axis=0)):
+                star = Star(labels=labels, rv=rng.uniform(-80, 80), vsini=rng.uniform(3, 20), snr=snr, seed=seed)
+                results.append(full_regressor.infer(star.spectrum, resolving_power=star.power))
+                off.append(star.off(results[-1]))
+            done[snr] = np.array(off), results
+        return done[snr]
+
+    return fit
 
 
-@pytest.mark.slow
-def test_quoted_errors_are_the_scatter(fits):
-    off, _ = fits
-    rms = np.sqrt((off**2).mean(axis=0))
-    assert np.all((rms > RMS[0]) & (rms < RMS[1])), dict(zip(Star.names, rms.round(2), strict=True))
+def test_quoted_errors_are_the_scatter(fit_stars):
+    """At S/N 100 noise is most of the error.
 
-
-@pytest.mark.slow
-def test_intervals_hold_as_often_as_they_say(fits):
-    off, _ = fits
-    share = (np.abs(off) < 1).mean(axis=0)
-    assert np.all((share > SHARE[0]) & (share < SHARE[1])), dict(zip(Star.names, share.round(2), strict=True))
-    # of 480 deviations a Gaussian has 1.3 beyond three; the error of a generator is not quite Gaussian
+    96 draws know the rms to 7 % and the share of 68 % intervals to 5 per cent. The generator's error is one for each of
+    six stars, and is up to a third of the variance: the limits, four times 7 % and three times 5 per cent, leave room
+    for it. Errors that are off by a factor of 1.5 are outside.
+    """
+    off, _ = fit_stars(*NOISY)
+    rms, share = np.sqrt((off**2).mean(axis=0)), (np.abs(off) < 1).mean(axis=0)
+    assert np.all((rms > 0.72) & (rms < 1.4)), dict(zip(Star.names, rms.round(2), strict=True))
+    assert np.all((share > 0.53) & (share < 0.83)), dict(zip(Star.names, share.round(2), strict=True))
+    # of 480 deviations a Gaussian has 1.3 beyond three, and one in 300 times one beyond 4.5
     assert (np.abs(off) > 3).sum() < 8
     assert np.abs(off).max() < 4.5
 
 
-@pytest.mark.slow
-def test_noise_alone_is_too_small_an_error(full_regressor, fits):
-    """What the generator's own error is for: without it, Teff and [Fe/H] would be off by more than their errors."""
-    off, results = fits
-    for k, name in ((0, "teff"), (2, "feh")):
-        ratio = np.array([result.errors[name] / result.noise_errors[name] for result in results])
-        assert np.sqrt(((off[:, k] * ratio) ** 2).mean()) > 1.2
+def test_quoted_errors_count_the_generator(fit_stars):
+    """At S/N 1000 the generator's own error is most of the error, and noise alone would be too small.
+
+    Six stars know an rms to 29 %: it must lie below 1 + 3 x 0.29, and there is no lower limit, for expected errors of a
+    generator are upper bounds where held-out nodes cannot say more.
+    """
+    off, results = fit_stars(*SHARP)
+    by_noise = off * [[result.errors[name] / result.noise_errors[name] for name in Star.names] for result in results]
+    rms, rms_by_noise = (np.sqrt((each**2).mean(axis=0)) for each in (off, by_noise))
+    assert np.all(rms < 1.9), dict(zip(Star.names, rms.round(2), strict=True))
+    assert np.all(rms_by_noise[[0, 2]] > 1.5), "the noise alone would do for Teff or [Fe/H]: is this test needed?"
 
 
-@pytest.mark.slow
-def test_good_fits_are_not_flagged(fits):
-    _, results = fits
+def test_good_fits_are_not_flagged(fit_stars):
+    _, results = fit_stars(*NOISY)
     poor = [result.flags & (InferenceFlag.POOR_FIT | InferenceFlag.NOT_CONVERGED) for result in results]
     assert sum(map(bool, poor)) <= 2
-    chi2 = np.array([result.reduced_chi2 for result in results])
-    # 2,600 pixels: known to 3 %; and the generator's error counts within
-    np.testing.assert_allclose(chi2, 1, atol=0.15)
+    # the chi-square of 2,700 pixels is known to 3 %; the largest of 96 lies within four times that
+    np.testing.assert_allclose([result.reduced_chi2 for result in results], 1, atol=0.12)
