@@ -49,7 +49,7 @@ for k, profile in enumerate(("pseudo-voigt", "minnaert")):
 DecompositionDisplay.from_estimator(decomposer, flux[0], window=(8590, 8627))
 
 # %%
-# The five deepest lines, by the wavelengths under which the columns of `theta` know them.
+# The five deepest lines, by the wavelengths in the names of the columns of `theta`.
 depth = 1 - flux[0, np.searchsorted(wavelength, decomposer.line_catalog_)]
 for line in np.sort(decomposer.line_catalog_[np.argsort(-depth)[:5]]):
     print(f"{line:.2f} angstrom")

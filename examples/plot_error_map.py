@@ -2,9 +2,9 @@
 How far a generator can be trusted
 ==================================
 
-A generator interpolates spectra that were never computed. How large is its error there, and does it know? In `fit` it
-holds nodes out, and estimates from their errors a standard deviation for each pixel. Here that is compared with six
-spectra between the nodes, which it has not seen.
+A generator interpolates spectra that were never computed. How large is its error there, and does it estimate it
+rightly? In `fit` it holds nodes out, and from their errors estimates a standard deviation for each pixel. Here that is
+compared with six spectra between the nodes, which it has not seen.
 """
 
 import matplotlib.pyplot as plt
