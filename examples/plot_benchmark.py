@@ -2,8 +2,8 @@
 Errors over held-out nodes
 ==========================
 
-How good are labels over a whole grid, and not for a few chosen stars? All nodes of some Teff are held out, a regressor
-is fitted to the others, and infers the labels of the held-out nodes.
+How good are labels over a whole grid, and not for a few chosen stars? All nodes of some Teff are left out, a regressor
+is fitted to the others, and infers the labels of those that it has not seen.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from stellarhml.exceptions import InferenceWarning
 from stellarhml.plotting import InferenceErrorDisplay
 
 # %%
-# Eighty angstrom, and every fourth pixel: everything is fitted again for each fold.
+# Eighty angstrom, and every fourth pixel: everything is learnt anew for each fold.
 grid = load_mini_grid()
 band = (grid.wavelength > 8560) & (grid.wavelength < 8640)
 flux = grid.flux[:, band][:, ::4].astype(float)
@@ -31,10 +31,10 @@ regressor = BayesianStellarRegressor(
 )
 
 # %%
-# Three folds, of every third Teff each. The first and the last stay in, because nothing is extrapolated. Held-out
-# stars lie in a gap of 200 K, twice as wide as those of the whole grid. They are nodes in log g and [Fe/H], which
-# makes these labels look better than they are, most of all at the ends of the grid. (`LeaveOneNodeOut` and
-# `LeavePlaneOut` of `stellarhml.model_selection` fit once for each node or Teff.)
+# Three folds, of every third Teff each. The first and the last stay in, for nothing is extrapolated. Held-out stars
+# lie in a gap of 200 K, twice as wide as those of the whole grid. They are nodes in log g and [Fe/H], which is kind to
+# these labels, most of all at the ends of the grid. (`LeaveOneNodeOut` and `LeavePlaneOut` of
+# `stellarhml.model_selection` fit once for each node or Teff.)
 teff, place = np.unique(grid.labels[:, 0], return_inverse=True)
 inner = (place > 0) & (place < len(teff) - 1)
 splits = PredefinedSplit(np.where(inner, place % 3, -1))
@@ -56,10 +56,7 @@ method = np.repeat(list(inferred), len(rows))
 found = np.vstack([part for parts in inferred.values() for part in parts])
 display = InferenceErrorDisplay.from_predictions(truth, found, method=method)
 for name in inferred:
-    difference = np.abs(display.difference[method == name])
+    error = np.abs(display.error[method == name])
     for kind in (np.mean, np.median, np.max):
-        print(
-            f"{name}, {kind.__name__:6} of the absolute differences:",
-            *(f"{value:8.4f}" for value in kind(difference, axis=0)),
-        )
+        print(f"{name}, {kind.__name__:6} of the absolute errors:", *(f"{value:8.4f}" for value in kind(error, axis=0)))
 plt.show()

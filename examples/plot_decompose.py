@@ -45,11 +45,11 @@ for k, profile in enumerate(("pseudo-voigt", "minnaert")):
 
 # %%
 # The same spectrum with a tick for each line of the default decomposition: detected in this spectrum, or added from
-# residuals.
+# the residuals.
 DecompositionDisplay.from_estimator(decomposer, flux[0], window=(8590, 8627))
 
 # %%
-# The five deepest lines, by their catalogue wavelengths, which name the columns of `theta`.
+# The five deepest lines, by the wavelengths in the names of the columns of `theta`.
 depth = 1 - flux[0, np.searchsorted(wavelength, decomposer.line_catalog_)]
 for line in np.sort(decomposer.line_catalog_[np.argsort(-depth)[:5]]):
     print(f"{line:.2f} angstrom")

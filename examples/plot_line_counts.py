@@ -1,9 +1,9 @@
 """
-How many lines there are
-========================
+How many lines show
+===================
 
-How many lines do stars of different temperature, gravity and metallicity show? A generator follows every line over the
-whole grid, most of them too weak to be seen in most stars. The question is how many are deeper than the noise.
+How many lines show in stars of different temperature, gravity and metallicity? A generator follows every line over the
+whole grid, most of them too weak to show in most stars. Lines count if they are deep enough to stand out of the noise.
 """
 
 import matplotlib.pyplot as plt
@@ -30,8 +30,8 @@ display = LineCountDisplay.from_estimator(generator, depth=0.01)
 print(f"{display.counts.min():.0f} to {display.counts.max():.0f} lines at least {display.depth:g} deep")
 
 # %%
-# How many lines are deeper than the noise of a spectrum? Down to a depth of 0.01, half a dex of metals changes the
-# number as much as 1000 K: the curves of cool metal-poor and of hot metal-rich stars coincide.
+# How many lines are deeper than the noise of a spectrum? Down to a hundredth, half a dex of metals is worth as much as
+# 1000 K: the curves of cool stars with few metals and of hot stars with many lie on each other.
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 depths = np.geomspace(0.002, 0.5, 60)
 for (teff, feh), look in {

@@ -4,7 +4,7 @@ One line over the grid
 
 How does a spectral line change with temperature, gravity and metallicity, and which line constrains which of them? The
 generator has each line at every node and interpolates between them: its manifold. The equivalent width of a line is an
-area, which neither rotation nor the line spread changes.
+area, which rotation and line spread leave as it is.
 """
 
 import matplotlib.pyplot as plt
@@ -25,7 +25,7 @@ generator = SpectrumGenerator(
 generator.fit(grid.labels, grid.flux[:, band][:, ::2])
 
 # %%
-# The lines of the Sun, the strongest first. The last columns are the change of the equivalent width in milliangstrom
+# The lines of the Sun, the strongest first. The last columns say by how many milliangstrom the equivalent width grows
 # over 100 K, and over 0.1 dex of log g and of [Fe/H].
 table = generator.line_table([5777, 4.44, 0.0]).nlargest(12, "equivalent_width")
 shown = 1e3 * table[["equivalent_width"]]
@@ -48,9 +48,9 @@ for name in ("equivalent_width", "depth", "saturation"):
 ManifoldDisplay.from_estimator(generator, line=line, parameter="depth")
 
 # %%
-# Which lines constrain which label? Each point is one of the lines above. Lines on one straight line through the
-# origin cannot separate the two labels, because both change these lines in the same proportion. Lines in different
-# directions can, such as the two with their names here.
+# Which lines constrain which label? Each point is one of the lines above. Lines on one straight line through the origin
+# cannot separate two labels, for both change them in the same proportion. Lines in different directions can, such as
+# the two with their names here.
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
 apart = shown.index[[0, 4]]
 for ax, name, text in zip(axes, ("logg", "feh"), (r"0.1 dex of $\log g$", "0.1 dex of [Fe/H]"), strict=True):

@@ -2,9 +2,8 @@
 A grid of one's own
 ===================
 
-Must a grid be PHOENIX, be complete, and have three labels? No: any two arrays of labels and fluxes will do. Here
-spectra come from a formula, with [alpha/Fe] as a fourth label, and a corner of the grid is missing, as if its models
-had not converged.
+Must a grid be PHOENIX, be complete, and have three labels? No: any two arrays do. Here spectra come from a formula,
+with [alpha/Fe] as a fourth label, and a corner of the grid is missing, as if its models had not converged.
 """
 
 import warnings
@@ -41,7 +40,7 @@ failed = (labels[:, 0] >= 5750) & (labels[:, 1] == 4.0)
 grids = {"complete": labels, "with a hole": labels[~failed]}
 
 # %%
-# Names are free; "teff" alone means something, and only to a preprocessor. Nothing is extrapolated: stars in the
+# Names are free; only "teff" has a meaning, to a preprocessor. Nothing is extrapolated: stars in the
 # missing corner are outside, and `predict` would refuse them.
 stars = np.array([np.quantile(axis, rng.uniform(0.1, 0.9, 40)) for axis in axes]).T
 generators = {
@@ -53,14 +52,14 @@ print(f"{len(grids['with a hole'])} of {len(labels)} nodes, and {outside.sum()} 
 stars = stars[~outside]
 
 # %%
-# The first line, which is one of an alpha element: its equivalent width [angstrom], and how it changes.
+# The first line, which is one of an alpha element: how its equivalent width [angstrom] grows.
 table = generators["complete"].line_table([5500, 4.5, -0.25, 0.2])
 print(table.iloc[np.argmin(np.abs(table.index - centers[0]))].filter(like="equivalent_width").round(5).to_string())
 
 # %%
-# Spectra of the stars, and their labels from spectra with a signal-to-noise ratio of 200. Beside the hole, slopes
-# come from one side, as at the ends of a label: the rest of the grid is as good as the complete one. A star may still
-# end at the edge of the nodes: `predict` warns of those, and `infer` flags them.
+# Spectra of the stars, and their labels from spectra with a signal-to-noise ratio of 200. Beside the hole, slopes come
+# from one side, as at the ends of a label: what is left of the grid is as good as the complete one. A star may still be
+# pulled to where the nodes end: `predict` warns of those, and `infer` flags them.
 true_flux = spectra(stars)
 noise = np.full(true_flux.shape, 0.005)
 seen = true_flux + noise * rng.normal(size=noise.shape)
@@ -83,6 +82,6 @@ units = (r"$T_\mathrm{eff}$ [K]", r"$\log g$ [dex]", "[Fe/H] [dex]", r"[$\alpha$
 for ax, text in zip(panels, units, strict=True):
     ax.axhline(0, color="0.4", lw=0.8)
     ax.set_xlabel(f"true {text}")
-    ax.set_title(f"found minus true {text}", fontsize="medium")
+    ax.set_title(f"found less true {text}", fontsize="medium")
 figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
 plt.show()

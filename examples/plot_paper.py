@@ -2,9 +2,9 @@
 The paper's settings and the defaults
 =====================================
 
-What does each change to the paper's method improve? Generators are fitted to one grid, from the paper's own settings to
-the defaults, with one more step exchanged each time, and predict the nodes that they were fitted to, and spectra
-between the nodes.
+What does each change to the paper's method gain? Generators are fitted to one grid, from the paper's own settings to
+the defaults, with one more step exchanged each time, and compared with the nodes that they were fitted to and with
+spectra between the nodes.
 """
 
 import time
@@ -26,8 +26,8 @@ from stellarhml.pipeline import PAPER_SETTINGS
 
 # %%
 # The paper's settings suit its band of 4,811 angstrom. For these 40 angstrom the margins at its ends and the distance
-# between maxima of the continuum are made smaller, and its degree lower. Hotter half of the grid only: the paper's
-# fit is slow.
+# between maxima of the continuum are made smaller, and its degree lower. Hotter half of the grid only: the paper's fit
+# takes its time.
 grid = load_mini_grid()
 pixels = np.flatnonzero((grid.wavelength > 8590) & (grid.wavelength < 8630))
 nodes, between = grid.labels[:, 0] >= 5700, grid.labels_offgrid[:, 0] >= 5700
@@ -99,8 +99,8 @@ axes[0].legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1),
 
 # %%
 # Labels of one star between the nodes, without noise: by the paper's search, 50 calls of its generator within a range
-# of Teff as wide as this grid; and by the default one. (A search that ends at the edge of the grid would warn about
-# it.)
+# of Teff as wide as this grid; and by the default one. (Where a search ends at the edge of the grid, a warning would
+# say so.)
 warnings.simplefilter("ignore", InferenceWarning)
 print("truth: {:.0f} K, {:.3f} dex, {:.3f} dex".format(*labels_between[1]))
 for which, own in (("paper", PAPER_SETTINGS["regressor"]), (name, {})):

@@ -3,8 +3,8 @@ Is a Gaussian good enough?
 ==========================
 
 By default `infer` takes the posterior for a Gaussian about the best fit, which costs next to nothing. A star that does
-not rotate is where this must fail: vsini cannot be negative, and near zero it hardly changes the spectrum. How wrong is
-its error then, and does it affect the labels?
+not rotate is where this must fail: vsini cannot be negative, and near zero it hardly changes the spectrum. How wrong
+is its error then, and does that harm the labels?
 """
 
 import matplotlib.pyplot as plt
@@ -38,31 +38,31 @@ noise = [error * np.random.default_rng(night).normal(size=len(error)) for night 
 nights = [np.interp(wavelength, grid.wavelength, light) + part for part in noise]
 
 # %%
-# The Gaussians. SLOW_ROTATION means that vsini is an upper limit.
+# The Gaussians. SLOW_ROTATION says that vsini is to be taken as an upper limit.
 results = [regressor.infer((wavelength, flux, error), resolving_power=55_000) for flux in nights]
 print(*results, sep="\n")
 CornerDisplay.from_result(results[1], truths=truths)
 
 # %%
 # The posterior of vsini without that assumption: vsini is held at one value after the other, and all else is fitted.
-# Each fit gives its chi-square, and its covariance the volume of the other parameters.
+# Each fit has its chi-square, and a covariance for the volume of the other parameters.
 values, fine = np.linspace(0, 3, 11), np.linspace(0, 3, 3001)
 
 
 def exact(flux):
     fits = [regressor.infer((wavelength, flux, error), resolving_power=55_000, fixed={"vsini": v}) for v in values]
     chi2 = np.array([fit.reduced_chi2 for fit in fits]) * (fits[0].n_pixels - 4)
-    log_volume = np.array([np.linalg.slogdet(fit.covariance[:4, :4])[1] for fit in fits])
-    log_density = CubicSpline(values, (log_volume - chi2) / 2)(fine)
+    room = np.array([np.linalg.slogdet(fit.covariance[:4, :4])[1] for fit in fits])
+    log_density = CubicSpline(values, (room - chi2) / 2)(fine)
     density = np.exp(log_density - log_density.max())
     return density / (density.sum() * (fine[1] - fine[0])), np.array([fit.values["teff"] for fit in fits])
 
 
 # %%
 # On the first night noise looks like some rotation, and the Gaussian is not bad. On the second the best fit is at
-# zero, where the spectrum does not change with vsini to first order. A Gaussian has no other information: it is far
-# too wide. The posterior falls where the lines become too wide. Its upper limit is printed beside the Gaussian's.
-# Teff, below, moves less with vsini than its own error, the grey band, as far as the posterior reaches.
+# zero, where the spectrum does not change with vsini to first order, and the Gaussian is far too wide. The posterior
+# falls where the lines become too wide. Its upper limit is printed beside the Gaussian's. Teff,
+# below, moves less with vsini than its own error, the grey band, as far as the posterior reaches.
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained", sharex=True)
 for k, (flux, result) in enumerate(zip(nights, results, strict=True)):
     density, teff = exact(flux)
