@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from stellarhml.storage.atomic_files import atomic_path
 from stellarhml.workflows.tables import DECIMALS, HEADS, number, text_of
 
 SPLIT = 7000.0
@@ -145,6 +146,29 @@ def edge_note(table, labels, label_names):
         f"Of {len(stars)} stars, {', '.join(counts)} lie at an edge of the grid, which bounds the search: errors there "
         "are smaller than elsewhere."
     )
+
+
+def draw_differences(result, path):
+    """Draw the differences of each label against Teff.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+        The results.
+    path : str or path-like
+        Figure to write, in a format of matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    from stellarhml.plotting._inference_error_display import InferenceErrorDisplay
+
+    table, names = result.table, list(result.label_names)
+    truth, found = table[[f"{name}_true" for name in names]].to_numpy(), table[names].to_numpy()
+    figure = Figure(figsize=(8, 2.4 * len(names) + 0.8), layout="constrained")
+    method = table["search"].to_numpy(dtype=str)
+    InferenceErrorDisplay.from_predictions(truth, found, names=names, method=method, ax=figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _by_teff(table):

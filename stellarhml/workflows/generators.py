@@ -1,5 +1,6 @@
 """Generators: made for a grid, built and saved, opened, and the one of the packaged grid."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -180,15 +181,13 @@ def open_generator(path, *, trust_pickle=False):
     return generator
 
 
-def packaged_generator(*, n_jobs=2, verbose=None, report=print):
+def packaged_generator(*, n_jobs=2, verbose=None):
     """Generator of the packaged grid: built once, then kept in the folder of downloads.
 
     Parameters
     ----------
     n_jobs, verbose : int, bool
         Workers, and progress bar.
-    report : callable, default=print
-        Called with a line of text when the generator is built or cannot be kept.
 
     Returns
     -------
@@ -205,10 +204,10 @@ def packaged_generator(*, n_jobs=2, verbose=None, report=print):
             return open_generator(path, trust_pickle=True)  # written by this function
         except PersistenceError:  # an interrupted build, or an older format
             path.unlink()
-    report("Building the generator of the packaged grid, once")
+    print("Building the generator of the packaged grid, once", flush=True)
     generator = build_generator(load_mini_grid(), n_jobs=n_jobs, verbose=verbose)
     try:
         save(generator, path)
     except OSError as error:
-        report(f"It could not be saved ({' '.join(str(error).split())}), and will be built again")
+        warnings.warn(f"The generator could not be saved ({error}), and will be built again.", stacklevel=2)
     return generator

@@ -25,9 +25,7 @@ _NO_POWER = (
 )
 
 
-def predict_files(
-    generator, paths, *, resolving_power="file", at_rest=False, n_jobs=None, verbose=None, **reading
-):
+def predict_files(generator, paths, *, resolving_power="file", at_rest=False, n_jobs=None, verbose=None, **reading):
     """Infer labels, radial velocity and vsini from files; a file that fails does not stop the others.
 
     Parameters

@@ -157,6 +157,12 @@ def number(value, digits, sign=""):
     return "" if pd.isna(value) else f"{value:{sign}.{digits}f}"
 
 
+def require_suffix(path):
+    """Raise, before any work, if `write_table` does not know the ending of a name."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} is to be a table, but its name ends in none of {', '.join(SUFFIXES)}. Rename it.")
+
+
 def write_table(table, path):
     """Write a table as CSV, JSON, ECSV or FITS, by the ending of the name; ECSV and FITS state the units.
 
