@@ -140,15 +140,17 @@ def text_of(cells, left=("star",)):
     text : str
         Without trailing spaces.
     """
-    cells = cells.astype(object)
-    for k, column in enumerate(cells.columns):
-        head = column[-1] if isinstance(column, tuple) else column
-        if head in left:
-            width = max([len(head), *map(len, cells.iloc[:, k])])
-            cells.isetitem(k, [text.ljust(width) for text in cells.iloc[:, k]])
-    widths = {"index": False, "justify": "right", "line_width": None, "max_colwidth": None}
-    heads = {column: column.ljust(cells[column].map(len).max()) for column in cells if column in left}
-    text = cells.rename(columns=heads).to_string(**widths)
+    heads = [list(column) if isinstance(column, tuple) else [column] for column in cells.columns]
+    columns = []
+    for k, head in enumerate(heads):
+        texts = cells.iloc[:, k].tolist()
+        if head[-1] in left:
+            width = max(map(len, [head[-1], *texts]))
+            head[-1], texts = head[-1].ljust(width), [text.ljust(width) for text in texts]
+        columns.append(texts)
+    aligned = pd.DataFrame(dict(enumerate(columns)))
+    aligned.columns = pd.MultiIndex.from_tuples(map(tuple, heads))
+    text = aligned.to_string(index=False, justify="right", line_width=None, max_colwidth=None)
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
