@@ -187,7 +187,7 @@ def test_server_errors_are_tried_again(server, home):
 
 def test_refusal_is_not_tried_again(server, home):
     server.refused.add(WAVE_NAME)
-    with pytest.raises(DownloadError, match="could not be downloaded: 403 .*Forbidden"):
+    with pytest.raises(DownloadError, match=r"could not be downloaded: 403 .*Forbidden"):
         fetch_phoenix(**NODES, base_url=server.url, data_home=home)
     assert server.requests == [("HEAD", WAVE_NAME)]
 
@@ -232,7 +232,9 @@ def test_data_home(tmp_path, monkeypatch):
     assert get_data_home() == tmp_path / ".cache" / "stellarhml"
 
 
-@pytest.mark.parametrize("arguments", [{"base_url": "www.example.org"}, {"base_url": "ftp://example.org"}, {"n_retries": -1}, {"timeout": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"base_url": "www.example.org"}, {"base_url": "ftp://example.org"}, {"n_retries": -1}, {"timeout": 0}]
+)
 def test_bad_arguments(home, arguments):
     with pytest.raises(ValueError, match=r"base_url|n_retries"):
         fetch_phoenix(**NODES, data_home=home, **arguments)

@@ -49,9 +49,9 @@ def test_it_is_the_plain_way_of_holding_out(result, grid):
     """Up to what the catalogue and the prior of the lines owe to the held-out spectrum itself."""
     row = result.table.iloc[0]
     rest = np.delete(np.arange(len(grid.labels)), row["star"])
-    generator = SpectrumGenerator(
-        preprocessor=make_generator(grid.wavelength).preprocessor, verbose=False
-    ).fit(grid.labels[rest], grid.flux[rest])
+    generator = SpectrumGenerator(preprocessor=make_generator(grid.wavelength).preprocessor, verbose=False).fit(
+        grid.labels[rest], grid.flux[rest]
+    )
     low, high = max(5000.0, row["teff_true"] - 500), min(5750.0, row["teff_true"] + 500)
     regressor = BayesianStellarRegressor.from_generator(generator, bounds={"teff": (low, high)}, verbose=False)
     found = regressor.predict(grid.flux[[row["star"]]])[0]

@@ -126,7 +126,7 @@ def test_chosen_orders():
     orders = [(5000.0 + 100 * k + np.arange(3.0), np.ones(3), np.ones(3)) for k in range(3)]
     spectrum = ObservedSpectrum(orders, {"order_numbers": [11, 12, 15], "file": "star.fits"})
     assert predicting.choose_orders(spectrum, [15, 11]).meta["order_numbers"] == [11, 15]
-    with pytest.raises(ValueError, match="star.fits has no order 1, 13: its 3 orders have the numbers 11 to 15"):
+    with pytest.raises(ValueError, match=r"star\.fits has no order 1, 13: its 3 orders have the numbers 11 to 15"):
         predicting.choose_orders(spectrum, [13, 12, 1])
 
 
