@@ -15,7 +15,7 @@ from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpol
 from stellarhml.manifold.breaks import find_breaks
 from stellarhml.storage.result_store import digest
 from stellarhml.synthesis.blase_archive import generator_from_archive
-from stellarhml.synthesis.evaluation import generate, generate_jacobian, generate_with_jacobian
+from stellarhml.synthesis.evaluation import expected_error, generate, generate_jacobian, generate_with_jacobian
 from stellarhml.synthesis.grid_learning import learn_from_grid
 from stellarhml.synthesis.line_table import make_line_table
 from stellarhml.synthesis.normalising import normalised_rows
@@ -307,6 +307,19 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
             return generate(self, X, self.interpolator_.locate(X)[0], pixels)[0]
         flux, jacobian = generate_with_jacobian(self, X, pixels)
         return np.concatenate([flux, jacobian[0].T])
+
+    def expected_error(self, labels, pixels=slice(None)):
+        """Standard deviations of the generator's own error (interim)."""
+        return expected_error(self, np.asarray(labels, dtype=np.float64)[None], pixels)[0]
+
+    def normalise_error(self, error, flux, normalised):
+        """Errors in units of the normalised flux (interim)."""
+        if self.preprocessor_ is None:
+            return error
+        pixels = self.preprocessor_._pixels
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = normalised / flux[:, pixels]
+        return error[:, pixels] * np.where(np.isfinite(ratio), ratio, np.nanmedian(ratio, axis=1, keepdims=True))
 
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination of generated spectra, pixels weighted by their variance.

@@ -98,6 +98,16 @@ class LabelShifts:
         broken = _broken_cells(labels, interpolator)
         return cls(edges, values, places, axis, np.array(steps), across, broken, scale, interpolator)
 
+    @property
+    def label_names(self):
+        """Interim."""
+        return tuple(self.interpolator.label_names)
+
+    @property
+    def names(self):
+        """Interim."""
+        return (*self.label_names, "ln_wavelength", "line_variance")
+
     def near(self, labels):
         """What is expected at some labels.
 

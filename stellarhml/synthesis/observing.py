@@ -5,7 +5,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from stellarhml._units import plain_array
 from stellarhml._validation import is_plain
-from stellarhml.forward.observation import Observation, observe
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
 
 
 class ObserveMixin:
@@ -56,10 +57,16 @@ class ObserveMixin:
                 f"`rv` and `vsini` have shapes {np.shape(rv)} and {np.shape(vsini)}, but X has {len(X)} rows. Pass one "
                 "velocity for all, or one for each."
             ) from error
-        star = {"limb_darkening": limb_darkening}
+        _, outside = self.interpolator_.node_weights(X)
+        chain = ForwardChain(self, observation, limb_darkening=limb_darkening)
         rows = [
-            observe(self, labels, observation, rv=shift, vsini=spin, **star)
-            for labels, shift, spin in zip(X, rv, vsini, strict=True)
+            chain.flux(dict(zip(self.label_names_, row, strict=True)) | {"rv": shift, "vsini": spin})
+            for row, shift, spin in zip(X, rv, vsini, strict=True)
         ]
+        if self.interpolator_.extrapolate == "nan":
+            rows = [
+                [np.full_like(part, np.nan) for part in row] if out else row
+                for row, out in zip(rows, outside, strict=True)
+            ]
         fluxes = [np.stack(parts) for parts in zip(*rows, strict=True)]
         return fluxes[0] if observation.single else fluxes

@@ -147,7 +147,7 @@ def test_a_prior_pulls(mini_generator, make_star):
     assert result.noise_errors["logg"] / sigma == pytest.approx(np.sqrt(0.5), rel=0.1)
 
 
-def test_a_prior_counts_against_the_errors_that_are_told(mini_generator, make_star):
+def test_a_prior_counts_against_the_quoted_errors(mini_generator, make_star):
     star = make_star(snr=1000)
     # lines that the model does not have, each order with its own: residuals go together, as those of real stars do
     rng = np.random.default_rng(2)
@@ -217,12 +217,12 @@ def test_many_stars_one_of_them_bad(regressor, make_star, tmp_path):
     units.write(tmp_path / "stars.fits")
     for name in ("stars.ecsv", "stars.fits"):
         again = Table.read(tmp_path / name)
-        found = [str(again[column].unit) for column in ("teff", "teff_error", "logg", "rv")]
+        found = [str(again[column].unit) for column in ("teff", "teff_std", "logg", "rv")]
         assert found == ["K", "K", "None", "km / s"]
         np.testing.assert_array_equal(np.ma.filled(again["rv"], np.nan), table["rv"])
         assert list(again["flags"])[1] == "FAILED"
     assert units["logg"].description.endswith("in dex")
-    assert units["logg_error"].description == "standard deviation of logg"
+    assert units["logg_std"].description.startswith("standard deviation of the log10 of the surface gravity")
     with pytest.raises(ValueError, match="it needs 'pandas' or 'astropy'"):
         results_table(results, kind="polars")
     with_two = regressor.infer_many(spectra, resolving_power=star.power, n_jobs=2, verbose=False)
