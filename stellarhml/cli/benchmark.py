@@ -80,9 +80,7 @@ def add_arguments(parser):
     stars.add_argument("--folds", metavar="N", type=at_least(2), default=5, help="number of folds [%(default)s]")
     stars.add_argument("--max-nodes", metavar="N", type=at_least(1), help="largest number of stars [all]")
     stars.add_argument("--snr", metavar="X", type=positive_or_none, help="signal-to-noise ratio per pixel [no noise]")
-    stars.add_argument(
-        "--seed", metavar="N", type=seed, default=0, help="seed of all random choices [%(default)s]"
-    )
+    stars.add_argument("--seed", metavar="N", type=seed, default=0, help="seed of all random choices [%(default)s]")
     search = parser.add_argument_group("method")
     search.add_argument(
         "--search",

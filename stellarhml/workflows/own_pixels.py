@@ -7,12 +7,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from stellarhml._bounds import near_bound
 from stellarhml._parallel import map_items
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag, name_flags
 from stellarhml.plotting._spectrum_fit import compare
-
-_AT_BOUND = 1e-6  # share of a label's range
 
 
 def add_noise(flux, *, snr, seed):
@@ -89,13 +88,11 @@ def _infer_row(regressor, item):
 def _judge(regressor, labels, caught):
     """Flags and messages of one spectrum."""
     flags, messages = 0, []
-    low, high = regressor.bounds_.T
-    slack = _AT_BOUND * (high - low)
-    at_bound = ((labels <= low + slack) | (labels >= high - slack)) & (high > low)
-    if at_bound.any():
+    names = regressor.generator_.label_names_
+    near = [name for name, value in zip(names, labels, strict=True) if any(near_bound(value, *regressor.bounds_[name]))]
+    if near:
         flags |= InferenceFlag.AT_BOUND
-        names = np.array(regressor.generator_.label_names_)[at_bound]
-        messages.append(f"{', '.join(names)} at the edge of the grid, may lie outside")
+        messages.append(f"{', '.join(near)} at a bound, the star may lie beyond")
     elif any(issubclass(warning.category, InferenceWarning) for warning in caught):
         flags |= InferenceFlag.NOT_CONVERGED
         messages.append("did not converge")

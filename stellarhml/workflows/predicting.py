@@ -188,21 +188,15 @@ def tabulate(paths, names, results):
     table : DataFrame
         See `predict_files`.
     """
+    failed = {column: np.nan for name in names for column in (name, f"{name}_std")}
+    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "seconds": 0.0}
+    failed["flags"] = InferenceFlag.FAILED.name
     rows = []
     for path, result in zip(paths, results, strict=True):
         if isinstance(result, str):
-            values = errors = dict.fromkeys(names, np.nan)
-            row = {"star": str(path), "status": "failed"}
-            last = {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "seconds": 0.0}
-            last |= {"flags": InferenceFlag.FAILED.name, "message": result}
+            rows.append({"star": str(path), "status": "failed"} | failed | {"message": result})
         else:
-            values, errors = result.values, result.errors
-            row = {"star": str(path), "status": "ok" if result.good else "flagged"}
-            last = {key: getattr(result, key) for key in ("reduced_chi2", "n_pixels", "n_rejected", "seconds")}
-            last |= {"flags": result.flag_names, "message": "; ".join(result.messages)}
-        for name in names:
-            row |= {name: values[name], f"{name}_std": errors[name]}
-        rows.append(row | last)
+            rows.append({"star": str(path), "status": result.status} | result.to_row())
     return pd.DataFrame(rows)
 
 
@@ -253,20 +247,8 @@ def _infer_by_power(regressor, spectra, powers, **settings):
     """Yield number and result (or message) of each spectrum, those of one resolving power after another."""
     for power in sorted({power for power in powers if not isinstance(power, str)}):
         chosen = [number for number, value in enumerate(powers) if value == power]
-        found = _infer_each(
-            regressor,
-            [spectra[number] for number in chosen],
-            resolving_power=None if np.isinf(power) else power,
-            **settings,
+        found = regressor.infer_each(
+            [spectra[number] for number in chosen], resolving_power=None if np.isinf(power) else power, **settings
         )
         for number, result in zip(chosen, found, strict=True):
             yield number, "; ".join(result.messages) if result.flags & InferenceFlag.FAILED else result
-
-
-def _infer_each(regressor, spectra, **settings):
-    """Yield the result of each spectrum."""
-    if hasattr(regressor, "infer_each"):
-        return regressor.infer_each(spectra, **settings)
-    from stellarhml.inference.observing import infer_each  # until it is a method
-
-    return infer_each(regressor, spectra, **settings)
