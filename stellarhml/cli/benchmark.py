@@ -36,7 +36,8 @@ stars:
             generator is trained on all others. The lines are found once, in all spectra; everything that is
             interpolated, and the generator's error, is learnt without the fold. The steps of the grid are doubled
             around a star, so that differences are larger than for a star between the nodes of the full grid. A label of
-            two values has no inner one: stars then lie at an edge, where the bounds of the search make them smaller.
+            two values has no inner one: stars then lie at an edge of the grid, which bounds the search and lowers the
+            differences.
   planes    the same, with all nodes of every N-th inner value of Teff held out together (N: --folds).
   seen      as in the paper: all nodes, inferred with a generator that was trained on them.
 
