@@ -53,7 +53,7 @@ def inspect_file(path, *, medium=None, format=None, trust_pickle=False, orders=F
 def _describe_saved(path, trust_pickle):
     """Record of a saved estimator."""
     from stellarhml.storage.saving import inspect
-    from stellarhml.workflows.generators import open_saved
+    from stellarhml.workflows.predicting import open_saved
 
     estimator = open_saved(path, trust_pickle=trust_pickle)
     return inspect(path) | describe_generator(estimator)
