@@ -18,12 +18,12 @@ spectrum. Needs bokeh: pip install "stellarhml[explore]".
 """
 
 EPILOG = """\
-what is shown:
+on the page:
   Without --generator, that of the packaged grid (66 solar-type spectra, 8450-8700 angstrom); it is built at the first
   start, in under a minute, and kept in the folder of downloads (STELLARHML_DATA, or ~/.cache/stellarhml). SPECTRUM is a
   file as for `stellarhml predict`; if one cannot be read, the page says why. docs/explore.md describes the page.
 
-who can see it:
+access:
   This machine only, unless --address names another; then everyone who reaches that address under a name of --origin.
   Nothing is uploaded. A generator that is a pickle (joblib) runs its author's code when it is opened, and needs
   --trust-pickle.

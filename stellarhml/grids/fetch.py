@@ -101,15 +101,15 @@ def fetch_phoenix(
     selections = {"teff": teff, "logg": logg, "feh": feh}
     axes = {name: select_values(s, PHOENIX_VALUES[name], name) for name, s in selections.items()}
     nodes = list(product(*(axis.tolist() for axis in axes.values())))
-    wanted = {WAVE_NAME: None} | {phoenix_file_name(*node).as_posix(): node for node in nodes}
-    wanted = {name: node for name, node in wanted.items() if not (folder / name).is_file()}
-    server = _Server(base_url.rstrip("/") + "/", folder, wanted, n_retries, timeout)
+    missing = {WAVE_NAME: None} | {phoenix_file_name(*node).as_posix(): node for node in nodes}
+    missing = {name: node for name, node in missing.items() if not (folder / name).is_file()}
+    server = _Server(base_url.rstrip("/") + "/", folder, missing, n_retries, timeout)
     sizes = server.sizes(verbose)
     n_bytes = sum(size or 0 for size in sizes.values())
     if dry_run:
-        return Bunch(folder=folder, urls=[server.url(name) for name in wanted], n_bytes=n_bytes)
-    if wanted:
-        announcement = f"fetch_phoenix: {len(wanted)} files, {n_bytes / 1e6:.1f} MB into {folder}"
+        return Bunch(folder=folder, urls=[server.url(name) for name in missing], n_bytes=n_bytes)
+    if missing:
+        announcement = f"fetch_phoenix: {len(missing)} files, {n_bytes / 1e6:.1f} MB into {folder}"
         logger.info(announcement)
         with progress(None, total=n_bytes or None, verbose=verbose, description=announcement, unit="B") as bar:
             for path in server.fetch():
@@ -145,10 +145,10 @@ def get_data_home(data_home=None):
 
 
 class _Server:
-    """A server folder, and the files to fetch from it: `wanted` maps names to nodes (None for the wavelengths)."""
+    """A server folder, and the files to fetch from it: `missing` maps names to nodes (None for the wavelengths)."""
 
-    def __init__(self, base_url, folder, wanted, n_retries, timeout):
-        self.base_url, self.folder, self.wanted = base_url, folder, wanted
+    def __init__(self, base_url, folder, missing, n_retries, timeout):
+        self.base_url, self.folder, self.missing = base_url, folder, missing
         self.n_retries, self.timeout = n_retries, timeout
 
     def url(self, name):
@@ -164,7 +164,7 @@ class _Server:
         retry = Retry(self.n_retries, backoff_factor=0.5, status_forcelist=_TRY_AGAIN, raise_on_status=False)
         with requests.Session() as session:
             session.mount(self.base_url, HTTPAdapter(max_retries=retry))
-            for name in progress(self.wanted, verbose=verbose, description="Looking up sizes", unit="file"):
+            for name in progress(self.missing, verbose=verbose, description="Looking up sizes", unit="file"):
                 try:
                     answer = session.head(self.url(name), timeout=self.timeout, allow_redirects=True)
                     if answer.status_code in _ABSENT:
@@ -184,7 +184,7 @@ class _Server:
         import pooch
         import requests
 
-        registry = dict.fromkeys(self.wanted)  # without checksums: PHOENIX publishes none
+        registry = dict.fromkeys(self.missing)  # without checksums: PHOENIX publishes none
         client = pooch.create(self.folder, self.base_url, registry=registry, retry_if_failed=self.n_retries)
         download = pooch.HTTPDownloader(timeout=self.timeout, chunk_size=_CHUNK)
         n_pixels = None
@@ -197,7 +197,7 @@ class _Server:
         level = log.level
         log.setLevel("WARNING")  # no line for each file
         try:
-            for name, node in self.wanted.items():  # the wavelengths first
+            for name, node in self.missing.items():  # the wavelengths first
                 if node is not None and n_pixels is None:
                     n_pixels = read_phoenix_wavelength(self.folder).size
                 try:
@@ -222,7 +222,7 @@ class _Server:
                 f"{self.url(WAVE_NAME)} does not exist (404), but every PHOENIX grid has this file. Check `base_url`: "
                 "it must be the address of the folder with this file."
             )
-        first = ", ".join("({:g}, {:g}, {:g})".format(*self.wanted[name]) for name in names[:5])
+        first = ", ".join("({:g}, {:g}, {:g})".format(*self.missing[name]) for name in names[:5])
         raise GridIncompleteError(
             f"{self.base_url} does not have {len(names)} of the chosen nodes (404), first ({', '.join(LABELS)}) = "
             f"{first}. The library has no spectrum there; leave these values out."

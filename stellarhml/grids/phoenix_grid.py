@@ -164,8 +164,8 @@ def _choose_nodes(folder, teff, logg, feh, alpha):
                 )
     axes = [select_values(s, there[:, column], name) for column, (name, s) in enumerate(selections.items())]
     present = set(map(tuple, there.tolist()))
-    wanted = list(product(*(axis.tolist() for axis in axes)))
-    absent = [node for node in wanted if node not in present]
+    selected = list(product(*(axis.tolist() for axis in axes)))
+    absent = [node for node in selected if node not in present]
     return there, np.array(absent, dtype=np.float64).reshape(-1, 3)
 
 

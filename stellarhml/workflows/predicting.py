@@ -48,7 +48,7 @@ def predict_files(generator, paths, *, resolving_power="file", at_rest=False, n_
     verbose : bool, default=None
         Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
     **reading : dict
-        How the files are read, and what is done about tellurics: see `read_spectra`.
+        Parameters of `read_spectra`: format, medium, orders, tellurics.
 
     Returns
     -------

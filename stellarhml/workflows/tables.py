@@ -188,7 +188,7 @@ def write_table(table, path):
 
 
 def json_text(value):
-    """Text of a JSON document, in which null stands for NaN and infinity."""
+    """Text of a JSON document, with null for NaN and infinity."""
     return json.dumps(_plain(value), indent=1, allow_nan=False)
 
 

@@ -115,10 +115,10 @@ def test_a_regressor_shows_its_generator(generator_file, tmp_path, capsys):
 def test_a_spectrum(spectrum_file, capsys):
     assert main(["inspect", "--json", "--orders", str(spectrum_file)]) == 0
     (record,), _ = _json(capsys)
-    wanted = {"kind": "spectrum", "instrument": "HPF", "object": "a star", "date": None, "medium": "vacuum"}
-    wanted |= {"resolving_power": 55000.0, "n_orders": 2, "n_pixels": 180, "n_masked": 3, "errors_known": True}
-    wanted |= {"wavelength": [8500.0, 8520 + 0.1 * 79], "median_snr": 50.0}
-    for key, value in wanted.items():
+    expected = {"kind": "spectrum", "instrument": "HPF", "object": "a star", "date": None, "medium": "vacuum"}
+    expected |= {"resolving_power": 55000.0, "n_orders": 2, "n_pixels": 180, "n_masked": 3, "errors_known": True}
+    expected |= {"wavelength": [8500.0, 8520 + 0.1 * 79], "median_snr": 50.0}
+    for key, value in expected.items():
         assert record[key] == value, key
     assert [order["order"] for order in record["orders"]] == [4, 7]
     assert [order["median_snr"] for order in record["orders"]] == [50.0, 20.0]

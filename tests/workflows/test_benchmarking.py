@@ -214,7 +214,7 @@ def test_stars_at_an_end_of_the_grid_are_told(grid):
 
 
 def test_other_labels_do(grid):
-    """No Teff: nothing is known of it, and one range holds all stars."""
+    """Without Teff, the search is not bounded, and all stars are in one range."""
     rows = grid.labels[:, 0] == 5000.0
     other = Bunch(
         flux=grid.flux[rows],
