@@ -1,8 +1,8 @@
-"""Make the pictures of the explorer in docs/_static: wide, narrow, after a fit, and with a line that was clicked.
+"""Make the pictures of the explorer in docs/_static: wide, narrow, after a fit, and with a selected line.
 
 Run: python tools/explorer_screenshots.py [--out docs/_static]
 
-On the packaged grid, with a mock star seen at a resolving power of 55,000. Needs bokeh, playwright and a chromium.
+On the packaged grid, with a mock star at a resolving power of 55,000. Needs bokeh, playwright and a chromium.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stellarhml.cli.explore import packaged_generator
+from stellarhml.workflows.generators import packaged_generator
 
 STAR = {"rv": 18.0, "vsini": 5.0, "resolving_power": 55_000.0}
 LABELS = [5640.0, 4.4, -0.15]
