@@ -144,7 +144,7 @@ def test_window_is_cropped_alike_in_all_steps(grid, star):
     np.testing.assert_array_equal(as_list.fit(grid.raw, grid.labels).predict(star), pipeline.predict(star))
 
 
-def test_a_window_changed_in_one_step_only_is_said(grid):
+def test_a_window_changed_in_one_step_only_is_refused(grid):
     pipeline = make_stellar_pipeline(wavelength=grid.wavelength, settings=QUICK)
     pipeline.set_params(preprocess__window=(8502.0, 8515.0))
     with pytest.raises(ValueError, match=r"Pass the wavelengths of exactly those columns; .* `wavelength_out_`"):

@@ -78,7 +78,7 @@ def test_the_gain_follows_the_rows(made):
     np.testing.assert_allclose(one / one[0], np.sqrt(uneven.gain / uneven.gain[0])[:, None] * np.ones((1, 9000)))
 
 
-def test_errors_of_twice_the_size_are_said_to_be_twice_as_large(made):
+def test_the_error_scales_with_the_residuals(made):
     labels, flux, samples, model = made
     weights = sparse.csr_matrix([[0.2, 0.8, 0, 0, 0, 0, 0, 0]])
     # rounding of both to steps of exp(1 / 18)
@@ -228,7 +228,7 @@ def test_without_places_to_probe_the_error_is_unknown(grid):
     assert np.isnan(std).all()
 
 
-def test_what_rests_on_missing_nodes_is_told_to_be_worse():
+def test_filled_nodes_have_a_larger_error():
     """A node that stands in with all its weight along a label errs as it did when it was held out."""
     rng = np.random.default_rng(0)
     labels = np.array(list(itertools.product([0.0, 1, 2, 3, 4], [0.0, 1])))
@@ -244,7 +244,7 @@ def test_what_rests_on_missing_nodes_is_told_to_be_worse():
     assert added == pytest.approx(held_out, rel=0.25)
 
 
-def test_beside_a_hole_more_error_is_told():
+def test_the_error_grows_beside_a_missing_node():
     from stellarhml.datasets import make_stellar_grid
 
     data = make_stellar_grid(n_teff=5, n_logg=3, n_feh=3, n_pixels=300, n_lines=6, random_state=1)
