@@ -1,0 +1,447 @@
+"""Checked reading of the state of an object, as `to_state` gives it and a file holds it.
+
+A state is a dictionary of public names. What a file holds may be damaged or forged, so `from_state` reads every value
+through these functions, which raise nothing but `StateError`, and only then makes the object: afterwards compiled
+kernels index arrays without looking.
+"""
+
+import math
+
+import numpy as np
+from scipy import sparse
+
+
+class StateError(ValueError):
+    """The state of an object is not one that its class can be made from."""
+
+
+class Sizes(dict):
+    """Lengths of axes by name, such as ``sizes["n_lines"]``: bound by the first array that has the axis."""
+
+
+def check_keys(state, required, optional=()):
+    """Raise if a state is no dictionary, lacks a key or has an unknown one.
+
+    Parameters
+    ----------
+    state : object
+        Supposedly a state.
+    required, optional : sequence of str
+        Keys that must, and may, be there.
+
+    Raises
+    ------
+    StateError
+        If one is missing or one too many.
+    """
+    if not isinstance(state, dict):
+        raise StateError(f"A state is a {type(state).__name__}; it must be a mapping of names to values.")
+    missing = [key for key in required if key not in state]
+    unknown = [key for key in state if key not in required and key not in optional]
+    if missing or unknown:
+        raise StateError(
+            f"A state lacks {_short(missing)} and has the unknown {_short(unknown)}; it must have {list(required)}"
+            + (f" and may have {list(optional)}." if optional else ".")
+        )
+
+
+def take(state, key, kind):
+    """Value of a key, of one type.
+
+    Parameters
+    ----------
+    state : dict
+        The state.
+    key : str
+        The key.
+    kind : type or tuple of type
+        Types allowed. True is no int here, and an int is no float; None is allowed only with ``type(None)``.
+
+    Returns
+    -------
+    value : object
+        The value.
+
+    Raises
+    ------
+    StateError
+        If there is no such key, or its value is of another type.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    value = _value(state, key)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
+        raise StateError(f"`{key}` is a {type(value).__name__}; it must be a {names}.")
+    return value
+
+
+def take_choice(state, key, choices):
+    """Value of a key, one of few.
+
+    Parameters
+    ----------
+    state : dict
+        The state.
+    key : str
+        The key.
+    choices : sequence of str or None
+        What is allowed.
+
+    Returns
+    -------
+    value : str or None
+        The value.
+
+    Raises
+    ------
+    StateError
+        If it is another.
+    """
+    value = _value(state, key)
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        raise StateError(f"`{key}` is {_short(value)}; it must be one of {list(choices)}.")
+    return value
+
+
+def take_number(state, key, *, low=-math.inf, high=math.inf, integer=False, finite=True, optional=False):
+    """A number within bounds.
+
+    Parameters
+    ----------
+    state : dict
+        The state.
+    key : str
+        The key.
+    low, high : float
+        Bounds, inclusive.
+    integer : bool, default=False
+        Whether it must be an int. Otherwise an int is made a float.
+    finite : bool, default=True
+        Whether infinity and NaN are refused. NaN passes only without bounds.
+    optional : bool, default=False
+        Whether None is allowed.
+
+    Returns
+    -------
+    value : int, float or None
+        The number.
+
+    Raises
+    ------
+    StateError
+        If it is no such number.
+    """
+    value = _value(state, key)
+    if value is None and optional:
+        return None
+    kind = int if integer else (int, float)
+    value = take(state, key, kind)
+    try:
+        value = value if integer else float(value)
+    except OverflowError:
+        raise StateError(f"`{key}` is an integer of {value.bit_length()} bits; it must fit a float.") from None
+    bounded = low > -math.inf or high < math.inf
+    if (finite and not math.isfinite(value)) or (bounded and not low <= value <= high):
+        raise StateError(f"`{key}` is {_short(value)}; it must be finite and from {low:g} to {high:g}.")
+    return value
+
+
+def take_list(state, key, kind, *, length=None, sizes=None, distinct=False, optional=False):
+    """A list of values of one type, such as names.
+
+    Parameters
+    ----------
+    state : dict
+        The state.
+    key : str
+        The key.
+    kind : type or tuple of type
+        Types of the items, as in `take`.
+    length : int, str or None
+        Number of items, or the name of it in `sizes`; None is any.
+    sizes : Sizes, default=None
+        Lengths known so far; a new name is added.
+    distinct : bool, default=False
+        Whether no item may occur twice.
+    optional : bool, default=False
+        Whether None is allowed.
+
+    Returns
+    -------
+    items : list or None
+        The items.
+
+    Raises
+    ------
+    StateError
+        If it is no such list.
+    """
+    items = _value(state, key)
+    if items is None and optional:
+        return None
+    items = take(state, key, (list, tuple))
+    _check_shape(key, (len(items),), (length,), sizes)
+    items = [take({f"{key}[{i}]": item}, f"{key}[{i}]", kind) for i, item in enumerate(items)]
+    if distinct and len(set(items)) < len(items):
+        raise StateError(f"`{key}` has an item twice; all must differ.")
+    return items
+
+
+def take_array(
+    state,
+    key,
+    *,
+    dtype,
+    shape,
+    sizes=None,
+    low=None,
+    high=None,
+    finite=True,
+    increasing=False,
+    optional=False,
+):
+    """Array of a key, checked.
+
+    Parameters
+    ----------
+    state : dict
+        The state.
+    key : str
+        The key.
+    dtype : str or tuple of str
+        Dtypes allowed, exactly: "f8", "f4", "i8", "i4", "u1", "b1", ...
+    shape : tuple of (int, str or None)
+        Length of each axis: a number, the name of one in `sizes`, or None for any.
+    sizes : Sizes, default=None
+        Lengths known so far; a new name is added. None: names must agree within this array.
+    low, high : float, default=None
+        Bounds of all values, inclusive.
+    finite : bool, default=True
+        Whether NaN and infinity are refused. With bounds, NaN is refused even if this is False.
+    increasing : bool or "strictly", default=False
+        Whether values must not decrease, or must increase, along the last axis.
+    optional : bool, default=False
+        Whether None is allowed.
+
+    Returns
+    -------
+    array : ndarray or None
+        The array itself, mapped if it was; aligned, in C or Fortran order and in the machine's byte order.
+
+    Raises
+    ------
+    StateError
+        If it is no such array.
+    """
+    array = _value(state, key)
+    if array is None and optional:
+        return None
+    array = take(state, key, np.ndarray)
+    allowed = [np.dtype(name) for name in (dtype if isinstance(dtype, tuple) else (dtype,))]
+    if array.dtype.newbyteorder("=") not in allowed:
+        found, needed = array.dtype, " or ".join(map(str, allowed))
+        raise StateError(f"`{key}` has dtype {found!s:.60}; it must be {needed}.")
+    _check_shape(key, array.shape, shape, sizes)
+    flags = array.flags
+    if not (array.dtype.isnative and flags.aligned and (flags.c_contiguous or flags.f_contiguous)):
+        array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    _check_values(key, array, low, high, finite)
+    if increasing and array.size:
+        # compared, not subtracted: differences of unsigned integers wrap
+        before, after = array[..., :-1], array[..., 1:]
+        if not np.all(after > before if increasing == "strictly" else after >= before):
+            raise StateError(
+                f"`{key}` decreases somewhere; it must be sorted{' without ties' * (increasing == 'strictly')}."
+            )
+    return array
+
+
+def take_csr(state, key, *, shape, sizes=None, dtype="f8", index=("i4", "i8"), low=None, high=None, optional=False):
+    """Sparse matrix of a key, checked so that no walk along its rows leaves its arrays.
+
+    Parameters
+    ----------
+    state : dict
+        The state.
+    key : str
+        The key.
+    shape : tuple of (int, str or None)
+        Numbers of rows and columns, as in `take_array`. Give the columns a name or a number: nothing else bounds them.
+    sizes : Sizes, default=None
+        Lengths known so far; a new name is added.
+    dtype, index : str or tuple of str
+        Dtypes allowed for the data, and for both index arrays.
+    low, high : float, default=None
+        Bounds of the data.
+    optional : bool, default=False
+        Whether None is allowed.
+
+    Returns
+    -------
+    matrix : csr_matrix or None
+        The matrix. Its columns may be unsorted within a row, and none occurs twice in one.
+
+    Raises
+    ------
+    StateError
+        If it is no such matrix.
+    """
+    matrix = _value(state, key)
+    if matrix is None and optional:
+        return None
+    matrix = take(state, key, sparse.csr_matrix)
+    _check_shape(key, matrix.shape, shape, sizes)
+    n_rows, n_columns = matrix.shape
+    parts = {f"{key}.{name}": getattr(matrix, name) for name in ("data", "indices", "indptr")}
+    local = Sizes()
+    data = take_array(parts, f"{key}.data", dtype=dtype, shape=("n",), sizes=local, low=low, high=high)
+    indices = take_array(
+        parts, f"{key}.indices", dtype=index, shape=("n",), sizes=local, low=0, high=max(n_columns - 1, 0)
+    )
+    indptr = take_array(parts, f"{key}.indptr", dtype=index, shape=(n_rows + 1,), low=0, increasing=True)
+    if indices.dtype != indptr.dtype or indptr[0] != 0 or indptr[-1] != len(data) or (len(data) and not n_columns):
+        raise StateError(
+            f"The row pointers of `{key}` go from {indptr[0]} to {indptr[-1]} ({indptr.dtype}; columns: "
+            f"{indices.dtype}), but it has {len(data)} values; they must go from 0 to that."
+        )
+    checked = sparse.csr_matrix(matrix.shape, dtype=data.dtype)
+    # assigned, as the constructor would copy 64-bit indices into 32 bits
+    checked.data, checked.indices, checked.indptr = data, indices, indptr
+    if not checked.has_canonical_format:
+        rows = np.repeat(np.arange(n_rows), np.diff(indptr))
+        order = np.lexsort((indices, rows))
+        if np.any((np.diff(rows[order]) == 0) & (np.diff(indices[order]) == 0)):
+            raise StateError(f"`{key}` has the same column twice in one row; each must occur once.")
+    return checked
+
+
+def estimator_state(estimator, fitted):
+    """State of a scikit-learn estimator.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        The estimator.
+    fitted : dict or None
+        What `fit` found, by public names; None if it was not fitted.
+
+    Returns
+    -------
+    state : dict
+        "parameters", "fitted" and, where metadata were requested by `set_predict_request` and its like, "requests".
+    """
+    state = {"parameters": estimator.get_params(deep=False), "fitted": fitted}
+    requests = getattr(estimator, "_metadata_request", None)
+    if requests is not None:
+        chosen = {
+            method: dict(getattr(requests, method).requests)
+            for method in ("fit", "predict", "score", "transform", "inverse_transform", "partial_fit")
+            if hasattr(requests, method)
+        }
+        state["requests"] = {method: wishes for method, wishes in chosen.items() if wishes}
+    return state
+
+
+def make_estimator(cls, state):
+    """Unfitted estimator of a state, its parameters checked by scikit-learn's own rules.
+
+    Parameters
+    ----------
+    cls : type
+        Class of the estimator.
+    state : dict
+        As `estimator_state` gives it.
+
+    Returns
+    -------
+    estimator : object of class `cls`
+        With its parameters. A list becomes a tuple where the default or the rule is a tuple.
+    fitted : dict or None
+        The state's "fitted", not checked yet.
+
+    Raises
+    ------
+    StateError
+        If a parameter is missing, unknown or of the wrong kind.
+    """
+    check_keys(state, ("parameters", "fitted"), ("requests",))
+    parameters = dict(take(state, "parameters", dict))
+    default = cls()
+    known = default.get_params(deep=False)
+    check_keys(parameters, known)
+    rules = getattr(cls, "_parameter_constraints", {})
+    for name, value in parameters.items():
+        if isinstance(value, list) and (isinstance(known[name], tuple) or tuple in rules.get(name, ())):
+            parameters[name] = tuple(value)
+    estimator = cls(**parameters)
+    try:
+        estimator._validate_params()
+    except Exception as error:  # scikit-learn's rules compare values, which can fail in any way with strange ones
+        raise StateError(f"A parameter of {cls.__name__} is wrong: {error!s:.300}") from None
+    _request(estimator, state.get("requests"))
+    return estimator, take(state, "fitted", (dict, type(None)))
+
+
+def _request(estimator, requests):
+    """Repeat what `set_predict_request` and its like did."""
+    if not requests:
+        return
+    import sklearn
+
+    for method, wishes in take({"requests": requests}, "requests", dict).items():
+        setter = getattr(estimator, f"set_{method}_request", None) if isinstance(method, str) else None
+        plain = isinstance(wishes, dict) and all(
+            isinstance(name, str) and (value is None or isinstance(value, (bool, str)))
+            for name, value in wishes.items()
+        )
+        if setter is None or not plain:
+            raise StateError(f"`requests` has {_short(method)}: {_short(wishes)}, which no method here takes.")
+        try:
+            with sklearn.config_context(enable_metadata_routing=True):
+                setter(**wishes)
+        except (TypeError, ValueError) as error:
+            raise StateError(f"`requests` of {method} are wrong: {error!s:.300}") from None
+
+
+def _value(state, key):
+    if not isinstance(state, dict):
+        raise StateError(f"A state is a {type(state).__name__}; it must be a mapping of names to values.")
+    if key not in state:
+        raise StateError(f"`{key}` is missing; the state has {_short(list(state))}.")
+    return state[key]
+
+
+def _check_shape(key, found, needed, sizes):
+    sizes = {} if sizes is None else sizes
+    shape = tuple(sizes.get(n, n) if isinstance(n, str) else n for n in needed)
+    if len(found) != len(needed) or any(isinstance(n, int) and n != size for n, size in zip(shape, found, strict=True)):
+        raise StateError(f"`{key}` has shape {_short(found)}; it must be {needed}, that is {shape}.")
+    for name, size in zip(needed, found, strict=True):
+        if isinstance(name, str) and sizes.setdefault(name, size) != size:
+            raise StateError(f"`{key}` has shape {_short(found)}; axes {name!r} must have one length.")
+
+
+def _check_values(key, array, low, high, finite):
+    if not array.size or array.dtype.kind == "b":
+        return
+    if low is not None or high is not None:
+        least, most = array.min(), array.max()  # NaN if one is NaN
+        if not ((low is None or least >= low) and (high is None or most <= high)) or np.isnan(least):
+            raise StateError(f"`{key}` has values from {least} to {most}; they must lie from {low} to {high}.")
+        if finite and not (np.isfinite(least) and np.isfinite(most)):
+            raise StateError(f"`{key}` has values that are not finite; all must be.")
+    elif finite and array.dtype.kind in "fc":
+        with np.errstate(all="ignore"):
+            total = array.sum()  # one pass and no copy; large values alone can make it infinite
+        if not np.isfinite(total) and not all(np.isfinite(part).all() for part in _pieces(array)):
+            raise StateError(f"`{key}` has values that are not finite; all must be.")
+
+
+def _pieces(array):
+    flat = array.reshape(-1, order="A")
+    return (flat[i : i + 2**20] for i in range(0, flat.size, 2**20))
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
