@@ -65,9 +65,5 @@ class InferenceWarning(StellarHMLWarning):
     """An inferred label is not to be trusted: it sits at a bound or did not converge."""
 
 
-class VersionWarning(StellarHMLWarning):
-    """A saved estimator was written by other versions of the packages it needs."""
-
-
 class StoreWarning(StellarHMLWarning):
     """Kept results of an earlier run were damaged and had to be computed again."""
