@@ -67,33 +67,53 @@ def write_asdf(estimator, path):
     content = encoder.encode(estimator, type(estimator).__name__)
     if not isinstance(content, Tagged):
         raise _refusal("It", f"a {type(estimator).__name__}")
-    record = {"checksum": _NO_CHECKSUM, "versions": find_versions(), "grid": encoder.grid}
+    tree = {"stellarhml": {"checksum": _NO_CHECKSUM, "versions": find_versions(), "grid": encoder.grid}}
     try:
-        text = _FIRST_LINES + to_text(Root(stellarhml=record, estimator=content))
-        from_text(text[len(_FIRST_LINES) :])  # within the limits of reading
-    except (HeaderError, PersistenceError, UnicodeError) as error:
+        content = pack(tree | {"estimator": content}, encoder.arrays)
+        with atomic_path(path, sync=True) as temporary:
+            with open(temporary, "wb") as file:
+                file.writelines(content)
+            read_asdf(temporary, mmap_mode="r", verify=False)  # what cannot be read again never gets its name
+    except (PersistenceError, UnicodeError) as error:
+        reason = str(error.__cause__ or error).rstrip(".")
         raise PersistenceError(
-            f"The {type(estimator).__name__} cannot be an ASDF file: {error}. Save to a name that ends in .joblib."
+            f"The {type(estimator).__name__} cannot be an ASDF file: {reason}. Save to a name that ends in .joblib."
         ) from error
-    position, heads = _first_block(len(text)), []
-    for array in encoder.arrays:
+
+
+def pack(tree, arrays):
+    """Give the pieces of a file one after the other.
+
+    Parameters
+    ----------
+    tree : dict
+        With "stellarhml" and "estimator".
+    arrays : list of ndarray
+        Content of the blocks, little-endian and contiguous.
+
+    Yields
+    ------
+    piece : bytes or ndarray of uint8
+        What comes next in the file.
+    """
+    text = _FIRST_LINES + to_text(Root(tree))
+    position, heads, offsets = _first_block(len(text)), [], []
+    for array in arrays:
+        offsets.append(position - _BLOCK.size)
         allocated = _align(position + array.nbytes + _BLOCK.size) - _BLOCK.size - position
-        check = _md5(_bytes_of(array))
-        heads.append(_BLOCK.pack(_BLOCK_MAGIC, _BLOCK_REST, 0, b"\0" * 4, allocated, array.nbytes, array.nbytes, check))
+        form = _BLOCK_REST, 0, b"\0" * 4, allocated, array.nbytes, array.nbytes
+        heads.append(_BLOCK.pack(_BLOCK_MAGIC, *form, _md5(_bytes_of(array))))
         position += allocated + _BLOCK.size
-    text = text.replace(_NO_CHECKSUM.encode(), _checksum(text, heads).encode(), 1)
-    with atomic_path(path, sync=True) as temporary, open(temporary, "wb") as file:
-        file.write(text)
-        file.write(bytes(_first_block(len(text)) - _BLOCK.size - file.tell()) if heads else b"")
-        offsets = []
-        for head, array in zip(heads, encoder.arrays, strict=True):
-            offsets.append(file.tell())
-            file.write(head)
-            file.write(_bytes_of(array))
-            file.write(bytes(_align(file.tell() + _BLOCK.size) - _BLOCK.size - file.tell()))
-        file.write(_index(offsets))
-        file.flush()
-        read_asdf(temporary, mmap_mode="r", verify=False)  # what cannot be read again never gets its name
+    yield text.replace(_NO_CHECKSUM.encode(), _checksum(text, heads).encode(), 1)
+    end = len(text)
+    for offset, head, array in zip(offsets, heads, arrays, strict=True):
+        yield bytes(offset - end)
+        yield head
+        yield _bytes_of(array)
+        end = offset + len(head) + array.nbytes
+    if arrays:
+        yield bytes(position - _BLOCK.size - end)
+    yield _index(offsets)
 
 
 class Encoder:
@@ -263,7 +283,7 @@ def read_asdf(path, *, mmap_mode=None, verify=True):
         return _make(tree["estimator"], arrays)
     except StateError as error:
         raise PersistenceError(
-            f"{path} is whole, but no estimator can be made from it ({error!s:.500}) Ask its author to save it again."
+            f"{path} is whole, but no estimator can be made from it: {error!s:.500} Ask its author to save it again."
         ) from error
 
 
