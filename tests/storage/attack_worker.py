@@ -51,21 +51,24 @@ def use(value, n_pixels):
     return results
 
 
+def numbers(value):
+    """All arrays in what `use` gives."""
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [array for item in value for array in numbers(item)]
+    if hasattr(value, "indptr"):
+        return [value.data, value.indices, value.indptr]
+    if hasattr(value, "to_numpy"):
+        return numbers([value[name].to_numpy() for name in value])
+    array = np.asarray(value)
+    return [array.astype(str) if array.dtype == object else array]
+
+
 def digest(value):
     hasher = hashlib.blake2b(digest_size=12)
-
-    def feed(part):
-        if isinstance(part, (list, tuple)):
-            for item in part:
-                feed(item)
-        elif hasattr(part, "indptr"):
-            feed([part.data, part.indices, part.indptr])
-        elif hasattr(part, "to_numpy"):
-            feed(part.to_numpy().astype(str) if part.to_numpy().dtype == object else part.to_numpy())
-        else:
-            hasher.update(np.ascontiguousarray(part).tobytes() if part is not None else b"None")
-
-    feed(value)
+    for array in numbers(value):
+        hasher.update(np.ascontiguousarray(array).tobytes())
     return hasher.hexdigest()
 
 
