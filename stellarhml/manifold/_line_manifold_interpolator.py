@@ -1,5 +1,7 @@
 """LineManifoldInterpolator: line parameters as functions of the labels."""
 
+import copy
+
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
@@ -9,7 +11,6 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from stellarhml._sklearn import StrOptions, fit_context
 from stellarhml._validation import check_label_names, is_plain
 from stellarhml.manifold.line_bank import LineBank
-from stellarhml.manifold.line_factors import LineFactors
 from stellarhml.manifold.outside import report_outside
 from stellarhml.manifold.weights import make_weights
 
@@ -186,7 +187,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             If labels lie outside the grid and ``extrapolate="raise"``.
         """
         check_is_fitted(self)
-        weights, outside = self._node_weights(validate_data(self, X, dtype=np.float64, reset=False))
+        weights, outside = self.node_weights(X)
         theta = self.interpolate(weights)
         if self.extrapolate == "nan" and outside.any():
             if sparse.issparse(theta):
@@ -248,19 +249,22 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         amplitude = tuple(self.parameters).index("log_amplitude")
         return self.table_.lines_at(rows, values, changes, amplitude=amplitude, absent=self.absent, wanted=wanted)
 
-    def compress(self, effect, choose):
-        """Replace the table of lines by a few factors, see `stellarhml.manifold.line_factors`.
-
-        A line that is absent from a node is given its mean shape there, at the least of its amplitudes.
+    def with_table(self, table):
+        """Interpolator of the same nodes with another table of lines.
 
         Parameters
         ----------
-        effect : ndarray of shape (n_lines, n_parameters)
-            What a unit of each parameter does to the flux.
-        choose : callable
-            From the scores of the rows to the number of factors.
+        table : LineBank or LineFactors
+            Lines of the same rows.
+
+        Returns
+        -------
+        interpolator : LineManifoldInterpolator
+            A shallow copy with that table.
         """
-        self.table_ = LineFactors.learn(self.table_, effect, choose, tuple(self.parameters).index("log_amplitude"))
+        other = copy.copy(self)
+        other.table_ = table
+        return other
 
     def transform(self, X):
         """Interpolate line parameters: the same as `predict`.
@@ -292,11 +296,16 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         outside : ndarray of shape (n,), bool
             Labels outside the grid.
         """
-        check_is_fitted(self)
-        return self._node_weights(validate_data(self, X, dtype=np.float64, reset=False))
+        if not is_plain(self, X):
+            check_is_fitted(self)
+            X = validate_data(self, X, dtype=np.float64, reset=False)
+        weights, outside = self._locate(X)
+        if outside.any():
+            report_outside(X, outside, self.bounds_, check_label_names(self.label_names, X.shape[1]), self.extrapolate)
+        return weights, outside
 
     def locate(self, X, *, derivatives=False):
-        """Weights of the training rows at the nearest point of the grid: `node_weights` without a word.
+        """Weights of the training rows at the nearest point of the grid, without warnings.
 
         Parameters
         ----------
@@ -320,8 +329,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             X = validate_data(self, X, dtype=np.float64, reset=False)
         return self._locate(X, derivatives=derivatives)
 
-    def divide(self, X):
-        """Labels beside `breaks`, as mixtures of those on either side, see `stellarhml.manifold.mixture`.
+    def split_at_breaks(self, X):
+        """Labels in cells with a break, as mixtures of those on either side, see `stellarhml.manifold.mixture`.
 
         Parameters
         ----------
@@ -333,7 +342,23 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         mixture : Mixture or None
             None without breaks.
         """
-        return self._weights.divide(np.asarray(X, dtype=np.float64))
+        return self._weights.split_at_breaks(np.asarray(X, dtype=np.float64))
+
+    def fill_weights(self, X):
+        """Weights of missing nodes that are filled from others, by the label along which they are.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_labels)
+            Labels; those outside are moved to the edge of the grid.
+
+        Returns
+        -------
+        weights : ndarray of shape (n, n_labels)
+            For each label, the absolute weights of the missing nodes that are predicted along it, each times the ratio
+            of its error to that of a held-out node. 0 where no missing node is in use.
+        """
+        return self._weights.fill_weights(np.asarray(X, dtype=np.float64))
 
     def error_samples(self):
         """Places where the error of interpolation can be probed.
@@ -369,13 +394,6 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         tags = super().__sklearn_tags__()
         tags.target_tags.single_output = True
         return tags
-
-    def _node_weights(self, X):
-        """`node_weights` for a float64 array of finite labels, which is not checked."""
-        weights, outside = self._locate(X)
-        if outside.any():
-            report_outside(X, outside, self.bounds_, check_label_names(self.label_names, X.shape[1]), self.extrapolate)
-        return weights, outside
 
     def _locate(self, X, *, derivatives=False):
         """`locate` for a float64 array of finite labels, which is not checked: a third of the time for one row."""

@@ -104,25 +104,6 @@ def fill_holes(owner, missing, axes, sides, n_side):
     return Fill(_matrix(rows, n_nodes, n_missing), doubt, dead)
 
 
-def stand_ins(interpolator, labels):
-    """How much of what is interpolated rests on nodes that are missing.
-
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator
-        Fitted.
-    labels : ndarray of shape (n, n_labels)
-        Labels; those outside are moved to the edge of the grid.
-
-    Returns
-    -------
-    shares : ndarray of shape (n, n_labels)
-        For each label, the weights, in size, of the missing nodes that are predicted along it, each times how much
-        greater its error is than that of a node that is held out. 0 where no hole is near.
-    """
-    return interpolator._weights.stand_ins(np.asarray(labels, dtype=np.float64))
-
-
 def _best(known, hole, axes, sides, n_side, *, beyond=False):
     """Whether it crosses a break or is a line; axis, nodes, shares and doubt of the best prediction of a hole."""
     best = None

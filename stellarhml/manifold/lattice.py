@@ -13,7 +13,7 @@ from scipy import sparse
 from stellarhml.exceptions import GridIncompleteError
 from stellarhml.manifold.holes import fill_holes
 from stellarhml.manifold.leave_one_out import lattice_samples
-from stellarhml.manifold.mixture import divide
+from stellarhml.manifold.mixture import split_at_breaks
 from stellarhml.manifold.tensor_product import TensorProduct
 from stellarhml.manifold.variables import VARIABLES
 
@@ -140,7 +140,7 @@ class LatticeWeights:
             outside = np.concatenate(outside)
         return (terms[0], outside, terms[1:]) if derivatives else (terms[0], outside)
 
-    def divide(self, labels):
+    def split_at_breaks(self, labels):
         """Labels in cells that hold a break, as mixtures of those on either side.
 
         Parameters
@@ -155,7 +155,7 @@ class LatticeWeights:
         """
         if not any(broken.any() for broken in self._broken):
             return None
-        return divide(np.clip(labels, self._low, self._high), self.axes, self._variables, self._broken)
+        return split_at_breaks(np.clip(labels, self._low, self._high), self.axes, self._variables, self._broken)
 
     def leave_one_out(self):
         """Where the error of interpolation can be probed, over nodes.
@@ -169,7 +169,7 @@ class LatticeWeights:
         n_side = 2 if self._arguments["smooth"] else 1
         return lattice_samples(self._owner, self.nodes, self.axes, values, self._sides, n_side=n_side)
 
-    def stand_ins(self, labels):
+    def fill_weights(self, labels):
         """How much of a place rests on nodes that are missing.
 
         Parameters

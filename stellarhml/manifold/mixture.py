@@ -73,7 +73,7 @@ class Mixture(NamedTuple):
         return sparse.csr_matrix((weights, (self.row, np.arange(len(self.row)))), shape=(n_rows, len(self.row)))
 
 
-def divide(labels, axes, variables, broken):
+def split_at_breaks(labels, axes, variables, broken):
     """Divide labels in broken cells.
 
     Parameters

@@ -119,11 +119,11 @@ class ScatteredWeights:
         slopes = np.concatenate([slope for _, _, slope in parts]) * np.repeat(rate, counts, axis=0)
         return weights, outside, [sparse.csr_matrix((slope, columns, pointers), shape=shape) for slope in slopes.T]
 
-    def stand_ins(self, labels):
+    def fill_weights(self, labels):
         """None of any label, shape (n, n_labels): nothing is missing among scattered nodes."""
         return np.zeros(labels.shape)
 
-    def divide(self, labels):
+    def split_at_breaks(self, labels):
         """None: scattered nodes have no cells that could be broken."""
 
     def leave_one_out(self):

@@ -50,10 +50,8 @@ class ErrorModel:
     label_names : tuple of str
         Names of the labels.
     shifts : LabelShifts, default=None
-        By how much the error moves what is inferred.
+        The error in terms of what is inferred.
     """
-
-    shifts = None  # of files from before they were learnt
 
     def __init__(self, labels, axis, measured, scale, windows, window_rms, code, gain, label_names, shifts=None):
         self.labels, self.axis, self.measured, self.scale = labels, axis, measured, scale
@@ -61,7 +59,7 @@ class ErrorModel:
         self.label_names, self.shifts = label_names, shifts
 
     @classmethod
-    def learn(cls, grid, samples, residual, labels, label_names, *, n_jobs, verbose):
+    def learn(cls, grid, samples, residual, labels, label_names, shifts=None, *, n_jobs, verbose):
         """Measure the error of a generator on its grid.
 
         Parameters
@@ -71,11 +69,13 @@ class ErrorModel:
         samples : ErrorSamples
             Places where nodes are held out, not too many of them: see `thin`.
         residual : ResidualBasis or None
-            What lines leave over.
+            Residuals of the line model.
         labels : ndarray of shape (n_rows, n_labels)
             Labels of the rows of the grid.
         label_names : tuple of str
             Their names.
+        shifts : LabelShifts, default=None
+            The error in terms of what is inferred.
         n_jobs, verbose : int, bool
             As in `stellarhml._parallel.map_items`.
 
@@ -93,7 +93,7 @@ class ErrorModel:
         window_rms = np.sqrt(sample_squares / np.diff(edges))
         per_sample = samples.scale**2 * sample_squares.sum(axis=1) / n_pixels
         gain = _gain(per_sample, row_squares / n_pixels, samples, labels)
-        # an error that is not finite, as of lines that ran away from wild data, is the largest that can be told
+        # an error that is not finite, as of lines that ran away from wild data, is the largest that a byte can hold
         size = np.sqrt(np.nan_to_num(variance, nan=np.inf))
         code = np.clip(np.rint(_STEPS * np.log(size / _SMALLEST + 1e-300)), 0, 255).astype(np.uint8)
         return cls(
@@ -106,9 +106,10 @@ class ErrorModel:
             code,
             gain,
             label_names,
+            shifts,
         )
 
-    def std(self, weights, pixels=slice(None), stand_ins=None):
+    def std(self, weights, pixels=slice(None), fill_weights=None):
         """Standard deviations of generated spectra.
 
         Parameters
@@ -117,8 +118,8 @@ class ErrorModel:
             Weights of the training rows.
         pixels : slice or ndarray of int, default=slice(None)
             Pixels wanted.
-        stand_ins : ndarray of shape (n, n_labels), default=None
-            What rests on missing nodes, see `stellarhml.manifold.holes.stand_ins`. None: nothing.
+        fill_weights : ndarray of shape (n, n_labels), default=None
+            Weights of missing nodes, as of `LineManifoldInterpolator.fill_weights`. None: no node is missing.
 
         Returns
         -------
@@ -127,18 +128,18 @@ class ErrorModel:
         """
         size = abs(weights)
         gain = size @ self.gain / np.asarray(size.sum(axis=1)).ravel()
-        if stand_ins is not None and stand_ins.any():
-            gain *= 1 + stand_ins**2 @ self._held_out()
+        if fill_weights is not None and fill_weights.any():
+            gain *= 1 + fill_weights**2 @ self._held_out()
         gain = np.sqrt(gain)
         std = _DECODED[self.code[pixels]]
         return gain[:, None] * (std if len(self.labels) else np.full_like(std, np.nan))
 
     def _held_out(self):
-        """Mean square of the errors along each label as they were measured, over the variance that is told."""
+        """Mean square of the errors along each label as they were measured, over the mean variance of the pixels."""
         squares = np.average(self.window_rms.astype(float) ** 2, axis=1, weights=np.diff(self.windows))
-        told = np.mean((_SMALLEST * np.exp(self.code / _STEPS)) ** 2)
+        mean = np.mean((_SMALLEST * np.exp(self.code / _STEPS)) ** 2)
         chosen = [squares[self.axis == k] for k in range(len(self.label_names))]
-        return np.nan_to_num([part.mean() / told if len(part) else 0.0 for part in chosen])
+        return np.nan_to_num([part.mean() / mean if len(part) else 0.0 for part in chosen])
 
     def to_frame(self):
         """Tabulate the map.
@@ -159,7 +160,7 @@ class ErrorModel:
 
 def _measure(grid, samples, residual, edges, pixels):
     """On a window: variance per pixel; squares per sample and window of the map; squares per row."""
-    own = grid.left_over(pixels)
+    own = grid.residual(pixels)
     if residual is not None:
         own -= residual.at(grid.weights, pixels)
     flux = grid.flux[:, pixels]

@@ -1,4 +1,4 @@
-r"""LabelShifts: by how much a generator's error moves what is inferred with it, window by window of wavelengths.
+r"""LabelShifts: the error of a generator as shifts of what is inferred with it, window by window of wavelengths.
 
 An error spectrum :math:`e_s`, see `error_model`, hardly ever looks like noise: it is what a slightly different star, or
 slightly shifted or broadened lines, would look like. In each window of pixels it is therefore written as
@@ -14,9 +14,8 @@ from functools import partial
 import numpy as np
 
 from stellarhml._parallel import map_items
-from stellarhml.manifold.holes import stand_ins
 from stellarhml.manifold.leave_one_out import JUMP_SCALE
-from stellarhml.synthesis.evaluation import split_rows
+from stellarhml.synthesis.line_model import split_rows
 
 _WINDOW = 4096  # pixels, a divisor of those of a window of the grid
 _RIDGE = 1e-4  # of unit directions: those that look alike in a window share what they explain
@@ -32,9 +31,11 @@ class LabelShifts:
     ----------
     edges : ndarray of shape (n_windows + 1,)
         Edges of the windows in pixels.
-    values : ndarray of shape (n_samples, n_windows, n_labels + 2), float32
-        Shifts of the labels, of ln wavelength, and of the variance of a broadening in ln wavelength, scaled to what
-        is expected within a cell.
+    values : ndarray of shape (n_samples, n_windows, n_names), float32
+        Shifts of what `names` says, scaled to what is expected within a cell.
+    names : tuple of str
+        Names of what is shifted: those of the labels, then "ln_wavelength" (of all lines) and "line_variance" (of a
+        broadening, in ln wavelength).
     labels : ndarray of shape (n_samples, n_labels)
         Where the errors were probed.
     axis : ndarray of shape (n_samples,), int
@@ -46,15 +47,14 @@ class LabelShifts:
     broken : list of ndarray of shape (n_cells, 2)
         Lowest and highest value of the cells of each label in which the grid jumps.
     scale : ndarray of shape (n_samples,)
-        By how much values were scaled.
+        Factors by which values were scaled.
     interpolator : LineManifoldInterpolator
-        Tells where missing nodes are in use: there, errors along the labels from which these were predicted are larger.
+        Where missing nodes are in use, errors along the labels from which these were predicted are larger.
     """
 
-    scale = interpolator = None  # of files from before holes counted
-
-    def __init__(self, edges, values, labels, axis, steps, across, broken, scale=None, interpolator=None):
-        self.edges, self.values, self.labels, self.axis, self.steps = edges, values, labels, axis, steps
+    def __init__(self, edges, values, names, labels, axis, steps, across, broken, scale, interpolator):
+        self.edges, self.values, self.names = edges, values, names
+        self.labels, self.axis, self.steps = labels, axis, steps
         self.across, self.broken = across, broken
         self.scale, self.interpolator = scale, interpolator
 
@@ -96,10 +96,11 @@ class LabelShifts:
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
         across = np.concatenate([samples.scale == JUMP_SCALE, np.zeros(len(rows), dtype=bool)])
         broken = _broken_cells(labels, interpolator)
-        return cls(edges, values, places, axis, np.array(steps), across, broken, scale, interpolator)
+        names = shift_names(interpolator.label_names)
+        return cls(edges, values, names, places, axis, np.array(steps), across, broken, scale, interpolator)
 
     def near(self, labels):
-        """What is expected at some labels.
+        """Shifts expected at some labels.
 
         Parameters
         ----------
@@ -108,27 +109,31 @@ class LabelShifts:
 
         Returns
         -------
-        values : ndarray of shape (n_samples, n_windows, n_labels + 2)
-            Shifts, weighted by their distance, such that their sum of squares is the expected variance; greater where
-            missing nodes are in use.
+        values : ndarray of shape (n_samples, n_windows, n_names)
+            Shifts of `names`, weighted by their distance, such that their sum of squares is the expected variance;
+            greater where missing nodes are in use.
         """
         apart = (((self.labels - labels) / (_NEAR * self.steps)) ** 2).sum(axis=1)
         weight = np.zeros(len(apart))
         for axis in np.unique(self.axis):
             chosen = self.axis == axis
             if axis >= 0:
-                # what was predicted across a jump tells of the cells with the jump, and of no others
+                # errors of predictions across a jump hold for the cells with the jump only
                 low, high = self.broken[axis].T
                 jumps = bool(((labels[axis] > low) & (labels[axis] < high)).any())
                 same = chosen & (self.across == jumps)
                 chosen = same if same.any() else chosen
             near = np.exp(-0.5 * (apart[chosen] - apart[chosen].min()))
             weight[chosen] = near / near.sum()
-        if self.interpolator is not None:
-            share = stand_ins(self.interpolator, labels[None])[0]
-            held_out = (self.axis >= 0) & (self.scale > 0)
-            weight[held_out] *= 1 + (share[self.axis[held_out]] / self.scale[held_out]) ** 2
+        filled = self.interpolator.fill_weights(labels[None])[0]
+        held_out = (self.axis >= 0) & (self.scale > 0)
+        weight[held_out] *= 1 + (filled[self.axis[held_out]] / self.scale[held_out]) ** 2
         return np.sqrt(weight)[:, None, None] * self.values
+
+
+def shift_names(label_names):
+    """Names of the last axis of `LabelShifts.values`."""
+    return (*label_names, "ln_wavelength", "line_variance")
 
 
 def _broken_cells(labels, interpolator):
