@@ -150,6 +150,8 @@ def test_parameters_of_estimators():
     got, fitted = make_estimator(PhoenixPreprocessor, state)
     assert fitted is None
     assert got.get_params() == estimator.get_params()
+    long = estimator_state(PhoenixPreprocessor(wavelength=[1.0] * 1001), None)["parameters"]["wavelength"]
+    assert isinstance(long, np.ndarray)
     for change in ({"degree": -1}, {"degree": "x"}, {"continuum": np.zeros(3)}, {"unknown": 1}):
         with pytest.raises(StateError):
             make_estimator(PhoenixPreprocessor, state | {"parameters": state["parameters"] | change})
