@@ -9,12 +9,20 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
 from stellarhml._sklearn import Interval, StrOptions, fit_context
-from stellarhml._validation import check_wavelength
+from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_number
+from stellarhml._validation import (
+    check_wavelength,
+    feature_names,
+    stored_wavelength,
+    take_feature_names,
+    take_wavelength,
+)
 from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.lines.catalog import LineCatalog, velocity_scale
 from stellarhml.lines.catalog_learning import learn_catalog, refine_catalog
 from stellarhml.lines.decomposition import decompose_rows, render_rows
 from stellarhml.lines.line_fitting import FitSettings, find_minima
+from stellarhml.lines.prior import LinePrior
 from stellarhml.storage.result_store import ResultStore
 
 
@@ -386,6 +394,74 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         found = find_minima(self._fit_settings(), row)
         return found.pixels, found.prominences, found.widths
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            Parameters, but no `store`: a file does not say where to write. What was fitted: "wavelength", "catalog",
+            "prior", "typical_rms", "feature_names".
+        """
+        fitted = None
+        if hasattr(self, "line_catalog_"):
+            fitted = {
+                "wavelength": self.wavelength_,
+                "catalog": self._catalog.to_state(),
+                "prior": self._prior,
+                "typical_rms": float(self._typical_rms),
+                "feature_names": feature_names(self),
+            }
+        state = estimator_state(self, fitted)
+        wavelength = stored_wavelength(self.wavelength, getattr(self, "wavelength_", None))
+        state["parameters"].update(wavelength=wavelength, store=None)
+        return state
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        decomposer : VoigtLineDecomposer
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        decomposer, fitted = make_estimator(cls, state)
+        if fitted is None:
+            return decomposer
+        check_keys(fitted, ("wavelength", "catalog", "prior", "typical_rms", "feature_names"))
+        wavelength = take_wavelength(fitted, "wavelength")
+        n_pixels = len(wavelength)
+        given = np.arange(n_pixels) if decomposer.wavelength is None else decomposer.wavelength
+        if not np.array_equal(given, wavelength):
+            raise StateError("The parameter `wavelength` is not the fitted one; both must be the same.")
+        catalog = LineCatalog.from_state(take(fitted, "catalog", dict), n_pixels)
+        prior = take(fitted, "prior", (LinePrior, type(None)))
+        shape = (len(catalog.pixels), len(decomposer.line_parameters))
+        if prior is not None and (prior.coefficients.shape[1:] != shape or prior.pixels.max(initial=0) >= n_pixels):
+            raise StateError(
+                f"`prior` predicts {prior.coefficients.shape[1:]} lines and parameters from pixels up to "
+                f"{prior.pixels.max(initial=0)}; there are {shape}, and {n_pixels} pixels."
+            )
+        vars(decomposer).update(take_feature_names(fitted, n_pixels))
+        decomposer.wavelength_ = wavelength
+        decomposer._set_learnt(catalog, prior, take_number(fitted, "typical_rms", low=0, finite=False))
+        try:
+            decomposer._fit_settings(learnt=True)
+        except ValueError as error:
+            raise StateError(str(error)) from None
+        return decomposer
 
     @property
     def line_parameters(self):

@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from stellarhml._state import Sizes, check_keys, take_array
 from stellarhml.kernels.linking import group_medians, link_apart, mutual_nearest, nearest_apart
 
 SPEED_OF_LIGHT = 299792.458  # km/s
@@ -52,6 +53,25 @@ class LineCatalog(NamedTuple):
         """Catalogue of detected lines, all of shape (n_lines,)."""
         none = np.zeros(len(pixels), dtype=bool)
         return cls(pixels, prominences, widths, n_detected, none, ~none)
+
+    def to_state(self):
+        """Values that a file holds, by name; `predicted` is True of all lines once a fit is complete."""
+        return {name: value for name, value in self._asdict().items() if name != "predicted"}
+
+    @classmethod
+    def from_state(cls, state, n_pixels):
+        """Catalogue of a state, for spectra of `n_pixels`; raises StateError if it is not one."""
+        check_keys(state, cls._fields[:-1])
+        sizes, shape = Sizes(), ("n_lines",)
+        high = n_pixels - 1
+        return cls(
+            take_array(state, "pixels", dtype="i8", shape=shape, sizes=sizes, low=0, high=high, increasing="strictly"),
+            take_array(state, "prominences", dtype="f8", shape=shape, sizes=sizes, low=0),
+            take_array(state, "widths", dtype="f8", shape=shape, sizes=sizes, low=0),
+            take_array(state, "n_detected", dtype="i8", shape=shape, sizes=sizes, low=0),
+            take_array(state, "added", dtype="b1", shape=shape, sizes=sizes),
+            np.ones(sizes["n_lines"], dtype=bool),
+        )
 
     def only(self, keep):
         """The lines of a boolean mask, or in the order of indices."""

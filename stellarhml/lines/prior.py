@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stellarhml._state import Sizes, StateError, check_keys, take_array, take_number
 from stellarhml.kernels.second_order import Start
 
 MAX_SCORES = 4
@@ -88,6 +89,48 @@ class LinePrior(NamedTuple):
         return cls(
             pixels, mean, components, np.stack([low - room, high + room]), coefficients, design.shape[1] / len(flux)
         )
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            The fields by their names.
+        """
+        return self._asdict()
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        prior : LinePrior
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        check_keys(state, cls._fields)
+        sizes = Sizes()
+        pixels = take_array(state, "pixels", dtype="i8", shape=("n_features",), sizes=sizes, low=0)
+        mean = take_array(state, "mean", dtype="f8", shape=("n_features",), sizes=sizes)
+        components = take_array(state, "components", dtype="f8", shape=("n_scores", "n_features"), sizes=sizes)
+        bounds = take_array(state, "bounds", dtype="f8", shape=(2, "n_scores"), sizes=sizes)
+        shape = (1 + sizes["n_scores"], None, None)
+        coefficients = take_array(state, "coefficients", dtype="f8", shape=shape)
+        leverage = take_number(state, "leverage", low=0)
+        if (bounds[0] > bounds[1]).any():
+            raise StateError("`bounds` has a lowest score above the highest; it must be the other way round.")
+        return cls(pixels, mean, components, bounds, coefficients, leverage)
 
     def only(self, lines):
         """The prediction of some of the lines, a boolean mask or indices."""

@@ -9,9 +9,13 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from stellarhml._sklearn import StrOptions, fit_context
-from stellarhml._validation import check_label_names, is_plain
+from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_array
+from stellarhml._validation import check_label_names, feature_names, is_plain, take_feature_names
+from stellarhml.manifold.lattice import LatticeWeights
 from stellarhml.manifold.line_bank import LineBank
+from stellarhml.manifold.line_factors import LineFactors
 from stellarhml.manifold.outside import report_outside
+from stellarhml.manifold.scattered import ScatteredWeights
 from stellarhml.manifold.weights import make_weights
 
 
@@ -141,31 +145,18 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             y = sparse.csr_matrix(y, dtype=np.float64)
         check_consistent_length(X, y)
         names = check_label_names(self.label_names, X.shape[1])
-        self._one_output = y.ndim == 1
-        self._sparse_output = sparse.issparse(y)
-        self._n_outputs = 1 if y.ndim == 1 else y.shape[1]
-        self._has_absent = self._sparse_output or bool(np.isnan(y).any())
-        self.nodes_, self._member = np.unique(X, axis=0, return_inverse=True)
-        self._member = self._member.ravel()
-        self.bounds_ = np.stack([self.nodes_.min(axis=0), self.nodes_.max(axis=0)], axis=1)
-        self._weights = make_weights(
-            self.nodes_, names, method=self.method, variables=self.variables, breaks=self.breaks
-        )
-        # spectra of the same node share its weight
-        share = 1 / np.bincount(self._member)[self._member]
-        self._spread = sparse.csr_matrix((share, (self._member, np.arange(len(X)))), shape=(len(self.nodes_), len(X)))
-        # where no node occurs twice, its column becomes that of its row
-        self._row_of = np.argsort(self._member).astype(np.int32) if len(self.nodes_) == len(X) else None
-        if self._has_absent:
+        nodes, member = np.unique(X, axis=0, return_inverse=True)
+        weights = make_weights(nodes, names, method=self.method, variables=self.variables, breaks=self.breaks)
+        table = y
+        if sparse.issparse(y) or np.isnan(y).any():
             n_parameters = self._n_parameters()
             if y.ndim == 1 or y.shape[1] % n_parameters:
                 raise ValueError(
                     f"y has shape {y.shape} and absent lines, but its columns are no multiple of the {n_parameters} "
                     f"`parameters` {tuple(self.parameters)}. Set `parameters` to those of the line profile."
                 )
-            self.table_ = LineBank.from_table(y, n_parameters)
-        else:
-            self.table_ = y
+            table = LineBank.from_table(y, n_parameters)
+        self._set_fitted(weights, member.ravel(), table, sparse_output=sparse.issparse(y))
         return self
 
     def predict(self, X):
@@ -209,7 +200,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         theta : csr_matrix or ndarray of shape (n, n_outputs) or (n,)
             Line parameters, in the form of the `y` of `fit`.
         """
-        if not self._has_absent:
+        if isinstance(self.table_, np.ndarray):
             return np.asarray(weights @ self.table_)
         n_parameters = self._n_parameters()
         n_columns = n_parameters * self.table_.n_lines
@@ -388,12 +379,101 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             ``"output0"``, ``"output1"``, ...
         """
         check_is_fitted(self)
-        return np.array([f"output{i}" for i in range(self._n_outputs)], dtype=object)
+        table = self.table_
+        if isinstance(table, np.ndarray):
+            n_outputs = 1 if table.ndim == 1 else table.shape[1]
+        else:
+            n_outputs = table.n_lines * self._n_parameters()
+        return np.array([f"output{i}" for i in range(n_outputs)], dtype=object)
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            Parameters, and what was fitted: "weights" (of the nodes), "node_of_row", "table", "sparse_output" and
+            "feature_names".
+        """
+        fitted = None
+        if hasattr(self, "table_"):
+            fitted = {
+                "weights": self._weights,
+                "node_of_row": self._member,
+                "table": self.table_,
+                "sparse_output": self._sparse_output,
+                "feature_names": feature_names(self),
+            }
+        state = estimator_state(self, fitted)
+        plain = {"parameters": list(self.parameters)}
+        if self.label_names is not None:
+            plain["label_names"] = [str(name) for name in self.label_names]
+        if self.breaks is not None:
+            plain["breaks"] = {name: np.ravel(values).astype(float).tolist() for name, values in self.breaks.items()}
+        state["parameters"].update(plain)
+        return state
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        interpolator : LineManifoldInterpolator
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        interpolator, fitted = make_estimator(cls, state)
+        if fitted is None:
+            return interpolator
+        check_keys(fitted, ("weights", "node_of_row", "table", "sparse_output", "feature_names"))
+        weights = take(fitted, "weights", (LatticeWeights, ScatteredWeights))
+        n_nodes, n_labels = weights.nodes.shape
+        member = take_array(fitted, "node_of_row", dtype="i8", shape=(None,), low=0, high=n_nodes - 1)
+        if (np.bincount(member, minlength=n_nodes) == 0).any():
+            raise StateError("`node_of_row` leaves a node without a row; each needs one at least.")
+        table = take(fitted, "table", (LineBank, LineFactors, np.ndarray))
+        try:
+            check_label_names(interpolator.label_names, n_labels)
+            if isinstance(table, np.ndarray):
+                shape = (len(member), None)[: max(table.ndim, 1)]
+                table = take_array(fitted, "table", dtype="f8", shape=shape)
+            elif (table.n_nodes, table.origin.shape[1]) != (len(member), interpolator._n_parameters()):
+                raise StateError(
+                    f"`table` has {table.n_nodes} rows of lines of {table.origin.shape[1]} parameters; it needs "
+                    f"{len(member)} rows, and {interpolator._n_parameters()} parameters."
+                )
+        except (TypeError, ValueError) as error:
+            raise StateError(str(error)) from None
+        vars(interpolator).update(take_feature_names(fitted, n_labels))
+        interpolator._set_fitted(weights, member, table, sparse_output=take(fitted, "sparse_output", bool))
+        return interpolator
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.single_output = True
         return tags
+
+    def _set_fitted(self, weights, member, table, *, sparse_output):
+        nodes = weights.nodes
+        self.nodes_, self._weights, self._member = nodes, weights, member
+        self.bounds_ = np.stack([nodes.min(axis=0), nodes.max(axis=0)], axis=1)
+        # spectra of the same node share its weight
+        share = 1 / np.bincount(member)[member]
+        shape = (len(nodes), len(member))
+        self._spread = sparse.csr_matrix((share, (member, np.arange(len(member)))), shape=shape)
+        # where no node occurs twice, its column becomes that of its row
+        self._row_of = np.argsort(member).astype(np.int32) if len(nodes) == len(member) else None
+        self.table_, self._sparse_output = table, sparse_output
 
     def _locate(self, X, *, derivatives=False):
         """`locate` for a float64 array of finite labels, which is not checked: a third of the time for one row."""

@@ -7,6 +7,7 @@ where a row has nothing to say take no memory, and a window of pixels is decoded
 
 import numpy as np
 
+from stellarhml._state import Sizes, StateError, check_keys, take_array, take_number
 from stellarhml.kernels.combine import BLOCK, add_blocks, frozen
 
 _STEPS = 4  # scales are powers of 2^(1/4), of which a byte holds 256: from 2^-48 to 2^16
@@ -99,6 +100,47 @@ class CodedRows:
         n_pixels = sum(piece.n_pixels for piece in pieces)
         return cls(pieces[0].n_rows, n_pixels, np.concatenate([*indptr, offsets[-1:]]), *parts)
 
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            The arguments of the constructor.
+        """
+        return {**vars(self), "n_rows": int(self.n_rows), "n_pixels": int(self.n_pixels)}
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        coded : CodedRows
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        check_keys(state, ("n_rows", "n_pixels", "indptr", "row", "exponent", "code"))
+        n_rows = take_number(state, "n_rows", low=0, high=1 << 16, integer=True)
+        n_pixels = take_number(state, "n_pixels", low=0, integer=True)
+        sizes = Sizes(n_blocks_and_end=-(-n_pixels // BLOCK) + 1)
+        row = take_array(state, "row", dtype="u2", shape=("n_entries",), sizes=sizes, low=0, high=max(n_rows - 1, 0))
+        exponent = take_array(state, "exponent", dtype="i1", shape=("n_entries",), sizes=sizes)
+        code = take_array(state, "code", dtype="i1", shape=("n_entries", BLOCK), sizes=sizes)
+        indptr = take_pointers(state, "indptr", "n_blocks_and_end", sizes["n_entries"], sizes)
+        if len(row) and not n_rows:
+            raise StateError("`n_rows` is 0, but there are entries.")
+        return cls(n_rows, n_pixels, indptr, row, exponent, code)
+
     def combine(self, coefficients, pixels=slice(None)):
         """Weighted sums of the rows.
 
@@ -132,3 +174,35 @@ class CodedRows:
     def nbytes(self):
         """Memory of the tables, in bytes."""
         return sum(part.nbytes for part in (self.indptr, self.row, self.exponent, self.code))
+
+
+def take_pointers(state, key, length, n_entries, sizes=None):
+    """Where the entries of each group begin, and where the last end.
+
+    Parameters
+    ----------
+    state : dict
+        The state.
+    key : str
+        Its key.
+    length : int or str
+        Number of groups plus 1, or the name of it.
+    n_entries : int
+        Number of entries.
+    sizes : Sizes, default=None
+        Lengths known so far.
+
+    Returns
+    -------
+    pointers : ndarray of int64
+        From 0 to `n_entries`, not decreasing.
+
+    Raises
+    ------
+    StateError
+        If they are not such.
+    """
+    pointers = take_array(state, key, dtype="i8", shape=(length,), sizes=sizes, low=0, high=n_entries, increasing=True)
+    if not len(pointers) or pointers[0] != 0 or pointers[-1] != n_entries:
+        raise StateError(f"`{key}` must go from 0 to the number of entries, which is {n_entries}.")
+    return pointers

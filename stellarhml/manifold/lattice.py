@@ -10,12 +10,16 @@ from itertools import product
 import numpy as np
 from scipy import sparse
 
+from stellarhml._state import StateError, check_keys, take, take_list, take_number
 from stellarhml.exceptions import GridIncompleteError
 from stellarhml.manifold.holes import fill_holes
 from stellarhml.manifold.leave_one_out import lattice_samples
 from stellarhml.manifold.mixture import split_at_breaks
 from stellarhml.manifold.tensor_product import TensorProduct
-from stellarhml.manifold.variables import VARIABLES
+from stellarhml.manifold.variables import VARIABLES, take_nodes
+
+LATTICE_SHARE = 0.5
+"""Nodes that fill at least this share of their rectilinear grid are taken as a grid with holes."""
 
 _EDGE = 1e-9  # labels this close to a bound, relative to the axis, count as inside
 _BATCH = 2**19  # numbers that are in memory at once
@@ -78,31 +82,51 @@ class LatticeWeights:
                 self._dead = np.zeros(owner.size, dtype=bool)
                 self._dead[hole] = dead
 
-    def to_plain_state(self):
-        """What a file without code stores: the arguments of the constructor, from which all else follows.
+    def to_state(self) -> dict:
+        """State that a file holds.
 
         Returns
         -------
         state : dict
-            Arguments of the constructor.
+            "nodes", "smooth", "variables" and "breaks", from which all else follows.
         """
-        return {"nodes": self.nodes, **self._arguments}
+        variables, breaks = self._arguments["variables"], self._arguments["breaks"]
+        return {
+            "nodes": self.nodes,
+            "smooth": bool(self._arguments["smooth"]),
+            "variables": None if variables is None else list(variables),
+            "breaks": None if breaks is None else [list(values) for values in breaks],
+        }
 
     @classmethod
-    def from_plain_state(cls, state):
-        """Make it again.
+    def from_state(cls, state):
+        """Make it again from its state.
 
         Parameters
         ----------
         state : dict
-            What `to_plain_state` returned.
+            As from `to_state`.
 
         Returns
         -------
         weights : LatticeWeights
-            The same weights.
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
         """
-        return cls(**state)
+        check_keys(state, ("nodes", "smooth", "variables", "breaks"))
+        nodes, variables = take_nodes(state)
+        smooth = take(state, "smooth", bool)
+        breaks = take_list(state, "breaks", list, length=nodes.shape[1], optional=True)
+        if breaks is not None:
+            breaks = tuple(tuple(take_number({"breaks": x}, "breaks") for x in values) for values in breaks)
+        # scattered nodes span a grid that no memory holds
+        if cls.share(nodes) < LATTICE_SHARE:
+            raise StateError(f"`nodes` fill {cls.share(nodes):.2g} of their grid; they must fill {LATTICE_SHARE}.")
+        return cls(nodes, smooth=smooth, variables=variables, breaks=breaks)
 
     @staticmethod
     def share(nodes):

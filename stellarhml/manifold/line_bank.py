@@ -3,7 +3,9 @@
 import numpy as np
 from scipy import sparse
 
+from stellarhml._state import Sizes, StateError, check_keys, take_array
 from stellarhml.kernels.combine import add_lines, count_lines, frozen
+from stellarhml.manifold.coded_rows import take_pointers
 
 ABSENT_LOG_AMPLITUDE = -1000.0
 """Log amplitude of a line at a node where it was not found, under the paper's rule."""
@@ -86,6 +88,48 @@ class LineBank:
         count = np.maximum(np.bincount(line, minlength=n_lines), 1)
         origin = np.stack([np.bincount(line, part, n_lines) / count for part in values.T], axis=1)
         return cls(indptr, line.astype(np.int32), (values - origin[line]).astype(np.float32), origin)
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            The arguments of the constructor.
+        """
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        bank : LineBank
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        check_keys(state, ("indptr", "line", "values", "origin"))
+        sizes = Sizes()
+        origin = take_array(state, "origin", dtype="f8", shape=("n_lines", "n_parameters"), sizes=sizes)
+        values = take_array(state, "values", dtype="f4", shape=("n_entries", "n_parameters"), sizes=sizes)
+        n_lines, n_entries = len(origin), len(values)
+        line = take_array(state, "line", dtype="i4", shape=("n_entries",), sizes=sizes, low=0, high=max(n_lines - 1, 0))
+        indptr = take_pointers(state, "indptr", None, n_entries)
+        begins = np.zeros(n_entries + 1, dtype=bool)
+        begins[indptr] = True
+        if (n_entries and not n_lines) or not (begins[1:-1] | (np.diff(line) > 0)).all():
+            raise StateError(f"`line` must increase within each node, from 0 to at most {n_lines - 1}.")
+        return cls(indptr, line, values, origin)
 
     def only(self, lines):
         """The same bank without the other lines, which then are absent everywhere: faster for many labels.

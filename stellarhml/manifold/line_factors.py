@@ -7,6 +7,7 @@ is the few scores of a node; noise from node to node, which is in the components
 
 import numpy as np
 
+from stellarhml._state import Sizes, check_keys, take_array
 from stellarhml.kernels.combine import add_factors, frozen
 from stellarhml.manifold.components import principal_components
 
@@ -83,6 +84,44 @@ class LineFactors:
         code = np.rint(factors / step[:, None]).astype(np.int16)
         code = np.ascontiguousarray(code.T).reshape(*bank.origin.shape, -1)
         return cls(bank.origin + mean, code, 1 / effect, vectors * step)
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            The arguments of the constructor.
+        """
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        factors : LineFactors
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        check_keys(state, ("origin", "factors", "unit", "scores"))
+        sizes, shape = Sizes(), ("n_lines", "n_parameters")
+        return cls(
+            take_array(state, "origin", dtype="f8", shape=shape, sizes=sizes),
+            take_array(state, "factors", dtype="i2", shape=(*shape, "n_factors"), sizes=sizes),
+            take_array(state, "unit", dtype="f4", shape=shape, sizes=sizes),
+            take_array(state, "scores", dtype="f8", shape=("n_nodes", "n_factors"), sizes=sizes),
+        )
 
     def only(self, lines):
         """These factors: they are as fast for a few lines, see `LineBank.only`.

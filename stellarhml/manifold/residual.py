@@ -1,4 +1,4 @@
-r"""What lines leave over: a mean and a few components over the nodes, interpolated like the lines.
+r"""Residuals of the line model: a mean and a few components over the nodes, interpolated like the lines.
 
 The residual of each training spectrum, flux minus its own lines, is :math:`\bar r + \sum_m c_{km} b_m`; its
 coefficients are interpolated with the weights that the lines have.
@@ -6,6 +6,9 @@ coefficients are interpolated with the weights that the lines have.
 
 import numpy as np
 from scipy import sparse
+
+from stellarhml._state import StateError, check_keys, take, take_array
+from stellarhml.manifold.coded_rows import CodedRows
 
 
 class ResidualBasis:
@@ -21,6 +24,44 @@ class ResidualBasis:
 
     def __init__(self, rows, coefficients):
         self.rows, self.coefficients = rows, coefficients
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            "rows" and "coefficients".
+        """
+        return {"rows": self.rows, "coefficients": self.coefficients}
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        basis : ResidualBasis
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        check_keys(state, ("rows", "coefficients"))
+        rows = take(state, "rows", CodedRows)
+        coefficients = take_array(state, "coefficients", dtype="f8", shape=(None, None))
+        if rows.n_rows != 1 + coefficients.shape[1]:
+            raise StateError(
+                f"There are {rows.n_rows} `rows`, but {coefficients.shape[1]} coefficients; rows have a mean, too."
+            )
+        return cls(rows, coefficients)
 
     @property
     def rank(self):

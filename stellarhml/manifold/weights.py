@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from stellarhml.manifold.lattice import LatticeWeights
+from stellarhml.manifold.lattice import LATTICE_SHARE, LatticeWeights
 from stellarhml.manifold.scattered import ScatteredWeights
 from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
-
-_LATTICE_SHARE = 0.5  # nodes that fill at least half of their rectilinear grid are taken as a grid with holes
 
 
 def make_weights(nodes, names, *, method, variables, breaks):
@@ -35,7 +33,7 @@ def make_weights(nodes, names, *, method, variables, breaks):
     GridIncompleteError
         If ``method="linear"`` and nodes are missing.
     """
-    grid = method == "linear" or (method == "auto" and LatticeWeights.share(nodes) >= _LATTICE_SHARE)
+    grid = method == "linear" or (method == "auto" and LatticeWeights.share(nodes) >= LATTICE_SHARE)
     if variables is None:
         default = DEFAULT_VARIABLES if grid and method == "auto" else {}
         variables = {name: variable for name, variable in default.items() if name in names}

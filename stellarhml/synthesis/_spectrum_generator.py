@@ -8,13 +8,18 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
+from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_array
 from stellarhml._units import plain_array
-from stellarhml._validation import is_plain
+from stellarhml._validation import check_label_names, feature_names, is_plain, stored_wavelength, take_feature_names
 from stellarhml.forward.observation import Observation, observe
+from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
+from stellarhml.manifold.residual import ResidualBasis
 from stellarhml.synthesis.blase_archive import parts_of_archive
-from stellarhml.synthesis.decomposed_grid import decompose_grid
+from stellarhml.synthesis.decomposed_grid import FittedParts, decompose_grid
+from stellarhml.synthesis.error_model import ErrorModel
 from stellarhml.synthesis.evaluation import expected_error, generate, generate_jacobian, generate_with_jacobian
+from stellarhml.synthesis.line_model import LineModel
 from stellarhml.synthesis.line_table import make_line_table
 
 
@@ -487,6 +492,65 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         _, _, slopes = self.interpolator_.locate(labels, derivatives=True)
         return make_line_table(self, weights, slopes)
 
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            Parameters, and what was fitted: "preprocessor", "decomposer", "interpolator", "residual", "error_map",
+            "line_span" [angstrom], "grid_id", "one_output" and "feature_names".
+        """
+        fitted = None
+        if hasattr(self, "lines_"):
+            fitted = {
+                "preprocessor": self.preprocessor_,
+                "decomposer": self.decomposer_,
+                "interpolator": self.interpolator_,
+                "residual": self.residual_,
+                "error_map": self.error_map_,
+                "line_span": self.lines_.span,
+                "grid_id": self.grid_id_,
+                "one_output": self._one_output,
+                "feature_names": feature_names(self),
+            }
+        state = estimator_state(self, fitted)
+        state["parameters"]["wavelength"] = stored_wavelength(self.wavelength, getattr(self, "wavelength_", None))
+        if self.label_names is not None:
+            state["parameters"]["label_names"] = [str(name) for name in self.label_names]
+        return state
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        generator : SpectrumGenerator
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        generator, fitted = make_estimator(cls, state)
+        if fitted is None:
+            return generator
+        keys = ("preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span", "grid_id")
+        check_keys(fitted, (*keys, "one_output", "feature_names"))
+        parts = _parts_of_state(fitted)
+        vars(generator).update(take_feature_names(fitted, len(parts.label_names)))
+        generator._set_fitted(parts, one_output=take(fitted, "one_output", bool))
+        if generator._one_output and len(generator.wavelength_) != 1:
+            raise StateError(f"`one_output` needs one pixel; there are {len(generator.wavelength_)}.")
+        return generator
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         # lines cannot follow arbitrary targets
@@ -507,3 +571,38 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _teff(self, labels):
         """Column of the effective temperature, or None."""
         return labels[:, self.label_names_.index("teff")] if "teff" in self.label_names_ else None
+
+
+def _parts_of_state(fitted):
+    """FittedParts of the "fitted" of a state, each of which was checked by itself, and here against the others."""
+    decomposer = take(fitted, "decomposer", VoigtLineDecomposer)
+    interpolator = take(fitted, "interpolator", LineManifoldInterpolator)
+    if not (hasattr(decomposer, "line_catalog_") and hasattr(interpolator, "table_")):
+        raise StateError("`decomposer` and `interpolator` must be fitted.")
+    wavelength, table, parameters = decomposer.wavelength_, interpolator.table_, decomposer.line_parameters
+    n_pixels, n_lines = len(wavelength), len(decomposer.line_catalog_)
+    if isinstance(table, np.ndarray) or table.n_lines != n_lines or tuple(interpolator.parameters) != parameters:
+        raise StateError(f"`interpolator` must hold the {n_lines} lines of `decomposer`, with parameters {parameters}.")
+    names = check_label_names(interpolator.label_names, interpolator.nodes_.shape[1])
+    residual = take(fitted, "residual", (ResidualBasis, type(None)))
+    if residual is not None and (residual.rows.n_pixels, len(residual.coefficients)) != (n_pixels, table.n_nodes):
+        raise StateError(f"`residual` must have {n_pixels} pixels and {table.n_nodes} rows of coefficients.")
+    error_map = take(fitted, "error_map", (ErrorModel, type(None)))
+    if error_map is not None:
+        sizes = (len(error_map.code), len(error_map.gain), error_map.label_names)
+        if sizes != (n_pixels, table.n_nodes, names):
+            raise StateError(
+                f"`error_map` is of (pixels, rows, labels) {sizes}; it must be {(n_pixels, table.n_nodes, names)}."
+            )
+        error_map = error_map.with_interpolator(interpolator)
+    preprocessor = take(fitted, "preprocessor", object)
+    if preprocessor is not None and np.shape(getattr(preprocessor, "wavelength_out_", None)) != (n_pixels,):
+        raise StateError(f"`preprocessor` must be fitted, and give the {n_pixels} pixels of `decomposer`.")
+    measured = decomposer.wing_cut is None and n_pixels > 0
+    span = take_array(fitted, "line_span", dtype="f8", shape=(n_lines, 2), optional=not measured)
+    if span is not None and not measured:
+        raise StateError("`line_span` must be None where lines are cut after a number of pixels.")
+    options = {"profile": decomposer.profile, "wing_cut": decomposer.wing_cut, "span": span}
+    lines = LineModel(interpolator, wavelength, **options)
+    grid_id = take(fitted, "grid_id", (str, type(None)))
+    return FittedParts(names, preprocessor, decomposer, interpolator, lines, residual, error_map, grid_id)

@@ -12,12 +12,15 @@ Where missing nodes are in use that were predicted along label a, with weights t
 :math:`e_s` count as they are, and :math:`\kappa_s^2` becomes :math:`\kappa_s^2 + s_a^2`.
 """
 
+import copy
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from stellarhml._parallel import map_items
+from stellarhml._state import Sizes, StateError, check_keys, take, take_array, take_list
+from stellarhml.synthesis.label_shifts import LabelShifts, shift_names, take_edges
 
 _MAX_SAMPLES = 512
 _N_WINDOWS = 24  # into which the map divides the wavelengths
@@ -108,6 +111,74 @@ class ErrorModel:
             label_names,
             shifts,
         )
+
+    def with_interpolator(self, interpolator):
+        """The same model, whose shifts know where nodes are missing.
+
+        Parameters
+        ----------
+        interpolator : LineManifoldInterpolator
+            Of the same grid.
+
+        Returns
+        -------
+        model : ErrorModel
+            A shallow copy.
+        """
+        model = copy.copy(self)
+        model.shifts = None if self.shifts is None else self.shifts.with_interpolator(interpolator)
+        return model
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            The arguments of the constructor.
+        """
+        return {**vars(self), "label_names": list(self.label_names)}
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        model : ErrorModel
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        keys = ("labels", "axis", "measured", "scale", "windows", "window_rms", "code", "gain", "label_names", "shifts")
+        check_keys(state, keys)
+        names = take_list(state, "label_names", str, distinct=True)
+        sizes, samples = Sizes(n_labels=len(names)), ("n_samples",)
+        labels = take_array(state, "labels", dtype="f8", shape=("n_samples", "n_labels"), sizes=sizes)
+        axis = take_array(state, "axis", dtype="i8", shape=samples, sizes=sizes, low=-1, high=len(names) - 1)
+        measured = take_array(state, "measured", dtype="b1", shape=samples, sizes=sizes)
+        scale = take_array(state, "scale", dtype="f8", shape=samples, sizes=sizes, low=0)
+        code = take_array(state, "code", dtype="u1", shape=(None,))
+        windows = take_edges(state, "windows", len(code))
+        shape = ("n_samples", len(windows) - 1)
+        # lines that ran away from wild data have errors that are not finite
+        window_rms = take_array(state, "window_rms", dtype="f4", shape=shape, sizes=sizes, finite=False)
+        gain = take_array(state, "gain", dtype="f8", shape=(None,), low=0)
+        shifts = take(state, "shifts", (LabelShifts, type(None)))
+        if shifts is not None and (shifts.names != shift_names(names) or shifts.edges[-1] != len(code)):
+            raise StateError(
+                f"`shifts` are of {list(shifts.names)} and {shifts.edges[-1]} pixels; they must be of "
+                f"{list(shift_names(names))} and {len(code)}."
+            )
+        return cls(labels, axis, measured, scale, windows, window_rms, code, gain, tuple(names), shifts)
 
     def std(self, weights, pixels=slice(None), fill_weights=None):
         """Standard deviations of generated spectra.

@@ -9,11 +9,13 @@ over the labels, the logarithm of the wavelength and the variance of a broadenin
 kept: few numbers, from which the error of any result follows, whatever pixels it came from.
 """
 
+import copy
 from functools import partial
 
 import numpy as np
 
 from stellarhml._parallel import map_items
+from stellarhml._state import Sizes, StateError, check_keys, take_array, take_list
 from stellarhml.manifold.leave_one_out import JUMP_SCALE
 from stellarhml.synthesis.line_model import split_rows
 
@@ -99,6 +101,61 @@ class LabelShifts:
         names = shift_names(interpolator.label_names)
         return cls(edges, values, names, places, axis, np.array(steps), across, broken, scale, interpolator)
 
+    def with_interpolator(self, interpolator):
+        """The same shifts with another interpolator, a shallow copy."""
+        shifts = copy.copy(self)
+        shifts.interpolator = interpolator
+        return shifts
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            The arguments of the constructor but the interpolator, which belongs to the generator.
+        """
+        state = {name: value for name, value in vars(self).items() if name != "interpolator"}
+        return {**state, "names": list(self.names), "broken": list(self.broken)}
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state, without an interpolator: see `with_interpolator`.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        shifts : LabelShifts
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        check_keys(state, ("edges", "values", "names", "labels", "axis", "steps", "across", "broken", "scale"))
+        names = take_list(state, "names", str, distinct=True)
+        n_labels = len(names) - len(shift_names(()))
+        if n_labels < 1 or tuple(names) != shift_names(names[:n_labels]):
+            raise StateError(f"`names` is {names}; it must be labels and then {list(shift_names(()))}.")
+        sizes, samples = Sizes(n_labels=n_labels), ("n_samples",)
+        values = take_array(state, "values", dtype="f4", shape=("n_samples", None, len(names)), sizes=sizes)
+        edges = take_edges(state, "edges", None)
+        if len(edges) != values.shape[1] + 1:
+            raise StateError(f"There are {len(edges)} `edges` of {values.shape[1]} windows; there must be one more.")
+        labels = take_array(state, "labels", dtype="f8", shape=("n_samples", "n_labels"), sizes=sizes)
+        axis = take_array(state, "axis", dtype="i8", shape=samples, sizes=sizes, low=-2, high=n_labels - 1)
+        steps = take_array(state, "steps", dtype="f8", shape=("n_labels",), sizes=sizes, low=1e-300)
+        across = take_array(state, "across", dtype="b1", shape=samples, sizes=sizes)
+        scale = take_array(state, "scale", dtype="f8", shape=samples, sizes=sizes, low=0)
+        cells = {f"broken[{k}]": part for k, part in enumerate(take_list(state, "broken", np.ndarray, length=n_labels))}
+        broken = [take_array(cells, key, dtype="f8", shape=(None, 2)) for key in cells]
+        return cls(edges, values, tuple(names), labels, axis, steps, across, broken, scale, None)
+
     def near(self, labels):
         """Shifts expected at some labels.
 
@@ -129,6 +186,14 @@ class LabelShifts:
         held_out = (self.axis >= 0) & (self.scale > 0)
         weight[held_out] *= 1 + (filled[self.axis[held_out]] / self.scale[held_out]) ** 2
         return np.sqrt(weight)[:, None, None] * self.values
+
+
+def take_edges(state, key, n_pixels):
+    """Edges of windows of a state, an array of int64 from 0 to `n_pixels` (None: any), strictly increasing."""
+    edges = take_array(state, key, dtype="i8", shape=(None,), low=0, high=n_pixels, increasing="strictly")
+    if not len(edges) or edges[0] != 0 or (n_pixels is not None and edges[-1] != n_pixels):
+        raise StateError(f"`{key}` has {len(edges)} values; they must go from 0 to the number of pixels.")
+    return edges
 
 
 def shift_names(label_names):
