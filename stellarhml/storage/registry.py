@@ -31,11 +31,10 @@ READERS = {
     "spectrum_generator-1.0.0": "stellarhml.synthesis._spectrum_generator:SpectrumGenerator.from_state",
     "error_model-1.0.0": "stellarhml.synthesis.error_model:ErrorModel.from_state",
     "label_shifts-1.0.0": "stellarhml.synthesis.label_shifts:LabelShifts.from_state",
-    "line_model-1.0.0": "stellarhml.synthesis.line_model:LineModel.from_state",
     "bayesian_stellar_regressor-1.0.0": (
         "stellarhml.inference._bayesian_stellar_regressor:BayesianStellarRegressor.from_state"
     ),
-    "templates-1.0.0": "stellarhml.inference.templates:Templates.from_state",
+    "templates-1.0.0": "stellarhml.inference.node_spectra:Templates.from_state",
 }
 
 

@@ -39,7 +39,7 @@ def use(value, n_pixels):
         results.append(value.predict(flux[:1]))
     elif hasattr(value, "predict"):
         results.append(value.predict(flux[:1] if name == "Pipeline" else LABELS))
-    if name == "SpectrumGenerator":
+    if getattr(value, "error_map_", None) is not None:
         results += [*value.predict(LABELS, return_std=True)]
     if name in ("LineManifoldInterpolator", "Pipeline"):
         calls["transform"] = (LABELS,) if name[0] == "L" else calls["transform"]

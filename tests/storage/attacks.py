@@ -193,8 +193,8 @@ def _arrays(array, rng):
     bad = {"f": [np.nan, np.inf, -np.inf, -1.0, 0.0, 1e308, 5e-324], "b": [True, False]}.get(kind)
     if bad is None:
         info = np.iinfo(array.dtype)
-        bad = [info.min, info.max, min(info.max, array.max(initial=0) + 1), 0]
-    for value in bad:
+        bad = [info.min, info.max, min(info.max, int(array.max(initial=0)) + 1), 0]
+    for value in bad if array.dtype != np.float32 else map(np.float32, bad[:-2]):
         if array.size:
             for name, index in (("one", int(rng.integers(array.size))), ("first", 0), ("last", -1)):
                 new = array.copy(order="A")
