@@ -9,21 +9,26 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from stellarhml._parallel import map_items
+from stellarhml._parallel import map_items, one_thread
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
-from stellarhml.exceptions import InferenceWarning
-from stellarhml.inference._inference_result import draw_within
-from stellarhml.inference.observing import ObservingMixin
-from stellarhml.inference.parameters import RV_BOUNDS, VSINI_BOUNDS, check_priors, check_ranges
-from stellarhml.inference.rest_fit import infer_at_rest
-from stellarhml.inference.templates import choose_nodes, make_templates
+from stellarhml._state import StateError, check_keys, take, take_number
+from stellarhml._units import plain_array
+from stellarhml.exceptions import InferenceWarning, WavelengthCoverageError
+from stellarhml.flags import InferenceFlag
+from stellarhml.forward.chain import RV, VSINI
+from stellarhml.forward.parameters import label_parameters
+from stellarhml.forward.transmission import Transmission
+from stellarhml.inference._inference_result import InferenceResult, draw_within
+from stellarhml.inference.node_spectra import NodeSpectra
+from stellarhml.inference.parameter_set import ParameterSet, check_bounds, check_fixed, check_priors
+from stellarhml.inference.posterior import sample_posterior
+from stellarhml.inference.rest_fit import RestSettings, fit_at_rest
+from stellarhml.inference.star_fit import FitSettings, StarFit
+from stellarhml.spectra.conversion import as_observed_spectrum
 from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
-_SCAN_PIXELS = 4096  # pixels that the scan of nodes compares: those in which the nodes differ most
-_AT_BOUND = 1e-6  # share of a label's range within which a result counts as being at its bound
 
-
-class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     r"""Infer labels from spectra by searching a spectrum generator.
 
     `fit` fits the `generator` on (labels, flux). `predict` finds, for each spectrum, the labels whose generated
@@ -71,10 +76,10 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
     ----------
     generator_ : SpectrumGenerator
         The fitted generator.
-    bounds_ : ndarray of shape (n_labels, 2), dtype float64
-        Lowest and highest labels of the search.
-    observed_bounds_ : ndarray of shape (n_labels + 2, 2), dtype float64
-        The same with those of the radial velocity and of vsini, for `infer`.
+    bounds_ : dict of str to tuple of (float, float)
+        Lowest and highest value of each label, and of "rv" and "vsini", by name.
+    node_spectra_ : NodeSpectra or None
+        Spectra of the nodes, from which searches begin; None with search="bayes".
     n_features_in_ : int
         Number of pixels.
 
@@ -196,8 +201,6 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         check_is_fitted(generator)
         regressor = cls(generator=generator, **parameters)
         regressor._validate_params()
-        first = generator.preprocessor_ or generator.decomposer_
-        regressor.n_features_in_ = first.n_features_in_
         return regressor._adopt(generator, one_output=False)
 
     def predict(self, X, *, flux_error=None, return_std=False):
@@ -226,8 +229,8 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         InferenceWarning
             With the number of spectra whose labels lie at a bound, or whose polish did not converge.
         """
-        labels, covariances = self._infer(X, flux_error, return_std)
-        std = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+        results = self._fit_at_rest(X, flux_error, return_std)
+        labels, std = (np.array([list(getattr(r, what).values()) for r in results]) for what in ("values", "errors"))
         if self._one_output:
             labels, std = labels[:, 0], std[:, 0]
         return (labels, std) if return_std else labels
@@ -251,11 +254,206 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         draws : ndarray of shape (n_spectra, n_draws, n_labels)
             Labels.
         """
-        labels, covariances = self._infer(X, flux_error, True)
+        results = self._fit_at_rest(X, flux_error, True)
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
-        return np.stack(
-            [draw_within(rng, *star, self.bounds_, n_draws) for star in zip(labels, covariances, strict=True)]
+        bounds = np.array([self.bounds_[name] for name in self.generator_.label_names_])
+        means = [np.array(list(result.values.values())) for result in results]
+        stars = zip(means, results, strict=True)
+        return np.stack([draw_within(rng, mean, result.covariance, bounds, n_draws) for mean, result in stars])
+
+    def infer(
+        self,
+        spectrum,
+        *,
+        resolving_power,
+        medium="vacuum",
+        mask=None,
+        transmission=None,
+        stages=(),
+        fixed=None,
+        limb_darkening=0.6,
+        continuum_degree="auto",
+        jitter=False,
+        posterior="laplace",
+        n_draws=2000,
+        random_state=None,
+        callback=None,
+    ):
+        """Infer labels, radial velocity and vsini of an observed star.
+
+        Parameters
+        ----------
+        spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
+            What :func:`stellarhml.spectra.read_spectrum` returns; a `specutils.Spectrum` or a list of them
+            (orders, arms); or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or
+            of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit; fluxes in any
+            unit; errors are standard deviations, in the unit of the flux unless they carry their own. Pixels whose flux
+            or error is not finite are left out, and those that a masked array masks.
+        resolving_power : float, array-like, or sequence of one for each order
+            Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
+            for each pixel. None: the resolution of the generator.
+        medium : {"vacuum", "air"}, default="vacuum"
+            What wavelengths are measured in. Those of an ObservedSpectrum are in vacuum already.
+        mask : array-like or list of those, default=None
+            True where a pixel is to be left out, such as one with telluric lines. Like all that is given for each
+            pixel, in the order of the spectrum's own pixels, also where the wavelengths of a Spectrum decrease.
+        transmission : tuple of (array-like, array-like), default=None
+            Vacuum wavelengths in angstrom and transmission of the Earth's atmosphere, finer than its lines, in the
+            frame of the spectrum: the model is multiplied by it before the line spread. Pixels beyond the table are
+            masked.
+        stages : sequence of Stage, default=()
+            What else stands between star and spectrograph, see :class:`stellarhml.forward.stages.Stage`, from the star
+            outwards; the transmission comes last. Their parameters are fitted, too.
+        fixed : dict, default=None
+            Values of parameters that are known, by name, such as ``{"rv": 0.0}``; in km/s, K and dex unless they carry
+            a unit.
+        limb_darkening : float, default=0.6
+            Linear coefficient of limb darkening, from 0 to 1, for the rotation profile.
+        continuum_degree : int, "auto" or None, default="auto"
+            Degree of the polynomial of each order by which the model is multiplied, with its coefficients
+            marginalised. "auto": a degree for each 1,000 km/s of an order, five at least. None: the flux is
+            normalised and is taken as it is.
+        jitter : bool, default=False
+            Whether a constant, times the continuum, is added to the errors, such that they explain the residuals.
+        posterior : {"laplace", "emcee", "dynesty"}, default="laplace"
+            "laplace": a Gaussian about the best fit. "emcee", "dynesty": draws by these packages, which evaluate the
+            model some thousand times: minutes for windows of a few thousand pixels.
+        n_draws : int, default=2000
+            Number of draws from a sampled posterior.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the sampling.
+        callback : callable, default=None
+            Called before each evaluation of the model with the stage of the fit ("start", "first fit", "fit 1" to
+            "fit 3", "errors") and the number of evaluations so far. What it raises ends the fit and is passed on.
+
+        Returns
+        -------
+        result : InferenceResult
+            Values and errors by name, covariance, flags, and the model on the data's pixels.
+
+        Raises
+        ------
+        TypeError
+            If `spectrum` is of no known kind.
+        ValueError
+            If wavelengths do not increase, shapes do not match, errors are not positive, all or nearly all pixels are
+            masked, or a parameter is out of range.
+        WavelengthCoverageError
+            If the spectrum does not overlap the generator's band.
+        """
+        check_is_fitted(self)
+        if self.node_spectra_ is None or self.node_spectra_.templates is None:
+            raise ValueError(
+                "`infer` needs a generator with wavelengths in angstrom and search='nodes'; this one has "
+                f"search={self.search!r} and {self.generator_.wavelength_.size} pixels from "
+                f"{self.generator_.wavelength_[0]:g}."
+            )
+        if not (continuum_degree in ("auto", None) or (isinstance(continuum_degree, int) and continuum_degree >= 0)):
+            raise ValueError(
+                f"`continuum_degree` is {continuum_degree!r}; it needs a degree of 0 or more, 'auto' or None."
+            )
+        spectrum, powers = as_observed_spectrum(spectrum, medium=medium, mask=mask, resolving_power=resolving_power)
+        stages = tuple(stages)
+        limits = dict(self.bounds_) | {p.name: p.bounds for stage in stages for p in stage.parameters}
+        settings = FitSettings(
+            bounds=self.bounds_,
+            priors=check_priors(self.priors, self.bounds_),
+            fixed=check_fixed(fixed, limits),
+            stages=stages if transmission is None else (*stages, _as_transmission(transmission)),
+            limb_darkening=limb_darkening,
+            continuum_degree=continuum_degree,
+            jitter=jitter,
+            generator_error=self.generator_error,
+            n_starts=self.n_starts,
+            callback=callback,
         )
+        with one_thread():
+            fit = StarFit(self.generator_, self.node_spectra_.templates, spectrum, powers, settings)
+            result = fit.run()
+            if posterior != "laplace":
+                sample_posterior(fit, result, method=posterior, n_draws=n_draws, random_state=random_state)
+        return result
+
+    def infer_many(self, spectra, *, resolving_power, n_jobs=None, verbose=None, **settings):
+        """Infer many stars; one that cannot be done does not stop the others.
+
+        Parameters
+        ----------
+        spectra : sequence
+            Spectra, each as `infer` takes it.
+        resolving_power : float or sequence
+            As in `infer`, the same for all.
+        n_jobs : int, default=None
+            Number of joblib workers over stars. None takes that of the regressor.
+        verbose : bool, default=None
+            Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
+        **settings : dict
+            Other parameters of `infer`, the same for all.
+
+        Returns
+        -------
+        results : list of InferenceResult
+            In the order of the spectra. A star that failed has the flag FAILED, NaN values, and a message;
+            :func:`stellarhml.inference.results_table` makes a table of them.
+        """
+        settings["resolving_power"] = resolving_power
+        return list(self.infer_each(spectra, n_jobs=n_jobs, verbose=verbose, **settings))
+
+    def infer_each(self, spectra, *, resolving_power, n_jobs=None, verbose=None, **settings):
+        """Infer many stars like `infer_many`, and give each result as soon as it is there.
+
+        Parameters
+        ----------
+        spectra, resolving_power, n_jobs, verbose, **settings : object
+            As in `infer_many`.
+
+        Yields
+        ------
+        result : InferenceResult
+            In the order of the spectra.
+        """
+        check_is_fitted(self)
+        settings["resolving_power"] = resolving_power
+        yield from map_items(
+            partial(_infer_or_report, self, settings),
+            spectra,
+            n_jobs=self.n_jobs if n_jobs is None else n_jobs,
+            verbose=self.verbose if verbose is None else verbose,
+            description="Inferring stars",
+        )
+
+    def to_state(self):
+        """State for a file, see `stellarhml.storage`."""
+        parameters, fitted = self.get_params(deep=False), None
+        if hasattr(self, "generator_"):
+            if parameters["generator"] is self.generator_:
+                parameters["generator"] = "fitted"
+            fitted = {
+                "generator": self.generator_,
+                "node_spectra": None if self.node_spectra_ is None else self.node_spectra_.to_state(),
+                "seed": self._seed,
+                "one_output": self._one_output,
+            }
+        return {"parameters": parameters, "fitted": fitted}
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from a state, checked."""
+        check_keys(state, ("parameters", "fitted"))
+        parameters, fitted = dict(take(state, "parameters", dict)), take(state, "fitted", (dict, type(None)))
+        known = cls._get_param_names()
+        check_keys(parameters, known)
+        if fitted is None:
+            return _checked(cls(**parameters))
+        check_keys(fitted, ("generator", "node_spectra", "seed", "one_output"))
+        generator = take(fitted, "generator", SpectrumGenerator)
+        if parameters["generator"] == "fitted":
+            parameters["generator"] = generator
+        regressor = _checked(cls(**parameters))
+        seed = take_number(fitted, "seed", low=0, high=2**31 - 1, integer=True)
+        spectra = take(fitted, "node_spectra", (dict, type(None)))
+        spectra = None if spectra is None else NodeSpectra.from_state(spectra, len(generator.wavelength_))
+        return regressor._adopt(generator, one_output=take(fitted, "one_output", bool), seed=seed, node_spectra=spectra)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -263,52 +461,58 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         tags.regressor_tags.poor_score = True
         return tags
 
-    def _infer(self, X, flux_error, with_covariance):
-        """Labels, shape (n_spectra, n_labels), and their covariances."""
+    def _fit_at_rest(self, X, flux_error, with_covariance):
+        """Result of each spectrum of X."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         error = self._check_error(flux_error, X)
         if error is not None:
             X = _bridge_masked(X, error)
         flux = np.asarray(self.generator_.normalise(X), dtype=np.float64)
-        if error is not None and self.generator_.preprocessor_ is not None:
-            error = self._scale_error(error, X, flux)
+        if error is not None:
+            error = self.generator_.normalise_error(X, error, flux)
             _require_pixels(error)
-        items = [(flux[i], None if error is None else error[i]) for i in range(len(flux))]
-        rows = list(
+        names = self.generator_.label_names_
+        settings = RestSettings(
+            search=self.search,
+            n_initial_points=self.n_initial_points,
+            n_calls=self.n_calls,
+            polish=self.polish,
+            n_starts=self.n_starts,
+            continuum_degree=self.continuum_degree,
+            generator_error=self.generator_error,
+            bounds={name: self.bounds_[name] for name in names},
+            priors=check_priors(self.priors, self.bounds_),
+            seed=self._seed,
+        )
+        results = list(
             map_items(
-                partial(infer_at_rest, self, with_covariance),
-                items,
+                partial(fit_at_rest, self.generator_, self.node_spectra_, settings, with_covariance),
+                [(flux[i], None if error is None else error[i]) for i in range(len(flux))],
                 n_jobs=self.n_jobs,
                 verbose=self.verbose,
                 description="Inferring labels",
             )
         )
-        labels, covariances = (np.stack([row[k] for row in rows]) for k in (0, 1))
-        self._warn(labels, [row[2] for row in rows], [row[3] for row in rows])
-        return labels, covariances
+        _warn(results)
+        return results
 
-    def _adopt(self, generator, *, one_output):
+    def _adopt(self, generator, *, one_output, seed=None, node_spectra=None):
         """Take a fitted generator and prepare the search."""
-        self.generator_ = generator
-        self._one_output = one_output
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        names = generator.label_names_
-        limits = np.vstack([generator.interpolator_.bounds_, RV_BOUNDS, VSINI_BOUNDS])
-        self.observed_bounds_ = check_ranges(self.bounds, (*names, "rv", "vsini"), limits)
-        check_priors(self.priors, (*names, "rv", "vsini"))
-        self.bounds_ = self.observed_bounds_[: len(names)]
-        self._nodes = generator.interpolator_.nodes_
-        inside = np.all((self._nodes >= self.bounds_[:, 0]) & (self._nodes <= self.bounds_[:, 1]), axis=1)
-        self._nodes = self._nodes[inside] if inside.any() else self.bounds_.mean(axis=1)[None]
-        self._templates = None
-        if self.search == "nodes":
-            flux = np.concatenate([generator.predict_nearest(node[None])[0].astype(np.float32) for node in self._nodes])
-            spread = flux.std(axis=0)
-            self._scan_pixels = np.sort(np.argsort(-spread, kind="stable")[:_SCAN_PIXELS])
-            self._scan_flux = flux[:, self._scan_pixels].astype(np.float64)
-            few = choose_nodes(self._nodes)
-            self._templates = make_templates(generator, self._nodes[few], flux[few])
+        self.generator_, self._one_output = generator, one_output
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1)) if seed is None else seed
+        names, ends = generator.label_names_, generator.interpolator_.bounds_
+        limits = {name: (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)}
+        self.bounds_ = check_bounds(self.bounds, limits | {RV.name: RV.bounds, VSINI.name: VSINI.bounds})
+        check_priors(self.priors, self.bounds_)
+        self.n_features_in_ = (generator.preprocessor_ or generator.decomposer_).n_features_in_
+        self.node_spectra_ = node_spectra
+        if self.search == "nodes" and node_spectra is None:
+            bounds = np.array([self.bounds_[name] for name in names])
+            nodes = generator.interpolator_.nodes_
+            inside = np.all((nodes >= bounds[:, 0]) & (nodes <= bounds[:, 1]), axis=1)
+            nodes = nodes[inside] if inside.any() else bounds.mean(axis=1)[None]
+            self.node_spectra_ = NodeSpectra.render(generator, nodes)
         return self
 
     def _check_error(self, flux_error, X):
@@ -324,28 +528,53 @@ class BayesianStellarRegressor(ObservingMixin, MultiOutputMixin, RegressorMixin,
         _require_pixels(error)
         return error
 
-    def _scale_error(self, error, X, flux):
-        """Errors in units of the normalised flux: the normalisation divides by a continuum."""
-        pixels = self.generator_.preprocessor_._pixels
-        raw = X[:, pixels]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = flux / raw
-        return error[:, pixels] * np.where(np.isfinite(ratio), ratio, np.nanmedian(ratio, axis=1, keepdims=True))
 
-    def _warn(self, labels, converged, outside):
-        low, high = self.bounds_.T
-        slack = _AT_BOUND * (high - low)
-        free = high > low
-        at_bound = ((labels <= low + slack) | (labels >= high - slack))[:, free].any(axis=1)
-        at_bound |= np.array(outside)
-        n_bound, n_failed = int(at_bound.sum()), int(len(labels) - sum(converged))
-        if n_bound or n_failed:
-            warnings.warn(
-                f"Of {len(labels)} spectra, {n_bound} have a label at a bound of the grid, {n_failed} did not "
-                "converge. A label at a bound may lie outside; widen the grid, or increase n_calls.",
-                InferenceWarning,
-                stacklevel=4,
-            )
+def _warn(results):
+    """Warn once of spectra at a bound, or without convergence."""
+    n_bound, n_failed = (
+        sum(bool(result.flags & flag) for result in results)
+        for flag in (InferenceFlag.AT_BOUND, InferenceFlag.NOT_CONVERGED)
+    )
+    if n_bound or n_failed:
+        warnings.warn(
+            f"Of {len(results)} spectra, {n_bound} have a label at a bound of the grid, {n_failed} did not "
+            "converge. A label at a bound may lie outside; widen the grid, or increase n_calls.",
+            InferenceWarning,
+            stacklevel=4,
+        )
+
+
+def _infer_or_report(regressor, settings, spectrum):
+    """Result of one star, or one that says why there is none."""
+    try:
+        return regressor.infer(spectrum, **settings)
+    except (ValueError, TypeError, WavelengthCoverageError) as error:
+        labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)
+        own = [parameter for stage in settings.get("stages", ()) for parameter in stage.parameters]
+        parameters = ParameterSet((*labels, RV, VSINI, *own), bounds=regressor.bounds_)
+        return InferenceResult.failed(parameters, " ".join(str(error).split()))
+
+
+def _as_transmission(transmission):
+    """Transmission from a pair of arrays."""
+    if not isinstance(transmission, (tuple, list)) or len(transmission) != 2:
+        raise ValueError(
+            f"`transmission` is a {type(transmission).__name__} of length {np.size(transmission)}; it needs a table "
+            "(wavelength, transmission), two arrays of one length, finer than the lines of the atmosphere. A "
+            "transmission on the pixels of the spectrum can only mask or divide it: see "
+            "stellarhml.spectra.mask_tellurics."
+        )
+    wavelength, values = transmission
+    return Transmission(plain_array(wavelength, "angstrom", "`transmission`", spectral=True), values)
+
+
+def _checked(regressor):
+    """The same, its parameters checked."""
+    try:
+        regressor._validate_params()
+    except ValueError as error:
+        raise StateError(str(error)) from error
+    return regressor
 
 
 def _bridge_masked(X, error):

@@ -1,4 +1,4 @@
-"""InferenceResult: what was inferred from one spectrum."""
+"""InferenceResult: parameters, errors and flags of one star, and tables of many."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ import pandas as pd
 
 from stellarhml._rounding import rounded
 from stellarhml.flags import InferenceFlag, name_flags
-
-UNITS = {"teff": "K", "logg": "dex(cm/s2)", "feh": "dex", "rv": "km/s", "vsini": "km/s"}
-"""Units of parameters by name."""
+from stellarhml.forward.chain import RV, VSINI
+from stellarhml.forward.parameters import LABEL_DESCRIPTIONS
+from stellarhml.inference.parameter_set import UNITS
 
 GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE)
-"""Flags that say that a result should not be taken as it stands."""
+"""Flags of results that should not be used as they stand."""
 
 
 class OrderFit(NamedTuple):
@@ -31,7 +31,7 @@ class OrderFit(NamedTuple):
     model_error : ndarray
         Standard deviation of the generator's own error, in the unit of `flux`.
     number : int
-        What the order is called, as its file numbers it; its place where nothing else is known.
+        Number of the order in its file, or its place.
     """
 
     wavelength: np.ndarray
@@ -49,35 +49,37 @@ class OrderFit(NamedTuple):
 
 
 class InferenceResult:
-    """Parameters of one star, how sure they are, and what the spectrum looks like beside the model.
+    """Parameters of one star with errors, and the spectrum beside its model.
 
     Attributes
     ----------
     names : tuple of str
-        Names of the parameters: labels, then "rv" and "vsini" in km/s.
+        Names of the parameters: labels, "rv" and "vsini", and those of the stages.
+    units : dict
+        Units by name.
     values : dict
         Values by name.
     errors : dict
         Standard deviations by name: noise and the generator's own error together. Zero for what was fixed.
     noise_errors, generator_errors : dict
         The two parts.
-    covariance : ndarray of shape (n_parameters, n_parameters)
-        Covariance of the parameters; zero for what was fixed.
-    bounds : ndarray of shape (n_parameters, 2)
-        Bounds of the fit.
+    covariance, generator_covariance : ndarray of shape (n_parameters, n_parameters)
+        Covariance of the parameters, and the generator's part of it; zero for what was fixed.
+    bounds : dict
+        Bounds of the fit by name.
     reduced_chi2 : float
-        Mean of the squared residuals in units of the errors, of those of the generator too. 1 if these explain all;
-        NaN if errors were not given.
+        Mean of the squared residuals in units of the errors, with those of the generator. NaN if errors were not
+        given.
     n_pixels, n_rejected : int
-        Pixels in use, and pixels rejected because they look like no star.
+        Pixels in use, and pixels rejected as no starlight.
     resolving_power_factor : tuple of float
-        Factor by which the lines ask the resolving power to be changed, and its standard deviation.
+        Factor by which a score test would change the resolving power, and the standard deviation of its logarithm.
     jitter : float
         Standard deviation that was added to the errors, in units of the continuum.
     flags : int
         Any of :class:`stellarhml.flags.InferenceFlag`.
     messages : tuple of str
-        What a reader must know.
+        What is doubtful, in words.
     orders : list of OrderFit
         Data and model.
     draws : ndarray of shape (n_draws, n_parameters) or None
@@ -90,11 +92,70 @@ class InferenceResult:
         Time it took.
     """
 
-    draws = None
+    def __init__(
+        self,
+        *,
+        parameters,
+        values,
+        noise_covariance,
+        generator_covariance,
+        reduced_chi2=np.nan,
+        n_pixels=0,
+        n_rejected=0,
+        resolving_power_factor=(1.0, np.inf),
+        jitter=0.0,
+        flags=0,
+        messages=(),
+        orders=(),
+        n_evaluations=0,
+        seconds=0.0,
+    ):
+        self.names, self.units, self.bounds = parameters.names, parameters.units, dict(parameters.bounds)
+        self.values = values
+        self.generator_covariance = generator_covariance
+        self.noise_errors, self.generator_errors = map(self._by_name, (noise_covariance, generator_covariance))
+        self.set_covariance(noise_covariance + generator_covariance)
+        self.reduced_chi2, self.n_pixels, self.n_rejected = reduced_chi2, n_pixels, n_rejected
+        self.resolving_power_factor, self.jitter = resolving_power_factor, jitter
+        self.flags, self.messages, self.orders = InferenceFlag(flags), tuple(messages), list(orders)
+        self.n_evaluations, self.seconds = n_evaluations, seconds
+        self.draws, self.diagnostics = None, {}
 
-    def __init__(self, **contents):
-        self.__dict__.update(contents)
-        self.diagnostics = contents.get("diagnostics", {})
+    @classmethod
+    def failed(cls, parameters, message):
+        """Make the result of a star that could not be done.
+
+        Parameters
+        ----------
+        parameters : ParameterSet
+            What would have been fitted.
+        message : str
+            Why it was not.
+
+        Returns
+        -------
+        result : InferenceResult
+            With the flag FAILED, and NaN for all values and errors.
+        """
+        nothing = np.full((len(parameters.names),) * 2, np.nan)
+        return cls(
+            parameters=parameters,
+            values=dict.fromkeys(parameters.names, np.nan),
+            noise_covariance=nothing,
+            generator_covariance=nothing,
+            flags=InferenceFlag.FAILED,
+            messages=(message,),
+        )
+
+    def set_covariance(self, covariance):
+        """Set the covariance, and with it the errors.
+
+        Parameters
+        ----------
+        covariance : ndarray of shape (n_parameters, n_parameters)
+            The covariance.
+        """
+        self.covariance, self.errors = covariance, self._by_name(covariance)
 
     @property
     def flag_names(self):
@@ -103,8 +164,13 @@ class InferenceResult:
 
     @property
     def good(self):
-        """Whether no flag says that the result should not be taken as it stands."""
+        """Whether no flag forbids to use the result as it stands."""
         return not self.flags & GRAVE
+
+    @property
+    def status(self):
+        """One word: "ok", "flagged" or "failed"."""
+        return "failed" if self.flags & InferenceFlag.FAILED else "ok" if self.good else "flagged"
 
     def sample(self, n_draws=1000, *, random_state=None):
         """Draw from the posterior.
@@ -124,8 +190,8 @@ class InferenceResult:
         rng = np.random.default_rng(_seed(random_state))
         if self.draws is not None:
             return self.draws[rng.integers(len(self.draws), size=n_draws)]
-        mean = np.array([self.values[name] for name in self.names])
-        return draw_within(rng, mean, self.covariance, self.bounds, n_draws)
+        mean, bounds = (np.array([part[name] for name in self.names]) for part in (self.values, self.bounds))
+        return draw_within(rng, mean, self.covariance, bounds, n_draws)
 
     def interval(self, level=0.68, *, n_draws=4000, random_state=0):
         """Central credible intervals.
@@ -152,37 +218,40 @@ class InferenceResult:
         Returns
         -------
         table : DataFrame
-            Indexed by name: `value`, `error`, `noise_error`, `generator_error`, `unit`.
+            Indexed by name: `value`, `std`, `noise_std`, `generator_std`, `unit`.
         """
         columns = {
             "value": self.values,
-            "error": self.errors,
-            "noise_error": self.noise_errors,
-            "generator_error": self.generator_errors,
+            "std": self.errors,
+            "noise_std": self.noise_errors,
+            "generator_std": self.generator_errors,
+            "unit": self.units,
         }
-        table = pd.DataFrame({key: [part[name] for name in self.names] for key, part in columns.items()})
-        table["unit"] = [UNITS.get(name, "") for name in self.names]
-        return table.set_index(pd.Index(self.names, name="parameter"))
+        table = {key: [part[name] for name in self.names] for key, part in columns.items()}
+        return pd.DataFrame(table, index=pd.Index(self.names, name="parameter"))
 
     def to_row(self):
         """All that fits into one row of a table of stars, as a dictionary."""
         row = {}
         for name in self.names:
-            row[name], row[f"{name}_error"] = self.values[name], self.errors[name]
+            row[name], row[f"{name}_std"] = self.values[name], self.errors[name]
         row |= {"reduced_chi2": self.reduced_chi2, "n_pixels": self.n_pixels, "n_rejected": self.n_rejected}
-        return row | {"flags": self.flag_names, "message": "; ".join(self.messages), "seconds": self.seconds}
+        return row | {"seconds": self.seconds, "flags": self.flag_names, "message": "; ".join(self.messages)}
 
     def __repr__(self):
         lines = []
         for name in self.names:
             value, error = rounded(self.values[name], self.errors[name])
-            lines.append(f"{name:>8} {value:>10} +- {error:<7} {UNITS.get(name, '')}".rstrip())
+            lines.append(f"{name:>8} {value:>10} +- {error:<7} {self.units[name]}".rstrip())
         chi2 = "errors not given" if np.isnan(self.reduced_chi2) else f"reduced chi-square {self.reduced_chi2:.3g}"
         lines.append(f"{self.n_pixels} pixels, {chi2}" + (f", flags {self.flag_names}" if self.flags else ""))
         return "\n".join(["InferenceResult", *lines])
 
+    def _by_name(self, covariance):
+        return dict(zip(self.names, np.sqrt(np.diag(covariance)).tolist(), strict=True))
 
-def results_table(results, names=None, *, kind="pandas"):
+
+def results_table(results, names=None, *, kind="pandas", status=False):
     """Tabulate the results of many stars.
 
     Parameters
@@ -193,12 +262,14 @@ def results_table(results, names=None, *, kind="pandas"):
         Names of the stars. None numbers them.
     kind : {"pandas", "astropy"}, default="pandas"
         What to return. An astropy table has units and descriptions, and writes ECSV and FITS with them.
+    status : bool, default=False
+        Whether a column `status` follows that of the names: "ok", "flagged" or "failed".
 
     Returns
     -------
     table : DataFrame or Table
-        One row a star: `star`, value and error of each parameter, `reduced_chi2`, `n_pixels`, `n_rejected`, `flags`,
-        `message`, `seconds`.
+        One row a star: `star`, value `NAME` and standard deviation `NAME_std` of each parameter, `reduced_chi2`,
+        `n_pixels`, `n_rejected`, `seconds`, `flags`, `message`.
 
     Raises
     ------
@@ -209,16 +280,22 @@ def results_table(results, names=None, *, kind="pandas"):
         raise ValueError(f"`kind` is {kind!r}; it needs 'pandas' or 'astropy'.")
     table = pd.DataFrame([result.to_row() for result in results])
     table.insert(0, "star", list(range(len(results)) if names is None else names))
-    return table if kind == "pandas" else with_units(table)
+    if status:
+        table.insert(1, "status", [result.status for result in results])
+    units = {name: unit for result in results for name, unit in result.units.items()}
+    return table if kind == "pandas" else with_units(table, units)
 
 
-def with_units(frame):
+def with_units(frame, units=None):
     """Turn a table of inferred parameters into one of astropy, with units and descriptions.
 
     Parameters
     ----------
     frame : DataFrame
-        Columns by name; those of a parameter, with or without ``_error`` or ``_std``, have its unit.
+        Columns by name.
+    units : dict of str to str, default=None
+        Units of the parameters by name; `NAME_std` and the like have that of `NAME`. None: those of the labels and
+        velocities that every fit has.
 
     Returns
     -------
@@ -227,42 +304,38 @@ def with_units(frame):
     """
     from astropy.table import Table
 
+    units = (UNITS if units is None else units) | {"seconds": "s"}
     table = Table()
     for name, column in frame.items():
         numbers = pd.api.types.is_numeric_dtype(column)
         table[name] = column.to_numpy() if numbers else np.array(column.fillna("").tolist(), dtype=str)
     for name in table.colnames:
-        bare = name.removesuffix("_error").removesuffix("_std")
-        column = table[name]
+        bare, what = name, ""
+        for suffix, text in _SUFFIXES.items():
+            if name.endswith(suffix):
+                bare, what = name.removesuffix(suffix), text
+        column, unit = table[name], units.get(bare)
         # FITS knows no dex: descriptions say it
-        unit = UNITS.get(bare, "s" if bare == "seconds" else None)
-        if unit is not None and not unit.startswith("dex"):
+        if unit and not unit.startswith("dex"):
             column.unit = unit
         described = _DESCRIPTIONS.get(bare)
         if described is not None:
-            column.description = described if bare == name else f"standard deviation of {name.rsplit('_', 1)[0]}"
+            column.description = what + described
     return table
 
 
-_DESCRIPTIONS = {
-    "teff": "effective temperature",
-    "logg": "log10 of the surface gravity in cm/s2, in dex",
-    "feh": "metallicity, in dex",
-    "rv": "radial velocity, positive away from the observer",
-    "vsini": "projected rotational velocity",
+_SUFFIXES = {"_std": "standard deviation of the ", "_true": "true ", "_difference": "found minus true "}
+_DESCRIPTIONS = LABEL_DESCRIPTIONS | {
+    RV.name: RV.description,
+    VSINI.name: VSINI.description,
     "reduced_chi2": "mean squared residual in units of the errors",
-    "chi2": "mean squared residual in units of the errors",
     "n_pixels": "pixels in use",
-    "n_rejected": "pixels rejected because they look like no star",
+    "n_rejected": "pixels rejected as no starlight",
     "flags": "what is doubtful, see stellarhml.flags.InferenceFlag",
-    "star": "name or number of the star",
-    "spectrum": "file of the spectrum",
-    "status": "ok, flagged (see note) or failed",
-    "note": "what is doubtful, or why it failed",
+    "star": "name, number or file of the star",
+    "status": "ok, flagged (see message) or failed",
     "message": "what is doubtful, or why it failed",
-    "coverage": "share of the generator's pixels that the spectrum has",
-    "rms": "residual in units of the continuum",
-    "seconds": "time of this spectrum",
+    "seconds": "time of this star",
 }
 
 

@@ -1,4 +1,4 @@
-r"""Likelihood: how well a model with free continua explains a spectrum, and what follows for the parameters.
+r"""Likelihood: how well a model with free continua explains a spectrum, and its minimum.
 
 The data F of a piece of spectrum are :math:`P S(\theta)` plus noise, with S the model and P a polynomial. Its
 coefficients enter linearly and are marginalised over a flat prior: with A the polynomials' terms times S, all in units
@@ -9,93 +9,27 @@ of the errors, and :math:`Q R = A`,
 The determinant hardly depends on the parameters; fits leave it out.
 """
 
-import itertools
+from typing import NamedTuple
 
 import numpy as np
-from numpy.polynomial import legendre
-
-from stellarhml.forward.observation import SPEED_OF_LIGHT
-
-_LIGHT_PER_TERM = 1000.0  # km/s of wavelengths for each coefficient of a continuum
-_LIGHT_PER_PIECE = 6000.0  # km/s: longer orders have several polynomials
-_LEAST_DEGREE = 5  # of an order: what a blaze and its flat field leave over
-_FEW = 20  # pixels for each coefficient, at least
-
-
-class Piece:
-    """Pixels that share a continuum.
-
-    Parameters
-    ----------
-    order : int
-        Number of the order.
-    pixels : ndarray of int
-        Its pixels in use.
-    flux, weight : ndarray of shape (n_pixels_in_use,)
-        Fluxes, and one over their standard deviations.
-    basis : ndarray of shape (n_pixels_in_use, n_terms) or None
-        Terms of the polynomial. None: fluxes are compared as they are.
-    whole : callable
-        Takes coefficients; returns the pixels from first to last of the piece and the polynomial there.
-    """
-
-    def __init__(self, order, pixels, flux, weight, basis, whole):
-        self.order, self.pixels, self.flux, self.weight, self.basis = order, pixels, flux, weight, basis
-        self.whole = whole
-
-
-def cut_pieces(wavelengths, fluxes, errors, degree):
-    """Cut orders into pieces with a continuum each.
-
-    Parameters
-    ----------
-    wavelengths, fluxes, errors : list of ndarray of shape (n_pixels,)
-        Of each order. Infinite errors mask pixels.
-    degree : int, "auto" or None
-        Degree of the polynomial of each order; "auto": a degree for each 1,000 km/s, five at least, and several
-        polynomials where an order has over 6,000 km/s; None: no polynomial.
-
-    Returns
-    -------
-    pieces : list of Piece
-        Those with enough pixels for their polynomial.
-    """
-    pieces = []
-    for i, (wavelength, flux, error) in enumerate(zip(wavelengths, fluxes, errors, strict=True)):
-        good = np.flatnonzero(np.isfinite(error))
-        if not len(good):
-            continue
-        n_pieces, degree_of_piece = 1, degree
-        if degree == "auto":
-            light = SPEED_OF_LIGHT * np.log(wavelength[good[-1]] / wavelength[good[0]])
-            n_pieces = max(int(np.ceil(light / _LIGHT_PER_PIECE)), 1)
-            degree_of_piece = max(round(light / n_pieces / _LIGHT_PER_TERM), _LEAST_DEGREE)
-        bounds = np.linspace(good[0], good[-1] + 1, n_pieces + 1).round().astype(int)
-        for first, last in itertools.pairwise(bounds):
-            used = good[(good >= first) & (good < last)]
-            limit = len(used) // _FEW if degree == "auto" else max(len(used) - 2, 0)
-            if not len(used) or (degree == "auto" and limit < 1):
-                continue
-            basis, whole = _terms(first, last, used, degree_of_piece, limit)
-            pieces.append(Piece(i, used, flux[used], 1 / error[used], basis, whole))
-    return pieces
+from scipy.optimize import least_squares
 
 
 class Likelihood:
-    """Residuals of a spectrum with their derivatives, and what they say of the parameters.
+    """Residuals of a spectrum with their derivatives.
 
     Parameters
     ----------
-    model : RestModel or ObservedModel
-        The model.
-    parameters : Parameters
+    chain : ForwardChain or RestChain
+        The forward model.
+    parameters : ParameterSet
         What is fitted.
     pieces : list of Piece
         The data.
     """
 
-    def __init__(self, model, parameters, pieces):
-        self.model, self.parameters, self.pieces = model, parameters, pieces
+    def __init__(self, chain, parameters, pieces):
+        self.chain, self.parameters, self.pieces = chain, parameters, pieces
         self.n_pixels = sum(len(piece.pixels) for piece in pieces)
         self.n_terms = sum(0 if piece.basis is None else piece.basis.shape[1] for piece in pieces)
         self._at, self._linear = None, None
@@ -103,7 +37,9 @@ class Likelihood:
     def residuals(self, variables):
         """Weighted residuals, then those of priors, shape (n_pixels + n_priors,), at free variables (n_free,)."""
         values = self.parameters.values(variables)
-        return self._complete(self._compare(self.model.flux(values)), values)
+        fluxes = self.chain.flux(values)
+        parts = [_residuals(piece, fluxes[piece.order][piece.pixels])[0] for piece in self.pieces]
+        return np.concatenate([*parts, self.parameters.prior_residuals(values)])
 
     def residuals_for_fit(self, variables):
         """`residuals`, with the derivatives computed on the way and kept for `jacobian`."""
@@ -130,7 +66,7 @@ class Likelihood:
     def log_likelihood(self, variables):
         """Logarithm of the likelihood times the priors, up to a constant, with the continua marginalised."""
         values = self.parameters.values(variables)
-        fluxes = self.model.flux(values)
+        fluxes = self.chain.flux(values)
         value = -0.5 * np.sum(self.parameters.prior_residuals(values) ** 2)
         for piece in self.pieces:
             residuals, r = _residuals(piece, fluxes[piece.order][piece.pixels])
@@ -147,28 +83,6 @@ class Likelihood:
             self._at = variables.copy()
         return self._linear
 
-    def continua(self, fluxes):
-        """Continuum of each piece: pixels from its first to its last, and values there, as pairs.
-
-        Parameters
-        ----------
-        fluxes : list of ndarray of shape (n_pixels,)
-            The model.
-
-        Returns
-        -------
-        continua : list of tuple of ndarray
-            One pair a piece.
-        """
-        return fit_continua(self.pieces, fluxes)
-
-    def _compare(self, fluxes):
-        """Weighted residuals of the pixels."""
-        return np.concatenate([_residuals(piece, fluxes[piece.order][piece.pixels])[0] for piece in self.pieces])
-
-    def _complete(self, residuals, values):
-        return np.concatenate([residuals, self.parameters.prior_residuals(values)])
-
 
 class Linear:
     """A likelihood near one place.
@@ -177,28 +91,28 @@ class Linear:
     ----------
     likelihood : Likelihood
         The likelihood.
-    values : ndarray of shape (n_parameters,)
+    values : dict of str to float
         The place.
 
     Attributes
     ----------
-    values : ndarray of shape (n_parameters,)
+    values : dict of str to float
         The place.
-    evaluation : Evaluation
+    orders : list of Rows
         The model there.
     residuals : ndarray of shape (n_pixels + n_priors,)
         Weighted residuals.
     jacobian : ndarray of shape (n_pixels + n_priors, n_free)
-        Derivatives by the free values.
+        Derivatives by the fitted parameters.
     """
 
     def __init__(self, likelihood, values):
         self.values = values
-        self._likelihood, self.evaluation = likelihood, likelihood.model.evaluate(values)
+        self._likelihood, self.orders = likelihood, likelihood.chain.evaluate(values)
         parameters = likelihood.parameters
         self._levels, residuals = zip(*map(self._level_and_residuals, likelihood.pieces), strict=True)
-        jacobian = self.project([part[:, parameters.free] for part in self.evaluation.jacobians])
         self.residuals = np.concatenate([*residuals, parameters.prior_residuals(values)])
+        jacobian = self.project([_table(rows.tangents, parameters.free) for rows in self.orders])
         self.jacobian = np.vstack([jacobian, parameters.prior_jacobian()])
 
     def project(self, tables):
@@ -219,13 +133,15 @@ class Linear:
             parts.append(table if q is None else table - q @ (q.T @ table))
         return np.vstack(parts)
 
-    def error_projections(self, edges):
-        """Products of the residuals' derivatives with errors of the model, window by window.
+    def error_projections(self, edges, names):
+        """Products of the residuals' derivatives with errors of the generator, window by window.
 
         Parameters
         ----------
         edges : ndarray of shape (n_windows + 1,)
             Windows, in pixels of the generator.
+        names : sequence of str
+            Directions of the errors, see `Rows.modes`.
 
         Returns
         -------
@@ -233,8 +149,8 @@ class Linear:
             An error that is the sum over windows of directions times shifts has the products summed over both.
         """
         jacobian = self.jacobian[: self._likelihood.n_pixels]
-        directions = np.vstack(self._weighted(self.evaluation.directions))
-        places = self._likelihood.model.places(self.values)
+        directions = np.vstack(self._weighted([_table(rows.modes, names) for rows in self.orders]))
+        places = self._likelihood.chain.generator_pixels(self.values)
         place = np.concatenate([places[piece.order][piece.pixels] for piece in self._likelihood.pieces])
         window = np.clip(np.searchsorted(edges, place, side="right") - 1, 0, len(edges) - 2)
         products = np.zeros((len(edges) - 1, jacobian.shape[1], directions.shape[1]))
@@ -243,10 +159,10 @@ class Linear:
         return products
 
     def line_signal(self):
-        """Sum of squares, in units of the errors, of what continua without lines leave over of the model."""
+        """Sum of squares, in units of the errors, of the model less the best continuum without lines."""
         total = 0.0
         for piece, (level, q) in zip(self._likelihood.pieces, self._levels, strict=True):
-            lines = np.nan_to_num(self.evaluation.fluxes[piece.order][piece.pixels]) * level
+            lines = np.nan_to_num(self.orders[piece.order].flux[piece.pixels]) * level
             if q is not None:
                 flat, _ = np.linalg.qr(piece.basis * piece.weight[:, None])
                 lines = lines - flat @ (flat.T @ lines)
@@ -262,14 +178,76 @@ class Linear:
 
     def _level_and_residuals(self, piece):
         """Continuum times weight on the pixels in use and the directions of the continuum; weighted residuals."""
-        model = self.evaluation.fluxes[piece.order][piece.pixels]
+        model = self.orders[piece.order].flux[piece.pixels]
         factors = _factor(piece, model)
         residuals, _ = _residuals(piece, model, factors)
         if piece.basis is None:
             return (piece.weight, None), residuals
-        q, r = factors
-        terms = np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
-        return ((piece.basis @ terms) * piece.weight, q), residuals
+        return ((piece.basis @ _terms(piece, factors)) * piece.weight, factors[0]), residuals
+
+
+class Solution(NamedTuple):
+    """A minimum of a likelihood.
+
+    Attributes
+    ----------
+    variables : ndarray of shape (n_free,)
+        Where it lies.
+    cost : float
+        Half of the sum of squares there.
+    converged : bool
+        Whether the search met its tolerance.
+    n_evaluations : int
+        Evaluations of the model with its derivatives, from all starts.
+    """
+
+    variables: np.ndarray
+    cost: float
+    converged: bool
+    n_evaluations: int
+
+
+def minimise(likelihood, starts, *, max_evaluations=60, tolerance=1e-8):
+    """Find the best minimum from several starts.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        The likelihood.
+    starts : sequence of dict of str to float
+        Values to start from; those of fixed parameters do not count.
+    max_evaluations : int, default=60
+        Of the model, from each start.
+    tolerance : float, default=1e-8
+        Relative change of the sum of squares, or of the variables, at which to stop.
+
+    Returns
+    -------
+    solution : Solution
+        The best.
+    """
+    parameters = likelihood.parameters
+    if not parameters.free:
+        nothing = np.empty(0)
+        return Solution(nothing, 0.5 * float(np.sum(likelihood.residuals(nothing) ** 2)), True, 1)
+    low, high = parameters.limits.T
+    margin = 1e-3 * np.where(np.isfinite(high - low), high - low, 0.0)
+    runs = [
+        least_squares(
+            likelihood.residuals_for_fit,
+            np.clip(parameters.variables(start), low + margin, high - margin),
+            jac=likelihood.jacobian,
+            bounds=(low, high),
+            x_scale="jac",
+            ftol=tolerance,
+            xtol=tolerance,
+            gtol=tolerance,
+            max_nfev=max_evaluations,
+        )
+        for start in starts
+    ]
+    best = min(runs, key=lambda run: run.cost)
+    return Solution(best.x, float(best.cost), best.status > 0, sum(run.nfev for run in runs))
 
 
 def fit_continua(pieces, fluxes):
@@ -280,7 +258,7 @@ def fit_continua(pieces, fluxes):
     pieces : list of Piece
         The data.
     fluxes : list or dict of ndarray of shape (n_pixels,)
-        The model, by the number of the order.
+        The model, by the place of the order.
 
     Returns
     -------
@@ -289,12 +267,15 @@ def fit_continua(pieces, fluxes):
     """
     found = []
     for piece in pieces:
-        terms = None
-        if piece.basis is not None:
-            q, r = _factor(piece, fluxes[piece.order][piece.pixels])
-            terms = np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
-        found.append(piece.whole(terms))
+        factors = _factor(piece, fluxes[piece.order][piece.pixels])
+        found.append(piece.continuum(None if piece.basis is None else _terms(piece, factors)))
     return found
+
+
+def _terms(piece, factors):
+    """Coefficients of the best continuum."""
+    q, r = factors
+    return np.linalg.lstsq(r, q.T @ (piece.weight * piece.flux), rcond=None)[0]
 
 
 def _residuals(piece, model, factors=None):
@@ -313,22 +294,8 @@ def _factor(piece, model):
     return np.linalg.qr(piece.basis * (np.nan_to_num(model) * piece.weight)[:, None])
 
 
-class _Whole:
-    """A polynomial on all pixels of a piece."""
-
-    def __init__(self, first, last, degree):
-        self.first, self.last, self.degree = first, last, degree
-
-    def at(self, pixels):
-        x = 2 * (pixels - self.first) / max(self.last - 1 - self.first, 1) - 1
-        return legendre.legvander(x, self.degree)
-
-    def __call__(self, terms):
-        pixels = np.arange(self.first, self.last)
-        return pixels, np.ones(len(pixels)) if terms is None else self.at(pixels) @ terms
-
-
-def _terms(first, last, used, degree, limit):
-    """Terms of a polynomial on the pixels in use, and the polynomial."""
-    whole = _Whole(first, last, 0 if degree is None else min(degree, limit))
-    return (None if degree is None else whole.at(used)), whole
+def _table(rows, names):
+    """Rows by name as columns, shape (n_pixels, n)."""
+    if not names:
+        return np.empty((len(next(iter(rows.values()), ())), 0))
+    return np.column_stack([rows[name] for name in names])

@@ -14,7 +14,7 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
 
     Parameters
     ----------
-    fit : ObservedFit
+    fit : StarFit
         A fit that has run.
     result : InferenceResult
         Its result; changed.
@@ -39,32 +39,31 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
         raise ValueError(f"`posterior` is {method!r}; it needs 'laplace', 'emcee' or 'dynesty'.")
     seed = check_random_state(random_state).randint(2**31 - 1)
     parameters = fit.parameters
-    at = np.array([result.values[name] for name in result.names])
-    noise = np.array([result.noise_errors[name] for name in result.names])[parameters.free]
-    width = np.clip(noise / parameters.slopes(at), 1e-6, None)
+    noise = np.array([result.noise_errors[name] for name in parameters.free])
+    width = np.clip(noise / parameters.slopes(result.values), 1e-6, None)
     limits = parameters.limits
-    # the likelihood is made as flat as the errors that are told of it, and priors stay what they are
-    parameters.prior_scale = np.full(len(parameters.prior_index), fit.raised)
+    # the likelihood is made as flat as its quoted errors, and priors stay what they are
+    parameters.prior_scale = np.full(len(parameters.prior_names), fit.inflation)
 
     def log_density(variables):
         if np.any(variables < limits[:, 0]) or np.any(variables > limits[:, 1]):
             return -np.inf
         # equal density in the parameters themselves, not in the variables of the fit
         slopes = np.log(parameters.slopes(parameters.values(variables))).sum()
-        return fit.likelihood.log_likelihood(variables) / fit.raised**2 + slopes
+        return fit.likelihood.log_likelihood(variables) / fit.inflation**2 + slopes
 
-    chains, diagnostics = samplers[method](log_density, parameters.variables(at), width, limits, n_draws, seed)
+    at = parameters.variables(result.values)
+    chains, diagnostics = samplers[method](log_density, at, width, limits, n_draws, seed)
     rng = np.random.default_rng(seed)
     chosen = chains[rng.integers(len(chains), size=n_draws)] if len(chains) != n_draws else chains
-    draws = np.stack([parameters.values(row) for row in chosen])
-    generator = np.array([result.generator_errors[name] for name in result.names])
-    if generator.any():
-        moves = rng.multivariate_normal(np.zeros(len(at)), result.generator_covariance, size=n_draws)
-        draws = np.clip(draws + moves, *result.bounds.T)
+    draws = np.stack([[parameters.values(row)[name] for name in result.names] for row in chosen])
+    if result.generator_covariance.any():
+        nothing, bounds = np.zeros(len(result.names)), np.array([result.bounds[name] for name in result.names])
+        draws = np.clip(draws + rng.multivariate_normal(nothing, result.generator_covariance, size=n_draws), *bounds.T)
     result.draws, result.diagnostics = draws, {"method": method, **diagnostics}
     # exactly zero for what was fixed: rounding would leave 1e-13, which looks free
-    result.covariance = np.where(np.outer(parameters.free, parameters.free), np.cov(draws.T), 0.0)
-    result.errors = dict(zip(result.names, np.sqrt(np.diag(result.covariance)).tolist(), strict=True))
+    free = np.isin(result.names, parameters.free)
+    result.set_covariance(np.where(np.outer(free, free), np.cov(draws.T), 0.0))
 
 
 def _by_emcee(log_density, at, width, limits, n_draws, seed):
@@ -84,7 +83,7 @@ def _by_emcee(log_density, at, width, limits, n_draws, seed):
     # differential evolution needs half as many steps as the stretch move for a posterior near a Gaussian
     moves = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
     sampler = emcee.EnsembleSampler(n_walkers, len(at), log_density, moves=moves)
-    sampler._random = np.random.RandomState(seed)
+    sampler.random_state = np.random.RandomState(seed).get_state()
     state, tau = begin, np.full(len(at), np.inf)
     for n_steps in progress(range(_CHUNK, _MAX_STEPS + 1, _CHUNK), description="Sampling the posterior"):
         state = sampler.run_mcmc(state, _CHUNK)

@@ -1,103 +1,162 @@
 """The fit of one spectrum of a star at rest, on the generator's own pixels: by the paper's search or that of nodes."""
 
+import time
+import warnings
+from typing import NamedTuple
+
 import numpy as np
 
-from stellarhml.inference.fitting import grid_ends_near, minimise, some_runs
-from stellarhml.inference.likelihood import Likelihood, cut_pieces
-from stellarhml.inference.models import RestModel
-from stellarhml.inference.parameters import Parameters
-from stellarhml.inference.search import bayes_search, node_search
-from stellarhml.inference.spread import covariance_of, generator_covariance
-from stellarhml.synthesis.evaluation import expected_error
+from stellarhml._bounds import near_bound
+from stellarhml.flags import InferenceFlag
+from stellarhml.forward.chain import RestChain
+from stellarhml.inference._inference_result import InferenceResult
+from stellarhml.inference.fit_data import FitData
+from stellarhml.inference.likelihood import Likelihood, minimise
+from stellarhml.inference.parameter_set import ParameterSet
+from stellarhml.inference.quality import grid_ends_near
+from stellarhml.inference.uncertainty import covariance_of, generator_covariance
 
-_MANY_PIXELS = 32768  # from which several starts are told apart on some of them
+_MANY_PIXELS = 32768  # from which several starts are compared on some of them
 
 
-def infer_at_rest(regressor, with_covariance, item):
+class RestSettings(NamedTuple):
+    """How spectra at rest are fitted, see `BayesianStellarRegressor`.
+
+    Attributes
+    ----------
+    search, n_initial_points, n_calls, polish, n_starts, continuum_degree, generator_error
+        Parameters of the regressor.
+    bounds, priors : dict
+        Of the labels, by name.
+    seed : int
+        Of the search.
+    """
+
+    search: str
+    n_initial_points: int
+    n_calls: int
+    polish: bool
+    n_starts: int
+    continuum_degree: int | None
+    generator_error: bool
+    bounds: dict
+    priors: dict
+    seed: int
+
+
+def fit_at_rest(generator, node_spectra, settings, with_covariance, item):
     """Infer the labels of one spectrum.
 
     Parameters
     ----------
-    regressor : BayesianStellarRegressor
+    generator : SpectrumGenerator
         Fitted.
+    node_spectra : NodeSpectra or None
+        Where the search of nodes begins.
+    settings : RestSettings
+        How it is fitted.
     with_covariance : bool
-        Whether the covariance is wanted.
+        Whether the covariance is wanted; without it, errors are NaN.
     item : tuple of ndarray
         Normalised flux, shape (n_pixels,), and its standard deviations, infinite where a pixel is masked, or None.
 
     Returns
     -------
-    labels : ndarray of shape (n_labels,)
-        The labels.
-    covariance : ndarray of shape (n_labels, n_labels)
-        Their covariance; NaN if it is not wanted.
-    converged : bool
-        Whether the fit met its tolerance.
-    at_edge : bool
-        Whether the grid ends there.
+    result : InferenceResult
+        Labels alone, without the model beside the data.
     """
-    flux, error = item
-    generator = regressor.generator_
-    parameters = Parameters(generator.label_names_, regressor.bounds_, regressor.priors)
-    if error is not None and regressor.generator_error and generator.error_map_ is not None:
-        # of the grid's middle: the size matters little, where it is large does
-        error = np.hypot(error, np.nan_to_num(expected_error(generator, regressor.bounds_.mean(axis=1)[None])[0]))
+    begin, (flux, error) = time.perf_counter(), item
+    chain = RestChain(generator)
+    parameters = ParameterSet(chain.parameters, bounds=settings.bounds, priors=settings.priors)
+    if error is not None and settings.generator_error and generator.error_map_ is not None:
+        # at the middle of the grid: its size changes little, its wavelengths do
+        middle = np.array([np.mean(settings.bounds[name]) for name in parameters.names])
+        error = np.hypot(error, np.nan_to_num(generator.expected_error(middle)))
     known = np.ones(len(flux)) if error is None else error
-    pieces = cut_pieces([np.asarray(generator.wavelength_)], [flux], [known], regressor.continuum_degree)
-    likelihood = Likelihood(RestModel(generator), parameters, pieces)
-    free = parameters.free
-    if regressor.search == "bayes":
-        points, _ = bayes_search(
-            lambda labels: likelihood.rms(parameters.variables(_complete(parameters, labels))),
-            regressor.bounds_[free],
-            n_initial_points=regressor.n_initial_points,
-            n_calls=regressor.n_calls,
-            seed=regressor._seed,
-        )
-    else:
-        pixels = regressor._scan_pixels
-        weight = np.ones(len(pixels)) if error is None else 1 / error[pixels] ** 2
-        points, _ = node_search(flux[pixels], weight, regressor._nodes[:, free], regressor._scan_flux)
-    starts = [_complete(parameters, point) for point in points[: regressor.n_starts]]
-    labels, converged = starts[0], True
-    if regressor.polish:
+    data = FitData([np.asarray(generator.wavelength_)], [flux], [known])
+    likelihood = Likelihood(chain, parameters, data.pieces(settings.continuum_degree))
+    starts = _search(node_spectra, likelihood, settings, flux, error)[: settings.n_starts]
+    values, converged = parameters.start(starts[0]), True
+    if settings.polish:
         if len(starts) > 1 and likelihood.n_pixels > _MANY_PIXELS:
-            starts = [_best_start(generator, parameters, flux, known, starts, regressor.continuum_degree)]
+            starts = [_best_start(chain, parameters, data, starts, settings.continuum_degree)]
         solution = minimise(likelihood, starts)
-        labels, converged = parameters.values(solution.variables), solution.converged
-    covariance = np.full((len(labels), len(labels)), np.nan)
+        values, converged = parameters.values(solution.variables), solution.converged
+    flags = InferenceFlag(0) if converged else InferenceFlag.NOT_CONVERGED
+    at_bound = any(np.any(near_bound(values[name], *parameters.bounds[name])) for name in parameters.free)
+    if at_bound or grid_ends_near(generator, values, parameters):
+        flags |= InferenceFlag.AT_BOUND
+    noise = own = np.full((len(parameters.names),) * 2, np.nan)
     if with_covariance:
-        covariance = _covariance(regressor, likelihood, labels, error is not None)
-    return labels, covariance, converged, grid_ends_near(generator, labels, regressor.bounds_)
+        noise, own = _covariance(generator, likelihood, values, settings.generator_error, error is not None)
+    return InferenceResult(
+        parameters=parameters,
+        values=values,
+        noise_covariance=noise,
+        generator_covariance=own,
+        n_pixels=likelihood.n_pixels,
+        flags=flags,
+        seconds=time.perf_counter() - begin,
+    )
 
 
-def _best_start(generator, parameters, flux, error, starts, degree):
+def _search(node_spectra, likelihood, settings, flux, error):
+    """Labels by name from which to start, the best first."""
+    parameters = likelihood.parameters
+    if settings.search == "nodes":
+        weight = np.ones(len(flux)) if error is None else 1 / error**2
+        nodes = node_spectra.nearest(flux, weight)
+        return [dict(zip(parameters.names, node.tolist(), strict=True)) for node in nodes]
+    free = parameters.free
+
+    def loss(labels):
+        return likelihood.rms(parameters.variables(dict(zip(free, labels, strict=True))))
+
+    points = _minimise_by_gaussian_process(
+        loss,
+        [parameters.bounds[name] for name in free],
+        n_initial_points=settings.n_initial_points,
+        n_calls=settings.n_calls,
+        seed=settings.seed,
+    )
+    return [parameters.start(dict(zip(free, point, strict=True))) for point in points]
+
+
+def _minimise_by_gaussian_process(loss, bounds, *, n_initial_points, n_calls, seed):
+    """Where a loss was evaluated by the paper's search, the best point first."""
+    from skopt import gp_minimize
+
+    with warnings.catch_warnings():
+        # the optimiser proposing a point twice, and its Gaussian process at a bound of a length scale, are no news
+        warnings.filterwarnings("ignore", message="The objective has been evaluated", category=UserWarning)
+        warnings.filterwarnings("ignore", module="sklearn.gaussian_process")
+        result = gp_minimize(
+            lambda x: float(loss(x)),
+            bounds,
+            n_initial_points=min(n_initial_points, n_calls),
+            n_calls=n_calls,
+            random_state=seed,
+        )
+    return [result.x_iters[k] for k in np.argsort(result.func_vals, kind="stable")]
+
+
+def _best_start(chain, parameters, data, starts, degree):
     """Where a fit of some runs of pixels ends from the best of several starts."""
-    runs = [span for _, span in some_runs([error])]
-    parts = [[part[run] for run in runs] for part in (np.asarray(generator.wavelength_), flux, error)]
-    pieces = cut_pieces(*parts, None if degree is None else min(degree, 1))
-    solution = minimise(Likelihood(RestModel(generator, runs), parameters, pieces), starts, tolerance=1e-4)
+    runs = data.some_runs()
+    pieces = data.pieces(None if degree is None else min(degree, 1), runs)
+    solution = minimise(Likelihood(chain.part(runs), parameters, pieces), starts, tolerance=1e-4)
     return parameters.values(solution.variables)
 
 
-def _complete(parameters, values):
-    """All labels from the free ones."""
-    labels = parameters.bounds[:, 0].copy()
-    labels[parameters.free] = values
-    return labels
-
-
-def _covariance(regressor, likelihood, labels, errors_known):
-    """Covariance of the labels; zero for those that are fixed."""
-    parameters, error_map = likelihood.parameters, regressor.generator_.error_map_
-    linear = likelihood.linearise(parameters.variables(labels))
+def _covariance(generator, likelihood, values, generator_error, errors_known):
+    """Covariance of the labels by noise and by the generator's error; zero for what is fixed."""
+    parameters, error_map = likelihood.parameters, generator.error_map_
+    linear = likelihood.linearise(parameters.variables(values))
     covariance = covariance_of(linear.jacobian)
     own = np.zeros_like(covariance)
-    if regressor.generator_error and error_map is not None and error_map.shifts is not None:
-        own = generator_covariance(linear, covariance, error_map.shifts, labels)
+    if generator_error and error_map is not None and error_map.shifts is not None:
+        own = generator_covariance(linear, covariance, error_map.shifts)
     if not errors_known:
         residuals = linear.residuals
         covariance = covariance * (residuals @ residuals) / max(len(residuals) - covariance.shape[0], 1)
-    whole = np.zeros((len(labels), len(labels)))
-    whole[np.ix_(parameters.free, parameters.free)] = covariance + own
-    return whole
+    return parameters.matrix(covariance), parameters.matrix(own)

@@ -82,8 +82,21 @@ def rotation_transform(q, limb_darkening):
     return flat * disk + dark * ball, flat * disk_slope + dark * ball_slope
 
 
-def observe_rows(wavelength, rows, edges, *, vsini=0.0, limb_darkening=0.6, sigma=None, derivatives=False):
+def observe_rows(
+    wavelength,
+    rows,
+    edges,
+    *,
+    vsini=0.0,
+    limb_darkening=0.6,
+    sigma=None,
+    derivatives=False,
+    between=None,
+    max_step=np.inf,
+):
     """Broaden spectra and integrate them over pixels.
+
+    Rotation and line spread are one transform, unless something stands between them.
 
     Parameters
     ----------
@@ -99,30 +112,45 @@ def observe_rows(wavelength, rows, edges, *, vsini=0.0, limb_darkening=0.6, sigm
     limb_darkening : float, default=0.6
         Linear coefficient.
     sigma : float or ndarray of shape (p,), default=None
-        Sigma of the line-spread function in ln wavelength, of all pixels or of each. None: it is as sharp as the model.
+        Sigma of the line-spread function in ln wavelength, of all pixels or of each. None: no line spread.
     derivatives : bool, default=False
         Whether to differentiate the first row.
+    between : callable, default=None
+        What happens between rotation and line spread: it takes ln wavelengths in the frame of the star, shape (k,),
+        and rows there, shape (m, k) or, with `derivatives`, (m + 3, k): derivatives of the first with respect to ln of
+        the ratio of observed wavelengths to those of the star, to `vsini`, and to the variance of a Gaussian
+        broadening in ln wavelength. It returns rows of shape (m', k), the flux first.
+    max_step : float, default=inf
+        Largest step in ln wavelength of the points at which `between` is evaluated.
 
     Returns
     -------
-    pixels : ndarray of shape (m, p) or (m + 3, p)
-        Means over the pixels per wavelength. With `derivatives`, three rows more: derivatives of the first with respect
-        to ln of the ratio of observed wavelengths to those of the star, to `vsini`, and to -ln `sigma`.
+    pixels : ndarray of shape (m, p) or (m + 3, p), or (m', p) or (m' + 1, p)
+        Means over the pixels per wavelength. With `derivatives` there are more rows, derivatives of the first: with
+        respect to ln of the ratio of wavelengths, to `vsini`, and to -ln `sigma`; after `between` the last alone.
     """
     spread = np.asarray(0.0 if sigma is None else sigma)
-    x, step, values, thin = _uniform(wavelength, rows, edges, light_reach(vsini, spread.max()), spread.min())
+    reach = light_reach(vsini, spread.max())
+    x, step, values, thin = _uniform(wavelength, rows, edges, reach, spread.min(), max_step)
+    n = len(x)
+    if between is not None:
+        values = between(x, _rotate(values, step, n, vsini, limb_darkening, derivatives))
+        values, vsini = _join_ends(values, thin), 0.0
     x = x[::thin]
     varies = spread.ndim and np.ptp(spread) > 0
     spread = np.interp(x, np.log((edges[1:] + edges[:-1]) / 2), spread) if varies else spread.max()
     smooth = _convolve(values, step, len(x), thin, vsini, limb_darkening, spread, derivatives)
     step *= thin
-    if derivatives and varies:
+    varies = varies and derivatives and between is None
+    if varies:
         # a spectrum that is shifted meets the same widths at the same pixels
         smooth = np.concatenate([smooth, smooth[-1:] * -np.gradient(np.log(spread), step)])
     integral, value = integrate_pixels(smooth * np.exp(x), np.clip((np.log(edges) - x[0]) / step, 0, len(x) - 1))
     pixels = integral * (step / np.diff(edges))
     if not derivatives:
         return pixels
+    if between is not None:  # nothing rotates any more
+        return np.concatenate([pixels[:-2], pixels[-1:]])
     shifted = pixels[:1] - np.diff(value[:1], axis=1) / np.diff(edges)
     if varies:
         shifted += pixels[-1:]
@@ -130,13 +158,13 @@ def observe_rows(wavelength, rows, edges, *, vsini=0.0, limb_darkening=0.6, sigm
     return np.concatenate([pixels[:n_rows], shifted, pixels[n_rows : n_rows + 2]])
 
 
-def _uniform(wavelength, rows, edges, reach, sigma):
+def _uniform(wavelength, rows, edges, reach, sigma, max_step):
     """Uniform points in ln wavelength around pixels, their step, and rows there, with their ends joined behind.
 
     Last, every how many of the points are enough once rows are broadened by `sigma`.
     """
     spacing = np.diff(wavelength) / wavelength[1:]
-    step = max(_STEP * spacing.min(), _STEP_MIN * np.median(spacing))
+    step = min(max(_STEP * spacing.min(), _STEP_MIN * np.median(spacing)), max_step)
     # points that do not move with the velocities, so that the result is smooth in these however rough the spectrum is
     step = 2.0 ** (np.floor(_STEPS_PER_OCTAVE * np.log2(step)) / _STEPS_PER_OCTAVE)
     thin = _fast_len(max(int(sigma / (_STEPS_PER_SIGMA * step)), 1))
@@ -144,13 +172,38 @@ def _uniform(wavelength, rows, edges, reach, sigma):
     first = np.ceil(max(np.log(wavelength[0]), np.log(edges[0]) - reach) / (thin * step)) * thin
     last = np.floor(min(np.log(wavelength[-1]), np.log(edges[-1]) + reach) / step)
     x = np.arange(first, last + 1) * step
-    n, at = len(x), np.clip(np.exp(x), wavelength[0], wavelength[-1])
+    at = np.clip(np.exp(x), wavelength[0], wavelength[-1])
+    return x, step, _join_ends(resample_rows(wavelength, rows, at), thin), thin
+
+
+def _join_ends(rows, thin):
+    """Rows with points behind their ends that lead smoothly back to their beginnings, of a length that transforms fast.
+
+    Every `thin`-th of the points can be kept.
+    """
+    n = rows.shape[1]
     values = np.empty((len(rows), thin * next_fast_len(-(-(n + _PAD) // thin), real=True)))
-    values[:, :n] = resample_rows(wavelength, rows, at)
+    values[:, :n] = rows
     t = np.arange(1, values.shape[1] - n + 1) / (values.shape[1] - n + 1)
     t = t**3 * (10 - 15 * t + 6 * t**2)
     values[:, n:] = values[:, n - 1 : n] * (1 - t) + values[:, :1] * t
-    return x, step, values, thin
+    return values
+
+
+def _rotate(values, step, n, vsini, limb_darkening, derivatives):
+    """Rows rotated, and derivatives of the first by ln of a shift, by vsini and by a variance."""
+    n_points = values.shape[1]
+    k = 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
+    waves = rfft(values)
+    turned, slope = np.ones(len(k)), np.zeros(len(k))
+    if vsini:
+        turned, slope = rotation_transform(k * vsini, limb_darkening)
+    rotated = waves * turned
+    if derivatives:
+        # a shift to longer wavelengths by a step is the spectrum before less the spectrum there
+        by_shift, by_variance = -1j * k * rotated[:1], -k * k / 2 * rotated[:1]
+        rotated = np.concatenate([rotated, by_shift, waves[:1] * (slope * k), by_variance])
+    return irfft(rotated, n_points)[:, :n]
 
 
 def _fast_len(n):

@@ -20,8 +20,7 @@ from stellarhml._validation import (
 from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.lines.catalog import LineCatalog, velocity_scale
 from stellarhml.lines.catalog_learning import learn_catalog, refine_catalog
-from stellarhml.lines.decomposition import decompose_rows, render_rows
-from stellarhml.lines.line_fitting import FitSettings, find_minima
+from stellarhml.lines.decomposition import FitSettings, decompose_rows, find_minima, render_rows
 from stellarhml.lines.prior import LinePrior
 from stellarhml.storage.result_store import ResultStore
 

@@ -236,7 +236,8 @@ def nearest_pixel(scale, positions):
     """
     right = np.clip(np.searchsorted(scale, positions), 0, len(scale) - 1)
     left = np.maximum(right - 1, 0)
-    return np.where(np.abs(scale[left] - positions) <= np.abs(scale[right] - positions), left, right)
+    # a middle is a middle however it was rounded
+    return np.where(np.abs(scale[left] - positions) <= (1 + 1e-6) * np.abs(scale[right] - positions), left, right)
 
 
 def match_to_catalog(positions, lines, *, tolerance):

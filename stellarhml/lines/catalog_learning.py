@@ -6,7 +6,7 @@ import numpy as np
 
 from stellarhml._parallel import map_items, map_stored
 from stellarhml.lines.catalog import Detections, LineCatalog, merge_detections
-from stellarhml.lines.line_fitting import find_minima, fit_and_search
+from stellarhml.lines.decomposition import find_minima, fit_and_search
 from stellarhml.lines.prior import LinePrior
 
 # Lines to add, chosen on held-out nodes of the SME grid and of the PHOENIX H band: interpolated lines and residual
@@ -16,6 +16,7 @@ _NARROWEST, _WIDEST = 0.5, 4.0  # times the median width of the catalogue: other
 _NARROW_START, _WIDE_START = 0.7, 1.2  # times that width: where the width of a new line begins
 _NEAREST = 3  # pixels from a line of the catalogue, and
 _OUTSIDE = 1.0  # widths from it: in the core of a broad line a second one corrects its shape there only
+_ALIKE = 1e-5  # of a distance between spectra: of equally distant ones the first, on every processor
 _SHALLOWEST = 5e-4  # depth that a line must have in some training spectrum to stay in the catalogue
 
 
@@ -190,10 +191,10 @@ def choose_training_rows(X, features, n_rows):
         return np.arange(len(X))
     light = np.stack([np.asarray(row[features], dtype=np.float32) for row in X])
     distance = np.linalg.norm(light - light.mean(axis=0), axis=1)
-    chosen = [int(np.argmin(distance))]
+    chosen = [int(np.argmax(distance <= (1 + _ALIKE) * distance.min()))]
     distance = np.linalg.norm(light - light[chosen[0]], axis=1)
     while len(chosen) < n_rows and distance.max() > 0:
-        chosen.append(int(np.argmax(distance)))
+        chosen.append(int(np.argmax(distance >= (1 - _ALIKE) * distance.max())))
         distance = np.minimum(distance, np.linalg.norm(light - light[chosen[-1]], axis=1))
     return np.sort(chosen)
 

@@ -1,6 +1,7 @@
 """LineManifoldInterpolator: line parameters as functions of the labels."""
 
 import copy
+import warnings
 
 import numpy as np
 from scipy import sparse
@@ -11,12 +12,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from stellarhml._sklearn import StrOptions, fit_context
 from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_array
 from stellarhml._validation import check_label_names, feature_names, is_plain, take_feature_names
-from stellarhml.manifold.lattice import LatticeWeights
-from stellarhml.manifold.line_bank import LineBank
-from stellarhml.manifold.line_factors import LineFactors
-from stellarhml.manifold.outside import report_outside
+from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
+from stellarhml.manifold.lattice import LATTICE_SHARE, LatticeWeights
+from stellarhml.manifold.line_tables import LineBank, LineFactors
 from stellarhml.manifold.scattered import ScatteredWeights
-from stellarhml.manifold.weights import make_weights
+from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
 
 
 class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixin, BaseEstimator):
@@ -321,7 +321,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         return self._locate(X, derivatives=derivatives)
 
     def split_at_breaks(self, X):
-        """Labels in cells with a break, as mixtures of those on either side, see `stellarhml.manifold.mixture`.
+        """Labels in cells with a break, as mixtures of those on either side, see `stellarhml.manifold.breaks`.
 
         Parameters
         ----------
@@ -496,3 +496,95 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         if "log_amplitude" not in tuple(self.parameters):
             raise ValueError(f"`parameters` is {tuple(self.parameters)}; it must contain 'log_amplitude'.")
         return len(self.parameters)
+
+
+def make_weights(nodes, names, *, method, variables, breaks):
+    """Weights of the nodes, in their variables.
+
+    Parameters
+    ----------
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Distinct labels of the nodes.
+    names : tuple of str
+        Names of the labels.
+    method : {"auto", "linear", "scattered"}
+        As in `LineManifoldInterpolator`.
+    variables, breaks : dict or None
+        As in `LineManifoldInterpolator`.
+
+    Returns
+    -------
+    weights : LatticeWeights or ScatteredWeights
+        The weights.
+
+    Raises
+    ------
+    ValueError
+        If `variables` or `breaks` do not fit the labels.
+    GridIncompleteError
+        If ``method="linear"`` and nodes are missing.
+    """
+    grid = method == "linear" or (method == "auto" and LatticeWeights.share(nodes) >= LATTICE_SHARE)
+    if variables is None:
+        default = DEFAULT_VARIABLES if grid and method == "auto" else {}
+        variables = {name: variable for name, variable in default.items() if name in names}
+    variables = check_variables(variables, names)
+    check_variable_values(nodes, variables, names)
+    breaks = _check_breaks(breaks or {}, names)
+    if not grid and len(names) > 1:
+        return ScatteredWeights(nodes, variables)
+    full_for = names if method == "linear" else None
+    return LatticeWeights(nodes, smooth=method == "auto", full_for=full_for, variables=variables, breaks=breaks)
+
+
+def _check_breaks(breaks, names):
+    """Breaks of each label, as a tuple of tuples of float."""
+    unknown = [name for name in breaks if name not in names]
+    if unknown:
+        raise ValueError(
+            f"`breaks` has {unknown}, but the labels are {list(names)}. Use those names, or set `label_names`."
+        )
+    found = {name: np.atleast_1d(np.asarray(values, dtype=np.float64)) for name, values in breaks.items()}
+    for name, values in found.items():
+        if values.ndim != 1 or not np.isfinite(values).all():
+            raise ValueError(
+                f"`breaks` of {name!r} is {breaks[name]!r}; it needs a list of finite values of the label."
+            )
+    return tuple(tuple(found[name].tolist()) if name in found else () for name in names)
+
+
+def report_outside(labels, outside, bounds, names, extrapolate):
+    """Raise or warn.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n, n_labels)
+        Labels.
+    outside : ndarray of shape (n,), bool
+        Which lie outside; one at least.
+    bounds : ndarray of shape (n_labels, 2)
+        Bounds of the grid.
+    names : tuple of str
+        Names of the labels.
+    extrapolate : {"raise", "nan", "nearest"}
+        What happens to them.
+
+    Raises
+    ------
+    LabelsOutsideGridError
+        If `extrapolate` is "raise".
+
+    Warns
+    -----
+    ExtrapolationWarning
+        Otherwise, with their number.
+    """
+    limits = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in zip(names, bounds, strict=True))
+    first = {name: float(value) for name, value in zip(names, labels[outside.argmax()], strict=True)}
+    found = f"{outside.sum()} of {len(labels)} labels lie outside the grid ({limits}), first {first}"
+    if extrapolate == "raise":
+        raise LabelsOutsideGridError(
+            f"{found}. Stay inside, or set extrapolate='nearest' or 'nan' on the LineManifoldInterpolator."
+        )
+    fate = "set to NaN" if extrapolate == "nan" else "moved to the nearest point of the grid"
+    warnings.warn(f"{found}; they were {fate}.", ExtrapolationWarning, stacklevel=4)

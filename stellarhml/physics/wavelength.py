@@ -64,6 +64,22 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
     return vacuum
 
 
+def refraction(wavelength: np.ndarray) -> np.ndarray:
+    """Refractive index of standard air, less one.
+
+    Parameters
+    ----------
+    wavelength : ndarray
+        Vacuum wavelengths in angstrom.
+
+    Returns
+    -------
+    excess : ndarray
+        By how much vacuum wavelengths are the longer, relatively.
+    """
+    return wavelength / vacuum_to_air(wavelength) - 1
+
+
 def doppler_shift(wavelength: np.ndarray, rv: float) -> np.ndarray:
     """Shift wavelengths by a radial velocity, lambda (1 + rv / c).
 

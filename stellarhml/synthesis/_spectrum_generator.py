@@ -11,7 +11,8 @@ from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
 from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_array
 from stellarhml._units import plain_array
 from stellarhml._validation import check_label_names, feature_names, is_plain, stored_wavelength, take_feature_names
-from stellarhml.forward.observation import Observation, observe
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.residual import ResidualBasis
@@ -44,7 +45,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     interpolator : LineManifoldInterpolator, default=None
         Interpolates them. None is ``LineManifoldInterpolator()``.
     n_factors : int, "auto" or None, default="auto"
-        Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_factors`. "auto"
+        Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_tables`. "auto"
         takes the number that predicts held-out nodes best (all of up to 32), or keeps all lines where no node can be
         held out or more than 1 % of the lines are absent somewhere. None keeps all.
     residual_rank : int, "auto" or None, default="auto"
@@ -371,11 +372,14 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"`rv` and `vsini` have shapes {np.shape(rv)} and {np.shape(vsini)}, but X has {len(X)} rows. Pass one "
                 "velocity for all, or one for each."
             ) from error
-        star = {"limb_darkening": limb_darkening}
+        _, outside = self.interpolator_.node_weights(X)
+        chain = ForwardChain(self, observation, limb_darkening=limb_darkening)
         rows = [
-            observe(self, labels, observation, rv=shift, vsini=spin, **star)
+            chain.flux(dict(zip(self.label_names_, labels, strict=True)) | {"rv": shift, "vsini": spin})
             for labels, shift, spin in zip(X, rv, vsini, strict=True)
         ]
+        if self.interpolator_.extrapolate == "nan":
+            rows = [[part * np.nan for part in row] if out else row for row, out in zip(rows, outside, strict=True)]
         fluxes = [np.stack(parts) for parts in zip(*rows, strict=True)]
         return fluxes[0] if observation.single else fluxes
 

@@ -10,13 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml._parallel import map_items
-from stellarhml.kernels.effects import line_effects
-from stellarhml.manifold.coded_rows import CodedRows
-from stellarhml.manifold.components import choose_rank, principal_components
-from stellarhml.manifold.line_factors import LineFactors
-from stellarhml.manifold.residual import ResidualBasis
-from stellarhml.synthesis.error_model import ErrorModel, thin
-from stellarhml.synthesis.label_shifts import LabelShifts
+from stellarhml.kernels.rendering import line_effects
+from stellarhml.manifold.line_tables import LineFactors, choose_rank, principal_components
+from stellarhml.manifold.residual import CodedRows, ResidualBasis
+from stellarhml.synthesis.error_model import ErrorModel, LabelShifts, thin
 from stellarhml.synthesis.line_model import LineModel
 
 _WINDOW = 8192

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from stellarhml.kernels.rendering import line_components, render_lines, render_lines_tangents, render_many
-from stellarhml.kernels.windows import line_windows
+from stellarhml.kernels.rendering import line_components, line_windows, render_lines, render_lines_tangents, render_many
 from stellarhml.physics.wavelength import doppler_shift
 
 TOLERANCE = 1e-6

@@ -128,16 +128,17 @@ def test_bounds_by_name_hold(generator):
         regressor = BayesianStellarRegressor.from_generator(
             generator, bounds=bounds, search=search, n_initial_points=4, n_calls=5, n_starts=1, random_state=0
         )
-        np.testing.assert_array_equal(regressor.bounds_, [[5400, 5700], [3.5, 4.5], [-0.3, 0]])
+        bounds = np.array([regressor.bounds_[name] for name in generator.label_names_])
+        np.testing.assert_array_equal(bounds, [[5400, 5700], [3.5, 4.5], [-0.3, 0]])
         with pytest.warns(InferenceWarning, match="have a label at a bound"):
             got = regressor.predict(generator.predict(TRUTH))
-        assert np.all((got >= regressor.bounds_[:, 0]) & (got <= regressor.bounds_[:, 1]))
+        assert np.all((got >= bounds[:, 0]) & (got <= bounds[:, 1]))
 
 
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ({"age": (0, 1)}, "`bounds` names 'age', but the labels are"),
+        ({"age": (0, 1)}, "`bounds` names 'age', but the parameters are"),
         ({"teff": (4000, 5500)}, "lie within the grid's 5000 to 5750"),
         ({"teff": (5500, 5100)}, "must increase"),
         ({"teff": (5500, 5500)}, "must increase"),

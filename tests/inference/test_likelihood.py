@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 from numpy.polynomial import legendre
 
-from stellarhml.inference.fitting import minimise, some_runs
-from stellarhml.inference.likelihood import Likelihood, cut_pieces
-from stellarhml.inference.models import Evaluation
-from stellarhml.inference.parameters import Parameters
-from stellarhml.inference.spread import covariance_of, generator_covariance, raise_by_groups
+from stellarhml.forward.parameters import Parameter
+from stellarhml.forward.stages import Rows
+from stellarhml.inference.fit_data import FitData
+from stellarhml.inference.likelihood import Likelihood, minimise
+from stellarhml.inference.parameter_set import ParameterSet
+from stellarhml.inference.uncertainty import covariance_of, generator_covariance, inflation_by_groups
 
 X = [np.linspace(8500.0, 8520.0, 150), np.linspace(8530.0, 8545.0, 120)]
-TRUTH = np.array([0.4, 0.7])
+NAMES = ("a", "b")
+TRUTH = {"a": 0.4, "b": 0.7}
 
 
-class ToyModel:
+class ToyChain:
     """Two labels: the depths of lines of two kinds, which saturate."""
 
-    names = ("a", "b")
+    parameters = tuple(Parameter(name, bounds=(0.0, 2.0)) for name in NAMES)
 
     def _lines(self, x):
         return [
@@ -27,39 +29,39 @@ class ToyModel:
         ]
 
     def flux(self, values):
-        return self.evaluate(values).fluxes
+        return [rows.flux for rows in self.evaluate(values)]
 
     def evaluate(self, values):
-        fluxes, jacobians = [], []
+        orders = []
         for x in X:
             one, two = self._lines(x)
-            fluxes.append(np.exp(-values[0] * one - values[1] ** 2 * two))
-            jacobians.append(np.stack([-one, -2 * values[1] * two], axis=1) * fluxes[-1][:, None])
-        directions = [np.hstack([part, np.zeros((len(part), 2))]) for part in jacobians]
-        return Evaluation(fluxes, jacobians, directions, [np.zeros(len(x)) for x in X])
+            flux = np.exp(-values["a"] * one - values["b"] ** 2 * two)
+            tangents = {"a": -one * flux, "b": -2 * values["b"] * two * flux}
+            orders.append(Rows(x, flux, tangents, tangents | {"ln_wavelength": np.gradient(flux, x)}))
+        return orders
 
-    def places(self, values):
+    def generator_pixels(self, values):
         return [np.arange(150), 150 + np.arange(120)]
 
 
 def make(*, degree=2, snr=50.0, seed=0, priors=None, mask=True):
     rng = np.random.default_rng(seed)
-    model = ToyModel()
+    chain = ToyChain()
     fluxes, errors = [], []
-    for k, flux in enumerate(model.flux(TRUTH)):
+    for k, flux in enumerate(chain.flux(TRUTH)):
         level = (3 + k) * (1 + 0.2 * np.linspace(-1, 1, len(flux)))
         errors.append(level / snr)
         fluxes.append(level * flux + rng.normal(size=len(flux)) * errors[-1])
     if mask:
         errors[0][40:45] = np.inf
-    parameters = Parameters(model.names, [[0.0, 2.0], [0.0, 2.0]], priors)
-    return Likelihood(model, parameters, cut_pieces(X, fluxes, errors, degree)), fluxes, errors
+    parameters = ParameterSet(chain.parameters, priors=priors)
+    return Likelihood(chain, parameters, FitData(X, fluxes, errors).pieces(degree)), fluxes, errors
 
 
 def dense(fluxes, errors, values, degree):
     """Data, noise and terms of the continua times the model, all good pixels in one."""
     data, noise, terms = [], [], []
-    for k, (flux, error, model) in enumerate(zip(fluxes, errors, ToyModel().flux(values), strict=True)):
+    for k, (flux, error, model) in enumerate(zip(fluxes, errors, ToyChain().flux(values), strict=True)):
         good = np.isfinite(error)
         basis = legendre.legvander(np.linspace(-1, 1, len(flux)), degree) * model[:, None]
         wide = np.zeros((len(flux), 2 * (degree + 1)))
@@ -73,8 +75,9 @@ def dense(fluxes, errors, values, degree):
 def test_the_marginal_likelihood_is_that_of_dense_gaussians():
     likelihood, fluxes, errors = make()
     ours, theirs = [], []
-    for values in ([0.4, 0.7], [0.5, 0.6], [0.35, 0.8]):
-        data, noise, terms = dense(fluxes, errors, np.array(values), 2)
+    for pair in ([0.4, 0.7], [0.5, 0.6], [0.35, 0.8]):
+        values = dict(zip(NAMES, pair, strict=True))
+        data, noise, terms = dense(fluxes, errors, values, 2)
         # coefficients of a variance so large that the prior is flat
         covariance = np.diag(noise**2) + 1e5 * terms @ terms.T
         theirs.append(-0.5 * (np.linalg.slogdet(covariance)[1] + data @ np.linalg.solve(covariance, data)))
@@ -84,7 +87,7 @@ def test_the_marginal_likelihood_is_that_of_dense_gaussians():
 
 def test_residuals_are_what_the_best_continuum_leaves_over():
     likelihood, fluxes, errors = make()
-    values = np.array([0.5, 0.6])
+    values = {"a": 0.5, "b": 0.6}
     data, noise, terms = dense(fluxes, errors, values, 2)
     best = np.linalg.lstsq(terms / noise[:, None], data / noise, rcond=None)[0]
     residuals = likelihood.residuals(likelihood.parameters.variables(values))
@@ -116,13 +119,13 @@ def test_fit_and_covariance():
     found = []
     for seed in range(40):
         likelihood, _, _ = make(seed=seed)
-        solution = minimise(likelihood, [np.array([0.8, 0.3])])
+        solution = minimise(likelihood, [{"a": 0.8, "b": 0.3}])
         assert solution.converged
-        found.append(likelihood.parameters.values(solution.variables))
+        found.append(list(likelihood.parameters.values(solution.variables).values()))
     covariance = covariance_of(likelihood.linearise(solution.variables).jacobian)
     # scatter of 40 draws, known to 11 %: three times that
     np.testing.assert_allclose(np.std(found, axis=0, ddof=1), np.sqrt(np.diag(covariance)), rtol=0.34)
-    assert np.all(np.abs(np.mean(found, axis=0) - TRUTH) < 4 * np.sqrt(np.diag(covariance) / 40))
+    assert np.all(np.abs(np.mean(found, axis=0) - list(TRUTH.values())) < 4 * np.sqrt(np.diag(covariance) / 40))
 
 
 def test_the_generators_error_is_diagonal_plus_low_rank():
@@ -132,15 +135,18 @@ def test_the_generators_error_is_diagonal_plus_low_rank():
     noise = covariance_of(linear.jacobian)
     rng = np.random.default_rng(0)
     edges = np.array([0, 70, 150, 200, 270])
-    values = np.zeros((3, 4, 4))
-    values[:, :, :2] = 1e-2 * rng.normal(size=(3, 4, 2))
-    own = generator_covariance(linear, noise, SimpleNamespace(edges=edges, near=lambda labels: values), TRUTH)
+    values, names = 1e-2 * rng.normal(size=(3, 4, 3)), (*NAMES, "ln_wavelength")
+    shifts = SimpleNamespace(edges=edges, names=names, near=lambda labels: values)
+    own = generator_covariance(linear, noise, shifts)
     # the moves by hand: an error spectrum of each sample, and how it moves the minimum
     moves = []
-    for shifts in values:
+    for sizes in values:
         errors = [
-            (directions * shifts[np.searchsorted(edges, place, side="right") - 1]).sum(axis=1)[:, None]
-            for directions, place in zip(linear.evaluation.directions, likelihood.model.places(TRUTH), strict=True)
+            sum(
+                rows.modes[name] * sizes[np.searchsorted(edges, place, side="right") - 1, k]
+                for k, name in enumerate(names)
+            )[:, None]
+            for rows, place in zip(linear.orders, likelihood.chain.generator_pixels(TRUTH), strict=True)
         ]
         moves.append(noise @ linear.jacobian.T @ linear.project(errors)[:, 0])
     np.testing.assert_allclose(own, np.transpose(moves) @ moves, rtol=1e-9)
@@ -157,28 +163,26 @@ def test_a_parameter_without_a_trace_has_no_finite_variance():
 
 def test_pieces_follow_the_width_of_orders():
     # 8000 to 8400 angstrom: 14,600 km/s, three pieces of five coefficients
-    x = np.linspace(8000.0, 8400.0, 3000)
-    pieces = cut_pieces([x], [np.ones(3000)], [np.ones(3000)], "auto")
+    x, errors = [np.linspace(8000.0, 8400.0, 3000)], [np.ones(3000)]
+    pieces = FitData(x, errors, errors).pieces("auto")
     assert [piece.basis.shape for piece in pieces] == [(1000, 6)] * 3
-    whole = cut_pieces([x], [np.ones(3000)], [np.ones(3000)], 3)
-    assert [piece.basis.shape for piece in whole] == [(3000, 4)]
-    bare = cut_pieces([x], [np.ones(3000)], [np.ones(3000)], None)
-    assert bare[0].basis is None
+    assert [piece.basis.shape for piece in FitData(x, errors, errors).pieces(3)] == [(3000, 4)]
+    assert FitData(x, errors, errors).pieces(None)[0].basis is None
     masked = np.full(3000, np.inf)
     masked[100:130] = 1
-    few = cut_pieces([x], [np.ones(3000)], [masked], "auto")
-    assert [piece.basis.shape for piece in few] == [(30, 2)]
-    assert cut_pieces([x], [np.ones(3000)], [np.full(3000, np.inf)], "auto") == []
+    assert [piece.basis.shape for piece in FitData(x, errors, [masked]).pieces("auto")] == [(30, 2)]
+    assert FitData(x, errors, [np.full(3000, np.inf)]).pieces("auto") == []
 
 
 def test_runs_for_a_first_fit_are_spread():
     errors = [np.ones(2048) for _ in range(28)]
     errors[3][:] = np.inf
-    runs = some_runs(errors)
+    runs = FitData(errors, errors, errors).some_runs()
     assert len(runs) == 4
     assert all(span == slice(0, 2048) for _, span in runs)
     assert np.ptp([order for order, _ in runs]) > 15
-    assert some_runs([np.ones(100)]) == [(0, slice(0, 100))]
+    short = [np.ones(100)]
+    assert FitData(short, short, short).some_runs() == [(0, slice(0, 100))]
 
 
 def test_groups_of_residuals_widen_errors_by_what_goes_together_in_them():
@@ -193,7 +197,7 @@ def test_groups_of_residuals_widen_errors_by_what_goes_together_in_them():
         best = np.linalg.lstsq(jacobian, residuals, rcond=None)[0]
         spread.append(best)
         left = residuals - jacobian @ best
-        shown.append(np.diag(plain) * raise_by_groups(plain, jacobian, left, [600, 600]) ** 2)
+        shown.append(np.diag(plain) * inflation_by_groups(plain, jacobian, left, [600, 600]) ** 2)
     # 200 draws know a standard deviation to 5 %, the widened one is biased by 24 groups and never below the plain one
     ratio = np.sqrt(np.mean(shown, axis=0)) / np.std(spread, axis=0)
     assert ratio[0] == pytest.approx(1, abs=0.15)
@@ -202,5 +206,5 @@ def test_groups_of_residuals_widen_errors_by_what_goes_together_in_them():
     for _ in range(200):
         noise = rng.normal(size=x.size)
         left = noise - jacobian @ np.linalg.lstsq(jacobian, noise, rcond=None)[0]
-        n_raised += (raise_by_groups(plain, jacobian, left, [1200]) > 1).sum()
+        n_raised += (inflation_by_groups(plain, jacobian, left, [1200]) > 1).sum()
     assert n_raised == 0

@@ -78,9 +78,9 @@ def test_draws_within_bounds():
     assert draws[:, 2].std() == pytest.approx(np.sqrt(1 / 12), rel=0.1)
 
 
-def test_what_is_sampled_is_as_wide_as_the_errors_that_are_told(mini_generator, make_star, monkeypatch):
+def test_what_is_sampled_is_as_wide_as_the_quoted_errors(mini_generator, make_star, monkeypatch):
     star = make_star(snr=1000)
-    # lines that the model does not have: errors are raised by what the residuals show
+    # lines that the model does not have: errors are inflated by the scatter of the residuals
     rng = np.random.default_rng(2)
     for wavelength, flux in zip(star.wavelength, star.flux, strict=True):
         for center in rng.uniform(wavelength[0], wavelength[-1], 60):

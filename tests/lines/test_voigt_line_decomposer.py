@@ -151,9 +151,7 @@ def test_single_precision_does_not_cost_accuracy(grid):
 def test_no_lines_is_said_and_renders_the_continuum(grid):
     decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, fit_undetected=False).fit(grid.flux)
     flux = np.stack([grid.flux[0], np.ones(400), np.full(400, 0.7)])
-    with pytest.warns(
-        LineDetectionWarning, match="2 of 3 spectra have no line of the catalogue"
-    ):
+    with pytest.warns(LineDetectionWarning, match="2 of 3 spectra have no line of the catalogue"):
         theta = decomposer.transform(flux)
     rendered = decomposer.inverse_transform(theta)
     np.testing.assert_array_equal(rendered[1:], 1)

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from stellarhml.lines.decomposition import dense_row, rows_to_csr
-from stellarhml.manifold.line_bank import LineBank
+from stellarhml.manifold.line_tables import LineBank
 
 N_NODES, N_LINES, AMPLITUDE = 9, 12, 1
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from stellarhml.manifold.coded_rows import CodedRows
-from stellarhml.manifold.residual import ResidualBasis
+from stellarhml.manifold.residual import CodedRows, ResidualBasis
 from stellarhml.synthesis import grid_learning
 from stellarhml.synthesis.grid_learning import TOLERANCE, Grid, learn_residual
 

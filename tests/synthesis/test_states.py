@@ -12,14 +12,11 @@ from stellarhml import LineManifoldInterpolator, SpectrumGenerator, VoigtLineDec
 from stellarhml._state import StateError
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.lines.prior import LinePrior
-from stellarhml.manifold.coded_rows import CodedRows
 from stellarhml.manifold.lattice import LatticeWeights
-from stellarhml.manifold.line_bank import LineBank
-from stellarhml.manifold.line_factors import LineFactors
-from stellarhml.manifold.residual import ResidualBasis
+from stellarhml.manifold.line_tables import LineBank, LineFactors
+from stellarhml.manifold.residual import CodedRows, ResidualBasis
 from stellarhml.manifold.scattered import ScatteredWeights
-from stellarhml.synthesis.error_model import ErrorModel
-from stellarhml.synthesis.label_shifts import LabelShifts
+from stellarhml.synthesis.error_model import ErrorModel, LabelShifts
 
 BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1]])
 QUICK = VoigtLineDecomposer(n_rounds=0, subsample=6)

@@ -1,43 +1,17 @@
-"""ObservedData: what `infer` is given, as arrays, checked."""
-
-from typing import NamedTuple
+"""Whatever a caller has, a specutils object, arrays, lists of orders, as an ObservedSpectrum."""
 
 import numpy as np
 
-from stellarhml._units import plain_array
+from stellarhml._units import plain_array, plain_number
+from stellarhml._validation import check_wavelength
+from stellarhml.physics.wavelength import air_to_vacuum
+from stellarhml.spectra.observed_spectrum import ObservedSpectrum
 
 _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
 
 
-class ObservedData(NamedTuple):
-    """One spectrum of one or several orders.
-
-    Attributes
-    ----------
-    wavelengths, fluxes, errors : list of ndarray of shape (n_pixels,)
-        Of each order: wavelengths as given, fluxes, and standard deviations, infinite where a pixel is masked. Without
-        known errors these are 1.
-    errors_known : bool
-        Whether errors came with the spectrum.
-    single : bool
-        Whether one order was given, not a list of them.
-    numbers : list of int
-        What the orders are called, as their file numbers them.
-    flipped : list of bool
-        Orders that were given with decreasing wavelengths, and turned round.
-    """
-
-    wavelengths: list
-    fluxes: list
-    errors: list
-    errors_known: bool
-    single: bool
-    numbers: list
-    flipped: list
-
-
-def read_data(spectrum, mask=None):
-    """Take a spectrum apart.
+def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_power=None):
+    """Convert a spectrum, with what is given for each of its pixels.
 
     Parameters
     ----------
@@ -45,29 +19,45 @@ def read_data(spectrum, mask=None):
         What `stellarhml.spectra.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms); or
         (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape (n_orders,
         n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit, errors in the unit of the
-        flux unless they carry their own. Masked arrays are taken with their masks.
+        flux unless they carry their own. Masked arrays are taken with their masks. Where specutils has decreasing
+        wavelengths, the order is reversed, and with it `mask` and `resolving_power`.
+    medium : {"vacuum", "air"}, default="vacuum"
+        What wavelengths are measured in; from air they are converted.
     mask : array-like or list of those, default=None
         True where a pixel is to be left out, in the shape of the flux.
+    resolving_power : float, array-like, or sequence of one for each order, default=None
+        A number, or a value for each pixel.
 
     Returns
     -------
-    data : ObservedData
-        The spectrum. Pixels whose flux or error is not finite are masked.
+    spectrum : ObservedSpectrum
+        The spectrum in vacuum. Pixels that are masked, or whose flux or error is not finite, have an infinite error.
+        Without errors, `meta["errors_known"]` is False and errors are 1.
+    resolving_powers : list of float, ndarray of shape (n_pixels,) or None
+        Of each order.
 
     Raises
     ------
     TypeError
-        If it is none of these.
+        If the spectrum is none of these.
     ValueError
-        If shapes do not match, errors are zero or negative, or no pixel is left.
+        If shapes do not match, errors are zero or negative, wavelengths do not increase, no pixel is left, or
+        wavelengths are said to be in air and cannot be.
     """
+    if medium not in ("vacuum", "air"):
+        raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', as the wavelengths are measured in.")
+    own = hasattr(spectrum, "orders") and hasattr(spectrum, "meta")
+    listed = _is_list_of_spectra(spectrum)
+    single = False
     if hasattr(spectrum, "spectral_axis"):
         parts, single = [_from_specutils(spectrum)], True
-    elif hasattr(spectrum, "orders") and hasattr(spectrum, "meta"):
-        known = spectrum.meta.get("errors_known", True)
-        parts, single = [_from_order(order, known) for order in spectrum.orders], False
-    elif _is_list_of_spectra(spectrum):
-        parts, single = [_from_specutils(part) for part in spectrum], False
+    elif own:
+        known = spectrum.meta["errors_known"]
+        parts = [
+            (order.wavelength, order.flux, order.error if known else _only_mask(order)) for order in spectrum.orders
+        ]
+    elif listed:
+        parts = [_from_specutils(part) for part in spectrum]
     elif isinstance(spectrum, tuple) and len(spectrum) in (2, 3):
         parts, single = _from_arrays(*spectrum)
     else:
@@ -76,49 +66,43 @@ def read_data(spectrum, mask=None):
             "ObservedSpectrum.from_table returns, a specutils.Spectrum, a list of them, or a tuple "
             "(wavelength, flux) or (wavelength, flux, error) of arrays, or of lists of arrays for several orders."
         )
-    masks = [None] * len(parts) if mask is None else [mask] if single else list(mask)
-    if len(masks) != len(parts):
-        raise ValueError(f"`mask` has {len(masks)} parts but the spectrum {len(parts)} orders. Pass one for each.")
-    known = [error is not None for _, _, error in parts]
-    if any(known) and not all(known):
-        raise ValueError(
-            f"Of {len(parts)} orders, {sum(known)} have errors and the others have none. Give errors for all, or none."
-        )
-    orders = [_check_order(i, *part, left_out) for i, (part, left_out) in enumerate(zip(parts, masks, strict=True))]
-    numbers = list(spectrum.meta["order_numbers"]) if hasattr(spectrum, "orders") else list(range(len(parts)))
-    # specutils has wave numbers and frequencies, too; arrays must increase
-    flipped = [hasattr(spectrum, "spectral_axis") or _is_list_of_spectra(spectrum)] * len(parts)
-    flipped = [turn and bool(order[0][0] > order[0][-1]) for turn, order in zip(flipped, orders, strict=True)]
-    orders = [[part[::-1] for part in order] if f else order for f, order in zip(flipped, orders, strict=True)]
-    data = ObservedData(*(list(part) for part in zip(*orders, strict=True)), all(known), single, numbers, flipped)
-    n_good = sum(int(np.isfinite(error).sum()) for error in data.errors)
-    if not n_good:
-        n = sum(len(flux) for flux in data.fluxes)
+    if medium == "air":
+        _require_lengths(spectrum, own)
+    if not own:
+        given = [error is not None for _, _, error in parts]
+        if any(given) and not all(given):
+            raise ValueError(
+                f"Of {len(parts)} orders, {sum(given)} have errors and the others have none. Give errors for all, or "
+                "none."
+            )
+        known = all(given)
+    masks = _each(mask, len(parts), single, "mask")
+    powers = _powers(resolving_power, len(parts), single)
+    orders, resolving_powers = [], []
+    for i, (part, left_out, power) in enumerate(zip(parts, masks, powers, strict=True)):
+        order = _checked(i, *part, left_out)
+        # specutils has wave numbers and frequencies; arrays must increase
+        if (hasattr(spectrum, "spectral_axis") or listed) and order[0][0] > order[0][-1]:
+            order, power = [column[::-1] for column in order], power[::-1] if np.ndim(power) else power
+        _require_increasing(i, order[0])
+        if medium == "air":
+            order[0] = air_to_vacuum(order[0])
+        orders.append(tuple(order))
+        resolving_powers.append(power)
+    if not any(np.isfinite(error).any() for _, _, error in orders):
+        n = sum(len(flux) for _, flux, _ in orders)
         raise ValueError(
             f"All {n} pixels of the spectrum are masked, or their flux or error is not finite. At least some hundred "
             "good pixels are needed."
         )
-    return data
+    if own:
+        return spectrum.replace(orders), resolving_powers
+    return ObservedSpectrum(orders, {"medium": medium, "errors_known": known}), resolving_powers
 
 
-def require_measured_in(medium, spectrum):
-    """Raise if wavelengths cannot be in air, since they were converted, or are none.
-
-    Parameters
-    ----------
-    medium : {"vacuum", "air"}
-        What the caller says.
-    spectrum : object
-        As for `read_data`.
-
-    Raises
-    ------
-    ValueError
-        If it is "air", and they are not.
-    """
-    if medium != "air":
-        return
-    if hasattr(spectrum, "orders"):
+def _require_lengths(spectrum, own):
+    """Raise if wavelengths cannot be in air, since they were converted, or are frequencies or energies."""
+    if own:
         raise ValueError(
             "`medium` is 'air', but the wavelengths of an ObservedSpectrum are in vacuum: they were converted when it "
             "was made. Leave `medium` out here, and give it to read_spectrum."
@@ -144,11 +128,37 @@ def _is_list_of_spectra(spectrum):
         return False
 
 
-def _from_order(order, errors_known):
-    """Columns of one order that was read from a file; what is masked is NaN."""
-    masked = ~np.isfinite(order.error)
-    flux = np.where(masked, np.nan, order.flux)
-    return order.wavelength, flux, order.error if errors_known else None
+def _only_mask(order):
+    """Errors of 1 in place of those that a reader put where a file has none; infinite where masked."""
+    return np.where(np.isfinite(order.error), 1.0, np.inf)
+
+
+def _each(values, n_orders, single, name):
+    """One value for each order."""
+    if values is None:
+        return [None] * n_orders
+    values = [values] if single else list(values)
+    if len(values) != n_orders:
+        raise ValueError(f"`{name}` has {len(values)} parts but the spectrum {n_orders} orders. Pass one for each.")
+    return values
+
+
+def _powers(power, n_orders, single):
+    """Resolving powers without units, one for each order."""
+    power = _plain_power(power)
+    if power is None or np.isscalar(power):
+        return [power] * n_orders
+    return _each(power, n_orders, single, "resolving_power")
+
+
+def _plain_power(power):
+    if power is None or np.isscalar(power):
+        return power
+    if isinstance(power, (list, tuple)):
+        return [_plain_power(part) for part in power]
+    if np.ndim(power):
+        return plain_array(power, "", "`resolving_power`")
+    return plain_number(power, (), "`resolving_power`")
 
 
 def _from_specutils(spectrum):
@@ -198,8 +208,8 @@ def _in_angstrom(wavelength):
     return plain_array(wavelength, "angstrom", "`wavelength`", spectral=True)
 
 
-def _check_order(i, wavelength, flux, error, mask):
-    """One order as arrays; what is not finite masked."""
+def _checked(i, wavelength, flux, error, mask):
+    """One order as arrays: fluxes finite, errors infinite where a pixel is left out."""
     wavelength = np.asarray(wavelength, dtype=np.float64)
     unit = getattr(flux, "unit", None)
     flux = plain_array(flux, unit, "`flux`")
@@ -216,7 +226,7 @@ def _check_order(i, wavelength, flux, error, mask):
         _require_positive(error[good])
     except ValueError as problem:
         raise ValueError(f"Order {i}: {problem}") from problem
-    return wavelength, np.where(np.isfinite(flux), flux, 0.0), np.where(good, error, np.inf)
+    return [wavelength, np.where(np.isfinite(flux), flux, 0.0), np.where(good, error, np.inf)]
 
 
 def _require_positive(error, *, allow_zero=False):
@@ -226,3 +236,13 @@ def _require_positive(error, *, allow_zero=False):
             f"{int(wrong.sum())} of {len(error)} errors are zero or negative, the smallest {error.min():g}. Errors are "
             "standard deviations; mask pixels without one by infinity or NaN."
         )
+
+
+def _require_increasing(i, wavelength):
+    """Raise if the wavelengths of an order are not what the forward model can take."""
+    try:
+        check_wavelength(wavelength)
+        if len(wavelength) < 2:
+            raise ValueError(f"`wavelength` has {len(wavelength)} pixels, but two are needed at least.")
+    except ValueError as error:
+        raise ValueError(f"Order {i}: {error}") from error

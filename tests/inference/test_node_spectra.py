@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stellarhml.inference.templates import choose_nodes, find_start, first_continuum, make_templates
+from stellarhml.inference.node_spectra import NodeSpectra, Templates, first_continuum
 
 
 def orders_of(star):
@@ -27,7 +27,7 @@ def orders_of(star):
 )
 def test_velocity_is_found(regressor, make_star, rv, vsini, snr):
     star = make_star(rv=rv, vsini=vsini, snr=snr)
-    start = find_start(regressor._templates, orders_of(star), (-500, 500), (0, 300), 3)
+    start = regressor.node_spectra_.templates.find_start(orders_of(star), (-500, 500), (0, 300), 3)
     # within the lines, from where a fit finds the rest
     assert abs(start.rv - rv) < 4 + 0.2 * vsini
     assert abs(start.vsini - vsini) < 15 + 0.7 * vsini
@@ -36,12 +36,12 @@ def test_velocity_is_found(regressor, make_star, rv, vsini, snr):
 
 def test_the_nearest_node_comes_first(regressor, make_star):
     for node in regressor.generator_.interpolator_.nodes_[[4, 15, 29]]:
-        start = find_start(regressor._templates, orders_of(make_star(labels=node, vsini=1.0)), (-500, 500), (0, 300), 1)
+        start = regressor.node_spectra_.templates.find_start(orders_of(make_star(labels=node, vsini=1.0)), (-500, 500), (0, 300), 1)
         assert np.all(np.abs(start.nodes[0] - node) <= [200, 0.5, 0])
 
 
 def test_known_velocities_are_kept(regressor, make_star):
-    start = find_start(regressor._templates, orders_of(make_star()), (12.0, 12.0), (7.0, 7.0), 1)
+    start = regressor.node_spectra_.templates.find_start(orders_of(make_star()), (12.0, 12.0), (7.0, 7.0), 1)
     assert (start.rv, start.vsini) == (12.0, 7.0)
 
 
@@ -58,18 +58,22 @@ def test_a_first_continuum_goes_over_lines_and_under_spikes():
     assert np.abs(continuum / level - 1).max() < 0.06
 
 
-def test_templates_need_wavelengths(regressor):
-    class Indexed:
-        wavelength_ = np.arange(50.0)
-
-    assert make_templates(Indexed(), np.zeros((1, 1)), np.ones((1, 50))) is None
+def test_templates_need_wavelengths():
+    assert Templates.make(np.arange(50.0), np.zeros((1, 1)), np.ones((1, 50))) is None
 
 
-def test_few_nodes_are_enough():
-    assert len(choose_nodes(np.zeros((99, 3)))) == 99
-    chosen = choose_nodes(np.zeros((7500, 3)))
+def test_templates_of_few_nodes_are_enough():
+    class ManyNodes:
+        wavelength_ = np.linspace(8500.0, 8510.0, 60)
+
+        def predict_nearest(self, labels):
+            return 1 - labels[:, :1] * np.exp(-0.5 * ((self.wavelength_ - 8505) / 0.2) ** 2), None
+
+    nodes = np.linspace(0, 0.9, 900)[:, None]
+    chosen = NodeSpectra.render(ManyNodes(), nodes).templates.nodes
     assert len(chosen) == 400
-    assert (chosen[0], chosen[-1]) == (0, 7499)
+    assert (chosen[0], chosen[-1]) == (nodes[0], nodes[-1])
+    assert len(NodeSpectra.render(ManyNodes(), nodes[:99]).templates.nodes) == 99
 
 
 def test_the_ends_of_a_steep_blaze_are_no_spikes():

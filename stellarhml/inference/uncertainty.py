@@ -1,39 +1,43 @@
-"""How uncertain parameters are: by noise, by what a wrong model leaves over, and by the error of the generator."""
+"""How uncertain parameters are: by noise, by the misfit of a model, and by the error of the generator."""
 
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from stellarhml.forward.chain import ERROR_DIRECTIONS
+
 _N_GROUPS = 24  # of residuals, at least
-_TELLING = 4.0  # variance of groups over that of noise: even if a third of them hold all, noise alone hardly shows it
+_SIGNIFICANT = (
+    4.0  # variance of groups over that of noise, which noise alone hardly reaches
+)
 
 
-class Spread(NamedTuple):
-    """How uncertain the free parameters of a likelihood are at its minimum.
+class Uncertainty(NamedTuple):
+    """How uncertain the fitted parameters are at the minimum of a likelihood.
 
     Attributes
     ----------
     noise, generator : ndarray of shape (n_free, n_free)
         Parts of the covariance: noise and misfit, with priors; and the error of the generator.
-    reduced : float
+    reduced_chi2 : float
         Reduced chi-square.
-    raised : ndarray of shape (n_free,)
-        By how much errors were raised because residuals go together.
+    inflation : ndarray of shape (n_free,)
+        Inflation of the errors for correlated residuals.
     """
 
     noise: np.ndarray
     generator: np.ndarray
-    reduced: float
-    raised: np.ndarray
+    reduced_chi2: float
+    inflation: np.ndarray
 
 
-def spread_of(linear, likelihood, shifts, *, priors=True):
-    r"""Spread of the free parameters.
+def uncertainty_of(linear, likelihood, shifts, *, priors=True):
+    r"""Uncertainty of the fitted parameters.
 
     With the curvature of the likelihood :math:`H`, priors of the variance :math:`P` that count :math:`s^2` times, and
     :math:`M = (H + s^2 P^{-1})^{-1}`, the estimate that minimises both has the covariance
-    :math:`M (f^2 H + s^4 P^{-1}) M`, with :math:`f` by how much errors are raised, and that of the generator. With
+    :math:`M (f^2 H + s^4 P^{-1}) M`, with :math:`f` the inflation of the errors, and that of the generator. With
     :math:`s = f` it is that of the posterior, :math:`(H / f^2 + P^{-1})^{-1}`.
 
     Parameters
@@ -49,7 +53,7 @@ def spread_of(linear, likelihood, shifts, *, priors=True):
 
     Returns
     -------
-    spread : Spread
+    uncertainty : Uncertainty
         The parts.
     """
     n = likelihood.n_pixels
@@ -59,25 +63,25 @@ def spread_of(linear, likelihood, shifts, *, priors=True):
     finite = np.where(np.isfinite(inside), inside, 0.0)
     reduced = float(np.sum(residuals**2)) / max(n - likelihood.n_terms - data.shape[1], 1)
     sizes = [len(piece.pixels) for piece in likelihood.pieces]
-    raised = raise_by_groups(max(reduced, 1.0) * covariance_of(data), data, residuals, sizes)
-    noise = max(reduced, 1.0) * np.outer(raised, raised) * (finite @ (data.T @ data) @ finite)
+    inflation = inflation_by_groups(max(reduced, 1.0) * covariance_of(data), data, residuals, sizes)
+    noise = max(reduced, 1.0) * np.outer(inflation, inflation) * (finite @ (data.T @ data) @ finite)
     if priors:
         moves = (likelihood.parameters.prior_scale[:, None] * rows) @ finite
         noise += moves.T @ moves
     noise[~known, ~known] = np.inf
     generator = np.zeros_like(noise)
     if shifts is not None:
-        generator = generator_covariance(linear, inside, shifts, linear.values[: shifts.labels.shape[1]])
-    return Spread(noise, generator, reduced, raised)
+        generator = generator_covariance(linear, inside, shifts)
+    return Uncertainty(noise, generator, reduced, inflation)
 
 
 def prior_scales(linear, likelihood, shifts):
-    """By how much priors must count more, for errors of the likelihood are larger than its noise.
+    """Weights by which priors must count more, since errors of the likelihood are larger than its noise.
 
     Parameters
     ----------
     linear, likelihood, shifts
-        As in `spread_of`.
+        As in `uncertainty_of`.
 
     Returns
     -------
@@ -85,11 +89,11 @@ def prior_scales(linear, likelihood, shifts):
         Standard deviations of the parameters by the pixels alone, in units of those by noise alone, 1 at least.
     """
     parameters = likelihood.parameters
-    spread = spread_of(linear, likelihood, shifts, priors=False)
-    told = np.diag(spread.noise + spread.generator)
+    uncertainty = uncertainty_of(linear, likelihood, shifts, priors=False)
+    quoted = np.diag(uncertainty.noise + uncertainty.generator)
     with np.errstate(invalid="ignore"):
-        ratio = told / np.diag(covariance_of(linear.jacobian[: likelihood.n_pixels]))
-    chosen = np.searchsorted(np.flatnonzero(parameters.free), parameters.prior_index)
+        ratio = quoted / np.diag(covariance_of(linear.jacobian[: likelihood.n_pixels]))
+    chosen = [parameters.free.index(name) for name in parameters.prior_names]
     return np.sqrt(np.where(ratio > 1, ratio, 1.0))[chosen]
 
 
@@ -104,7 +108,7 @@ def covariance_of(jacobian):
     Returns
     -------
     covariance : ndarray of shape (n_free, n_free)
-        Infinite on the diagonal for parameters without a trace.
+        Infinite on the diagonal for parameters that change nothing.
     """
     size = np.linalg.norm(jacobian, axis=0)
     seen = size > 0
@@ -117,12 +121,12 @@ def covariance_of(jacobian):
     return covariance
 
 
-def generator_covariance(linear, covariance, shifts, labels):
+def generator_covariance(linear, covariance, shifts):
     r"""Covariance of parameters by the error of the generator.
 
-    An error :math:`e_s` of the model, see :class:`stellarhml.synthesis.label_shifts.LabelShifts`, moves the minimum by
+    An error :math:`e_s` of the model, see :class:`stellarhml.synthesis.error_model.LabelShifts`, moves the minimum by
     :math:`b_s = (J^T J)^{-1} J^T e_s`, with all in units of the data's errors and continua projected out; the sum of
-    :math:`b_s b_s^T` over what is to be expected is added to the covariance by noise. It is what a likelihood with
+    :math:`b_s b_s^T` over all expected errors is added to the covariance by noise. It is what a likelihood with
     the covariance of the data :math:`D + J (\sum_s b_s b_s^T) J^T`, diagonal plus low rank, would give.
 
     Parameters
@@ -133,33 +137,31 @@ def generator_covariance(linear, covariance, shifts, labels):
         :math:`(J^T J)^{-1}`.
     shifts : LabelShifts
         Errors of the generator.
-    labels : ndarray of shape (n_labels,)
-        Labels at the minimum.
 
     Returns
     -------
     covariance : ndarray of shape (n_free, n_free)
         The part of the generator.
     """
-    products = linear.error_projections(shifts.edges)
+    products = linear.error_projections(shifts.edges, shifts.names)
+    labels = np.array([linear.values[name] for name in shifts.names if name not in ERROR_DIRECTIONS])
     moves = np.einsum("swd,wkd->sk", shifts.near(labels), products)
-    finite = np.where(np.isfinite(covariance), covariance, 0.0)
-    moves = moves @ finite
+    moves = moves @ np.where(np.isfinite(covariance), covariance, 0.0)
     return moves.T @ moves
 
 
-def raise_by_groups(covariance, jacobian, residuals, sizes):
-    r"""By how much groups of residuals, against each other, raise the errors of a covariance.
+def inflation_by_groups(covariance, jacobian, residuals, sizes):
+    r"""Inflation of the errors of a covariance for residuals that are correlated within groups of pixels.
 
-    Residuals of a model that is wrong are not noise: those of a line, and of whole orders, go together. With
+    Residuals of a model that is wrong are not noise: those of a line, and of whole orders, are correlated. With
     :math:`g_c = J_c^T r_c` of each group, less their mean, which is zero without priors,
-    :math:`C \sum_c g_c g_c^T C` is the covariance that their scatter shows (the sandwich of White 1980, in groups),
+    :math:`C \sum_c g_c g_c^T C` is the covariance by their scatter (the sandwich of White 1980, in groups),
     whatever is correlated inside of them.
 
     Parameters
     ----------
     covariance : ndarray of shape (n_free, n_free)
-        :math:`(J^T J)^{-1}`, with what the reduced chi-square adds.
+        :math:`(J^T J)^{-1}` times the reduced chi-square.
     jacobian, residuals : ndarray of shape (n_pixels, n_free) and (n_pixels,)
         At the minimum, in units of the errors.
     sizes : sequence of int
@@ -168,7 +170,7 @@ def raise_by_groups(covariance, jacobian, residuals, sizes):
     Returns
     -------
     factor : ndarray of shape (n_free,)
-        By how much standard deviations are to be raised: 1 unless the groups show four times the variance, or more.
+        Factor for standard deviations: 1 unless the groups have four times the variance, or more.
 
     References
     ----------
@@ -180,9 +182,9 @@ def raise_by_groups(covariance, jacobian, residuals, sizes):
     starts = np.unique(np.concatenate([np.linspace(a, b, parts + 1)[:-1] for a, b in pairwise(ends)]).astype(int))
     groups = np.add.reduceat(jacobian * residuals[:, None], starts, axis=0)
     groups -= groups.mean(axis=0)
-    inside = np.where(np.isfinite(covariance_of(jacobian)), covariance_of(jacobian), 0.0)
-    moves = groups @ inside
-    shown = (moves**2).sum(axis=0) * len(groups) / max(len(groups) - jacobian.shape[1], 1)
+    inside = covariance_of(jacobian)
+    moves = groups @ np.where(np.isfinite(inside), inside, 0.0)
+    scatter = (moves**2).sum(axis=0) * len(groups) / max(len(groups) - jacobian.shape[1], 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = shown / np.diag(covariance)
-    return np.sqrt(np.where(ratio > _TELLING, ratio, 1.0))
+        ratio = scatter / np.diag(covariance)
+    return np.sqrt(np.where(ratio > _SIGNIFICANT, ratio, 1.0))

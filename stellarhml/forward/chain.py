@@ -1,0 +1,370 @@
+"""ForwardChain: from the parameters of a star to what the pixels of a spectrograph record, stage by stage.
+
+    star (labels) -> rotation and velocity -> [stages: transmission, ...] -> line spread -> pixels
+
+Without stages in the middle, rotation, velocity, line spread and pixels are one Fourier transform.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from stellarhml.exceptions import WavelengthCoverageError
+from stellarhml.forward.parameters import Parameter, label_parameters
+from stellarhml.forward.stages import Rows
+from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
+from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
+
+RV = Parameter("rv", "km/s", (-500.0, 500.0), "radial velocity, positive away from the observer", start=0.0, scale=10.0)
+VSINI = Parameter(
+    "vsini",
+    "km/s",
+    (0.0, 300.0),
+    "projected rotational velocity",
+    start=5.0,  # at zero its effect vanishes
+    scale=10.0,
+    softening=3.0,
+    physical_floor=True,
+)
+ERROR_DIRECTIONS = ("ln_wavelength", "line_variance")
+"""Directions besides the labels in which the generator's own error moves a spectrum."""
+
+_SLOWEST = 0.1  # km/s: slower rotation changes no spectrum by more than 1e-5, and derivatives need some
+_ROTATION = 0.225  # variance of a rotation profile with limb darkening 0.6 over vsini squared: Gray's, integrated
+_MARGIN = 12  # pixels of the generator beyond those from which light comes: two stencils
+_LONGEST = 2**16  # pixels that are observed at once: points lie as close as the finest pixels among them need
+_GRAIN = 64  # pixels by which windows grow: few velocities change them, for where they end changes the flux by 1e-6
+
+
+class ForwardChain:
+    """The forward model of one star and one spectrograph.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted, with wavelengths in vacuum angstrom.
+    observation : Observation
+        Pixels and resolving powers.
+    stages : sequence of Stage, default=()
+        What stands between rotation and line spread, from the star outwards.
+    limb_darkening : float, default=0.6
+        Linear coefficient of limb darkening, from 0 to 1, of the rotation profile.
+    watch : callable, default=None
+        Called without arguments before each evaluation; what it raises stops the fit.
+
+    Attributes
+    ----------
+    parameters : tuple of Parameter
+        Labels, rv, vsini, and those of the stages.
+
+    Raises
+    ------
+    ValueError
+        If two parameters have one name.
+
+    Examples
+    --------
+    >>> from stellarhml import SpectrumGenerator
+    >>> from stellarhml.datasets import make_stellar_grid
+    >>> from stellarhml.forward.chain import ForwardChain
+    >>> from stellarhml.forward.observation import Observation
+    >>> grid = make_stellar_grid(random_state=0)
+    >>> generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
+    >>> chain = ForwardChain(generator, Observation(grid.wavelength[100:200], resolving_power=5e4))
+    >>> [parameter.name for parameter in chain.parameters]
+    ['teff', 'logg', 'feh', 'rv', 'vsini']
+    >>> chain.flux({"teff": 5300.0, "logg": 3.8, "feh": -0.2, "rv": 10.0, "vsini": 3.0})[0].shape
+    (100,)
+    """
+
+    def __init__(self, generator, observation, *, stages=(), limb_darkening=0.6, watch=None):
+        self._generator, self._observation, self._stages = generator, observation, tuple(stages)
+        self._limb_darkening = _check("limb_darkening", limb_darkening, 0.0, 1.0, "")
+        self._watch = watch
+        labels = label_parameters(generator.label_names_, generator.interpolator_.bounds_)
+        own = [parameter for stage in self._stages for parameter in stage.parameters]
+        self.parameters = (*labels, RV, VSINI, *own)
+        names = [parameter.name for parameter in self.parameters]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"The parameters of the forward model are {', '.join(names)}, but each name may occur once. Rename a "
+                "label (`label_names`), or a parameter of a stage."
+            )
+        self._max_step = min((stage.step for stage in self._stages), default=np.inf)
+
+    def part(self, runs):
+        """Take some runs of pixels, such as are enough for a first fit.
+
+        Parameters
+        ----------
+        runs : sequence of (int, slice)
+            Number of the order, and its pixels.
+
+        Returns
+        -------
+        chain : ForwardChain
+            The same model with each run as an order.
+        """
+        return ForwardChain(
+            self._generator,
+            self._observation.part(runs),
+            stages=self._stages,
+            limb_darkening=self._limb_darkening,
+            watch=self._watch,
+        )
+
+    def flux(self, values):
+        """Evaluate the model.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            Values of all parameters. Labels outside the grid are moved to its edge.
+
+        Returns
+        -------
+        fluxes : list of ndarray of shape (n_pixels,)
+            For each order, the mean flux per wavelength in each pixel. NaN where light from beyond the band is needed.
+
+        Raises
+        ------
+        ValueError
+            If a velocity is not finite or out of range.
+        WavelengthCoverageError
+            If no order overlaps the band.
+        """
+        return [rows.flux for rows in self._evaluate(values, tangents=False)]
+
+    def evaluate(self, values):
+        """Evaluate the model and its derivatives.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            As in `flux`.
+
+        Returns
+        -------
+        orders : list of Rows
+            For each order. Tangents are derivatives by each parameter, and by "ln_resolving_power" (all pixels' powers
+            times the same factor; zero where there is no line spread).
+        """
+        return self._evaluate(values, tangents=True)
+
+    def generator_pixels(self, values):
+        """Find the generator's pixel nearest to each pixel of the spectrograph.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            As in `flux`.
+
+        Returns
+        -------
+        pixels : list of ndarray of shape (n_pixels,), int
+            For each order.
+        """
+        wavelength = np.asarray(self._generator.wavelength_)
+        middle = (wavelength[1:] + wavelength[:-1]) / 2
+        shift = doppler_shift(1.0, values["rv"])
+        return [np.searchsorted(middle, order.wavelength / shift) for order in self._observation.orders]
+
+    def _evaluate(self, values, *, tangents):
+        if self._watch is not None:
+            self._watch()
+        rv = _check("rv", values["rv"], -3e4, 3e4)
+        vsini = _check("vsini", values["vsini"], 0.0, 3e3)
+        if tangents:
+            vsini = max(vsini, _SLOWEST)
+        wavelength = np.asarray(self._generator.wavelength_)
+        cuts = [_cut(len(order.wavelength)) for order in self._observation.orders]
+        orders = self._observation.part([(i, span) for i, spans in enumerate(cuts) for span in spans]).orders
+        margin = sum(stage.margin(values) for stage in self._stages)
+        windows = [_window(wavelength, order, rv, vsini + margin) for order in orders]
+        _require_overlap(wavelength, self._observation.orders, windows, rv)
+        runs = self._render(values, windows, tangents)
+        parts = []
+        for order, window in zip(orders, windows, strict=True):
+            run = None if window is None else next(run for run in reversed(runs) if run[0] <= window[1].start)
+            parts.append(self._observe(values, order, window, run, rv, vsini, tangents))
+        ends = np.cumsum([0, *map(len, cuts)])
+        return [_join(parts[a:b]) if b - a > 1 else parts[a] for a, b in pairwise(ends)]
+
+    def _render(self, values, windows, tangents):
+        """Flux and its derivatives by the labels on the pixels that windows need: (first pixel, rows) of runs."""
+        labels = [values[name] for name in self._generator.label_names_]
+        runs = []
+        for start, stop in sorted((window[1].start, window[1].stop) for window in windows if window is not None):
+            if runs and start <= runs[-1][1]:
+                runs[-1][1] = max(stop, runs[-1][1])
+            else:
+                runs.append([start, stop])
+        return [
+            (start, self._generator.render_rows(labels, slice(start, stop), tangents=tangents)) for start, stop in runs
+        ]
+
+    def _observe(self, values, order, window, run, rv, vsini, tangents):
+        """One run of pixels, as Rows."""
+        n_rows = len(self.parameters) + (3 if self._stages else 2) if tangents else 1
+        table = np.full((n_rows, len(order.wavelength)), np.nan)
+        if window is not None:
+            (good, pixels), (first, part) = window, run
+            shift = doppler_shift(1.0, rv)
+
+            def between(x, rows):
+                return self._through_stages(values, np.exp(x) * shift, rows, rv)
+
+            table[:, good] = observe_rows(
+                np.asarray(self._generator.wavelength_)[pixels],
+                part[:, pixels.start - first : pixels.stop - first],
+                order.edges[good.start : good.stop + 1] / shift,
+                vsini=vsini / SPEED_OF_LIGHT,
+                limb_darkening=self._limb_darkening,
+                sigma=order.sigma if np.ndim(order.resolving_power) == 0 else order.sigma[good],
+                derivatives=tangents,
+                between=between if self._stages else None,
+                max_step=self._max_step,
+            )
+        if not tangents:
+            return Rows(order.wavelength, table[0])
+        named = dict(zip([parameter.name for parameter in self.parameters], table[1:], strict=False))
+        by_power = table[-1]
+        if self._stages:
+            by_variance = table[-2]
+        else:
+            if order.resolving_power is not None:
+                by_variance = -by_power / (2 * order.sigma**2)
+            else:
+                by_variance = table[-2] / (2 * _ROTATION * vsini) * SPEED_OF_LIGHT
+            named |= {"rv": table[-3] / (SPEED_OF_LIGHT + rv), "vsini": table[-2] / SPEED_OF_LIGHT}
+        modes = {name: named[name] for name in self._generator.label_names_}
+        modes |= {"ln_wavelength": named["rv"] * (SPEED_OF_LIGHT + rv), "line_variance": by_variance}
+        return Rows(order.wavelength, table[0], named | {"ln_resolving_power": by_power}, modes)
+
+    def _through_stages(self, values, wavelength, table, rv):
+        """Rows between rotation and line spread after all stages: flux, tangents by each parameter, line variance."""
+        tangents, modes = {}, {}
+        if len(table) > 1:
+            tangents = dict(zip(self._generator.label_names_, table[1:], strict=False))
+            tangents |= {"rv": table[-3] / (SPEED_OF_LIGHT + rv), "vsini": table[-2] / SPEED_OF_LIGHT}
+            modes = {"line_variance": table[-1]}
+        rows = Rows(wavelength, table[0], tangents, modes)
+        for stage in self._stages:
+            rows = stage.apply(rows, values)
+        if not tangents:
+            return rows.flux[None]
+        missing = [parameter.name for parameter in self.parameters if parameter.name not in rows.tangents]
+        if missing:
+            raise ValueError(
+                f"The stages declare {', '.join(missing)} but give no derivative by it. Pass it to `Rows.through`."
+            )
+        named = (rows.tangents[parameter.name] for parameter in self.parameters)
+        return np.stack([rows.flux, *named, rows.modes["line_variance"]])
+
+
+class RestChain:
+    """The generator's own pixels, of a star at rest: the same model with nothing between star and pixels.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted.
+    runs : sequence of slice, default=None
+        Runs of pixels, each an order. None: all pixels are one.
+
+    Attributes
+    ----------
+    parameters : tuple of Parameter
+        The labels.
+    """
+
+    def __init__(self, generator, runs=None):
+        self._generator = generator
+        self._runs = [slice(0, len(generator.wavelength_))] if runs is None else list(runs)
+        self.parameters = label_parameters(generator.label_names_, generator.interpolator_.bounds_)
+
+    def part(self, runs):
+        """Take some runs of pixels, as `ForwardChain.part`."""
+        starts = [self._runs[i].start for i, _ in runs]
+        spans = [slice(start + span.start, start + span.stop) for start, (_, span) in zip(starts, runs, strict=True)]
+        return RestChain(self._generator, spans)
+
+    def flux(self, values):
+        """Evaluate the model, as `ForwardChain.flux`."""
+        labels = self._labels(values)
+        return [self._generator.render_rows(labels, run)[0] for run in self._runs]
+
+    def evaluate(self, values):
+        """Evaluate the model and its derivatives, as `ForwardChain.evaluate`."""
+        names, labels, orders = self._generator.label_names_, self._labels(values), []
+        for run in self._runs:
+            table = self._generator.render_rows(labels, run, tangents=True)
+            nothing = np.zeros(table.shape[1])
+            tangents = dict(zip(names, table[1:], strict=True))
+            modes = tangents | dict.fromkeys(ERROR_DIRECTIONS, nothing)
+            rows = Rows(self._generator.wavelength_[run], table[0], tangents | {"ln_resolving_power": nothing}, modes)
+            orders.append(rows)
+        return orders
+
+    def generator_pixels(self, values):
+        """Pixels of the generator, as `ForwardChain.generator_pixels`."""
+        return [np.arange(run.start, run.stop) for run in self._runs]
+
+    def _labels(self, values):
+        return [values[name] for name in self._generator.label_names_]
+
+
+def _check(name, value, low, high, unit=" km/s"):
+    """A number within its range."""
+    if np.ndim(value) or not low <= value <= high:
+        raise ValueError(f"`{name}` is {value}; it needs one number from {low:g} to {high:g}{unit}.")
+    return float(value)
+
+
+def _cut(n_pixels):
+    """Pixels of an order, as slices of which none is long."""
+    ends = np.linspace(0, n_pixels, -(-n_pixels // _LONGEST) + 1).astype(int)
+    return [slice(*pair) for pair in pairwise(ends.tolist())]
+
+
+def _window(wavelength, order, rv, speed):
+    """Pixels of an order that the band reaches, and the generator's pixels that light them, as slices; or None."""
+    sigma = np.broadcast_to(0.0 if order.resolving_power is None else order.sigma, order.wavelength.shape)
+    reach = np.exp(light_reach(speed / SPEED_OF_LIGHT, sigma))
+    rest = order.edges / doppler_shift(1.0, rv)
+    good = np.flatnonzero((rest[:-1] / reach >= wavelength[1]) & (rest[1:] * reach <= wavelength[-2]))
+    if not len(good):
+        return None
+    good = slice(good[0], good[-1] + 1)
+    first, last = np.searchsorted(
+        wavelength, [rest[good.start] / reach[good].max(), rest[good.stop] * reach[good].max()]
+    )
+    start, stop = (first - _MARGIN) // _GRAIN * _GRAIN, -(-(last + _MARGIN) // _GRAIN) * _GRAIN
+    return good, slice(max(start, 0), min(stop, len(wavelength)))
+
+
+def _join(parts):
+    """Rows of the parts of a long order as one."""
+    return Rows(
+        np.concatenate([part.wavelength for part in parts]),
+        np.concatenate([part.flux for part in parts]),
+        {name: np.concatenate([part.tangents[name] for part in parts]) for name in parts[0].tangents},
+        {name: np.concatenate([part.modes[name] for part in parts]) for name in parts[0].modes},
+    )
+
+
+def _require_overlap(wavelength, orders, windows, rv):
+    if wavelength[0] <= 0 or len(wavelength) < 2 * _MARGIN:
+        raise ValueError(
+            f"The generator has {len(wavelength)} pixels, the first at {wavelength[0]:g}; to be observed it needs "
+            f"wavelengths in angstrom, and {2 * _MARGIN} pixels at least. Fit it with `wavelength`."
+        )
+    if any(windows):
+        return
+    low, high = min(order.edges[0] for order in orders), max(order.edges[-1] for order in orders)
+    band = doppler_shift(wavelength[[0, -1]], rv)
+    raise WavelengthCoverageError(
+        f"The pixels lie from {low:.2f} to {high:.2f} angstrom, and the generator covers {band[0]:.2f} to "
+        f"{band[1]:.2f} (as shifted by `rv`), of which rotation and line spread take some at both ends: no pixel is "
+        "left. Check that the wavelengths are in vacuum angstrom, or build a generator for this range."
+    )

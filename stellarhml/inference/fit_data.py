@@ -1,0 +1,314 @@
+"""FitData: the pixels of a spectrum in a fit, which of them count, and with what errors."""
+
+import itertools
+
+import numpy as np
+from numpy.polynomial import legendre
+from scipy.optimize import brentq
+
+from stellarhml.inference._inference_result import OrderFit
+from stellarhml.inference.node_spectra import first_continuum
+from stellarhml.physics.wavelength import SPEED_OF_LIGHT
+
+_REJECT = 5.0  # standard deviations, or robust scatters if these are larger
+_FEW_IN_ORDER = 8  # pixels of an order that are too few to find its continuum
+_LIGHT_PER_TERM = 1000.0  # km/s of wavelengths for each coefficient of a continuum
+_LIGHT_PER_PIECE = 6000.0  # km/s: longer orders have several polynomials
+_LEAST_DEGREE = 5  # of an order: what remains of a blaze after its flat field
+_FEW_PER_TERM = 20  # pixels for each coefficient, at least
+_RUN, _N_RUNS = 2048, 4  # pixels of a first fit
+
+
+class Piece:
+    """Pixels that share a continuum.
+
+    Parameters
+    ----------
+    order : int
+        Place of the order.
+    pixels : ndarray of int
+        Its pixels in use.
+    flux, weight : ndarray of shape (n_pixels_in_use,)
+        Fluxes, and one over their standard deviations.
+    basis : ndarray of shape (n_pixels_in_use, n_terms) or None
+        Terms of the polynomial. None: fluxes are compared as they are.
+    first, last : int
+        Pixels between which the piece lies; `last` is the first beyond.
+    degree : int
+        Degree of the polynomial.
+    """
+
+    def __init__(self, order, pixels, flux, weight, basis, first, last, degree):
+        self.order, self.pixels, self.flux, self.weight, self.basis = order, pixels, flux, weight, basis
+        self._first, self._last, self._degree = first, last, degree
+
+    def continuum(self, terms):
+        """Pixels from first to last and the polynomial there; ones where `terms` is None."""
+        pixels = np.arange(self._first, self._last)
+        if terms is None:
+            return pixels, np.ones(len(pixels))
+        return pixels, _legendre(pixels, self._first, self._last, self._degree) @ terms
+
+
+class FitData:
+    """Pixels of a spectrum, with what is left out and how large the errors are.
+
+    Parameters
+    ----------
+    wavelengths, fluxes, errors : list of ndarray of shape (n_pixels,)
+        Of each order: vacuum wavelengths in angstrom, fluxes, and standard deviations, infinite where a pixel is
+        masked.
+    errors_known : bool, default=True
+        Whether errors came with the spectrum. If not, they are found from the scatter of neighbouring pixels.
+    numbers : list of int, default=None
+        Numbers of the orders as their file has them. None: their places.
+
+    Attributes
+    ----------
+    errors : list of ndarray of shape (n_pixels,)
+        Standard deviations of the data, infinite where a pixel is left out.
+    extra : list of ndarray of shape (n_pixels,)
+        Variances by the generator's own error and by jitter.
+    n_given, n_rejected : int
+        Good pixels at the beginning, and how many of them were rejected since.
+    jitter : float
+        Standard deviation that was added, in units of the continuum.
+    """
+
+    def __init__(self, wavelengths, fluxes, errors, *, errors_known=True, numbers=None):
+        self.wavelengths, self.fluxes, self.errors_known = wavelengths, fluxes, errors_known
+        self.errors = [error.copy() for error in errors]
+        self.extra = [np.zeros(len(error)) for error in errors]
+        self.numbers = list(range(len(errors))) if numbers is None else list(numbers)
+        self.n_given, self.n_rejected, self.jitter = self.count(), 0, 0.0
+        if not errors_known:
+            for flux, error in zip(self.fluxes, self.errors, strict=True):
+                _set_errors(flux, error, np.diff(flux[np.isfinite(error)], 2) / np.sqrt(6))
+
+    @classmethod
+    def of(cls, spectrum):
+        """Take the pixels of an ObservedSpectrum.
+
+        Parameters
+        ----------
+        spectrum : ObservedSpectrum
+            The spectrum.
+
+        Returns
+        -------
+        data : FitData
+            Its pixels.
+        """
+        columns = zip(*spectrum.orders, strict=True)
+        known, numbers = spectrum.meta["errors_known"], spectrum.meta["order_numbers"]
+        return cls(*map(list, columns), errors_known=known, numbers=numbers)
+
+    def count(self):
+        """Number of pixels that count."""
+        return sum(int(np.isfinite(error).sum()) for error in self.errors)
+
+    def total_errors(self):
+        """Standard deviations with those of the generator and of jitter."""
+        return [np.sqrt(error**2 + extra) for error, extra in zip(self.errors, self.extra, strict=True)]
+
+    def normalise(self):
+        """Reject what is not starlight and bring the rest to a rough continuum of one.
+
+        Returns
+        -------
+        orders : list of tuple of ndarray
+            ln wavelength, depth and weight of the good pixels of each order, as `NodeSpectra.start` takes them.
+
+        Raises
+        ------
+        ValueError
+            If no order has enough pixels.
+        """
+        orders = []
+        for wavelength, flux, error in zip(self.wavelengths, self.fluxes, self.errors, strict=True):
+            if np.isfinite(error).sum() < _FEW_IN_ORDER:
+                error[:] = np.inf
+                continue
+            continuum, spikes = first_continuum(flux, error)
+            error[spikes] = np.inf
+            self.n_rejected += int(spikes.sum())
+            good = np.isfinite(error) & (continuum > 0)
+            if good.any():
+                depth, weight = 1 - flux[good] / continuum[good], (continuum[good] / error[good]) ** 2
+                # a pixel that is too good, or far off, must not decide alone
+                weight = np.minimum(weight, np.median(weight))
+                orders.append((np.log(wavelength[good]), np.clip(depth, -0.3, 1.3), weight))
+            else:  # no light
+                self.n_rejected += int(np.isfinite(error).sum())
+                error[:] = np.inf
+        if not orders:
+            raise ValueError(
+                f"The spectrum has {self.n_given} good pixels, at most {_FEW_IN_ORDER - 1} in an order or none with "
+                "positive flux: too few for a fit."
+            )
+        return orders
+
+    def keep(self, reached):
+        """Leave out pixels that the model does not reach.
+
+        Parameters
+        ----------
+        reached : list of ndarray of shape (n_pixels,), bool
+            Pixels that it reaches.
+
+        Returns
+        -------
+        outside : list of int
+            Numbers of the orders that lost more than half of their good pixels.
+        """
+        outside = []
+        for number, error, there in zip(self.numbers, self.errors, reached, strict=True):
+            good = np.isfinite(error)
+            if good.any() and (good & there).sum() < 0.5 * good.sum():
+                outside.append(number)
+            error[~there] = np.inf
+        return outside
+
+    def compare(self, fluxes, continua, model_errors):
+        """Put data beside a model.
+
+        Parameters
+        ----------
+        fluxes, continua, model_errors : list of ndarray of shape (n_pixels,)
+            Model without continuum, continuum, and the generator's own error.
+
+        Returns
+        -------
+        orders : list of OrderFit
+            One for each order.
+        """
+        parts = (self.numbers, self.wavelengths, self.fluxes, self.errors, fluxes, continua, model_errors)
+        return [
+            OrderFit(wavelength, flux, error, model * continuum, continuum, own, number)
+            for number, wavelength, flux, error, model, continuum, own in zip(*parts, strict=True)
+        ]
+
+    def reject(self, orders):
+        """Leave out pixels that a model misses by far.
+
+        Parameters
+        ----------
+        orders : list of OrderFit
+            Data beside the model.
+
+        Returns
+        -------
+        new : bool
+            Whether there were any.
+        """
+        scaled = [np.abs(order.residual) / np.hypot(order.error, order.model_error) for order in orders]
+        limit = _REJECT * max(1.0, 1.4826 * np.nanmedian(np.concatenate(scaled)))
+        n_new = 0
+        for error, part in zip(self.errors, scaled, strict=True):
+            wrong = np.nan_to_num(part) > limit
+            n_new += int(wrong.sum())
+            error[wrong] = np.inf
+        self.n_rejected += n_new
+        return n_new > 0
+
+    def weigh(self, orders, *, jitter):
+        """Set errors from the residuals of a model.
+
+        Parameters
+        ----------
+        orders : list of OrderFit
+            Data beside the model, with the error of the generator.
+        jitter : bool
+            Whether to add a constant to the errors, such that they explain the residuals.
+        """
+        if not self.errors_known:
+            for order, error in zip(orders, self.errors, strict=True):
+                _set_errors(order.flux, error, np.diff(order.residual[np.isfinite(error)]) / np.sqrt(2))
+        self.extra = [order.model_error**2 for order in orders]
+        if jitter:
+            self.jitter = self._find_jitter(orders)
+            for extra, order in zip(self.extra, orders, strict=True):
+                extra += (self.jitter * np.nan_to_num(order.continuum)) ** 2
+
+    def pieces(self, degree, runs=None):
+        """Cut orders into pieces with a continuum each.
+
+        Parameters
+        ----------
+        degree : int, "auto" or None
+            Degree of the polynomial of each order; "auto": a degree for each 1,000 km/s, five at least, and several
+            polynomials where an order has over 6,000 km/s; None: no polynomial.
+        runs : sequence of (int, slice), default=None
+            Runs of pixels, which count as orders: place of the order, and its pixels. None: whole orders.
+
+        Returns
+        -------
+        pieces : list of Piece
+            Those with enough pixels for their polynomial.
+        """
+        columns = self.wavelengths, self.fluxes, self.total_errors()
+        if runs is not None:
+            columns = [[column[i][span] for i, span in runs] for column in columns]
+        pieces = []
+        for i, (wavelength, flux, error) in enumerate(zip(*columns, strict=True)):
+            good = np.flatnonzero(np.isfinite(error))
+            if not len(good):
+                continue
+            n_pieces, degree_of_piece = 1, degree
+            if degree == "auto":
+                light = SPEED_OF_LIGHT * np.log(wavelength[good[-1]] / wavelength[good[0]])
+                n_pieces = max(int(np.ceil(light / _LIGHT_PER_PIECE)), 1)
+                degree_of_piece = max(round(light / n_pieces / _LIGHT_PER_TERM), _LEAST_DEGREE)
+            bounds = np.linspace(good[0], good[-1] + 1, n_pieces + 1).round().astype(int)
+            for first, last in itertools.pairwise(bounds):
+                used = good[(good >= first) & (good < last)]
+                limit = len(used) // _FEW_PER_TERM if degree == "auto" else max(len(used) - 2, 0)
+                if not len(used) or (degree == "auto" and limit < 1):
+                    continue
+                own = 0 if degree is None else min(degree_of_piece, limit)
+                basis = None if degree is None else _legendre(used, first, last, own)
+                pieces.append(Piece(i, used, flux[used], 1 / error[used], basis, first, last, own))
+        return pieces
+
+    def some_runs(self):
+        """Choose runs of pixels, spread over the spectrum, that are enough for a first fit.
+
+        Returns
+        -------
+        runs : list of (int, slice)
+            Place of the order, and its pixels; all where there are few.
+        """
+        runs = []
+        for i, error in enumerate(self.errors):
+            good = np.flatnonzero(np.isfinite(error))
+            if len(good):
+                end = int(good[-1]) + 1
+                runs += [(i, slice(first, min(first + _RUN, end))) for first in range(int(good[0]), end, _RUN)]
+        if len(runs) <= _N_RUNS:
+            return runs
+        return [runs[k] for k in np.linspace(0, len(runs) - 1, 2 * _N_RUNS + 1).round().astype(int)[1::2]]
+
+    def _find_jitter(self, orders):
+        parts = []
+        for order, error, extra in zip(orders, self.errors, self.extra, strict=True):
+            good = np.isfinite(error) & np.isfinite(order.model)
+            parts.append((order.residual[good], (error**2 + extra)[good], order.continuum[good]))
+        residual, variance, continuum = (np.concatenate(column) for column in zip(*parts, strict=True))
+
+        def excess(jitter):
+            return np.mean(residual**2 / (variance + (jitter * continuum) ** 2)) - 1
+
+        return 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 10 * np.std(residual / continuum) + 1e-12))
+
+
+def _legendre(pixels, first, last, degree):
+    """Legendre polynomials over the pixels of a piece, shape (n_pixels, degree + 1)."""
+    return legendre.legvander(2 * (pixels - first) / max(last - 1 - first, 1) - 1, degree)
+
+
+def _set_errors(flux, error, scatter):
+    """Set the errors of good pixels to the robust standard deviation of differences."""
+    good = np.isfinite(error)
+    if good.sum() > 2:
+        noise = 1.4826 * np.nanmedian(np.abs(scatter))
+        error[good] = max(noise, 1e-6 * np.median(np.abs(flux[good])), 1e-300)

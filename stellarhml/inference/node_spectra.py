@@ -1,0 +1,336 @@
+r"""NodeSpectra: the spectra of the grid's nodes, from which a search begins.
+
+Templates are spectra at low resolution, from which a star's velocity and its nearest nodes are found.
+
+Spectra are compared on pixels of equal velocity, less their mean over a thousand kilometres a second, so that neither
+continuum nor throughput counts. The cross-correlation of depths d with weights w and a template t,
+
+.. math:: \Delta\chi^2(v) = \frac{(\sum_i w_i d_i t_{i-v})^2}{\sum_i w_i t_{i-v}^2},
+
+is how much chi-square falls when the template at velocity v is fitted with its depth free.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.polynomial import polynomial
+from scipy import fft
+
+from stellarhml._state import StateError, take, take_array
+from stellarhml.physics.wavelength import SPEED_OF_LIGHT
+
+_STEP = 8.0  # km/s, a pixel of the templates
+_BROAD = 1000.0  # km/s, full width of the mean that is taken off
+_SPINS = (0.0, 25.0, 60.0, 120.0, 240.0)  # km/s, values of vsini to try
+_ROTATION = 0.47  # standard deviation of a rotation profile over vsini
+_MAX_NODES = 400  # of templates
+_SCAN_PIXELS = 4096  # pixels that a scan of nodes compares: those in which the nodes differ most
+_N_VELOCITY_NODES = 24
+_BLOCKS = 16  # of an order, whose bright levels a first continuum goes through
+_SPIKE = 5.0  # standard deviations over the continuum at which light is no star's: a cosmic ray, an emission line
+_SPIKE_LEAST = 0.2  # of the continuum, which a first continuum may be wrong by
+
+
+class Start(NamedTuple):
+    """Where a fit may begin.
+
+    Attributes
+    ----------
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Nodes, the one most like the star first.
+    rv, vsini : float
+        Velocities in km/s.
+    """
+
+    nodes: np.ndarray
+    rv: float
+    vsini: float
+
+
+class Templates:
+    """Spectra of nodes on pixels of equal velocity.
+
+    Parameters
+    ----------
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Their labels.
+    start, step : float
+        First ln wavelength and step.
+    depth : ndarray of shape (n_nodes, n_pixels), float32
+        One less flux, less its mean around.
+    """
+
+    def __init__(self, nodes, start, step, depth):
+        self.nodes, self.start, self.step, self.depth = nodes, start, step, depth
+
+    @classmethod
+    def make(cls, wavelength, nodes, fluxes):
+        """Bring the spectra of nodes onto pixels of equal velocity.
+
+        Parameters
+        ----------
+        wavelength : ndarray of shape (n_pixels,)
+            Wavelengths of the generator, in angstrom.
+        nodes : ndarray of shape (n_nodes, n_labels)
+            Labels.
+        fluxes : iterable of ndarray of shape (n_pixels,)
+            Their spectra.
+
+        Returns
+        -------
+        templates : Templates or None
+            None if the generator has pixel indices in place of wavelengths.
+        """
+        wavelength = np.asarray(wavelength)
+        if wavelength[0] <= 0 or len(wavelength) < 8:
+            return None
+        x = np.log(wavelength)
+        step = max(_STEP / SPEED_OF_LIGHT, 1.5 * np.diff(x).max())
+        n = int((x[-1] - x[0]) / step)
+        if n < 8:
+            return None
+        place = np.minimum(((x - x[0]) / step).astype(int), n - 1)
+        depth = np.stack([_means(place, 1 - flux, np.ones(len(flux)), n)[0] for flux in fluxes])
+        ones = np.ones((1, n))
+        return cls(nodes, float(x[0]), float(step), (depth - _smooth(depth, ones, step)).astype(np.float32))
+
+    def to_state(self):
+        """State for a file, see `stellarhml.storage`."""
+        return {"nodes": self.nodes, "start": self.start, "step": self.step, "depth": self.depth}
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from a state, checked."""
+        nodes = take_array(state, "nodes", dtype="f8", shape=(None, None))
+        depth = take_array(state, "depth", dtype="f4", shape=(len(nodes), None))
+        start, step = take(state, "start", float), take(state, "step", float)
+        if not (len(nodes) and depth.shape[1] >= 8 and 0 < step < 1 and np.isfinite(start)):
+            raise StateError(
+                f"The templates have {len(nodes)} nodes, {depth.shape[1]} pixels, start {start} and step {step}; they "
+                "need a node, eight pixels, a finite start and a step between 0 and 1."
+            )
+        return cls(nodes, start, step, depth)
+
+    def find_start(self, orders, rv_bounds, vsini_bounds, n_starts):
+        """Velocities and nearest nodes of a star.
+
+        Parameters
+        ----------
+        orders : list of tuple of ndarray
+            ln wavelength, depth (one less flux over continuum) and weight of the good pixels of each order.
+        rv_bounds, vsini_bounds : tuple of float
+            Range of the velocities in km/s; both ends agree where they are known.
+        n_starts : int
+            Number of nodes wanted.
+
+        Returns
+        -------
+        start : Start
+            What was found.
+        """
+        n = self.depth.shape[1]
+        x, depth, weight = (np.concatenate(parts) for parts in zip(*orders, strict=True))
+        reach = max(abs(rv_bounds[0]), abs(rv_bounds[1])) / SPEED_OF_LIGHT
+        pad = int(np.ceil(reach / self.step)) + 2
+        place = np.floor((x - self.start) / self.step).astype(int) + pad
+        inside = (place >= 0) & (place < n + 2 * pad)
+        depth, weight = _means(place[inside], depth[inside], weight[inside], n + 2 * pad, fill=False)
+        depth = np.where(weight > 0, depth - _smooth(depth[None], (weight > 0)[None].astype(float), self.step)[0], 0.0)
+        size = fft.next_fast_len(n + 4 * pad, real=True)
+        data, mass = fft.rfft(weight * depth, size), fft.rfft(weight, size)
+        spins = [v for v in _SPINS if vsini_bounds[0] <= v <= vsini_bounds[1]] or [float(np.mean(vsini_bounds))]
+        shifts = np.arange(-pad, pad + 1)
+        velocity = SPEED_OF_LIGHT * np.expm1(shifts * self.step)
+        allowed = (velocity >= rv_bounds[0] - _STEP) & (velocity <= rv_bounds[1] + _STEP)
+        few = np.unique(np.linspace(0, len(self.nodes) - 1, _N_VELOCITY_NODES).round().astype(int))
+        spectra = fft.rfft(self.depth[few].astype(np.float64), size, axis=1)
+        best = (-np.inf, 0, spins[0])
+        for spin in spins:
+            broad = spectra * _gaussian(size, _ROTATION * spin / SPEED_OF_LIGHT / self.step)
+            up = fft.irfft(data * np.conj(broad), size, axis=1)[:, shifts + pad]
+            squares = fft.rfft(fft.irfft(broad, size, axis=1) ** 2, axis=1)
+            down = fft.irfft(mass * np.conj(squares), size, axis=1)[:, shifts + pad]
+            gain = np.where(allowed & (up > 0) & (down > 1e-9 * down.max()), up**2 / np.maximum(down, 1e-300), -np.inf)
+            k = np.unravel_index(np.argmax(gain), gain.shape)
+            if gain[k] > best[0]:
+                best = (gain[k], _peak(shifts, gain[k[0]], k[1]) * self.step, spin)
+        _, shift, spin = best
+        at = int(np.round(shift / self.step)) + pad
+        every = fft.rfft(self.depth.astype(np.float64), size, axis=1)
+        every = fft.irfft(every * _gaussian(size, _ROTATION * spin / SPEED_OF_LIGHT / self.step), size, axis=1)[:, :n]
+        part = slice(at, at + n)
+        distance = ((depth[part] - every) ** 2) @ weight[part]
+        order = np.argsort(distance, kind="stable")[:n_starts]
+        rv = float(np.clip(SPEED_OF_LIGHT * np.expm1(shift), *rv_bounds))
+        return Start(self.nodes[order], rv, float(spin))
+
+
+class NodeSpectra:
+    """Spectra of the nodes of a grid, from which searches begin.
+
+    Parameters
+    ----------
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Labels of the nodes.
+    pixels : ndarray of int
+        Pixels of the generator in which the nodes differ most.
+    flux : ndarray of shape (n_nodes, n_chosen)
+        Spectra there.
+    templates : Templates or None
+        At low resolution, for stars of unknown velocity; None where the generator has no wavelengths.
+    """
+
+    def __init__(self, nodes, pixels, flux, templates):
+        self.nodes, self.pixels, self.flux, self.templates = nodes, pixels, flux, templates
+
+    @classmethod
+    def render(cls, generator, nodes):
+        """Render the spectra of nodes.
+
+        Parameters
+        ----------
+        generator : SpectrumGenerator
+            Fitted.
+        nodes : ndarray of shape (n_nodes, n_labels)
+            Labels.
+
+        Returns
+        -------
+        spectra : NodeSpectra
+            What a search needs of them.
+        """
+        flux = np.concatenate([generator.predict_nearest(node[None])[0].astype(np.float32) for node in nodes])
+        pixels = np.sort(np.argsort(-flux.std(axis=0), kind="stable")[:_SCAN_PIXELS])
+        few = _some_nodes(len(nodes))
+        templates = Templates.make(generator.wavelength_, nodes[few], flux[few])
+        return cls(nodes, pixels, flux[:, pixels].astype(np.float64), templates)
+
+    def nearest(self, flux, weight):
+        """Compare a spectrum at rest with those of the nodes.
+
+        Parameters
+        ----------
+        flux, weight : ndarray of shape (n_pixels,)
+            Spectrum on the generator's pixels, and the weights of its pixels.
+
+        Returns
+        -------
+        nodes : ndarray of shape (n_nodes, n_labels)
+            The nodes, that with the smallest weighted sum of squared differences first.
+        """
+        distance = ((self.flux - flux[self.pixels]) ** 2) @ weight[self.pixels]
+        return self.nodes[np.argsort(distance, kind="stable")]
+
+    def to_state(self):
+        """State for a file, see `stellarhml.storage`."""
+        return {"nodes": self.nodes, "pixels": self.pixels, "flux": self.flux, "templates": self.templates}
+
+    @classmethod
+    def from_state(cls, state, n_pixels):
+        """Make it again from a state, checked.
+
+        Parameters
+        ----------
+        state : dict
+            What `to_state` gave.
+        n_pixels : int
+            Pixels of the generator.
+
+        Returns
+        -------
+        spectra : NodeSpectra
+            The same.
+        """
+        nodes = take_array(state, "nodes", dtype="f8", shape=(None, None))
+        pixels = take_array(state, "pixels", dtype="i8", shape=(None,), low=0, high=n_pixels - 1, increasing=True)
+        flux = take_array(state, "flux", dtype="f8", shape=(len(nodes), len(pixels)))
+        templates = take(state, "templates", (Templates, type(None)))
+        if templates is not None and templates.nodes.shape[1] != nodes.shape[1]:
+            raise StateError(
+                f"The templates have {templates.nodes.shape[1]} labels and the nodes {nodes.shape[1]}; both need the "
+                "same number."
+            )
+        return cls(nodes, pixels, flux, templates)
+
+
+def _some_nodes(n_nodes):
+    """Nodes to make templates of: all, or as many as are quickly compared, spread over the grid."""
+    if n_nodes <= _MAX_NODES:
+        return np.arange(n_nodes)
+    return np.linspace(0, n_nodes - 1, _MAX_NODES).round().astype(int)
+
+
+def first_continuum(flux, error):
+    """Continuum of an order that hides no line, and the pixels of light that is no star's.
+
+    Parameters
+    ----------
+    flux, error : ndarray of shape (n_pixels,)
+        Flux, and standard deviations, infinite where a pixel is masked.
+
+    Returns
+    -------
+    continuum : ndarray of shape (n_pixels,)
+        A polynomial through bright pixels; 0 where the order is dark.
+    spikes : ndarray of shape (n_pixels,), bool
+        Pixels far above the continuum, or far below darkness.
+    """
+    good = np.isfinite(error)
+    x = np.linspace(-1, 1, len(flux))
+    blocks = [block for block in np.array_split(np.flatnonzero(good), _BLOCKS) if len(block)]
+    at = np.array([x[block].mean() for block in blocks])
+    level = np.array([np.percentile(flux[block], 85) for block in blocks])
+    if np.median(level) <= 0:
+        return np.zeros(len(flux)), np.zeros(len(flux), dtype=bool)
+    kept = level < 3 * np.median(level)
+    degree = min(3, max(int(kept.sum()) // 4, 0))
+    continuum = polynomial.polyval(x, polynomial.polyfit(at[kept], level[kept], degree))
+    # a blaze may fall faster at its ends than the polynomial: what is as bright as its neighbourhood is no spike
+    local = np.interp(x, at[kept], level[kept])
+    for _ in range(4):
+        apart = flux - continuum
+        scatter = 1.4826 * np.median(np.abs(apart[good])) + 1e-300
+        kept = good & (apart > -1.0 * scatter) & (apart < 3.0 * scatter)
+        if kept.sum() < 10 * (degree + 1):
+            break
+        continuum = polynomial.polyval(x, polynomial.polyfit(x[kept], flux[kept], degree))
+    margin = np.maximum(_SPIKE * np.where(good, error, 0.0), _SPIKE_LEAST * np.abs(continuum))
+    spikes = good & ((flux > np.maximum(continuum, local) + margin) | (flux < -margin))
+    return continuum, spikes
+
+
+def _peak(shifts, gain, k):
+    """Place of a maximum between pixels, by a parabola."""
+    if 0 < k < len(gain) - 1 and np.isfinite(gain[k - 1 : k + 2]).all():
+        left, middle, right = gain[k - 1 : k + 2]
+        curvature = left - 2 * middle + right
+        if curvature < 0:
+            return shifts[k] + 0.5 * (left - right) / curvature
+    return float(shifts[k])
+
+
+def _means(place, values, weight, n, *, fill=True):
+    """Weighted means of values in each of n bins, and the bins' weights; empty bins interpolated or zero."""
+    total = np.bincount(place, weight, n)[:n]
+    mean = np.bincount(place, weight * values, n)[:n]
+    there = total > 0
+    mean[there] /= total[there]
+    if fill and not there.all():
+        mean[~there] = np.interp(np.flatnonzero(~there), np.flatnonzero(there), mean[there])
+    return mean, total
+
+
+def _smooth(rows, there, step):
+    """Mean of rows around each pixel, over those that are there."""
+    n = rows.shape[1]
+    size = fft.next_fast_len(2 * n, real=True)
+    kernel = _gaussian(size, _BROAD / 2.355 / SPEED_OF_LIGHT / step)
+    top = fft.irfft(fft.rfft(rows * there, size, axis=1) * kernel, size, axis=1)[:, :n]
+    bottom = fft.irfft(fft.rfft(there, size, axis=1) * kernel, size, axis=1)[:, :n]
+    return top / np.maximum(bottom, 1e-6)
+
+
+def _gaussian(size, sigma):
+    """Transform of a Gaussian of `sigma` pixels."""
+    frequency = np.arange(size // 2 + 1) / size
+    return np.exp(-2 * (np.pi * sigma * frequency) ** 2)

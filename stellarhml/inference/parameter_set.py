@@ -1,0 +1,258 @@
+"""ParameterSet: which parameters of the forward model are fitted, with bounds and priors, by name."""
+
+import numpy as np
+
+from stellarhml._units import plain_number
+from stellarhml.forward.chain import RV, VSINI
+from stellarhml.forward.parameters import LABEL_UNITS
+
+UNITS = LABEL_UNITS | {RV.name: RV.unit, VSINI.name: VSINI.unit}
+"""Units of the parameters that every chain has."""
+
+_ALSO = {"logg": ("dex",)}  # units that stand for the same number
+
+
+class ParameterSet:
+    """Parameters of a fit, and the map between their values and the variables in which the fit moves.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        All parameters of the forward model.
+    bounds : dict of str to tuple of (float, float), default=None
+        Narrower bounds by name.
+    fixed : dict of str to float, default=None
+        Values of parameters that are not fitted.
+    priors : dict of str to tuple of (float, float), default=None
+        Mean and standard deviation of normal priors by name, in place of the parameters' own. Names that are not among
+        the parameters, or are fixed, do not count.
+
+    Attributes
+    ----------
+    names, free : tuple of str
+        Names of all parameters, and of those that are fitted.
+    bounds : dict of str to tuple of (float, float)
+        Bounds by name; both ends agree for what is fixed.
+    units : dict of str to str
+        Units by name.
+    prior_names : tuple of str
+        Fitted parameters with a prior.
+    prior_scale : ndarray of shape (n_priors,)
+        Inflation of the errors of the likelihood, against which priors must keep their weight.
+    """
+
+    def __init__(self, parameters, *, bounds=None, fixed=None, priors=None):
+        self._parameters = {parameter.name: parameter for parameter in parameters}
+        self.names = tuple(self._parameters)
+        self.units = {name: parameter.unit for name, parameter in self._parameters.items()}
+        own = {name: parameter.bounds for name, parameter in self._parameters.items()}
+        self.bounds = own | {name: tuple(map(float, pair)) for name, pair in (bounds or {}).items() if name in own}
+        self.bounds |= {name: (float(value), float(value)) for name, value in (fixed or {}).items()}
+        self.free = tuple(name for name, (low, high) in self.bounds.items() if high > low)
+        # where a variable is zero and what it is measured in: velocities have a scale, labels the range of the grid
+        self._origin, self._unit = {}, {}
+        for name in self.free:
+            scale, (low, high) = self._parameters[name].scale, self.bounds[name]
+            finite = np.isfinite(high - low)
+            self._origin[name] = low if scale is None and finite else 0.0
+            self._unit[name] = scale or (high - low if finite else 1.0)
+        declared = {name: parameter.prior for name, parameter in self._parameters.items() if parameter.prior}
+        priors = {name: prior for name, prior in (declared | (priors or {})).items() if name in self.free}
+        self.prior_names = tuple(name for name in self.free if name in priors)
+        self._prior = np.array([priors[name] for name in self.prior_names], dtype=np.float64).reshape(-1, 2)
+        self.prior_scale = np.ones(len(self.prior_names))
+
+    @property
+    def limits(self):
+        """Bounds of the variables, shape (n_free, 2)."""
+        return np.stack([self.variables({n: self.bounds[n][side] for n in self.free}) for side in (0, 1)], axis=1)
+
+    def start(self, values):
+        """Where a fit begins: given values by name, else those of the parameters, within the bounds.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            Values that are known to be near.
+
+        Returns
+        -------
+        values : dict of str to float
+            Of all parameters.
+        """
+        found = {}
+        for name, parameter in self._parameters.items():
+            low, high = self.bounds[name]
+            value = values.get(name, parameter.start)
+            found[name] = float(np.clip((low + high) / 2 if value is None else value, low, high))
+        return found
+
+    def variables(self, values):
+        """Variables of the fitted parameters, shape (n_free,), from values by name."""
+        moved = [self._parameters[name].variable(values[name]) - self._origin[name] for name in self.free]
+        return np.array([x / self._unit[name] for x, name in zip(moved, self.free, strict=True)], dtype=np.float64)
+
+    def values(self, variables):
+        """Values of all parameters by name, from the variables of the fitted ones, shape (n_free,)."""
+        found = {name: low for name, (low, _) in self.bounds.items()}
+        for variable, name in zip(variables, self.free, strict=True):
+            value = self._parameters[name].value(float(variable) * self._unit[name] + self._origin[name])
+            low, high = self.bounds[name]
+            found[name] = min(max(float(value), low), high)
+        return found
+
+    def slopes(self, values):
+        """Derivatives of the fitted parameters by their variables, shape (n_free,)."""
+        return np.array([self._parameters[name].slope(values[name]) * self._unit[name] for name in self.free])
+
+    def prior_residuals(self, values):
+        """Distances from the means of the priors in standard deviations, times `prior_scale`, shape (n_priors,)."""
+        at = np.array([values[name] for name in self.prior_names])
+        return (at - self._prior[:, 0]) / self._prior[:, 1] * self.prior_scale
+
+    def prior_jacobian(self):
+        """Derivatives of `prior_residuals` by the fitted parameters, shape (n_priors, n_free)."""
+        jacobian = np.zeros((len(self.prior_names), len(self.free)))
+        for row, name in enumerate(self.prior_names):
+            jacobian[row, self.free.index(name)] = self.prior_scale[row] / self._prior[row, 1]
+        return jacobian
+
+    def physical_floor(self, name):
+        """Whether the lower bound of a parameter is a limit of nature."""
+        return self._parameters[name].physical_floor and self.bounds[name][0] == self._parameters[name].bounds[0]
+
+    def matrix(self, block):
+        """A matrix over the fitted parameters, shape (n_free, n_free), as one over all, zero for what is fixed."""
+        whole = np.zeros((len(self.names),) * 2)
+        at = [self.names.index(name) for name in self.free]
+        whole[np.ix_(at, at)] = block
+        return whole
+
+
+def plain_values(given, what):
+    """Take the units off values by name.
+
+    Parameters
+    ----------
+    given : dict or None
+        A number, or a sequence of numbers, by name. Those with a unit are converted to that of the parameter.
+    what : str
+        Name of the argument, for messages.
+
+    Returns
+    -------
+    plain : dict
+        The same without units.
+
+    Raises
+    ------
+    ValueError
+        If a unit is another.
+    """
+    plain = {}
+    for name, value in (given or {}).items():
+        units = [UNITS[name], *_ALSO.get(name, ())] if name in UNITS else []
+        where = f"`{what}` of {name!r}"
+        if isinstance(value, (tuple, list)):
+            plain[name] = type(value)(plain_number(part, units, where) for part in value)
+        elif getattr(value, "unit", None) is not None and np.ndim(value):
+            plain[name] = tuple(plain_number(part, units, where) for part in value)
+        else:
+            plain[name] = plain_number(value, units, where)
+    return plain
+
+
+def check_bounds(given, limits):
+    """Narrow bounds by those that a user gives.
+
+    Parameters
+    ----------
+    given : dict or None
+        Lowest and highest value by name.
+    limits : dict of str to tuple of (float, float)
+        What is possible.
+
+    Returns
+    -------
+    bounds : dict of str to tuple of (float, float)
+        The narrower ones, of all names.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known, or a range does not increase or leaves the limits.
+    """
+    bounds = dict(limits)
+    for name, (low, high) in plain_values(given, "bounds").items():
+        if name not in limits:
+            raise ValueError(f"`bounds` names {name!r}, but the parameters are {', '.join(limits)}.")
+        least, most = limits[name]
+        if not least <= low < high <= most:
+            within = "" if name in (RV.name, VSINI.name) else "the grid's "
+            raise ValueError(
+                f"`bounds` of {name!r} are ({low}, {high}); they must increase and lie within {within}{least:g} to "
+                f"{most:g}."
+            )
+        bounds[name] = float(low), float(high)
+    return bounds
+
+
+def check_priors(given, names):
+    """Check priors that a user gives.
+
+    Parameters
+    ----------
+    given : dict or None
+        Mean and standard deviation by name.
+    names : sequence of str
+        Names of the parameters.
+
+    Returns
+    -------
+    priors : dict of str to tuple of (float, float)
+        The same without units.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known, or a prior is no pair of a finite mean and a positive standard deviation.
+    """
+    priors = plain_values(given, "priors")
+    for name, prior in priors.items():
+        if name not in names:
+            raise ValueError(f"`priors` names {name!r}, but the parameters are {', '.join(names)}.")
+        if np.shape(prior) != (2,) or not np.isfinite(prior).all() or prior[1] <= 0:
+            raise ValueError(
+                f"`priors` of {name!r} is {prior!r}; it needs a finite mean and a positive standard deviation."
+            )
+    return priors
+
+
+def check_fixed(given, bounds):
+    """Check values that a user fixes.
+
+    Parameters
+    ----------
+    given : dict or None
+        Values by name.
+    bounds : dict of str to tuple of (float, float)
+        Bounds of all parameters.
+
+    Returns
+    -------
+    fixed : dict of str to float
+        The same without units.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known, or a value lies out of bounds.
+    """
+    fixed = plain_values(given, "fixed")
+    for name, value in fixed.items():
+        if name not in bounds:
+            raise ValueError(f"`fixed` names {name!r}, but the parameters are {', '.join(bounds)}.")
+        low, high = bounds[name]
+        if not low <= value <= high:
+            raise ValueError(f"`fixed` sets {name!r} to {value}, which is not within {low:g} to {high:g}.")
+    return fixed

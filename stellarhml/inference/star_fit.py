@@ -1,0 +1,292 @@
+"""StarFit: from one observed spectrum to an InferenceResult: start, fit, outliers, errors and flags."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from stellarhml.exceptions import WavelengthCoverageError
+from stellarhml.flags import InferenceFlag
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
+from stellarhml.inference._inference_result import InferenceResult
+from stellarhml.inference.fit_data import FitData
+from stellarhml.inference.likelihood import Likelihood, fit_continua, minimise
+from stellarhml.inference.parameter_set import ParameterSet
+from stellarhml.inference.quality import fit_flags, instrument_flags, rejection_flags
+from stellarhml.inference.uncertainty import prior_scales, uncertainty_of
+
+_ROUNDS = 3  # of rejection
+_REACH = 30.0  # km/s by which a fit may move before pixels at the ends of the band lack light
+_MAX_EVALUATIONS = 60
+_LINE_SPREAD_REACH = 6.0  # sigmas
+
+
+class FitSettings(NamedTuple):
+    """How a spectrum is fitted, see `BayesianStellarRegressor.infer`.
+
+    Attributes
+    ----------
+    bounds, priors, fixed : dict
+        By name.
+    stages : tuple of Stage
+        Between rotation and line spread.
+    limb_darkening : float
+        Linear coefficient.
+    continuum_degree : int, "auto" or None
+        Degree of the continua.
+    jitter : bool
+        Whether a constant is added to the errors.
+    generator_error : bool
+        Whether the generator's own error counts.
+    n_starts : int
+        Nodes to start from.
+    callback : callable or None
+        Called before each evaluation of the model.
+    """
+
+    bounds: dict
+    priors: dict
+    fixed: dict
+    stages: tuple
+    limb_darkening: float
+    continuum_degree: object
+    jitter: bool
+    generator_error: bool
+    n_starts: int
+    callback: object
+
+
+class StarFit:
+    """The fit of one spectrum.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted.
+    templates : Templates
+        Of its nodes.
+    spectrum : ObservedSpectrum
+        The spectrum.
+    resolving_powers : list of float, ndarray of shape (n_pixels,) or None
+        Of each order.
+    settings : FitSettings
+        How it is fitted.
+
+    Attributes
+    ----------
+    parameters : ParameterSet
+        What is fitted.
+    likelihood : Likelihood
+        That of the last fit.
+    inflation : float
+        Inflation of its standard deviations, in the mean of the fitted parameters.
+    """
+
+    def __init__(self, generator, templates, spectrum, resolving_powers, settings):
+        self._begin = time.perf_counter()
+        self._generator, self._templates, self._settings = generator, templates, settings
+        self._stage, self._n_watched = "start", 0
+        self._data = FitData.of(spectrum)
+        self._observation = Observation(self._data.wavelengths, resolving_power=resolving_powers)
+        self._chain = ForwardChain(
+            generator,
+            self._observation,
+            stages=settings.stages,
+            limb_darkening=settings.limb_darkening,
+            watch=None if settings.callback is None else self._watch,
+        )
+        self.parameters = ParameterSet(
+            self._chain.parameters, bounds=settings.bounds, fixed=settings.fixed, priors=settings.priors
+        )
+        self.inflation = 1.0
+        self._flags, self._messages, self._n_evaluations = InferenceFlag(0), [], 0
+
+    def run(self):
+        """Fit.
+
+        Returns
+        -------
+        result : InferenceResult
+            What was found.
+
+        Raises
+        ------
+        WavelengthCoverageError
+            If no order overlaps the generator's band.
+        ValueError
+            If too few pixels are left.
+        """
+        self._watch(0)
+        start = self._start()
+        self._stage = "first fit"
+        values = self._first_fit(start)
+        self._data.reject(self._compare(values))
+        for k in range(_ROUNDS):
+            self._stage = f"fit {k + 1}"
+            self._data.weigh(self._compare(values), jitter=self._settings.jitter)
+            self.likelihood = self._likelihood()
+            solution = self._minimise([values])
+            values = self.parameters.values(solution.variables)
+            if k == _ROUNDS - 1 or not self._data.reject(self._compare(values)):
+                break
+        if self.parameters.prior_names:
+            # priors count against the quoted errors of the likelihood, not against those of noise alone
+            linear = self.likelihood.linearise(solution.variables)
+            self.parameters.prior_scale = prior_scales(linear, self.likelihood, self._shifts())
+            solution = self._minimise([values])
+        if not solution.converged:
+            self._flag([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
+        self._stage = "errors"
+        return self._report(solution)
+
+    def _watch(self, n=1):
+        """Report progress; what the callback raises stops the fit."""
+        self._n_watched += n
+        if self._settings.callback is not None:
+            self._settings.callback(self._stage, self._n_watched)
+
+    def _start(self):
+        """Velocities and nodes to begin with; leaves out what the model does not reach."""
+        self._mask_beyond_stages()
+        orders = self._data.normalise()
+        bounds = self.parameters.bounds
+        low, high = np.log(self._generator.wavelength_[[0, -1]])
+        self._require_pixels(sum(int(((x > low) & (x < high)).sum()) for x, _, _ in orders))
+        start = self._templates.find_start(orders, bounds["rv"], bounds["vsini"], self._settings.n_starts)
+        names = self._generator.label_names_
+        values = self.parameters.start(dict(zip(names, start.nodes[0].tolist(), strict=True)))
+        values["vsini"] = min(start.vsini + _REACH, bounds["vsini"][1])
+        velocities = {max(start.rv - _REACH, bounds["rv"][0]), min(start.rv + _REACH, bounds["rv"][1])}
+        reached = [[np.isfinite(flux) for flux in self._flux(values | {"rv": rv})] for rv in velocities]
+        outside = self._data.keep([np.logical_and.reduce(parts) for parts in zip(*reached, strict=True)])
+        self._require_pixels(self._data.count())
+        if outside:
+            text = f"orders {', '.join(map(str, outside))} lie outside the generator's band, by half or more"
+            self._flag([(InferenceFlag.ORDER_OUTSIDE, text)])
+        return start
+
+    def _mask_beyond_stages(self):
+        """Mask pixels that get light from wavelengths that a stage does not cover."""
+        for stage in self._settings.stages:
+            n_before, covered = self._data.count(), []
+            for order in self._observation.orders:
+                reach = 0.0 if order.sigma is None else _LINE_SPREAD_REACH * order.sigma
+                ends = (order.wavelength * np.exp(sign * reach) for sign in (-1, 1))
+                covered.append(np.logical_and(*map(stage.covers, ends)))
+            self._data.keep(covered)
+            n_left = self._data.count()
+            if n_left < n_before:
+                self._messages.append(f"{n_before - n_left} pixels beyond the range of {type(stage).__name__} masked")
+            if not n_left:
+                raise WavelengthCoverageError(
+                    f"None of the {n_before} good pixels lies where {type(stage).__name__} is defined. Give it the "
+                    "wavelengths of the spectrum, in vacuum angstrom."
+                )
+
+    def _require_pixels(self, n):
+        if n:
+            return
+        ends = self._data.wavelengths[0][0], self._data.wavelengths[-1][-1]
+        band = self._generator.wavelength_[[0, -1]]
+        raise WavelengthCoverageError(
+            f"None of the {self._data.n_given} good pixels, {ends[0]:.2f} to {ends[1]:.2f} angstrom, lies within the "
+            f"generator's band, {band[0]:.2f} to {band[1]:.2f}. Check that wavelengths are in vacuum angstrom, or "
+            "build a generator for this range."
+        )
+
+    def _first_fit(self, start):
+        """The best of several starts, on part of the pixels where there are many."""
+        velocities = {"rv": start.rv, "vsini": max(start.vsini, self.parameters.start({})["vsini"])}
+        names = self._generator.label_names_
+        starts = [
+            self.parameters.start(dict(zip(names, node.tolist(), strict=True)) | velocities) for node in start.nodes
+        ]
+        runs = self._data.some_runs()
+        solution = minimise(self._likelihood(runs), starts, max_evaluations=30, tolerance=1e-4)
+        self._n_evaluations += solution.n_evaluations
+        return self.parameters.values(solution.variables)
+
+    def _minimise(self, starts):
+        solution = minimise(self.likelihood, starts, max_evaluations=_MAX_EVALUATIONS)
+        self._n_evaluations += solution.n_evaluations
+        return solution
+
+    def _likelihood(self, runs=None):
+        """The likelihood of all pixels, or of some runs of them."""
+        chain = self._chain if runs is None else self._chain.part(runs)
+        likelihood = Likelihood(chain, self.parameters, self._data.pieces(self._settings.continuum_degree, runs))
+        n_free = len(self.parameters.free)
+        if likelihood.n_pixels <= likelihood.n_terms + n_free:
+            raise ValueError(
+                f"{likelihood.n_pixels} of {self._data.n_given} good pixels are left, too few for {n_free} "
+                f"parameters and {likelihood.n_terms} coefficients of continua; orders too short for a continuum "
+                "are left out. Unmask pixels, take longer orders, or fix parameters."
+            )
+        return likelihood
+
+    def _flux(self, values):
+        self._n_evaluations += 1
+        return self._chain.flux(values)
+
+    def _compare(self, values):
+        """Data beside the model, with the generator's own error, order by order."""
+        fluxes = self._flux(values)
+        continua = [np.full(len(flux), np.nan) for flux in fluxes]
+        pieces = self._likelihood().pieces
+        for piece, (pixels, level) in zip(pieces, fit_continua(pieces, fluxes), strict=True):
+            continua[piece.order][pixels] = level
+        errors = [np.zeros(len(flux)) for flux in fluxes]
+        if self._settings.generator_error and self._generator.error_map_ is not None:
+            labels = np.array([values[name] for name in self._generator.label_names_])
+            std = np.nan_to_num(self._generator.expected_error(labels))
+            for place, continuum, error in zip(self._chain.generator_pixels(values), continua, errors, strict=True):
+                error[:] = std[place] * np.abs(np.nan_to_num(continuum))
+        return self._data.compare(fluxes, continua, errors)
+
+    def _shifts(self):
+        """Errors of the generator, if they are known and count."""
+        error_map = self._generator.error_map_ if self._settings.generator_error else None
+        return None if error_map is None else error_map.shifts
+
+    def _report(self, solution):
+        """Errors, flags and the model beside the data."""
+        likelihood, parameters, shifts = self.likelihood, self.parameters, self._shifts()
+        linear = likelihood.linearise(solution.variables)
+        if shifts is None and self._settings.generator_error:
+            self._flag([(InferenceFlag.NOISE_ALONE, "errors are those of the noise alone")])
+        found = uncertainty_of(linear, likelihood, shifts)
+        if len(found.inflation):
+            self.inflation = float(np.sqrt(max(found.reduced_chi2, 1.0) * np.mean(found.inflation**2)))
+        self._flag(fit_flags(self._generator, likelihood, linear, found))
+        self._flag(rejection_flags(self._data))
+        factor, flags = instrument_flags(linear, parameters, found.reduced_chi2)
+        self._flag(flags)
+        noise, generator = parameters.matrix(found.noise), parameters.matrix(found.generator)
+        if "vsini" in parameters.free:
+            # lines widen with the square of vsini, which must stand out by three standard deviations, 2 v sigma
+            k = parameters.names.index("vsini")
+            if linear.values["vsini"] < 6 * np.sqrt((noise + generator)[k, k]):
+                self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
+        return InferenceResult(
+            parameters=parameters,
+            values=linear.values,
+            noise_covariance=noise,
+            generator_covariance=generator,
+            reduced_chi2=found.reduced_chi2 if self._data.errors_known else np.nan,
+            n_pixels=likelihood.n_pixels,
+            n_rejected=self._data.n_rejected,
+            resolving_power_factor=factor,
+            jitter=self._data.jitter,
+            flags=self._flags,
+            messages=self._messages,
+            orders=self._compare(linear.values),
+            n_evaluations=self._n_evaluations,
+            seconds=time.perf_counter() - self._begin,
+        )
+
+    def _flag(self, found):
+        """Note flags and what they mean here."""
+        for flag, message in found:
+            self._flags |= flag
+            self._messages.append(message)
