@@ -7,12 +7,15 @@ schema is drafted from the states of several estimators; look at it before it is
 import itertools
 import sys
 import tempfile
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 
 from stellarhml import (
     BayesianStellarRegressor,
@@ -93,23 +96,21 @@ def make_archived():
 
 def collect(value, found):
     """All objects with a tag in an object, by tag."""
-    if isinstance(value, dict):
+    if tag := find_tag(type(value)):
+        found.setdefault(tag, []).append(value)
+        collect(state_of(value), found)
+    elif isinstance(value, dict):
         for part in value.values():
             collect(part, found)
     elif isinstance(value, (list, tuple)):
         for part in value:
             collect(part, found)
-    elif tag := find_tag(type(value)):
-        found.setdefault(tag, []).append(value)
-        collect(state_of(value), found)
     elif sparse.issparse(value):
         found.setdefault(CSR, []).append(value)
 
 
-def draft(values, *, free=False):
+def draft(values):
     """Schema of all of some values."""
-    if free:  # parameters: what they may be, the class checks
-        return {}
     kinds = {}
     for value in values:
         kinds.setdefault(_kind(value), []).append(value)
@@ -196,6 +197,7 @@ def main():
     """Write what is missing."""
     from attack_worker import numbers, use
 
+    warnings.simplefilter("ignore")
     found = {}
     for estimator in make_estimators():
         collect(estimator, found)
@@ -209,8 +211,17 @@ def main():
         if not schema.exists():
             schema.write_text(make_schema(tag, found[tag]))
         if tag != CSR and not path.exists():
-            write_asdf(found[tag][0], path)
-            np.savez_compressed(path.with_suffix(".npz"), *numbers(use(found[tag][0], 120)))
+            for value in found[tag]:
+                with suppress(NotFittedError, ValueError):  # not fitted, or on other pixels
+                    np.savez_compressed(path.with_suffix(".npz"), *numbers(use(value, 120)))
+                    write_asdf(value, path)
+                    break
+    others = dict(zip(("normalising", "scattered", "holed"), list(make_estimators())[1:4], strict=True))
+    for name, value in others.items():
+        path = FIXTURES / f"spectrum_generator-1.0.0.{name}.asdf"
+        if not path.exists():
+            write_asdf(value, path)
+            np.savez_compressed(path.with_suffix(".npz"), *numbers(use(value, 120)))
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def plain_state(value, wrap_csr):
             return part.item()
         if isinstance(part, PurePath):
             return str(part)
-        if isinstance(part, (list, tuple)):
+        if type(part) in (list, tuple):  # no named tuple, which has a tag
             return [plain(item) for item in part]
         if isinstance(part, dict):
             return {key: plain(item) for key, item in part.items()}

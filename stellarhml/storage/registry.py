@@ -24,13 +24,13 @@ READERS = {
     ),
     "lattice_weights-1.0.0": "stellarhml.manifold.lattice:LatticeWeights.from_state",
     "scattered_weights-1.0.0": "stellarhml.manifold.scattered:ScatteredWeights.from_state",
-    "coded_rows-1.0.0": "stellarhml.manifold.coded_rows:CodedRows.from_state",
-    "line_bank-1.0.0": "stellarhml.manifold.line_bank:LineBank.from_state",
-    "line_factors-1.0.0": "stellarhml.manifold.line_factors:LineFactors.from_state",
+    "coded_rows-1.0.0": "stellarhml.manifold.residual:CodedRows.from_state",
+    "line_bank-1.0.0": "stellarhml.manifold.line_tables:LineBank.from_state",
+    "line_factors-1.0.0": "stellarhml.manifold.line_tables:LineFactors.from_state",
     "residual_basis-1.0.0": "stellarhml.manifold.residual:ResidualBasis.from_state",
     "spectrum_generator-1.0.0": "stellarhml.synthesis._spectrum_generator:SpectrumGenerator.from_state",
     "error_model-1.0.0": "stellarhml.synthesis.error_model:ErrorModel.from_state",
-    "label_shifts-1.0.0": "stellarhml.synthesis.label_shifts:LabelShifts.from_state",
+    "label_shifts-1.0.0": "stellarhml.synthesis.error_model:LabelShifts.from_state",
     "bayesian_stellar_regressor-1.0.0": (
         "stellarhml.inference._bayesian_stellar_regressor:BayesianStellarRegressor.from_state"
     ),

@@ -37,7 +37,7 @@ def use(value, n_pixels):
     name = type(value).__name__
     if hasattr(value, "infer"):
         results.append(value.predict(flux[:1]))
-    elif hasattr(value, "predict"):
+    elif hasattr(value, "predict") and hasattr(value, "get_params"):
         results.append(value.predict(flux[:1] if name == "Pipeline" else LABELS))
     if getattr(value, "error_map_", None) is not None:
         results += [*value.predict(LABELS, return_std=True)]
@@ -45,6 +45,8 @@ def use(value, n_pixels):
         calls["transform"] = (LABELS,) if name[0] == "L" else calls["transform"]
     if name == "VoigtLineDecomposer":
         results.append(value.inverse_transform(value.transform(flux)))
+    if not hasattr(value, "get_params"):
+        calls = {"weights": (LABELS,)}
     for call, arguments in calls.items():
         if hasattr(value, call) and not (name == "Pipeline" and call != "transform"):
             results.append(getattr(value, call)(*arguments))
