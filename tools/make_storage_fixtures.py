@@ -209,7 +209,7 @@ def main():
     for tag in (*READERS, CSR):
         schema, path = FOLDER / f"{tag}.yaml", FIXTURES / f"{tag}.asdf"
         if not schema.exists():
-            schema.write_text(make_schema(tag, found[tag]))
+            schema.write_text(make_schema(tag, found.get(tag, [])))
         if tag != CSR and not path.exists():
             for value in found[tag]:
                 with suppress(NotFittedError, ValueError):  # not fitted, or on other pixels

@@ -31,7 +31,6 @@ def use(value, n_pixels):
         "weights": (LABELS,),
         "jacobian": (LABELS[:1],),
         "line_table": (LABELS[0],),
-        "error_samples": (),
     }
     results = []
     name = type(value).__name__

@@ -210,11 +210,11 @@ def _arrays(array, rng):
         yield "doubled", np.concatenate([array, array])
         yield "wider", np.repeat(array[..., None], 2, axis=-1).copy()
         yield "flat", array.ravel()
-        yield "scalar", array.ravel()[:1].reshape(()).copy()
+        yield "scalar", np.ones((), dtype=array.dtype)
         yield "no columns", np.zeros((len(array), 0), dtype=array.dtype)
         yield "many empty rows", np.zeros((5000, 0, *array.shape[1:]), dtype=array.dtype)
         rows = min(100_000 // max(array[:1].nbytes, 1) + 2, 30_000)
-        yield "long", np.resize(array, (rows, *array.shape[1:]))
+        yield "long", np.resize(array if array.size else np.ones(1, dtype=array.dtype), (rows, *array.shape[1:]))
         if array.dtype.kind in "iu" and array.size:
             yield "long sorted", np.linspace(0, min(np.iinfo(array.dtype).max, 2**31 - 1), 20_000).astype(array.dtype)
         if array.dtype.kind == "f":
