@@ -23,8 +23,7 @@ from stellarhml import PhoenixPreprocessor, VoigtLineDecomposer
 from stellarhml.exceptions import StellarHMLWarning
 from stellarhml.kernels.autograd import line_product
 from stellarhml.kernels.line_profiles import get_profile
-from stellarhml.kernels.rendering import line_components
-from stellarhml.kernels.windows import line_windows
+from stellarhml.kernels.rendering import line_components, line_windows
 
 BLASE_EPOCH_S = 14.0
 PAPER_RMS = 0.0096

@@ -27,9 +27,8 @@ from shared import finish
 
 from stellarhml.kernels import forms, fused, gpu
 from stellarhml.kernels.line_profiles import get_profile
-from stellarhml.kernels.rendering import line_components
+from stellarhml.kernels.rendering import line_components, line_windows
 from stellarhml.kernels.training import train_adam, train_adam_batch
-from stellarhml.kernels.windows import line_windows
 
 # Of one pixel in the wing of a line in the thin form, as written in kernels.gpu_triton: +, -, x, /, max and < are one
 # each, a multiply-add two. A group of eight lines shares the division of the product. The cores, some per cent of all

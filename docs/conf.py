@@ -63,7 +63,17 @@ html_title = f"stellarhml {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 # pages without pages below them need no navigation beside them
-_SINGLE = ("tutorial", "real-star", "explore", "method", "limits", "figures", "comparison", "troubleshooting", "architecture")
+_SINGLE = (
+    "tutorial",
+    "real-star",
+    "explore",
+    "method",
+    "limits",
+    "figures",
+    "comparison",
+    "troubleshooting",
+    "architecture",
+)
 html_sidebars = {page: [] for page in _SINGLE}
 html_show_sourcelink = False
 html_theme_options = {

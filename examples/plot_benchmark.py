@@ -3,7 +3,7 @@ Errors over held-out nodes
 ==========================
 
 How good are labels over a whole grid, and not for a few chosen stars? All nodes of some Teff are left out, a regressor
-is fitted to the others, and is asked for the labels of those that it has not seen.
+is fitted to the others, and infers the labels of those that it has not seen.
 """
 
 import warnings
@@ -42,7 +42,7 @@ print(f"{inner.sum()} of {len(grid.labels)} nodes are held out, in {splits.get_n
 
 # %%
 # Spectra without noise, and with a signal-to-noise ratio of 100. Each prediction at an end of a label comes with the
-# warning that it is at a bound, which is no news here.
+# warning that it is at a bound, which is expected here.
 warnings.simplefilter("ignore", InferenceWarning)
 noisy = flux * (1 + 0.01 * np.random.default_rng(0).normal(size=flux.shape))
 inferred = {"no noise": [], "S/N 100": []}

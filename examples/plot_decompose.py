@@ -2,7 +2,7 @@
 A spectrum as lines
 ===================
 
-How well do spectral lines reproduce a spectrum, and what do they leave over? A solar-type spectrum of the packaged
+How well do spectral lines reproduce a spectrum, and how large are the residuals? A solar-type spectrum of the packaged
 grid is decomposed with two line profiles: the paper's, which cannot saturate, and the default, which can.
 """
 
@@ -30,13 +30,13 @@ panels = figure.add_gridspec(4, 1, height_ratios=(3, 1, 3, 1))
 for k, profile in enumerate(("pseudo-voigt", "minnaert")):
     decomposer = VoigtLineDecomposer(wavelength=wavelength, profile=profile)
     theta = decomposer.fit_transform(flux)
-    clone = decomposer.inverse_transform(theta)
-    rms = np.sqrt(np.mean((clone - flux) ** 2))
+    model = decomposer.inverse_transform(theta)
+    rms = np.sqrt(np.mean((model - flux) ** 2))
     print(f"{profile}: {len(decomposer.line_catalog_)} lines, RMS {rms:.5f}")
     display = SpectrumFitDisplay.from_arrays(
         wavelength,
         flux[0],
-        clone[0],
+        model[0],
         title=f"{profile}, RMS {rms:.4f} over all 80 angstrom",
         window=(8610, 8627),
         ax=[figure.add_subplot(panels[2 * k + i]) for i in range(2)],
@@ -44,12 +44,12 @@ for k, profile in enumerate(("pseudo-voigt", "minnaert")):
     display.ax_[1].set_ylim(-0.06, 0.06)
 
 # %%
-# The same spectrum with a tick for each line of the default decomposition: found in this spectrum, or added because
-# residuals asked for it.
+# The same spectrum with a tick for each line of the default decomposition: detected in this spectrum, or added from
+# the residuals.
 DecompositionDisplay.from_estimator(decomposer, flux[0], window=(8590, 8627))
 
 # %%
-# The five deepest lines, by the wavelengths under which the columns of `theta` know them.
+# The five deepest lines, by the wavelengths in the names of the columns of `theta`.
 depth = 1 - flux[0, np.searchsorted(wavelength, decomposer.line_catalog_)]
 for line in np.sort(decomposer.line_catalog_[np.argsort(-depth)[:5]]):
     print(f"{line:.2f} angstrom")

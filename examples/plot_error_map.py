@@ -2,9 +2,9 @@
 How far a generator can be trusted
 ==================================
 
-A generator is asked for spectra that nobody computed. How large is its error there, and does it know? It holds nodes
-out when it is fitted, and expects from what it finds a standard deviation for each pixel. Here that is compared with
-six spectra between the nodes, which it has not seen.
+A generator interpolates spectra that were never computed. How large is its error there, and does it estimate it
+rightly? In `fit` it holds nodes out, and from their errors estimates a standard deviation for each pixel. Here that is
+compared with six spectra between the nodes, which it has not seen.
 """
 
 import matplotlib.pyplot as plt
@@ -36,8 +36,8 @@ ErrorMapDisplay.from_estimator(generator)
 ErrorMapDisplay.from_estimator(generator, labels=("teff", "logg"), fixed={"feh": 0.0})
 
 # %%
-# Now the test: the six spectra. The ratio of real to expected errors is one for a generator that knows itself, and
-# below one where it is too careful.
+# Now the test: the six spectra. The ratio of real to expected errors is one if the expectation is right, and below one
+# if it is too large.
 flux, std = generator.predict(grid.labels_offgrid, return_std=True)
 error = flux - generator.normalise(grid.flux_offgrid[:, ::4], labels=grid.labels_offgrid)
 for labels, real, expected in zip(grid.labels_offgrid, error, std, strict=True):
@@ -49,8 +49,7 @@ for labels, real, expected in zip(grid.labels_offgrid, error, std, strict=True):
 print(f"all: ratio {np.sqrt(np.mean(error**2) / np.mean(std**2)):.2f}")
 
 # %%
-# Does it also know *where* it is wrong? Pixels are sorted by the error that is expected, and put together in twenty
-# bins.
+# Is the expected error large where the real one is? Pixels are sorted by the expected error and grouped in twenty bins.
 order = np.argsort(std.ravel())
 expected, real = (
     [np.sqrt(np.mean(part**2)) for part in np.array_split(values.ravel()[order], 20)] for values in (std, error)

@@ -2,9 +2,9 @@
 Labels of stars between the nodes
 =================================
 
-How well are labels recovered from noisy spectra that no node of the grid can give, and do the errors tell how well?
-The six spectra of the packaged data that lie between the nodes are the truth. They are at rest and as sharp as the
-grid; see :ref:`sphx_glr_auto_examples_plot_observed_star.py` for a star as a spectrograph sees it.
+How well are labels recovered from noisy spectra between the nodes of the grid, and are the quoted errors right? The
+six packaged spectra between the nodes are the truth. They are at rest and at the grid's resolution; see
+:ref:`sphx_glr_auto_examples_plot_observed_star.py` for a star as a spectrograph sees it.
 """
 
 import matplotlib.pyplot as plt
@@ -33,7 +33,7 @@ error = np.repeat(np.median(flux, axis=1, keepdims=True) / 100, flux.shape[1], a
 flux += error * rng.normal(size=flux.shape)
 
 # %%
-# Inference. The standard deviations count the noise and the generator's own error, as its held-out nodes tell it.
+# Inference. The standard deviations count the noise and the generator's own error, measured on held-out nodes.
 regressor = BayesianStellarRegressor.from_generator(generator)
 labels, std = regressor.predict(flux, flux_error=error, return_std=True)
 for truth, found, s in zip(grid.labels_offgrid, labels, std, strict=True):
@@ -41,7 +41,7 @@ for truth, found, s in zip(grid.labels_offgrid, labels, std, strict=True):
 print("mean absolute errors:", np.abs(labels - grid.labels_offgrid).mean(axis=0).round(3).tolist())
 
 # %%
-# Found less true labels in units of the standard deviations. Of honest errors two in three lie within the grey band;
+# Found minus true labels in units of the standard deviations. If these are right, two in three lie in the grey band;
 # here more do, because the generator expects larger errors of itself than it has, see
 # :ref:`sphx_glr_auto_examples_plot_error_map.py`.
 figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")

@@ -1,10 +1,10 @@
 """
-What a blunter spectrograph costs
-=================================
+What a lower resolving power costs
+==================================
 
-What does the same star look like at resolving powers of 115,000, 55,000 and 20,000, and how do the errors of its
-labels grow as lines are smeared out? All spectrographs get the same light here: a signal-to-noise ratio of 300 for
-each 0.05 angstrom.
+What does the same star look like at resolving powers of 115,000, 55,000 and 20,000, and how do the errors of its labels
+grow as lines are broadened? All spectrographs get the same light here: a signal-to-noise ratio of 300 for each 0.05
+angstrom.
 """
 
 import matplotlib.pyplot as plt
@@ -12,13 +12,14 @@ import numpy as np
 
 from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import load_mini_grid
-from stellarhml.forward.observation import Observation, observe
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
 
 COLOURS = {115_000: "#0072B2", 55_000: "#D55E00", 20_000: "#009E73"}
 
 # %%
-# A generator of 80 angstrom, and a star that rotates once slowly and once fast. Pixels are a third of
-# the width of the line-spread function.
+# A generator of 80 angstrom, and a star that rotates once slowly and once fast. Pixels are a third of the width of
+# the line-spread function.
 grid = load_mini_grid()
 band = (grid.wavelength > 8560) & (grid.wavelength < 8640)
 generator = SpectrumGenerator(
@@ -46,18 +47,17 @@ axes[1].set_xlabel("Vacuum wavelength [Å]")
 
 
 # %%
-# Errors without a fit. The derivatives of what the pixels record tell how well the labels can be known at best: the
-# inverse of the Fisher matrix is their covariance. Velocity, rotation and a continuum of third degree are
-# unknown too.
+# Errors without a fit. The derivatives of the recorded fluxes give the smallest possible errors: the inverse of the
+# Fisher matrix is the covariance of the labels. Velocity, rotation and a continuum of third degree are free too.
 def expected_errors(power, vsini):
     wavelength = pixels(power)
-    [flux], [jacobian] = observe(
-        generator, star, Observation([wavelength], resolving_power=power), vsini=vsini, derivatives=True
-    )
+    chain = ForwardChain(generator, Observation(wavelength, resolving_power=power))
+    values = dict(zip(generator.label_names_, star, strict=True)) | {"rv": 0.0, "vsini": vsini}
+    [rows] = chain.evaluate(values)
     error = 0.0033 * np.sqrt(0.05 / np.diff(wavelength)[0])
-    continuum = flux[:, None] * np.polynomial.legendre.legvander(np.linspace(-1, 1, len(flux)), 3)
-    # the last column is the resolving power, which is known
-    columns = np.hstack([jacobian[:, :-1], continuum]) / error
+    continuum = rows.flux[:, None] * np.polynomial.legendre.legvander(np.linspace(-1, 1, len(wavelength)), 3)
+    jacobian = np.stack([rows.tangents[name] for name in values], axis=1)
+    columns = np.hstack([jacobian, continuum]) / error
     return np.sqrt(np.diag(np.linalg.inv(columns.T @ columns)))[:5]
 
 
@@ -72,8 +72,8 @@ for power in COLOURS:
         print(f" {errors[3]:.3f} km/s, {errors[4]:.2f} km/s")
 
 # %%
-# Does a fit tell the same? `infer` gets the slow star with noise. The spectra come from the generator, so that its own
-# error is left out for once.
+# Does a fit agree? `infer` gets the slow star with noise. The spectra come from the generator, so that its own error
+# is left out for once.
 regressor = BayesianStellarRegressor.from_generator(generator, generator_error=False)
 rng = np.random.default_rng(0)
 found = {}
@@ -86,8 +86,9 @@ for power in COLOURS:
     print(f"R {power:,}", found[power], sep="\n")
 
 # %%
-# The fast star's lines are wide anyway, and beyond a resolving power of some 40,000 it has little to gain. The slow
-# star gains all the way. Dots are single fits: their errors are taken at the labels and the vsini that they found.
+# The fast star's lines are wide anyway, and beyond a resolving power of some 40,000 its errors hardly improve. Those
+# of the slow star improve throughout. Dots are single fits: their errors are taken at the labels and the vsini that
+# they found.
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 titles = (r"$T_\mathrm{eff}$ [K]", r"$\log g$ [dex]", "[Fe/H] [dex]")
 for k, (ax, title, name) in enumerate(zip(axes, titles, generator.label_names_, strict=True)):

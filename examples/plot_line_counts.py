@@ -2,9 +2,8 @@
 How many lines show
 ===================
 
-How much is there to see in stars of different temperature, gravity and metallicity? A generator follows every line
-over the whole grid, most of them too weak to show in most stars. What counts is how many are deep enough to stand out
-of the noise.
+How many lines show in stars of different temperature, gravity and metallicity? A generator follows every line over the
+whole grid, most of them too weak to show in most stars. Lines count if they are deep enough to stand out of the noise.
 """
 
 import matplotlib.pyplot as plt

@@ -2,9 +2,9 @@
 One line over the grid
 ======================
 
-How does a spectral line change with temperature, gravity and metallicity, and which line tells which of them? The
-generator knows each line at every node and interpolates between them: its manifold. The equivalent width of a
-line is an area, which a rotating star or a blunt spectrograph leaves as it is.
+How does a spectral line change with temperature, gravity and metallicity, and which line constrains which of them? The
+generator has each line at every node and interpolates between them: its manifold. The equivalent width of a line is an
+area, which rotation and line spread leave as it is.
 """
 
 import matplotlib.pyplot as plt
@@ -41,16 +41,16 @@ ManifoldDisplay.from_estimator(generator, line=line, parameter="equivalent_width
 ManifoldDisplay.from_estimator(generator, line=line, parameter="equivalent_width", labels=("teff", "feh"))
 
 # %%
-# Its core is saturated: from hot to cool the line grows in its wings, and its depth tells little of it.
+# Its core is saturated: from hot to cool the line grows in its wings, and its depth hardly changes.
 hot, cool = (generator.line_table([teff, 4.5, 0.0]).loc[line] for teff in (6000, 5000))
 for name in ("equivalent_width", "depth", "saturation"):
     print(f"{name} from 6000 to 5000 K: {hot[name]:.3f} to {cool[name]:.3f}, {cool[name] / hot[name] - 1:+.0%}")
 ManifoldDisplay.from_estimator(generator, line=line, parameter="depth")
 
 # %%
-# Which lines tell which label? Each point is one of the lines above. Lines on one straight line through the origin
-# cannot tell a change of one label from a change of the other, for both change them in the same proportion. What tells
-# them apart is lines that lie in different directions, such as the two with their names here.
+# Which lines constrain which label? Each point is one of the lines above. Lines on one straight line through the origin
+# cannot separate two labels, for both change them in the same proportion. Lines in different directions can, such as
+# the two with their names here.
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
 apart = shown.index[[0, 4]]
 for ax, name, text in zip(axes, ("logg", "feh"), (r"0.1 dex of $\log g$", "0.1 dex of [Fe/H]"), strict=True):

@@ -2,9 +2,9 @@
 A star as a spectrograph sees it
 ================================
 
-What can be learnt from three orders of a spectrograph, when the star moves and rotates, the blaze is still in, and
-some pixels are bad? The star is one of the packaged spectra that lie between the nodes of the grid. It is made fit for
-a detector by NumPy alone, so that nothing here knows the generator but the inference.
+What can be learnt from three orders of a spectrograph, when the star moves and rotates, the blaze is still in, and some
+pixels are bad? The star is one of the packaged spectra that lie between the nodes of the grid. NumPy alone makes the
+observation from it, so that only the inference uses the generator.
 """
 
 import matplotlib.pyplot as plt
@@ -19,8 +19,8 @@ SPEED_OF_LIGHT = 299_792.458  # km/s
 
 
 # %%
-# What happens to the light: rotation, with linear limb darkening, widens the lines; so does the spectrograph; the
-# velocity shifts them; and each pixel sums up what falls on it.
+# Rotation, with linear limb darkening, broadens the lines; so does the spectrograph; the velocity shifts them; and
+# each pixel integrates the light that falls on it.
 def observe(wavelength, flux, pixel_edges, *, rv, vsini, resolving_power, limb_darkening=0.6):
     step = 1e-6  # of ln wavelength: 0.3 km/s
     ln_wavelength = np.arange(np.log(wavelength[0]), np.log(wavelength[-1]), step)
@@ -37,8 +37,8 @@ def observe(wavelength, flux, pixel_edges, *, rv, vsini, resolving_power, limb_d
 
 
 # %%
-# Three orders with a blaze, a signal-to-noise ratio of 100 at most, 40 pixels that are known to be bad, and
-# three cosmic rays of which nobody knows.
+# Three orders with a blaze, a signal-to-noise ratio of 100 at most, 40 pixels that are masked as bad, and three
+# cosmic rays that are not masked.
 grid = load_mini_grid()
 labels = dict(zip(grid.label_names, grid.labels_offgrid[2].tolist(), strict=True))
 truth = labels | {"rv": -31.7, "vsini": 6.5}
@@ -74,16 +74,16 @@ regressor = BayesianStellarRegressor.from_generator(generator)
 result = regressor.infer(spectrum, resolving_power=55_000)
 
 # %%
-# The flags come first, then values beside the truth. Errors count noise and the generator's own error.
+# Flags first, then values beside the truth. Errors include noise and the generator's own error.
 print("flags:", result.flag_names or "none", "; pixels rejected:", result.n_rejected)
 table = result.to_frame()
 table.insert(0, "truth", [truth[name] for name in table.index])
-table["off by, in errors"] = (table["value"] - table["truth"]) / table["error"]
+table["off by, in errors"] = (table["value"] - table["truth"]) / table["std"]
 print(table.drop(columns="unit").round(3).to_string())
 
 # %%
-# The order with the bad pixels, which are grey, with its deepest lines by their wavelengths at rest; and what is
-# known of each two parameters, with the truth.
+# The order with the bad pixels, which are grey, with its deepest lines by their wavelengths at rest; and the
+# posterior of each pair of parameters, with the truth.
 InferenceDisplay.from_result(result, orders=[1], generator=generator, n_lines=20)
 CornerDisplay.from_result(result, truths=truth)
 plt.show()

@@ -40,7 +40,7 @@ failed = (labels[:, 0] >= 5750) & (labels[:, 1] == 4.0)
 grids = {"complete": labels, "with a hole": labels[~failed]}
 
 # %%
-# Names are free; "teff" alone means something, and only to a preprocessor. Nothing is extrapolated: stars in the
+# Names are free; only "teff" has a meaning, to a preprocessor. Nothing is extrapolated: stars in the
 # missing corner are outside, and `predict` would refuse them.
 stars = np.array([np.quantile(axis, rng.uniform(0.1, 0.9, 40)) for axis in axes]).T
 generators = {
@@ -52,7 +52,7 @@ print(f"{len(grids['with a hole'])} of {len(labels)} nodes, and {outside.sum()} 
 stars = stars[~outside]
 
 # %%
-# What was learnt of the first line, which is one of an alpha element: how its equivalent width [angstrom] grows.
+# The first line, which is one of an alpha element: how its equivalent width [angstrom] grows.
 table = generators["complete"].line_table([5500, 4.5, -0.25, 0.2])
 print(table.iloc[np.argmin(np.abs(table.index - centers[0]))].filter(like="equivalent_width").round(5).to_string())
 

@@ -2,8 +2,8 @@
 The paper's settings and the defaults
 =====================================
 
-What does each change to the paper's method buy? Generators are fitted to one grid, from the paper's own settings to
-the defaults, with one more step exchanged each time, and are asked for the nodes that they were fitted to, and for
+What does each change to the paper's method gain? Generators are fitted to one grid, from the paper's own settings to
+the defaults, with one more step exchanged each time, and compared with the nodes that they were fitted to and with
 spectra between the nodes.
 """
 

@@ -45,7 +45,7 @@ CornerDisplay.from_result(results[1], truths=truths)
 
 # %%
 # The posterior of vsini without that assumption: vsini is held at one value after the other, and all else is fitted.
-# Each fit tells its chi-square, and its covariance how much room the other parameters have.
+# Each fit has its chi-square, and a covariance for the volume of the other parameters.
 values, fine = np.linspace(0, 3, 11), np.linspace(0, 3, 3001)
 
 
@@ -60,8 +60,8 @@ def exact(flux):
 
 # %%
 # On the first night noise looks like some rotation, and the Gaussian is not bad. On the second the best fit is at
-# zero, where the spectrum does not change with vsini to first order. That is all that a Gaussian knows: it is far too
-# wide. The posterior falls where the lines become too wide. Its upper limit is printed beside the Gaussian's. Teff,
+# zero, where the spectrum does not change with vsini to first order, and the Gaussian is far too wide. The posterior
+# falls where the lines become too wide. Its upper limit is printed beside the Gaussian's. Teff,
 # below, moves less with vsini than its own error, the grey band, as far as the posterior reaches.
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained", sharex=True)
 for k, (flux, result) in enumerate(zip(nights, results, strict=True)):

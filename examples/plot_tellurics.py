@@ -2,9 +2,9 @@
 Lines of the Earth's atmosphere
 ===============================
 
-A spectrum from the ground has lines that are not the star's. What do they do to the labels, and what is better: to
-mask them, to divide them out, or to tell the inference about them? The atmosphere here is made up: forty lines at
-random places. The star is a packaged spectrum from between the nodes.
+A spectrum from the ground has telluric lines. How do they affect the labels, and what is better: to mask them, to
+divide them out, or to include them in the model? The atmosphere here is simulated: forty lines at random wavelengths.
+The star is a packaged spectrum from between the nodes.
 """
 
 import matplotlib.pyplot as plt
@@ -42,14 +42,14 @@ print(f"{(through < 0.99).mean():.0%} of the pixels have lost more than 1 % of t
 
 # %%
 # The same photons, used in five ways. The first is a telescope in space, for comparison. Masking loses the pixels of
-# telluric lines. Dividing keeps them, with errors that grow with the lost light; so does a model that is multiplied by
-# the transmission.
+# telluric lines. Dividing keeps them, with errors that grow with the lost light. A model that includes the transmission
+# needs no change of the data.
 ways = {
     "no atmosphere": (ObservedSpectrum([(wavelength, record(star, wavelength) + noise, error)]), {}),
     "ignored": (spectrum, {}),
     "masked": (mask_tellurics(spectrum, wavelength, through, threshold=0.99), {}),
     "divided out": (divide_tellurics(spectrum, wavelength, through), {}),
-    "told to infer": (spectrum, {"transmission": [through]}),
+    "in the model": (spectrum, {"transmission": (fine, transmission)}),
 }
 band = (grid.wavelength > 8560) & (grid.wavelength < 8640)
 generator = SpectrumGenerator(
@@ -65,10 +65,10 @@ results = {
 }
 table = results_table(results.values(), list(results)).set_index("star")
 print("truth:", truth)
-print(table[["teff", "teff_error", "logg", "feh", "rv", "reduced_chi2", "n_pixels", "flags"]].round(3).to_string())
+print(table[["teff", "teff_std", "logg", "feh", "rv", "reduced_chi2", "n_pixels", "flags"]].round(3).to_string())
 
 # %%
-# The spectrum, and what the model leaves over.
+# The spectrum and its residuals.
 figure, axes = plt.subplots(3, 1, figsize=(10, 7), layout="constrained", sharex=True, height_ratios=(2, 1, 1))
 axes[0].step(wavelength, seen, where="mid", color="k", lw=0.7, label="spectrum")
 axes[0].plot(wavelength, through + 0.5, color="#56B4E9", lw=0.9, label="transmission + 0.5")
@@ -83,7 +83,8 @@ axes[2].set_xlabel("Vacuum wavelength [Å]")
 
 # %%
 # Values and their errors; the line is the truth. All have the same noise. Ignored tellurics are flagged and make
-# errors much larger. Masking costs a little of the precision, dividing and telling hardly any.
+# errors much larger. Masking costs a little of the precision; dividing them out, or including them in the model,
+# hardly any.
 figure, axes = plt.subplots(1, 4, figsize=(10, 3.2), layout="constrained", sharey=True)
 titles = {"teff": r"$T_\mathrm{eff}$ [K]", "logg": r"$\log g$ [dex]", "feh": "[Fe/H] [dex]", "rv": "RV [km/s]"}
 for ax, (name, title) in zip(axes, titles.items(), strict=True):

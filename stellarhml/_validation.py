@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array
 
+from stellarhml._state import StateError, take_array, take_list
 from stellarhml._units import plain_array
 
 
@@ -51,6 +52,82 @@ def check_wavelength(wavelength, *, n_pixels=None):
             "Sort the columns of X with np.argsort(wavelength)."
         )
     return grid
+
+
+def stored_wavelength(wavelength, used=None):
+    """Wavelengths that were passed to a constructor, as a file holds them.
+
+    Parameters
+    ----------
+    wavelength : object
+        The parameter: None, or array-like, with or without a unit.
+    used : ndarray of shape (n_pixels,), default=None
+        Wavelengths that `fit` made of it.
+
+    Returns
+    -------
+    wavelength : None, ndarray or object
+        `used` itself, so that one array is stored once; else a plain array in angstrom; else the parameter as it is.
+    """
+    if wavelength is None:
+        return None
+    try:
+        plain = check_wavelength(wavelength)
+    except (TypeError, ValueError):
+        return wavelength
+    return used if used is not None and np.array_equal(plain, used) else plain
+
+
+def take_wavelength(state, key):
+    """Wavelengths, or a pixel index, of a state.
+
+    Parameters
+    ----------
+    state : dict
+        The state.
+    key : str
+        Its key.
+
+    Returns
+    -------
+    wavelength : ndarray of shape (n_pixels,), float64
+        Increasing, and far from what arithmetic cannot hold.
+
+    Raises
+    ------
+    StateError
+        If it is not one.
+    """
+    wavelength = take_array(state, key, dtype="f8", shape=(None,), low=0, high=1e12, increasing="strictly")
+    if not len(wavelength) or (len(wavelength) > 1 and np.diff(wavelength).min() < 1e-9):
+        raise StateError(f"`{key}` has {len(wavelength)} values; it needs one at least, in steps above 1e-9 angstrom.")
+    return wavelength
+
+
+def take_feature_names(fitted, n_features):
+    """Column names that `fit` saw, as scikit-learn keeps them.
+
+    Parameters
+    ----------
+    fitted : dict
+        State with "feature_names".
+    n_features : int
+        Number of columns.
+
+    Returns
+    -------
+    attributes : dict
+        "n_features_in_", and "feature_names_in_" where there are names.
+    """
+    names = take_list(fitted, "feature_names", str, length=n_features, distinct=True, optional=True)
+    known = {} if names is None else {"feature_names_in_": np.array(names, dtype=object)}
+    return {"n_features_in_": n_features, **known}
+
+
+def feature_names(estimator):
+    """Column names that `fit` saw, as a list of str, or None."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
 
 
 def check_label_names(label_names, n_labels):

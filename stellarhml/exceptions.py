@@ -2,47 +2,47 @@
 
 
 class GridIncompleteError(ValueError):
-    """Nodes of a label grid are missing where all of them are needed."""
+    """A complete label grid is needed, but nodes are missing."""
 
 
 class GridNotFoundError(FileNotFoundError):
-    """A folder does not hold the model grid that was asked for."""
+    """The folder does not hold the model grid."""
 
 
 class LabelsOutsideGridError(ValueError):
-    """Labels lie outside the domain on which the grid was computed."""
+    """Labels lie outside the domain of the grid."""
 
 
 class SpectrumFileError(ValueError):
-    """A file cannot be read as a spectrum: truncated, wrong length, wrong columns."""
+    """The file cannot be read as a spectrum: it is truncated, or has the wrong length or columns."""
 
 
 class WavelengthCoverageError(ValueError):
-    """A spectrum does not overlap the wavelengths of the model."""
+    """The spectrum does not overlap the wavelengths of the model."""
 
 
 class BlaseStateError(ValueError):
-    """A file is not a state dictionary as gully/blase writes it."""
+    """The file is not a state dictionary of gully/blase."""
 
 
 class BlaseNotInstalledError(ImportError):
-    """The package found under the name `blase` is not gully/blase, or there is none."""
+    """The package gully/blase is not installed, or another package has the name `blase`."""
 
 
 class DeviceNotFoundError(RuntimeError):
-    """The computing device that was asked for is not there."""
+    """The requested computing device does not exist on this machine."""
 
 
 class PersistenceError(ValueError):
-    """A saved estimator is damaged or of a form this version cannot read, or an estimator cannot be saved."""
+    """A saved estimator is damaged or of an unknown format, or an estimator cannot be saved."""
 
 
 class DownloadError(OSError):
-    """A download failed; what had arrived is kept and the next call goes on from there."""
+    """A download failed; the part that arrived is kept, and the next call continues from there."""
 
 
 class StoreError(OSError):
-    """A result of a long job could not be written; those written before are kept."""
+    """A result of a long job could not be written; earlier results are kept."""
 
 
 class StellarHMLWarning(UserWarning):
@@ -50,24 +50,24 @@ class StellarHMLWarning(UserWarning):
 
 
 class ExtrapolationWarning(StellarHMLWarning):
-    """Labels outside the grid were moved to its edge, or their result set to NaN."""
+    """Labels outside the grid were moved to its edge, or their results set to NaN."""
 
 
 class LineDetectionWarning(StellarHMLWarning):
-    """Spectra without a single line, or lines left out of the catalogue."""
+    """A spectrum has no lines, or lines were left out of the catalogue."""
 
 
 class ContinuumWarning(StellarHMLWarning):
-    """A continuum could not be fitted as asked (too few pixels, not positive)."""
+    """The continuum fit had to be simplified: too few pixels, or a continuum that is not positive."""
 
 
 class InferenceWarning(StellarHMLWarning):
-    """An inferred label is not to be trusted: it sits at a bound or did not converge."""
+    """An inferred label is at a bound or did not converge: do not trust it."""
 
 
 class VersionWarning(StellarHMLWarning):
-    """A saved estimator was written by other versions of the packages it needs."""
+    """A saved estimator was written with other versions of the packages that it needs."""
 
 
 class StoreWarning(StellarHMLWarning):
-    """Kept results of an earlier run were damaged and had to be computed again."""
+    """Stored results of an earlier run were damaged and were computed again."""

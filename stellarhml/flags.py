@@ -1,14 +1,14 @@
-"""The one registry of flags: what may be wrong with a line, with a spectrum, or with an inference.
+"""All flags: what may be wrong with a line, a spectrum, or an inference.
 
-Flags are bits, so that one integer holds any number of them; 0 means that nothing is to be said. The meaning of each
-is its attribute `meaning`.
+Flags are bits, so that one integer holds any number of them; 0 means that no flag is set. The attribute `meaning` of a
+flag says what it means.
 """
 
 from enum import IntFlag
 
 
 class _Flag(IntFlag):
-    """A flag that knows its meaning."""
+    """A flag with its meaning."""
 
     def __new__(cls, value, meaning=""):
         flag = int.__new__(cls, value)
@@ -17,39 +17,39 @@ class _Flag(IntFlag):
 
 
 class LineFlag(_Flag):
-    """Of one line in one spectrum."""
+    """Flags of one line in one spectrum."""
 
-    UNDETECTED = 1, "fitted, though this spectrum has no minimum of the asked prominence there"
-    ABSENT = 2, "left out of this spectrum: changes it nowhere by 1e-4, or not detected and fit_undetected=False"
-    AT_BOUND = 4, "a parameter ended at the limit that the fit sets to it"
-    SATURATED = 8, "deeper than nine tenths of its limiting depth: its strength shows in its wings only"
-    ADDED = 16, "a minimum of no spectrum: added where the residuals asked for it"
-    AT_EDGE = 32, "its center lies within one width of the ends of the pixels that count, or beyond them"
+    UNDETECTED = 1, "fitted, though this spectrum has no minimum of the required prominence there"
+    ABSENT = 2, "left out of this spectrum: it changes no pixel by 1e-4, or is undetected with fit_undetected=False"
+    AT_BOUND = 4, "a parameter ended at a limit of the fit"
+    SATURATED = 8, "deeper than nine tenths of its limiting depth: only its wings still grow with its strength"
+    ADDED = 16, "undetected line, added from the residuals of the line model"
+    AT_EDGE = 32, "its center lies less than one line width inside the fitted pixels, or outside them"
 
 
 class SpectrumFlag(_Flag):
-    """Of one spectrum."""
+    """Flags of one decomposed spectrum."""
 
-    NOT_CONVERGED = 1, "the fit ran out of steps"
+    NOT_CONVERGED = 1, "the fit reached its maximum number of steps"
     NO_LINES = 2, "no line of the catalogue was fitted"
-    POOR_FIT = 4, "the clone is off by more than three times what the training spectra have in the median"
+    POOR_FIT = 4, "the residual RMS of the line model is over three times the median of the training spectra"
 
 
 class InferenceFlag(_Flag):
-    """Of one inference."""
+    """Flags of one inference."""
 
-    FAILED = 1, "nothing could be inferred; the message says why"
-    NOT_CONVERGED = 2, "the fit ran out of steps"
-    AT_BOUND = 4, "a parameter ended at a bound, where the grid, or what was allowed, ends: the star may lie beyond"
-    POOR_FIT = 8, "residuals are larger than noise and the generator's error, or go together: errors were raised"
-    FEW_PIXELS = 16, "fewer good pixels than 20 for each free number"
-    WEAK_LINES = 32, "the lines of the star do not stand out of the noise: velocity and labels may be any"
-    REJECTED_PIXELS = 64, "over 1 % of the pixels look like no star: cosmic rays, emission, bad pixels"
-    ORDER_OUTSIDE = 128, "an order lies outside of the generator's band, wholly or by half, and was not used there"
-    RESOLVING_POWER = 256, "the lines ask for another resolving power, by more than 5 %"
-    AIR_OR_VACUUM = 512, "wavelengths drift as if air and vacuum had been mixed up: rv is off by some 80 km/s"
-    NOISE_ALONE = 2048, "the generator does not know its own error: errors are those of the noise alone"
-    SLOW_ROTATION = 1024, "rotation cannot be told from none by three standard deviations: take vsini as an upper limit"
+    FAILED = 1, "no parameters were inferred: see the message"
+    NOT_CONVERGED = 2, "the fit reached its maximum number of steps"
+    AT_BOUND = 4, "a parameter is at a bound of the fit or an end of the grid: the star may lie beyond"
+    POOR_FIT = 8, "reduced chi-square above 1.3, or correlated residuals: errors were inflated"
+    FEW_PIXELS = 16, "fewer than 20 pixels in use for each free parameter and continuum coefficient"
+    WEAK_LINES = 32, "the lines hardly exceed the noise: velocity and labels are poorly constrained"
+    REJECTED_PIXELS = 64, "over 1 % of the pixels were clipped: cosmic rays, emission or bad pixels"
+    ORDER_OUTSIDE = 128, "half of an order or more lies outside the generator's band, and was not used there"
+    RESOLVING_POWER = 256, "the line widths fit a resolving power that differs by more than 5 %"
+    AIR_OR_VACUUM = 512, "wavelengths drift as between air and vacuum: rv may be off by some 80 km/s"
+    NOISE_ALONE = 2048, "the generator's own error is unknown: errors are those of the noise alone"
+    SLOW_ROTATION = 1024, "rotation is detected at less than three standard deviations: vsini is an upper limit"
 
 
 def name_flags(value, registry):
@@ -60,7 +60,7 @@ def name_flags(value, registry):
     value : int
         Any combination of flags.
     registry : {LineFlag, SpectrumFlag, InferenceFlag}
-        What they are flags of.
+        Registry of the flags.
 
     Returns
     -------
@@ -73,6 +73,6 @@ def name_flags(value, registry):
     >>> name_flags(5, LineFlag)
     'UNDETECTED|AT_BOUND'
     >>> LineFlag.AT_BOUND.meaning
-    'a parameter ended at the limit that the fit sets to it'
+    'a parameter ended at a limit of the fit'
     """
     return "|".join(flag.name for flag in registry if value & flag)

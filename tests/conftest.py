@@ -114,7 +114,6 @@ def make_igrins():
     return write
 
 
-
 @pytest.fixture(scope="session")
 def grid():
     from stellarhml.datasets import make_stellar_grid

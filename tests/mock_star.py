@@ -98,11 +98,17 @@ class Star:
     pixels = (np.arange(8456.0, 8575.0, 0.08), np.arange(8570.0, 8694.0, 0.1))
     names = ("teff", "logg", "feh", "rv", "vsini")
 
-    def __init__(self, *, labels=None, rv=33.0, vsini=9.0, power=40_000, snr=100.0, seed=0, model=None):
+    def __init__(
+        self, *, labels=None, rv=33.0, vsini=9.0, power=40_000, snr=100.0, seed=0, model=None, transmission=None
+    ):
         self.labels = np.array(between_nodes()[2] if labels is None else labels, dtype=float)
         self.rv, self.vsini, self.power = rv, vsini, power
         self.wavelength = [pixels.copy() for pixels in self.pixels]
-        if model is None:
+        if transmission is not None:
+            wavelength, flux = packaged()
+            star = {"rv": rv, "vsini": vsini, "resolving_power": power, "transmission": transmission}
+            rows = [observe(wavelength, flux[tuple(self.labels)], pixels, **star) for pixels in self.pixels]
+        elif model is None:
             rows = _orders(tuple(self.labels), rv, vsini, power)
         else:
             rows = [observe(*model, pixels, rv=rv, vsini=vsini, resolving_power=power) for pixels in self.pixels]

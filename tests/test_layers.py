@@ -25,7 +25,7 @@ FLOORS = {
     "datasets": {"grids"},
     "model_selection": set(),
     "plotting": {"physics", "synthesis"},
-    "explore": {"forward", "inference", "physics", "plotting", "synthesis"},
+    "explore": {"forward", "inference", "physics", "plotting", "spectra", "synthesis"},
     "workflows": {
         "datasets",
         "grids",
@@ -41,7 +41,7 @@ FLOORS = {
     },
     "cli": {"datasets", "explore", "grids", "spectra", "storage", "workflows"},
 }
-BELOW = {"_parallel", "_rounding", "_sklearn", "_units", "_validation", "exceptions", "flags"}
+BELOW = {"_bounds", "_parallel", "_rounding", "_sklearn", "_units", "_validation", "exceptions", "flags"}
 TOP = {
     "__init__": set(),
     "_parallel": {"storage"},

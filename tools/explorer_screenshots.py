@@ -1,8 +1,8 @@
-"""Make the pictures of the explorer in docs/_static: wide, narrow, after a fit, and with a line that was clicked.
+"""Make the pictures of the explorer in docs/_static: wide, narrow, after a fit, and with a selected line.
 
 Run: python tools/explorer_screenshots.py [--out docs/_static]
 
-On the packaged grid, with a mock star seen at a resolving power of 55,000. Needs bokeh, playwright and a chromium.
+On the packaged grid, with a mock star at a resolving power of 55,000. Needs bokeh, playwright and a chromium.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python tools/readme_picture.py --out docs/_static/overview.png
 
-Left one order with the model over it, right what is known of the labels. All comes from examples/plot_observed_star.py,
-which takes packaged data.
+Left one order and its model, right the posterior of the labels, all from examples/plot_observed_star.py, which uses
+packaged data.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main():
     size = out.stat().st_size
     print(f"{out}: {size} bytes")
     if size > MAX_BYTES:
-        raise SystemExit(f"{size} bytes are more than the {MAX_BYTES} that a page should carry.")
+        raise SystemExit(f"The picture has {size} bytes, but at most {MAX_BYTES} are allowed. Draw less.")
 
 
 def draw(result, generator, truth):
@@ -52,7 +52,7 @@ def draw(result, generator, truth):
         top, bottom = left.subplots(2, 1, height_ratios=(3, 1))
         shown = {"orders": [1], "generator": generator, "n_lines": 9, "window": (8581, 8606), "title": ""}
         display = InferenceDisplay.from_result(result, ax=(top, bottom), **shown)
-        # one order among three: what the display says of it is left out, and so are two lines of the legend
+        # one order of three: its text and two entries of the legend are left out
         for text in top.texts:
             text.set_visible(text in display.line_texts_[0])
             text.set_fontsize(8)
@@ -71,13 +71,13 @@ def draw(result, generator, truth):
 
 
 def _values(result):
-    """What was found, without the labels that the panels beside tell."""
+    """Velocity and rotation; the panels beside have the labels."""
     rv, vsini = (parameter_value(result, name) for name in ("rv", "vsini"))
     return f"a mock observation: one of three orders, R 55,000, S/N 100\n{rv},  {vsini}"
 
 
 def _reduce(path):
-    """Write a picture anew with a palette."""
+    """Rewrite a picture with a palette."""
     from PIL import Image
 
     with Image.open(path) as picture:

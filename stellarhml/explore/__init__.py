@@ -1,1 +1,1 @@
-"""A page in the browser that shows how lines move: views and callbacks on a Bokeh server, no physics."""
+"""A page in the browser that shows how lines move: sessions, views and callbacks on a Bokeh server."""

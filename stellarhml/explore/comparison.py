@@ -1,4 +1,4 @@
-"""Comparison: an observed spectrum beside the model at given parameters, with continua fitted, and nothing else."""
+"""SpectrumComparison: an observed spectrum beside the model at given parameters; only continua are fitted."""
 
 from typing import NamedTuple
 
@@ -7,34 +7,34 @@ import pandas as pd
 
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.explore.screen_data import thin_pixels
+from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
 from stellarhml.inference._inference_result import OrderFit
-from stellarhml.inference.likelihood import cut_pieces, fit_continua
-from stellarhml.inference.models import ObservedModel
-from stellarhml.inference.observed_data import read_data
-from stellarhml.inference.pixels import Pixels
+from stellarhml.inference.fit_data import FitData
+from stellarhml.inference.likelihood import fit_continua
+from stellarhml.spectra.conversion import as_observed_spectrum
 
 
-class Compared(NamedTuple):
-    """Some orders beside the model.
+class ComparedOrders(NamedTuple):
+    """Observed orders beside the model.
 
     Attributes
     ----------
     orders : dict of int to OrderFit
-        By number of the order.
+        By position in the spectrum.
     chi2 : float
-        Mean squared residual of their pixels in units of the errors of the data; NaN if there is none, or if the data
-        came without errors.
+        Mean squared residual of the pixels in use, in units of the errors of the data; NaN if there is none, or if the
+        data came without errors.
     n_pixels : int
-        Pixels that count.
+        Pixels in use.
     """
 
     orders: dict
     chi2: float
     n_pixels: int
 
-    def drawn(self, window, n_columns):
-        """Thin what lies in a window to the columns of a screen.
+    def thinned(self, window, n_columns):
+        """Data, residuals and noise in a window, thinned to the columns of the screen.
 
         Parameters
         ----------
@@ -47,7 +47,7 @@ class Compared(NamedTuple):
         -------
         data, residuals, noise : ndarray of shape (2, n_points)
             Wavelengths, and fluxes, residuals and standard deviations of the data in units of the continuum. Orders
-            stand one after the other with a NaN between; pixels that do not count are NaN.
+            follow each other with a NaN between; pixels that are not used are NaN.
         """
         parts = [[], [], []]
         for order in self.orders.values():
@@ -60,37 +60,32 @@ class Compared(NamedTuple):
                 part += [np.stack([x[shown], y[shown]]), gap]
         return [np.concatenate(part, axis=1) if part else np.empty((2, 0)) for part in parts]
 
-    def table(self, numbers=None):
+    def table(self):
         """Tabulate all pixels.
-
-        Parameters
-        ----------
-        numbers : list of int, default=None
-            What the orders are called. None: by their place.
 
         Returns
         -------
         table : DataFrame
-            Number of the order, wavelength in angstrom; model, flux and its standard deviation (infinite where a pixel
-            does not count) in units of the continuum.
+            `order`, `wavelength` in angstrom, and in units of the continuum `model`, `flux` and its standard deviation
+            `flux_std`, which is infinite where a pixel is not used.
         """
         parts = [
             pd.DataFrame(
                 {
-                    "order": i if numbers is None else numbers[i],
+                    "order": order.number,
                     "wavelength": order.wavelength,
                     "model": order.model / order.continuum,
                     "flux": order.flux / order.continuum,
-                    "error": order.error / order.continuum,
+                    "flux_std": order.error / order.continuum,
                 }
             )
-            for i, order in self.orders.items()
+            for order in self.orders.values()
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-class Comparison:
-    """An observed spectrum that is compared with a generator again and again.
+class SpectrumComparison:
+    """One observed spectrum, to be compared with a generator at many parameters.
 
     Parameters
     ----------
@@ -106,33 +101,32 @@ class Comparison:
     ranges : list of tuple of (float, float)
         First and last wavelength of each order, in angstrom.
     numbers : list of int
-        What the orders are called, as their file numbers them.
+        Numbers of the orders in their file.
 
     Examples
     --------
     >>> from stellarhml import SpectrumGenerator
     >>> from stellarhml.datasets import make_stellar_grid
-    >>> from stellarhml.explore.comparison import Comparison
+    >>> from stellarhml.explore.comparison import SpectrumComparison
     >>> grid = make_stellar_grid(random_state=0)
     >>> generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
-    >>> comparison = Comparison(generator, (grid.wavelength, 3.0 * grid.flux[0], 0.03 + 0 * grid.flux[0]))
+    >>> comparison = SpectrumComparison(generator, (grid.wavelength, 3.0 * grid.flux[0], 0.03 + 0 * grid.flux[0]))
     >>> compared = comparison.at(grid.labels[0])
     >>> round(float(compared.orders[0].continuum[200]), 1), compared.chi2 < 0.1
     (3.0, True)
     """
 
     def __init__(self, generator, spectrum, *, limb_darkening=0.6):
-        data = read_data(spectrum)
         self._generator, self._limb_darkening = generator, limb_darkening
-        self._observation = Observation(data.wavelengths)
-        self._pixels = Pixels([order.wavelength for order in self._observation.orders], data)
-        self._pixels.normalise()
-        self._pieces = cut_pieces(self._pixels.wavelengths, self._pixels.fluxes, self._pixels.errors, "auto")
-        self.numbers, self._errors_known = data.numbers, data.errors_known
-        self.ranges = [(float(part[0]), float(part[-1])) for part in self._pixels.wavelengths]
+        self._data = FitData.of(as_observed_spectrum(spectrum)[0])
+        self._data.normalise()
+        self._pieces = self._data.pieces("auto")
+        self._pixels = Observation(self._data.wavelengths).orders
+        self.numbers = self._data.numbers
+        self.ranges = [(float(part[0]), float(part[-1])) for part in self._data.wavelengths]
 
     def orders_in(self, window):
-        """Numbers of the orders that lie in a window, or reach into it.
+        """Positions of the orders that overlap a window.
 
         Parameters
         ----------
@@ -142,7 +136,7 @@ class Comparison:
         Returns
         -------
         orders : list of int
-            The numbers.
+            Their positions in the spectrum.
         """
         return [i for i, (low, high) in enumerate(self.ranges) if high >= window[0] and low <= window[1]]
 
@@ -152,30 +146,30 @@ class Comparison:
         Parameters
         ----------
         labels : array-like of shape (n_labels,)
-            Labels; outside the grid its nearest point is taken.
+            Labels; outside the grid they are moved to its nearest point.
         rv, vsini : float, default=0.0
             Radial velocity and projected rotational velocity, in km/s.
         resolving_power : float, default=None
-            Of the spectrograph. None: as sharp as the generator.
+            Resolving power of the spectrograph. None: at the generator's own resolution.
         orders : list of int, default=None
-            Which orders. None: all.
+            Positions of the orders. None: all.
 
         Returns
         -------
-        compared : Compared
-            Data, model and continuum; continua are polynomials as in a fit. Orders beyond the generator's band have a
-            model of NaN.
+        compared : ComparedOrders
+            Data, model and continuum; continua are polynomials as in a fit. The model is NaN in orders beyond the
+            generator's band.
         """
         orders = range(len(self.ranges)) if orders is None else orders
         if not len(orders):
-            return Compared({}, np.nan, 0)
-        chosen = [self._observation.orders[i] for i in orders]
+            return ComparedOrders({}, np.nan, 0)
+        chosen = [self._pixels[i] for i in orders]
         edges, powers = [order.edges for order in chosen], [resolving_power] * len(chosen)
         observation = Observation([order.wavelength for order in chosen], edges=edges, resolving_power=powers)
-        model = ObservedModel(self._generator, observation, self._limb_darkening)
-        values = np.array([*np.ravel(labels), rv, vsini], dtype=np.float64)
+        chain = ForwardChain(self._generator, observation, limb_darkening=self._limb_darkening)
+        values = dict(zip(self._generator.label_names_, map(float, np.ravel(labels)), strict=True))
         try:
-            fluxes = dict(zip(orders, model.flux(values), strict=True))
+            fluxes = dict(zip(orders, chain.flux(values | {"rv": rv, "vsini": vsini}), strict=True))
         except WavelengthCoverageError:
             fluxes = {i: np.full(len(order.wavelength), np.nan) for i, order in zip(orders, chosen, strict=True)}
         continua = {i: np.full(len(flux), np.nan) for i, flux in fluxes.items()}
@@ -184,11 +178,11 @@ class Comparison:
             continua[piece.order][pixels] = level
         found, squares = {}, []
         for i, flux in fluxes.items():
-            arrays = (part[i] for part in (self._pixels.wavelengths, self._pixels.fluxes, self._pixels.errors))
-            nothing = np.zeros(len(flux))
-            found[i] = OrderFit(*arrays, flux * continua[i], continua[i], nothing)
+            arrays = (part[i] for part in (self._data.wavelengths, self._data.fluxes, self._data.errors))
+            no_model_error = np.zeros(len(flux))
+            found[i] = OrderFit(*arrays, flux * continua[i], continua[i], no_model_error, self.numbers[i])
             squares.append((found[i].residual / found[i].error) ** 2)
         squares = np.concatenate(squares)
         squares = squares[np.isfinite(squares)]
-        known = self._errors_known and len(squares)
-        return Compared(found, float(squares.mean()) if known else np.nan, len(squares))
+        known = self._data.errors_known and len(squares)
+        return ComparedOrders(found, float(squares.mean()) if known else np.nan, len(squares))

@@ -14,7 +14,7 @@ _USUAL_POWER = 55_000.0
 
 
 class Controls:
-    """The pairs; `change` is called with the name and the value of what the user moved."""
+    """Pairs of a slider and a field; `change` is called with the name and the new value."""
 
     def __init__(self, names, bounds, change):
         self._names, self._bounds, self._change = tuple(names), bounds, change
@@ -22,13 +22,13 @@ class Controls:
         self.sliders, self.fields = {}, {}
         ranges = {name: (*map(float, ends), _step(*ends)) for name, ends in zip(names, bounds, strict=True)}
         pairs = [self._pair(name, *ends) for name, ends in (ranges | _SLIDERS).items()]
-        label = "As sharp as the grid: no line spread"
-        self.sharp = Checkbox(label=label, name="sharp", tags=[label], stylesheets=[SHEET])
-        watch(self.sharp, "active", lambda sharp: change("power", None if sharp else self._power))
-        self.layout = Column(*pairs, self.sharp, sizing_mode="stretch_width")
+        label = "No line spread: the grid's own resolution"
+        self.no_spread = Checkbox(label=label, name="no-line-spread", tags=[label], stylesheets=[SHEET])
+        watch(self.no_spread, "active", lambda active: change("power", None if active else self._power))
+        self.layout = Column(*pairs, self.no_spread, sizing_mode="stretch_width")
 
     def show(self, state):
-        """Bring the widgets to a state, and mark labels at the edge of the grid."""
+        """Show a state, and mark labels at the edge of the grid."""
         self._power = state.power or self._power
         values = zip(self._names, state.labels, strict=True)
         for name, value in (*values, ("rv", state.rv), ("vsini", state.vsini), ("power", self._power)):
@@ -36,7 +36,7 @@ class Controls:
             if not slider.start <= value <= slider.end:
                 slider.update(start=min(slider.start, value), end=max(slider.end, value))
             slider.value = self.fields[name].value = value
-        self.sharp.active = state.power is None
+        self.no_spread.active = state.power is None
         self.sliders["power"].disabled = self.fields["power"].disabled = state.power is None
         edges = state.edges(self._bounds)
         for k, name in enumerate(self._names):
@@ -44,19 +44,19 @@ class Controls:
             self.sliders[name].update(title=title, bar_color=MODEL if k in edges else RESIDUAL)
 
     def _pair(self, name, start, end, step):
-        said, fixed = PLAIN_TEXT.get(name, name), not end > start
-        look = {"disabled": fixed, "stylesheets": [SHEET], "tags": [said], "sizing_mode": "stretch_width"}
+        text, fixed = PLAIN_TEXT.get(name, name), not end > start
+        look = {"disabled": fixed, "stylesheets": [SHEET], "tags": [text], "sizing_mode": "stretch_width"}
         ends = {"start": start, "end": start + step if fixed else end, "step": step, "value": start}
-        slider = Slider(title=said, show_value=False, name=f"slider-{name}", bar_color=RESIDUAL, **ends, **look)
+        slider = Slider(title=text, show_value=False, name=f"slider-{name}", bar_color=RESIDUAL, **ends, **look)
         act = partial(self._change, name)
         watch(slider, "value", act)
         low, high = LIMITS.get(name, (start, end))
         format = {"teff": "0.[00]", "power": "0"}.get(name, "0.[0000]")
-        number = field(f"field-{name}", said, act, low=low, high=high, step=step, disabled=fixed, format=format)
+        number = field(f"field-{name}", text, act, low=low, high=high, step=step, disabled=fixed, format=format)
         self.sliders[name], self.fields[name] = slider, number
         return Row(slider, number, sizing_mode="stretch_width", styles={"align-items": "end", "gap": "8px"})
 
 
 def _step(low, high):
-    """About a hundredth of a range, a power of ten."""
+    """Step of a slider: the power of ten below a fiftieth of the range."""
     return 10.0 ** math.floor(math.log10((high - low) / 50)) if high > low else 1.0

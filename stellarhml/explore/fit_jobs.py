@@ -1,4 +1,4 @@
-"""Fits in threads: each can be watched and stopped while others go on."""
+"""Fits in threads: each can be followed and stopped while others go on."""
 
 import threading
 import time
@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
 
 STAGES = ("waiting", "preparing the search, once", "start", "first fit", "fit 1", "fit 2", "fit 3", "errors")
-"""What a fit goes through; the last rounds are left out where nothing is rejected."""
+"""Stages of a fit, in order; later rounds are skipped where no pixel is rejected."""
 
 
 class FitStoppedError(Exception):
-    """A fit was stopped by who watches it."""
+    """A fit was stopped."""
 
 
 class FitJob:
@@ -21,15 +21,15 @@ class FitJob:
     Attributes
     ----------
     name : str
-        What is fitted.
+        Name of the spectrum.
     stage : str
         One of `STAGES`.
     n_evaluations : int
         Evaluations of the model so far.
     result : InferenceResult or None
-        What was found, when it is done.
+        Result of a fit that succeeded.
     error : Exception or None
-        Why nothing was; `FitStoppedError` where it was stopped.
+        Reason why there is no result; `FitStoppedError` if the fit was stopped.
     """
 
     def __init__(self, name):
@@ -44,29 +44,29 @@ class FitJob:
 
     @property
     def seconds(self):
-        """Time since it was asked for."""
+        """Seconds since the fit was requested."""
         return time.monotonic() - self._begin
 
     def stop(self):
-        """End the fit: at once for who watches, and in its thread at the next evaluation of the model."""
+        """Stop the fit: the job is done at once, its thread ends at the next evaluation of the model."""
         self._stopped.set()
         if not self.done:
             self.error = FitStoppedError("stopped")
 
-    def watch(self, stage, n_evaluations):
-        """Take note of how far the fit is, see `callback` of `BayesianStellarRegressor.infer`."""
+    def record(self, stage, n_evaluations):
+        """Record the progress of the fit: the `callback` of `BayesianStellarRegressor.infer`."""
         self.stage, self.n_evaluations = stage, n_evaluations
         if self._stopped.is_set():
             raise FitStoppedError("stopped")
 
 
 class FitRunner:
-    """Where fits with one generator run, at most two at a time.
+    """Fits with one generator, at most two at a time.
 
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted. The regressor is made when the first fit asks for it, since that renders all nodes.
+        Fitted. The first fit builds the regressor, which renders all nodes.
 
     Examples
     --------
@@ -94,7 +94,7 @@ class FitRunner:
         Parameters
         ----------
         name : str
-            What is fitted.
+            Name of the spectrum.
         spectrum : object
             As `BayesianStellarRegressor.infer` takes it.
         **settings : dict
@@ -111,19 +111,19 @@ class FitRunner:
         return job
 
     def close(self):
-        """Stop all fits and start no more: a process ends only when its threads have."""
+        """Stop all fits and accept no more, so that the process can end."""
         for job in list(self._jobs):
             job.stop()
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, job, spectrum, settings):
         try:
-            job.watch(STAGES[1], 0)
+            job.record(STAGES[1], 0)
             with self._lock:
                 if self._regressor is None:
                     self._regressor = BayesianStellarRegressor.from_generator(self._generator, verbose=False)
-            result = self._regressor.infer(spectrum, callback=job.watch, **settings)
-            job.watch(job.stage, job.n_evaluations)
+            result = self._regressor.infer(spectrum, callback=job.record, **settings)
+            job.record(job.stage, job.n_evaluations)
             job.result = result
-        except Exception as error:  # whoever started the fit is told, whatever it is
+        except Exception as error:  # the page shows it, whatever it is
             job.error = job.error or error

@@ -1,4 +1,4 @@
-"""The fit: a button that starts it in a thread, its progress, a button that stops it, and what came out."""
+"""The fit panel: buttons to start and stop a fit in a thread, its progress, and its result."""
 
 import io
 from pathlib import Path
@@ -12,42 +12,42 @@ from stellarhml.inference._inference_result import results_table
 from stellarhml.plotting._style import PLAIN_TEXT
 
 _POLL = 150  # ms
-_HINT = "A fit takes the resolving power that is set above; labels and velocities are free."
-_NONE = "No spectrum is open. Name one when you start: stellarhml explore SPECTRUM"
+_HINT = "A fit uses the resolving power set above; labels and velocities are free."
+_NO_SPECTRUM = "No spectrum is open. Name one when you start: stellarhml explore SPECTRUM"
 
 
 class FitView:
-    """The panel; `ask` gives the state, `done` takes the result, `export` name and text of a file."""
+    """The panel; `get_state()` returns the page's state, `on_result(result)` and `export(name, text)` are callbacks."""
 
-    def __init__(self, document, subject, ask, done, export):
-        self._document, self._subject, self._ask, self._done = document, subject, ask, done
+    def __init__(self, document, session, get_state, on_result, export):
+        self._document, self._session, self._get_state, self._on_result = document, session, get_state, on_result
         self.result, self._name, self._job, self._poll = None, None, None, None
         self.start = button("Fit the spectrum", "fit", self._begin, width=140, button_type="primary")
         self.stop = button("Stop", "stop", self.cancel, width=70, disabled=True)
         self.save = button("Result as ECSV", "ecsv", lambda: export("result.ecsv", self.ecsv()), width=130)
-        self.start.disabled, self.save.disabled, self.text = not subject.spectra, True, text("fit-text")
-        self.text.text = PANELS.said(_HINT if subject.spectra else _NONE, "hint")
+        self.start.disabled, self.save.disabled, self.text = not session.spectra, True, text("fit-text")
+        self.text.text = PANELS.note(_HINT if session.spectra else _NO_SPECTRUM, "hint")
         self.layout = Column(row(self.start, self.stop, self.save), self.text, sizing_mode="stretch_width")
 
     def cancel(self):
-        """Stop a fit that runs."""
+        """Stop the running fit."""
         if self._job is not None:
             self._job.stop()
 
     def ecsv(self):
         """The result as the text of an ECSV file."""
-        made = io.StringIO()
-        results_table([self.result], [self._name], kind="astropy").write(made, format="ascii.ecsv")
-        return made.getvalue()
+        file = io.StringIO()
+        results_table([self.result], [self._name], kind="astropy").write(file, format="ascii.ecsv")
+        return file.getvalue()
 
     def _begin(self):
-        self._job = self._subject.fit(self._ask())
+        self._job = self._session.fit(self._get_state())
         self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
-        self._poll = self._document.add_periodic_callback(self._look, _POLL)
-        self._look()
+        self._poll = self._document.add_periodic_callback(self._update, _POLL)
+        self._update()
 
-    def _look(self):
-        """Tell how far the fit is, and take what it found."""
+    def _update(self):
+        """Show the progress of the fit, and its result at the end."""
         job = self._job
         if not job.done:
             self.text.text = PANELS.progress(job, STAGES)
@@ -57,10 +57,10 @@ class FitView:
         if job.result is not None:
             self.result, self._name = job.result, job.name
             self.text.text = PANELS.fit(self.result, Path(self._name).name, PLAIN_TEXT, rounded)
-            self._done(self.result)
+            self._on_result(self.result)
         elif isinstance(job.error, FitStoppedError):
-            self.text.text = PANELS.said("Stopped. The sliders are where they were.", "hint")
+            self.text.text = PANELS.note("Stopped. The sliders were not moved.", "hint")
         else:
             reason = " ".join(str(job.error).split()) or type(job.error).__name__
-            self.text.text = PANELS.said(f"The fit failed: {reason}", "problem")
+            self.text.text = PANELS.note(f"The fit failed: {reason}", "problem")
         self.save.disabled = self.result is None

@@ -1,4 +1,4 @@
-"""One line: its parameters, how it responds to each label, and its manifold with the current point."""
+"""The line panel: parameters of one line, its response to each label, and its manifold with the current point."""
 
 from functools import partial
 
@@ -7,34 +7,34 @@ from bokeh.models import ColorBar, Column, LinearColorMapper, Range1d, Select
 from bokeh.palettes import Cividis256
 from bokeh.plotting import figure
 
-from stellarhml.explore.line_response import respond
 from stellarhml.explore.page_state import QUANTITIES
+from stellarhml.explore.screen_data import line_response
 from stellarhml.explore.widgets import CHOSEN, PANELS, SERIES, SHEET, button, field, row, source, text, watch
 from stellarhml.plotting._manifold_display import ManifoldDisplay
 from stellarhml.plotting._style import PLAIN_TEXT, plain_symbol
 
 _N_FINE = 30  # points of the map along each label
-_STEPS = {"teff": (100.0, "100 K")}  # by which responses are told; 0.1 of other labels
-_HINT = "Click on a line in the spectrum, or step from line to line with the buttons."
+_STEPS = {"teff": (100.0, "100 K")}  # for which responses are shown; 0.1 for other labels
+_HINT = "Click on a line in the spectrum, or step through the lines with the buttons."
 
 
 class LineView:
-    """The panel; `choose` takes the number of a line, `step` how many lines to go on, `show` what the map shows."""
+    """The panel; callbacks `select_line(number)`, `step(n_lines)` and `set_quantity(name)` change the page's state."""
 
-    def __init__(self, generator, choose, step, show):
-        self._generator, self._made_for = generator, None
+    def __init__(self, generator, select_line, step, set_quantity):
+        self._generator, self._map_key = generator, None
         names, spans = generator.label_names_, np.ptp(generator.interpolator_.bounds_, axis=1)
         varying = tuple(name for name, span in zip(names, spans, strict=True) if span > 0)
         self._axes = ("teff", "logg") if {"teff", "logg"} <= set(varying) else varying[:2]
         catalog = np.asarray(generator.decomposer_.line_catalog_)
         options = [(name, PLAIN_TEXT.get(name, name)) for name in QUANTITIES]
         self.select = Select(title="Map shows", options=options, width=170, name="quantity", stylesheets=[SHEET])
-        watch(self.select, "value", show)
+        watch(self.select, "value", set_quantity)
         ends = {"low": catalog.min(initial=0.0), "high": catalog.max(initial=1.0), "step": 0.1}
-        find = lambda x: choose(int(np.abs(catalog - x).argmin())) if len(catalog) else None  # noqa: E731
+        find = lambda x: select_line(int(np.abs(catalog - x).argmin())) if len(catalog) else None  # noqa: E731
         self.field = field("field-line", "Line near [Å]", find, title="Line near [Å]", format="0.00", **ends)
         ways = (("◀", "previous line", -1), ("▶", "next line", 1))
-        steps = [button(label, said, partial(step, n), said=said, width=44) for label, said, n in ways]
+        steps = [button(label, name, partial(step, n), aria_label=name, width=44) for label, name, n in ways]
         self.text = text("line")
         columns = {"manifold": ("image", "x", "y", "dw", "dh"), "curves": ("xs", "ys", "color", "label")}
         columns["now"] = ("x", "y", "color")
@@ -62,16 +62,16 @@ class LineView:
         self.layout = Column(row(*steps, self.field, self.select), self.text, self.plots, sizing_mode="stretch_width")
 
     def draw(self, state):
-        """Show the line that is chosen at the current labels; give the wavelength of its center at rest, or None."""
+        """Show the selected line at the current labels; returns its center at rest, or None."""
         self.select.value, self.plots.visible = state.quantity, state.line is not None
         if state.line is None:
-            self.text.text = PANELS.said(_HINT, "hint")
+            self.text.text = PANELS.note(_HINT, "hint")
             return None
-        found = respond(self._generator, state.labels, state.line)
+        found = line_response(self._generator, state.labels, state.line)
         self.field.value = found.name
         self.text.text = PANELS.line(found, PLAIN_TEXT, plain_symbol, _STEPS)
         values = dict(zip(self._generator.label_names_, state.labels, strict=True))
-        along, width = found.along(values), 1e3 * found.values.get("equivalent_width", np.nan)
+        along, width = found.scaled_curves(values), 1e3 * found.values.get("equivalent_width", np.nan)
         xs, ys, here = (list(part) for part in zip(*along.values(), strict=True)) if along else ([], [], [])
         colors = [SERIES[list(values).index(name) % len(SERIES)] for name in along]
         self.sources["curves"].data = {"xs": xs, "ys": ys, "color": colors, "label": [*map(plain_symbol, along)]}
@@ -81,22 +81,23 @@ class LineView:
         return found.values.get("center")
 
     def _draw_map(self, state, line, values):
-        """The map, which the labels along its axes do not change, and the point in it, which they move."""
+        """Move the point on the map; compute the map again only if other labels, the line or the quantity changed."""
         x, y = self._axes
         self.sources["point"].data = {"x": [values[x]], "y": [values[y]]}
         rest = {name: value for name, value in values.items() if name not in self._axes}
-        if self._made_for == (state.line, state.quantity, rest):
+        key = (state.line, state.quantity, rest)
+        if self._map_key == key:
             return
         settings = {"line": line, "parameter": state.quantity, "labels": self._axes, "fixed": rest, "n_fine": _N_FINE}
         shown = ManifoldDisplay.measure(self._generator, **settings)
-        self._made_for = (state.line, state.quantity, rest)
+        self._map_key = key
         left, right, bottom, top = shown.extent
         self._map.x_range.update(start=left, end=right)
         self._map.y_range.update(start=bottom, end=top)
         place = {"x": [left], "y": [bottom], "dw": [right - left], "dh": [top - bottom]}
         self.sources["manifold"].data = {"image": [shown.fine_values], **place}
-        there = np.isfinite(shown.node_values)
-        node_x, node_y = (part[there] for part in np.meshgrid(shown.node_x, shown.node_y))
+        known = np.isfinite(shown.node_values)
+        node_x, node_y = (part[known] for part in np.meshgrid(shown.node_x, shown.node_y))
         self.sources["nodes"].data = {"x": node_x, "y": node_y}
         self._map.xaxis.axis_label, self._map.yaxis.axis_label = (PLAIN_TEXT.get(name, name) for name in (x, y))
         others = ", ".join(f"{plain_symbol(name)} = {value:.4g}" for name, value in rest.items())

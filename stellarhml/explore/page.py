@@ -1,4 +1,4 @@
-"""One page: a state of its own, the views that show it, and callbacks that change it."""
+"""One page: its state, the views that show it, and the callbacks that change it."""
 
 import time
 from contextlib import contextmanager
@@ -18,64 +18,68 @@ from stellarhml.explore.widgets import FOLDER, PANELS, SHEET, THEME, button, fie
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.plotting._style import plain_symbol
 
-_DELAY = 2  # ms in which moves that came meanwhile are taken together
-_QUICK, _SOON, _PAUSE = 0.04, 40, 160  # details that take longer (s) wait until the sliders rest (ms)
+_DELAY = 2  # ms: moves that arrive within are drawn together
+_QUICK, _SOON, _PAUSE = 0.04, 40, 160  # s, ms, ms: details slower than _QUICK wait until sliders rest for _PAUSE
 _STEPS = (("◀", "to shorter wavelengths", -0.5), ("▶", "to longer wavelengths", 0.5))  # in widths of the window
 _ZOOMS = (("Zoom in", 0.5), ("Zoom out", 2.0), ("Whole band", 1e9))
 
 
 class Page:
-    """One page in a document of Bokeh."""
+    """One page in a Bokeh document."""
 
-    def __init__(self, document, subject):
-        self._document, self._subject = document, subject
-        self._drawing, self._detailing, self._seconds, self._showing = None, None, 0.0, False
+    def __init__(self, document, session):
+        self._document, self._session = document, session
+        self._drawing, self._detailing, self._seconds, self._updating = None, None, 0.0, False
         request = getattr(document.session_context, "request", None)
         query = request.arguments.items() if request else ()
-        self.state, problems = subject.begin({name: values[0].decode(errors="replace") for name, values in query})
-        self.controls = Controls(subject.names, subject.bounds, self._move)
-        see = lambda low, high: self.change(low=low, high=high)  # noqa: E731
-        self.spectrum = SpectrumView(subject, self.state, see, self._choose)
-        self.line = LineView(subject.generator, self._choose, self._step, lambda name: self.change(quantity=name))
-        self.fit = FitView(document, subject, lambda: self.state, self._take, self._export)
-        self._notes, self._told = text("notes"), text("told")
-        self._notes.text = "".join(PANELS.said(problem, "problem") for problem in [*subject.problems, *problems])
-        self._notes.visible = bool(self._notes.text)
+        self.state, problems = session.read_address(
+            {name: values[0].decode(errors="replace") for name, values in query}
+        )
+        self.controls = Controls(session.names, session.bounds, self._move)
+        set_window = lambda low, high: self.change(low=low, high=high)  # noqa: E731
+        self.spectrum = SpectrumView(session, self.state, set_window, self._select_line)
+        self.line = LineView(session.generator, self._select_line, self._step, lambda name: self.change(quantity=name))
+        self.fit = FitView(document, session, lambda: self.state, self._show_result, self._export)
+        self._problems, self._status = text("problems"), text("status")
+        self._problems.text = "".join(PANELS.note(problem, "problem") for problem in [*session.problems, *problems])
+        self._problems.visible = bool(self._problems.text)
         self._lay_out()
         self._draw()
         self._draw_details()
 
     def change(self, **changes):
-        """Change some of the state."""
-        self.take(replace(self.state, **changes))
+        """Change parts of the state."""
+        self.set_state(replace(self.state, **changes))
 
-    def take(self, state):
-        """Take a state, but not what widgets were told; all that come until the page is drawn are drawn at once."""
-        if not self._showing:
+    def set_state(self, state):
+        """Set the state and draw it soon; changes that the page itself makes to its widgets are ignored."""
+        if not self._updating:
             self.state = state
             if self._drawing is None:
                 self._drawing = self._document.add_timeout_callback(self._draw, _DELAY)
 
     def _lay_out(self):
-        """Put all on the page."""
-        document, (low, high) = self._document, self._subject.reach
+        """Put all widgets on the page."""
+        document, (low, high) = self._document, self._session.window_limits
         ends = {"low": low, "high": high, "step": 1.0, "format": "0.00", "width": 104}
         self._ends = [
-            field("from", "from wavelength", partial(self._type, 0), title="From [Å]", **ends),
-            field("to", "to wavelength", partial(self._type, 1), title="To [Å]", **ends),
+            field("from", "from wavelength", partial(self._set_end, 0), title="From [Å]", **ends),
+            field("to", "to wavelength", partial(self._set_end, 1), title="To [Å]", **ends),
         ]
-        zooms = [button(label, said, partial(self._zoom, by, 1), said=said, width=44) for label, said, by in _STEPS]
+        zooms = [
+            button(label, name, partial(self._zoom, by, 1), aria_label=name, width=44) for label, name, by in _STEPS
+        ]
         zooms += [button(label, label.lower(), partial(self._zoom, 0, factor)) for label, factor in _ZOOMS]
         self._orders = Select(title="Order", name="order", width=175, visible=False, stylesheets=[SHEET])
         watch(self._orders, "value", self._show_order)
-        options = [(str(i), Path(part[0]).name) for i, part in enumerate(self._subject.spectra)]
+        options = [(str(i), Path(part[0]).name) for i, part in enumerate(self._session.spectra)]
         look = {"title": "Spectrum", "width": 180, "visible": len(options) > 1, "stylesheets": [SHEET]}
         spectra = Select(name="spectrum", options=options, value=str(self.state.spectrum), **look)
         watch(spectra, "value", lambda value: self.change(spectrum=int(value)))
         picture, csv = button("PNG", "png", None, width=60), button("CSV", "csv", self._export_view, width=60)
         roots = {
             "controls": self.controls.layout,
-            "notes": Column(self._notes, self._told, sizing_mode="stretch_width"),
+            "notes": Column(self._problems, self._status, sizing_mode="stretch_width"),
             "view": self.spectrum.layout,
             "tools": row(*self._ends, *zooms, self._orders, spectra, picture, csv),
             "line": self.line.layout,
@@ -91,53 +95,53 @@ class Page:
         picture.js_on_event("button_click", CustomJS(args=run, code="window.explorer.picture(view)"))
         document.js_on_event(DocumentReady, CustomJS(args=run, code="window.explorer.begin(query)"))
         document.template = get_env().from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
-        document.template_variables["generator"] = self._subject.title
-        document.title, document.theme = f"{self._subject.title} - stellarhml explore", THEME
+        document.template_variables["generator"] = self._session.title
+        document.title, document.theme = f"{self._session.title} - stellarhml explore", THEME
         document.on_session_destroyed(lambda _context: self.fit.cancel())
 
     def _move(self, name, value):
-        self.take(self.state.set(name, value, self._subject.names))
+        self.set_state(self.state.set(name, value, self._session.names))
 
     def _zoom(self, shift, factor):
-        self.take(self.state.zoom(shift, factor, self._subject.band))
+        self.set_state(self.state.zoom(shift, factor, self._session.band))
 
-    def _type(self, k, value):
+    def _set_end(self, k, value):
         same = abs(self.state.window[k] - value) <= 0.006  # fields show two digits
-        self.take(self.state if same else self.state.end(k, value, self._subject.reach))
+        self.set_state(self.state if same else self.state.with_end(k, value, self._session.window_limits))
 
     def _show_order(self, value):
         if value:
-            low, high = self._subject.ranges(self.state)[int(value)]
+            low, high = self._session.ranges(self.state)[int(value)]
             self.change(low=low, high=high)
 
-    def _choose(self, index):
-        """Take a line; the window goes where it is."""
-        self.take(self.state.at_line(index, float(doppler_shift(self._subject.catalog[index], self.state.rv))))
+    def _select_line(self, index):
+        """Select a line; the window moves to it."""
+        self.set_state(self.state.at_line(index, float(doppler_shift(self._session.catalog[index], self.state.rv))))
 
     def _step(self, n):
         shown = self.spectrum.lines.index.tolist()
         if shown:
             here = shown.index(self.state.line) + n if self.state.line in shown else min(n, 0)
-            self._choose(shown[here % len(shown)])
+            self._select_line(shown[here % len(shown)])
 
-    def _take(self, result):
-        """Move the sliders to what a fit found."""
-        labels = tuple(result.values[name] for name in self._subject.names)
+    def _show_result(self, result):
+        """Move the sliders to the result of a fit."""
+        labels = tuple(result.values[name] for name in self._session.names)
         self.change(labels=labels, rv=result.values["rv"], vsini=result.values["vsini"])
 
     def _export(self, name, content):
         self._file.data = {"name": [name], "text": [content]}
 
     def _export_view(self):
-        self._export("view.csv", self._subject.table(self.state).to_csv(index=False, float_format="%.10g"))
+        self._export("view.csv", self._session.table(self.state).to_csv(index=False, float_format="%.10g"))
 
     def _draw(self):
-        """Draw what must follow a slider at once, and the rest when there is time."""
+        """Draw the curve at once, and schedule the details."""
         self._drawing = None
-        with self._at_once():
+        with self._one_message():
             self.spectrum.draw(self.state)
             self.controls.show(self.state)
-            self._tell()
+            self._show_status()
         slow = self._seconds > _QUICK
         if slow and self._detailing is not None:
             self._document.remove_timeout_callback(self._detailing)
@@ -146,34 +150,34 @@ class Page:
 
     def _draw_details(self):
         self._detailing, begin = None, time.perf_counter()
-        with self._at_once():
+        with self._one_message():
             self.spectrum.draw_details(self.state)
             center = self.line.draw(self.state)
             self.spectrum.mark(None if center is None else float(doppler_shift(center, self.state.rv)))
             for end, value in zip(self._ends, self.state.window, strict=True):
                 end.value = round(value, 2)
-            ranges = self._subject.ranges(self.state)
-            options = [(str(i), name) for i, name in enumerate(self._subject.order_names(self.state))]
+            ranges = self._session.ranges(self.state)
+            options = [(str(i), name) for i, name in enumerate(self._session.order_names(self.state))]
             same = next((str(i) for i, ends in enumerate(ranges) if ends == self.state.window), "")
             self._orders.update(options=[("", "choose"), *options], value=same, visible=len(ranges) > 1)
-            self._query.data = {"query": self._subject.address(self.state)}
-            self._tell()
+            self._query.data = {"query": self._session.address(self.state)}
+            self._show_status()
         self._seconds = time.perf_counter() - begin
 
     @contextmanager
-    def _at_once(self):
+    def _one_message(self):
         """Send all changes to the browser in one message."""
         self._document.hold("combine")
-        self._showing = True
+        self._updating = True
         try:
             yield
         finally:
             try:
-                self._document.unhold()  # calls back for all that was changed
+                self._document.unhold()  # runs the callbacks of all changes
             finally:
-                self._showing = False
+                self._updating = False
 
-    def _tell(self):
-        """Say where the grid ends, and what is drawn."""
-        edges = [plain_symbol(self._subject.names[k]) for k in self.state.edges(self._subject.bounds)]
-        self._told.text = PANELS.told(edges, self.spectrum.view, self.spectrum.compared)
+    def _show_status(self):
+        """Say which labels are at the edge of the grid, and how many pixels are drawn."""
+        edges = [plain_symbol(self._session.names[k]) for k in self.state.edges(self._session.bounds)]
+        self._status.text = PANELS.status(edges, self.spectrum.curve, self.spectrum.compared)

@@ -1,22 +1,27 @@
-"""State: what one page of an explorer shows, and the query of its address from which it can be made again."""
+"""The state of one page, and the query of its address that stores it."""
 
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 
-LIMITS = {"rv": (-500.0, 500.0), "vsini": (0.0, 300.0), "power": (1000.0, 500_000.0)}
+import numpy as np
+
+from stellarhml._bounds import near_bound
+from stellarhml.forward.chain import RV, VSINI
+
+LIMITS = {"rv": RV.bounds, "vsini": VSINI.bounds, "power": (1000.0, 500_000.0)}
+"""Ranges of velocities in km/s and of the resolving power."""
 QUANTITIES = ("depth", "equivalent_width", "saturation")
 NARROWEST = 0.05
-"""What a window measures at least, in angstrom."""
-SHARP = "none"
-"""What an address says in place of a resolving power where there is none."""
+"""Smallest width of a window, in angstrom."""
+NO_LINE_SPREAD = "none"
+"""Stands in an address for a spectrum at the generator's own resolution."""
 
-_EDGE = 3e-3  # of a label's range: nearer than this to its end counts as at the edge
 _FIRST_WINDOW = 60.0  # angstrom
-_COUNTS = ("line", "spectrum")
+_INTEGERS = ("line", "spectrum")
 
 
 @dataclass(frozen=True)
-class State:
+class PageState:
     """What one page shows.
 
     Parameters
@@ -24,17 +29,17 @@ class State:
     labels : tuple of float
         Labels of the star.
     low, high : float
-        Wavelengths between which it is seen, in angstrom.
+        Ends of the window, in angstrom.
     rv, vsini : float
-        Velocities in km/s.
+        Radial velocity and projected rotational velocity, in km/s.
     power : float or None
-        Resolving power. None: as sharp as the generator.
+        Resolving power. None: at the generator's own resolution.
     line : int or None
-        Number in the catalogue of the line that was chosen.
+        Number in the catalogue of the selected line.
     quantity : str
-        What the map of this line shows.
+        Quantity on the map of this line.
     spectrum : int
-        Which of the observed spectra lies underneath.
+        Number of the observed spectrum that is shown.
     """
 
     labels: tuple
@@ -49,122 +54,121 @@ class State:
 
     @property
     def window(self):
-        """Wavelengths between which the star is seen."""
+        """Ends of the window, in angstrom."""
         return self.low, self.high
 
     @property
     def star(self):
-        """Velocities and resolving power, as the functions of a view take them."""
+        """Velocities and resolving power, by the names that `spectrum_in_window` uses."""
         return {"rv": self.rv, "vsini": self.vsini, "resolving_power": self.power}
 
     def set(self, name, value, names):
-        """The same with another value of a label or of a field, by its name."""
+        """Replace the value of a label or of a field, by its name."""
         if name not in names:
-            return replace(self, **{name: int(value) if name in _COUNTS else value})
+            return replace(self, **{name: int(value) if name in _INTEGERS else value})
         k = names.index(name)
         return replace(self, labels=(*self.labels[:k], float(value), *self.labels[k + 1 :]))
 
     def zoom(self, shift, factor, band):
-        """The same with a window that is moved by parts of its width and made wider, within a band."""
+        """Shift the window by a fraction of its width and scale it, within the band."""
         width = min(max((self.high - self.low) * factor, NARROWEST), band[1] - band[0])
         low = (self.low + self.high - width) / 2 + shift * (self.high - self.low)
         low = min(max(low, band[0]), band[1] - width)
         return replace(self, low=low, high=low + width)
 
-    def end(self, k, value, reach):
-        """The same with another end of the window, 0 or 1; the other gives way where there would be no window."""
+    def with_end(self, k, value, limits):
+        """Replace one end of the window, 0 or 1; the other end moves along where they would cross."""
         ends = [*self.window]
         ends[k] = value
         if ends[1] - ends[0] < NARROWEST:
             width = max(self.high - self.low, NARROWEST)
             ends[1 - k] = value + width if k == 0 else value - width
-        low = min(max(ends[0], reach[0]), reach[1] - NARROWEST)
-        return replace(self, low=low, high=min(max(ends[1], low + NARROWEST), reach[1]))
+        low = min(max(ends[0], limits[0]), limits[1] - NARROWEST)
+        return replace(self, low=low, high=min(max(ends[1], low + NARROWEST), limits[1]))
 
     def at_line(self, index, center):
-        """The same with a line chosen, and the window around it if it was not in it."""
+        """Select a line; the window moves there if the line is outside."""
         low, high = self.window
         if not low <= center <= high:
             low, high = center - (high - low) / 2, center + (high - low) / 2
         return replace(self, line=index, low=low, high=high)
 
     def edges(self, bounds):
-        """Numbers of the labels that are at an end of their range in the grid."""
-        pairs = enumerate(zip(self.labels, bounds, strict=True))
-        return [k for k, (x, (low, high)) in pairs if low < high and min(x - low, high - x) <= _EDGE * (high - low)]
+        """Numbers of the labels at an end of their range in the grid."""
+        return np.flatnonzero(np.any(near_bound(np.array(self.labels), *np.transpose(bounds)), axis=0)).tolist()
 
 
-RESERVED = (*(part.name for part in fields(State)[1:]), "grid")
-"""What an address calls its own parts: no label may be called so."""
+RESERVED = (*(part.name for part in fields(PageState)[1:]), "grid")
+"""Names that an address uses itself: no label may have them."""
 
 
 def first_state(labels, band, ranges=(), power=None):
-    """What a page shows first.
+    """State of a new page.
 
     Parameters
     ----------
     labels : sequence of float
         Labels of the star.
     band : tuple of (float, float)
-        Wavelengths that the generator knows, in angstrom.
+        Ends of the generator's band, in angstrom.
     ranges : sequence of (float, float), default=()
-        Ends of the orders of an observed spectrum: the one in the middle of those in the band is shown.
+        Ends of the orders of an observed spectrum: the window is the middle one of those in the band.
     power : float, default=None
-        Resolving power, where the spectrum states it.
+        Resolving power of the observed spectrum, where it is known.
 
     Returns
     -------
-    state : State
-        The state; without a spectrum a window in the middle of the band.
+    state : PageState
+        Without a spectrum, the window is in the middle of the band.
     """
-    state = State(tuple(map(float, labels)), *band, power=power)
-    there = [(max(low, band[0]), min(high, band[1])) for low, high in ranges if low < band[1] and high > band[0]]
-    if there:
-        low, high = there[len(there) // 2]
+    state = PageState(tuple(map(float, labels)), *band, power=power)
+    in_band = [(max(low, band[0]), min(high, band[1])) for low, high in ranges if low < band[1] and high > band[0]]
+    if in_band:
+        low, high = in_band[len(in_band) // 2]
         return replace(state, low=low, high=high)
     return state.zoom(0.0, min(_FIRST_WINDOW / (band[1] - band[0]), 1.0), band)
 
 
 def to_query(state, names, grid_id=None):
-    """What the address says of a state: texts by name."""
+    """Query of the address that stores a state: texts by name."""
     query = {name: f"{value:.10g}" for name, value in zip(names, state.labels, strict=True)}
-    for part in fields(State)[1:]:
+    for part in fields(PageState)[1:]:
         value = getattr(state, part.name)
         if value is not None and value != part.default:
             query[part.name] = value if isinstance(value, str) else f"{value:.10g}"
-    query.setdefault("power", SHARP)  # a page may begin with another
+    query.setdefault("power", NO_LINE_SPREAD)  # a new page may have a resolving power
     return query | ({"grid": grid_id[:8]} if grid_id else {})
 
 
 def from_query(query, start, limits, names, grid_id=None):
-    """Read an address, which may come from anyone: what makes no sense is left out.
+    """Read the query of an address, which may come from anyone: invalid values are ignored.
 
     Parameters
     ----------
     query : dict of str to str
-        What the address says.
-    start : State
-        What is shown where it says nothing.
+        The query.
+    start : PageState
+        State of a new page; it fills in what the query leaves out.
     limits : dict of str to (float, float)
-        What is allowed, by name.
+        Allowed ranges, by name.
     names : sequence of str
         Names of the labels.
     grid_id : str, default=None
-        Which grid is shown.
+        Identifier of the grid.
 
     Returns
     -------
-    state : State
-        What is to be shown.
+    state : PageState
+        The state.
     problems : list of str
-        What was left out, in words.
+        One message for each value that was ignored.
     """
     state, problems = start, []
     if grid_id and query.get("grid", grid_id[:8]) != grid_id[:8]:
-        problems.append("The address is of another grid: what it showed there may look different here.")
+        problems.append("The address belongs to another grid, so this page may differ from the one it came from.")
     if query.get("quantity") in QUANTITIES:
         state = replace(state, quantity=query["quantity"])
-    if query.get("power") == SHARP:
+    if query.get("power") == NO_LINE_SPREAD:
         state, limits = replace(state, power=None), {name: ends for name, ends in limits.items() if name != "power"}
     for name, (low, high) in limits.items():
         value = _number(query.get(name, ""))
@@ -172,9 +176,9 @@ def from_query(query, start, limits, names, grid_id=None):
             state = state.set(name, value, tuple(names))
         elif name in query:
             found = f"The address has {name}={query[name][:20]}"
-            problems.append(f"{found}, but it needs a number from {low:g} to {high:g}. It was left out.")
+            problems.append(f"{found}, but a number from {low:g} to {high:g} is needed. It was ignored.")
     if state.high - state.low < 0.99 * NARROWEST:  # addresses are rounded
-        problems.append(f"The window of the address has no width, or less than {NARROWEST} Å. It was left out.")
+        problems.append(f"The window of the address is narrower than {NARROWEST} Å. It was ignored.")
         state = replace(state, low=start.low, high=start.high)
     return state, problems
 

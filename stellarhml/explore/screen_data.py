@@ -1,32 +1,34 @@
-"""What a screen shows of a generator: the pixels of a window, thinned to its columns, and the lines in it."""
+"""The numbers on a page: the pixels of a window, thinned to the columns of the screen, and its lines."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
-from stellarhml.forward.observation import Observation, observe
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.synthesis.evaluation import expected_error, generate
-from stellarhml.synthesis.line_values import QUANTITIES
+from stellarhml.synthesis.line_table import slope_of
+from stellarhml.synthesis.line_values import QUANTITIES, line_values
 
 
-class View(NamedTuple):
-    """A spectrum as it is drawn; all arrays have shape (n_points,).
+class ScreenSpectrum(NamedTuple):
+    """A model spectrum as it is drawn; all arrays have shape (n_points,).
 
     Attributes
     ----------
     wavelength : ndarray
         Observed vacuum wavelengths, in angstrom.
     flux : ndarray
-        Fluxes of pixels: of all pixels, or of the lowest and the highest of each run of pixels.
+        Fluxes of all pixels, or of the lowest and the highest pixel of each run of pixels.
     lower, upper : ndarray
-        The band of the generator's own error, over a run its lowest and highest values; NaN where it is not known.
+        The flux less and plus the generator's own error, in a run the lowest and the highest; NaN if it is unknown.
     n_pixels, n_blank, run : int
-        Pixels in the window, those of them that need light from beyond the generator's band and have no flux, and how
-        many stand in one run (1: all are drawn).
+        Pixels in the window; those among them without a flux, because they need light from beyond the generator's
+        band; and pixels in a run (1: all are drawn).
     outside : bool
-        Whether the labels lie outside the grid, and its nearest point is drawn.
+        Whether the labels lie outside the grid and were moved to its nearest point.
     """
 
     wavelength: np.ndarray
@@ -39,15 +41,15 @@ class View(NamedTuple):
     outside: bool
 
 
-class ViewLines(NamedTuple):
-    """Lines whose centers lie in a window, by wavelength; all arrays have shape (n_lines,).
+class ScreenLines(NamedTuple):
+    """Lines with centers in a window, in order of wavelength; all arrays have shape (n_lines,).
 
     Attributes
     ----------
     index : ndarray of int
         Numbers in the catalogue.
     name : ndarray
-        Wavelengths in angstrom by which the lines are known.
+        Catalogue wavelengths, in angstrom.
     center, depth : ndarray
         Observed wavelengths of the centers, in angstrom, and depths in units of the continuum.
     """
@@ -58,38 +60,81 @@ class ViewLines(NamedTuple):
     depth: np.ndarray
 
 
-def view_spectrum(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_power=None, n_columns=None):
-    """Generate the part of a spectrum that lies in a window, on the generator's own pixels as the star moves them.
+class LineResponse(NamedTuple):
+    """One line at given labels, and how it changes with each label.
+
+    Attributes
+    ----------
+    name : float
+        Catalogue wavelength, in angstrom.
+    values : dict of str to float
+        Its parameters, then `depth`, `equivalent_width` [angstrom] and `saturation`, as in
+        `SpectrumGenerator.line_table`; empty if the line is absent.
+    slopes : dict of str to dict
+        By label: derivatives of `equivalent_width` and of `depth` per unit of the label.
+    curves : dict of str to tuple of ndarray of shape (n_points,)
+        By label: values over its range in the grid, and equivalent widths there, all other labels as given.
+    """
+
+    name: float
+    values: dict
+    slopes: dict
+    curves: dict
+
+    def scaled_curves(self, labels):
+        """Curves of the labels that vary, on one scale.
+
+        Parameters
+        ----------
+        labels : dict of str to float
+            Current values by name.
+
+        Returns
+        -------
+        curves : dict of str to tuple of (ndarray, ndarray, float)
+            By label: fractions of its range, from 0 to 1; equivalent widths in mÅ; and the fraction of the current
+            value.
+        """
+        varying = {name: curve for name, curve in self.curves.items() if curve[0][-1] > curve[0][0]}
+        return {
+            name: ((x - x[0]) / np.ptp(x), 1e3 * widths, float((labels[name] - x[0]) / np.ptp(x)))
+            for name, (x, widths) in varying.items()
+        }
+
+
+def spectrum_in_window(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_power=None, n_columns=None):
+    """Generate the spectrum in a window, on the generator's own pixels shifted by the radial velocity.
 
     Parameters
     ----------
     generator : SpectrumGenerator
         Fitted.
     labels : array-like of shape (n_labels,)
-        Labels; outside the grid its nearest point is taken.
+        Labels; outside the grid they are moved to its nearest point.
     window : tuple of (float, float)
-        Observed wavelengths between which to look, in angstrom.
+        Observed wavelengths of its ends, in angstrom.
     rv, vsini : float, default=0.0
         Radial velocity and projected rotational velocity, in km/s.
     resolving_power : float, default=None
-        Wavelength over the full width at half maximum of the line spread. None: as sharp as the generator.
+        Wavelength over the full width at half maximum of the line-spread function. None: at the generator's own
+        resolution.
     n_columns : int, default=None
-        Columns of the screen. More than two pixels to each are thinned, see `thin_pixels`. None keeps all.
+        Columns of the screen. More than two pixels per column are thinned, see `thin_pixels`. None keeps all.
 
     Returns
     -------
-    view : View
-        Without broadening what `predict` gives on these pixels, otherwise what `observe` does.
+    spectrum : ScreenSpectrum
+        Fluxes as `predict` gives them without broadening, else as `observe` does.
 
     Examples
     --------
     >>> from stellarhml import SpectrumGenerator
     >>> from stellarhml.datasets import make_stellar_grid
-    >>> from stellarhml.explore.screen_data import view_spectrum
+    >>> from stellarhml.explore.screen_data import spectrum_in_window
     >>> grid = make_stellar_grid(random_state=0)
     >>> generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
-    >>> view = view_spectrum(generator, [5300.0, 3.8, -0.2], (8505.0, 8515.0), rv=30.0, n_columns=20)
-    >>> view.n_pixels, view.run, len(view.flux)
+    >>> seen = spectrum_in_window(generator, [5300.0, 3.8, -0.2], (8505.0, 8515.0), rv=30.0, n_columns=20)
+    >>> seen.n_pixels, seen.run, len(seen.flux)
     (200, 11, 38)
     """
     shift = doppler_shift(1.0, rv)
@@ -97,39 +142,39 @@ def view_spectrum(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_pow
     rest = np.asarray(generator.wavelength_)[pixels]
     X = np.reshape(np.asarray(labels, dtype=np.float64), (1, -1))
     weights, outside = generator.interpolator_.locate(X)
-    known = generator.error_map_ is not None
+    has_error = generator.error_map_ is not None
     if resolving_power is None and not vsini:
-        flux, *std = (part[0] for part in generate(generator, X, weights, pixels, None, known))
+        flux, *std = (part[0] for part in generate(generator, X, weights, pixels, None, has_error))
     else:
         flux = _broadened(generator, X[0], rest * shift, resolving_power, rv, vsini)
-        std = [expected_error(generator, X, pixels)[0]] if known else []
+        std = [expected_error(generator, X, pixels)[0]] if has_error else []
     ends = np.divide(window, shift)
     inside = flux[np.searchsorted(rest, ends[0]) : np.searchsorted(rest, ends[1], side="right")]
     n_pixels, n_blank = len(inside), int(np.isnan(inside).sum())
     shown, run = thin_pixels(flux, n_columns)
-    # a whole band is long, and new arrays of its length take as much time as what is put into them
+    # in place: for a whole band, new arrays take as long as the arithmetic
     ends = [flux - std[0], np.add(flux, std[0], out=std[0])] if std else np.full((2, len(flux)), np.nan)
     if run > 1:
         starts = np.arange(0, len(flux), run)
         ends = [far.reduceat(part, starts) for far, part in zip((np.fmin, np.fmax), ends, strict=True)]
     lower, upper = (part[shown // run] for part in ends)
-    return View(rest[shown] * shift, flux[shown], lower, upper, n_pixels, n_blank, run, bool(outside[0]))
+    return ScreenSpectrum(rest[shown] * shift, flux[shown], lower, upper, n_pixels, n_blank, run, bool(outside[0]))
 
 
 def thin_pixels(flux, n_columns):
-    """Choose the pixels that a screen can tell apart, so that no line and no peak is lost.
+    """Choose the pixels to draw, so that no line and no peak is lost.
 
     Parameters
     ----------
     flux : ndarray of shape (n_pixels,)
-        Fluxes; those that are not finite are chosen only where there is nothing else.
+        Fluxes; one that is not finite is chosen only if its whole run is not.
     n_columns : int or None
         Columns of the screen. None keeps all pixels.
 
     Returns
     -------
     shown : ndarray of int
-        Indices of pixels, increasing: all, or of each run of pixels the lowest and the highest.
+        Indices of pixels, increasing: all, or the lowest and the highest of each run of pixels.
     run : int
         Number of pixels in a run.
     """
@@ -149,20 +194,20 @@ def thin_pixels(flux, n_columns):
     return np.unique(np.concatenate(shown)), run
 
 
-def view_lines(generator, labels, window, *, rv=0.0, n_lines=None):
+def lines_in_window(generator, labels, window, *, rv=0.0, n_lines=None):
     """List the lines in a window.
 
     Parameters
     ----------
     generator, labels, window, rv : object
-        As in `view_spectrum`.
+        As in `spectrum_in_window`.
     n_lines : int, default=None
-        How many of the deepest to list. None: all.
+        Largest number of lines, the deepest first. None: all.
 
     Returns
     -------
-    lines : ViewLines
-        The lines, by wavelength.
+    lines : ScreenLines
+        The lines, in order of wavelength.
     """
     shift = doppler_shift(1.0, rv)
     weights, _ = generator.interpolator_.locate(np.reshape(np.asarray(labels, dtype=np.float64), (1, -1)))
@@ -174,72 +219,113 @@ def view_lines(generator, labels, window, *, rv=0.0, n_lines=None):
     chosen = np.argsort(-depth, kind="stable")[:n_lines]
     chosen = chosen[np.argsort(center[chosen], kind="stable")]
     name = np.asarray(generator.decomposer_.line_catalog_)[index[chosen]]
-    return ViewLines(index[chosen], name, center[chosen], depth[chosen])
+    return ScreenLines(index[chosen], name, center[chosen], depth[chosen])
 
 
 def line_at(lines, wavelength, reach):
-    """Find the line that was meant: the deepest nearby, or else the nearest.
+    """Find the line that was clicked: the deepest within reach, or else the nearest.
 
     Parameters
     ----------
-    lines : ViewLines
-        Lines, one at least.
+    lines : ScreenLines
+        At least one line.
     wavelength : float
-        Where to look, in angstrom.
+        Wavelength of the click, in angstrom.
     reach : float
-        What counts as nearby, in angstrom.
+        Distance within reach, in angstrom.
 
     Returns
     -------
-    place : int
-        Place in `lines`.
+    position : int
+        Position in `lines`.
     """
-    away = np.abs(lines.center - wavelength)
-    near = np.flatnonzero(away <= reach)
-    return int(near[lines.depth[near].argmax()] if len(near) else away.argmin())
+    distance = np.abs(lines.center - wavelength)
+    near = np.flatnonzero(distance <= reach)
+    return int(near[lines.depth[near].argmax()] if len(near) else distance.argmin())
 
 
-def spread_names(lines, width, window):
-    """Choose lines to name, the deepest first, so that no two names meet and none is cut off.
+def lines_to_name(lines, width, window):
+    """Choose lines to name, the deepest first, so that names do not overlap and none is cut off.
 
     Parameters
     ----------
-    lines : ViewLines
+    lines : ScreenLines
         Lines.
     width : float
-        Space that a name takes, in angstrom.
+        Width of a name, in angstrom.
     window : tuple of (float, float)
-        Where there is space, in angstrom.
+        Ends of the window, in angstrom.
 
     Returns
     -------
     chosen : ndarray of int
-        Places in `lines`, increasing; none of less than a tenth of the largest depth.
+        Positions in `lines`, increasing; no line with less than a tenth of the largest depth.
     """
     chosen = []
-    for place in np.argsort(-lines.depth, kind="stable"):
-        x = lines.center[place]
+    for k in np.argsort(-lines.depth, kind="stable"):
+        x = lines.center[k]
         inside = window[0] + width / 2 <= x <= window[1] - width / 2
-        if lines.depth[place] < 0.1 * lines.depth.max():
+        if lines.depth[k] < 0.1 * lines.depth.max():
             break
         if inside and all(abs(x - lines.center[other]) >= width for other in chosen):
-            chosen.append(place)
+            chosen.append(k)
     return np.sort(np.array(chosen, dtype=int))
 
 
+def line_response(generator, labels, index, *, n_points=25):
+    """Compute one line, and its response to each label.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted.
+    labels : array-like of shape (n_labels,)
+        Labels; outside the grid they are moved to its nearest point.
+    index : int
+        Number of the line in the catalogue.
+    n_points : int, default=25
+        Number of points of each curve.
+
+    Returns
+    -------
+    response : LineResponse
+        The line and its response.
+    """
+    labels = np.asarray(labels, dtype=np.float64).ravel()
+    decomposer, interpolator = generator.decomposer_, generator.interpolator_
+    names, bounds = generator.label_names_, interpolator.bounds_
+    weights, _, slopes = interpolator.locate(labels[None], derivatives=True)
+    lines, theta, change = interpolator.lines_at(weights, slopes, wanted=np.array([index]))
+    values, responses = {}, {name: {} for name in names}
+    if len(lines):
+        values = dict(zip(decomposer.line_parameters, theta[0].tolist(), strict=True))
+        values |= {name: float(quantity(theta, decomposer.profile)[0]) for name, quantity in QUANTITIES.items()}
+        for name, slope, ends in zip(names, change, bounds, strict=True):
+            for what in ("equivalent_width", "depth"):
+                responses[name][what] = float(slope_of(QUANTITIES[what], theta, slope, ends, decomposer.profile)[0])
+    points = np.tile(labels, (len(names), n_points, 1))
+    ranges = [np.linspace(*ends, n_points) for ends in bounds]
+    for k, along in enumerate(ranges):
+        points[k, :, k] = along
+    widths = line_values(generator, points.reshape(-1, len(names)), "equivalent_width", [index])
+    curves = dict(zip(names, zip(ranges, widths.reshape(len(names), n_points), strict=True), strict=True))
+    return LineResponse(float(decomposer.line_catalog_[index]), values, responses, curves)
+
+
 def _pixels_of(generator, window, shift):
-    """Pixels that a window shows, with a neighbour to each side, as a slice."""
+    """Pixels in a window and one neighbour on each side, as a slice."""
     wavelength = generator.wavelength_
     first, last = np.searchsorted(wavelength, [window[0] / shift, window[1] / shift])
     return slice(max(int(first) - 1, 0), min(int(last) + 1, len(wavelength)))
 
 
 def _broadened(generator, labels, wavelength, resolving_power, rv, vsini):
-    """Fluxes of pixels; NaN where light from beyond the band is needed."""
+    """Broadened fluxes; NaN where light from beyond the band is needed."""
     if len(wavelength) < 2:
         return np.full(len(wavelength), np.nan)
-    observation = Observation(wavelength, resolving_power=resolving_power)
+    chain = ForwardChain(generator, Observation(wavelength, resolving_power=resolving_power))
+    values = dict(zip(generator.label_names_, labels, strict=True)) | {"rv": rv, "vsini": vsini}
     try:
-        return observe(generator, labels, observation, rv=rv, vsini=vsini, nearest=True)[0]
+        return chain.flux(values)[0]
     except WavelengthCoverageError:
         return np.full(len(wavelength), np.nan)

@@ -1,4 +1,4 @@
-"""The server: a page of its own for everyone who opens it."""
+"""The server: each visitor gets a page with its own state."""
 
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
@@ -9,13 +9,13 @@ from stellarhml.explore.page import Page
 _KEEP_ALIVE = 30_000  # ms
 
 
-def make_server(subject, port, *, address="127.0.0.1", origins=()):
-    """Start to listen at a free port; the server's `io_loop` serves when it is started.
+def make_server(session, port, *, address="127.0.0.1", origins=()):
+    """Listen at a free port; the server answers once its `io_loop` runs.
 
-    Pages take commands only where they were opened by a name of this machine for itself, or one of `origins`.
+    Pages accept commands only if they were opened by a loopback name of this machine, or by one of `origins`.
     """
-    here = {"localhost", "127.0.0.1", address} - {"0.0.0.0", "::"}
-    allowed = [*(f"{host}:{port}" for host in sorted(here)), *origins]
-    application = Application(FunctionHandler(lambda document: Page(document, subject), trap_exceptions=False))
+    own_names = {"localhost", "127.0.0.1", address} - {"0.0.0.0", "::"}
+    allowed = [*(f"{host}:{port}" for host in sorted(own_names)), *origins]
+    application = Application(FunctionHandler(lambda document: Page(document, session), trap_exceptions=False))
     settings = {"allow_websocket_origin": allowed, "keep_alive_milliseconds": _KEEP_ALIVE}
     return Server({"/": application}, address=address, port=port, **settings)

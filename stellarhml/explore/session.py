@@ -1,47 +1,47 @@
-"""Subject: what an explorer shows: a generator, observed spectra beside it, and fits of these."""
+"""ExplorerSession: the generator and observed spectra that all pages show, and their fits."""
 
 import numpy as np
 import pandas as pd
 
-from stellarhml.explore.comparison import Comparison
+from stellarhml.explore.comparison import SpectrumComparison
 from stellarhml.explore.fit_jobs import FitRunner
 from stellarhml.explore.page_state import LIMITS, RESERVED, first_state, from_query, to_query
-from stellarhml.explore.screen_data import view_lines, view_spectrum
+from stellarhml.explore.screen_data import lines_in_window, spectrum_in_window
 
-_BEYOND = 2.0  # times the band: wavelengths that a window may reach, where there is nothing to see
+_BEYOND = 2.0  # a window may reach this factor beyond either end of the band
 
 
-class Subject:
-    """A generator and observed spectra, which nobody changes, so that many may look at them.
+class ExplorerSession:
+    """A generator and observed spectra. Pages share it, and none changes it.
 
     Parameters
     ----------
     generator : SpectrumGenerator
         Fitted.
     title : str
-        What it is called.
+        Title of the pages.
     spectra : list of (str, ObservedSpectrum or str), default=()
-        Names and spectra; text in place of a spectrum is why it could not be read.
+        Names and spectra; a text in place of a spectrum is the reason why it could not be read.
 
     Attributes
     ----------
     names : tuple of str
         Names of the labels.
     bounds : ndarray of shape (n_labels, 2)
-        Their ranges.
-    band, reach : tuple of (float, float)
-        Wavelengths that the generator knows, and that a window may reach, in angstrom.
+        Ranges of the labels.
+    band, window_limits : tuple of (float, float)
+        Ends of the generator's band, and the limits of a window, in angstrom.
     catalog : ndarray of shape (n_lines,)
-        Wavelengths in angstrom by which lines are known.
-    spectra : list of (str, ObservedSpectrum, Comparison)
-        Those that can be shown.
+        Catalogue wavelengths of the lines, in angstrom.
+    spectra : list of (str, ObservedSpectrum, SpectrumComparison)
+        Spectra that can be shown.
     problems : list of str
-        Why others cannot.
+        One message for each spectrum that cannot be shown.
 
     Raises
     ------
     ValueError
-        If a label is called as a part of the page, such as rv.
+        If a label has a name that the page uses itself, such as rv.
     """
 
     def __init__(self, generator, title, spectra=()):
@@ -49,61 +49,62 @@ class Subject:
         self.names, self.bounds = tuple(generator.label_names_), generator.interpolator_.bounds_
         if clash := sorted(set(self.names) & set(RESERVED)):
             raise ValueError(
-                f"The generator has labels {clash}, but a page has parts of its own that are called so. Fit it with "
+                f"The generator has labels {clash}, but the explorer uses these names itself. Fit the generator with "
                 "other `label_names`."
             )
         self.catalog = np.asarray(generator.decomposer_.line_catalog_)
         self.band = tuple(generator.wavelength_[[0, -1]].tolist())
-        self.reach = self.band[0] / _BEYOND, self.band[1] * _BEYOND
+        self.window_limits = self.band[0] / _BEYOND, self.band[1] * _BEYOND
         self.spectra, self.problems = [], []
         for name, spectrum in spectra:
             try:
                 if isinstance(spectrum, str):
                     raise ValueError(spectrum)
-                self.spectra.append((name, spectrum, Comparison(generator, spectrum)))
+                self.spectra.append((name, spectrum, SpectrumComparison(generator, spectrum)))
             except ValueError as error:
                 text = " ".join(str(error).split())
                 self.problems.append(text if name in text else f"{name}: {text}")
 
-    def begin(self, query):
-        """Make the state of a page.
+    def read_address(self, query):
+        """Make the state of a new page.
 
         Parameters
         ----------
         query : dict of str to str
-            What its address says.
+            Query of the page's address.
 
         Returns
         -------
-        state : State
-            What is shown.
+        state : PageState
+            The state.
         problems : list of str
-            What the address says that makes no sense.
+            One message for each value of the query that was ignored.
         """
-        seen, most = {}, (0, max(len(self.spectra) - 1, 0))
+        observed, last = {}, (0, max(len(self.spectra) - 1, 0))
         if self.spectra:
             power = self.spectra[0][1].meta["resolving_power"]
             known = power is not None and LIMITS["power"][0] <= power <= LIMITS["power"][1]
-            seen = {"ranges": self.spectra[0][2].ranges, "power": float(power) if known else None}
-        start = first_state(self.bounds.mean(axis=1), self.band, **seen)
+            observed = {"ranges": self.spectra[0][2].ranges, "power": float(power) if known else None}
+        start = first_state(self.bounds.mean(axis=1), self.band, **observed)
         limits = dict(zip(self.names, self.bounds.tolist(), strict=True)) | LIMITS
-        limits |= {"low": self.reach, "high": self.reach, "line": (0, len(self.catalog) - 1), "spectrum": most}
+        limits |= {"low": self.window_limits, "high": self.window_limits}
+        limits |= {"line": (0, len(self.catalog) - 1), "spectrum": last}
         return from_query(query, start, limits, self.names, self.generator.grid_id_)
 
     def address(self, state):
-        """What an address says of a state, as pairs of texts."""
+        """Query of the address that stores a state, as pairs of texts."""
         return [list(pair) for pair in to_query(state, self.names, self.generator.grid_id_).items()]
 
-    def view(self, state, n_columns=None):
-        """The curve, see :func:`stellarhml.explore.screen_data.view_spectrum`."""
-        return view_spectrum(self.generator, state.labels, state.window, n_columns=n_columns, **state.star)
+    def spectrum(self, state, n_columns=None):
+        """Model spectrum in the window, see :func:`stellarhml.explore.screen_data.spectrum_in_window`."""
+        return spectrum_in_window(self.generator, state.labels, state.window, n_columns=n_columns, **state.star)
 
     def lines(self, state, n_lines=None):
-        """The lines in the window, see :func:`stellarhml.explore.screen_data.view_lines`."""
-        return view_lines(self.generator, state.labels, state.window, rv=state.rv, n_lines=n_lines)
+        """Lines in the window, see :func:`stellarhml.explore.screen_data.lines_in_window`."""
+        return lines_in_window(self.generator, state.labels, state.window, rv=state.rv, n_lines=n_lines)
 
     def compare(self, state):
-        """The orders of the spectrum in the window beside the model, as `Compared`, or None if there is no spectrum."""
+        """Observed orders in the window beside the model, as `ComparedOrders`; None without a spectrum."""
         if not self.spectra:
             return None
         comparison = self.spectra[state.spectrum][2]
@@ -114,13 +115,13 @@ class Subject:
         return self.spectra[state.spectrum][2].ranges if self.spectra else []
 
     def order_names(self, state):
-        """What each order of the spectrum is called, and where it is."""
+        """Number and wavelength range of each order of the spectrum, as text."""
         numbers = self.spectra[state.spectrum][2].numbers if self.spectra else []
         ranges = self.ranges(state)
         return [f"{n}: {low:.0f}-{high:.0f} Å" for n, (low, high) in zip(numbers, ranges, strict=True)]
 
     def fit(self, state):
-        """Start to fit the spectrum with the resolving power that is set, as `FitJob`."""
+        """Start a fit of the spectrum at the resolving power of the state, as `FitJob`."""
         name, spectrum, _ = self.spectra[state.spectrum]
         return self._runner.start(name, spectrum, resolving_power=state.power)
 
@@ -129,23 +130,23 @@ class Subject:
         self._runner.close()
 
     def table(self, state):
-        """Tabulate what the window shows, pixel by pixel.
+        """Tabulate all pixels in the window.
 
         Parameters
         ----------
-        state : State
-            What is shown.
+        state : PageState
+            State of the page.
 
         Returns
         -------
         table : DataFrame
-            The generator's pixels (`order` is "generator"): `wavelength`, `model`, `model_error`; then those of the
-            observed orders, see `Compared.table`.
+            The generator's pixels (`order` is "generator"): `wavelength`, `model`, `model_std`; then those of the
+            observed orders, see `ComparedOrders.table`.
         """
-        view, compared = self.view(state), self.compare(state)
-        columns = {"order": "generator", "wavelength": view.wavelength, "model": view.flux}
-        parts = [pd.DataFrame(columns | {"model_error": (view.upper - view.lower) / 2})]
+        seen, compared = self.spectrum(state), self.compare(state)
+        columns = {"order": "generator", "wavelength": seen.wavelength, "model": seen.flux}
+        parts = [pd.DataFrame(columns | {"model_std": (seen.upper - seen.lower) / 2})]
         if compared is not None and compared.orders:
-            parts.append(compared.table(self.spectra[state.spectrum][2].numbers))
+            parts.append(compared.table())
         table = pd.concat(parts, ignore_index=True)
         return table[table["wavelength"].between(*state.window)]

@@ -1,4 +1,4 @@
-"""Widgets as all panels use them: styled for contrast and the keyboard, and named for screen readers."""
+"""Widgets of all panels: styled for contrast and the keyboard, and named for screen readers."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 SHEET = (FOLDER / "widgets.css").read_text(encoding="utf-8")
 PANELS = Environment(loader=FileSystemLoader(FOLDER), autoescape=True).get_template("panels.html").module
 
-# told apart with any colour vision, and dark enough on white
+# distinct with any colour vision, and dark enough on white
 MODEL, OBSERVED, RESIDUAL, CHOSEN, QUIET, INK = "#C04F00", "#444444", "#0072B2", "#8E3B76", "#767676", "#1a1a1a"
 SERIES = (RESIDUAL, MODEL, "#007A57", CHOSEN, "#7A6200", OBSERVED)
 THEME = Theme(filename=str(FOLDER / "theme.json"))
@@ -21,33 +21,33 @@ def watch(model, attribute, function):
     model.on_change(attribute, lambda attr, old, new: function(new))
 
 
-def button(label, name, act, *, width=90, said=None, **look):
-    """Make a button; `said` is read out in place of a label that is a sign."""
-    made = Button(label=label, name=name, width=width, tags=[said or label], stylesheets=[SHEET], **look)
+def button(label, name, act, *, width=90, aria_label=None, **look):
+    """Make a button; screen readers read `aria_label` in place of a label that is a symbol."""
+    made = Button(label=label, name=name, width=width, tags=[aria_label or label], stylesheets=[SHEET], **look)
     if act is not None:
         made.on_click(act)
     return made
 
 
-def field(name, said, act, *, low, high, step, width=112, **look):
-    """Make a field for a number; one out of range becomes the nearest in it, and none the one before."""
-    made = Spinner(name=name, tags=[said], width=width, step=float(step), stylesheets=[SHEET], **look)
-    taken = lambda old, new: float(min(max(old if new is None else new, low), high))  # noqa: E731
-    made.on_change("value", lambda attr, old, new: act(taken(old, new)))
+def field(name, aria_label, act, *, low, high, step, width=112, **look):
+    """Make a number field; a number out of range is moved to its end, and an empty field keeps the last one."""
+    made = Spinner(name=name, tags=[aria_label], width=width, step=float(step), stylesheets=[SHEET], **look)
+    accepted = lambda old, new: float(min(max(old if new is None else new, low), high))  # noqa: E731
+    made.on_change("value", lambda attr, old, new: act(accepted(old, new)))
     return made
 
 
 def text(name):
-    """Make a place for text."""
+    """Make an element for text."""
     return Div(name=name, disable_math=True, sizing_mode="stretch_width", stylesheets=[SHEET])
 
 
 def row(*parts, **look):
-    """Put widgets side by side, or below each other where there is no room."""
+    """Put widgets side by side, or below each other on a narrow page."""
     styles = {"flex-wrap": "wrap", "align-items": "end", "gap": "6px"}
     return Row(*parts, sizing_mode="stretch_width", styles=styles, **look)
 
 
 def source(name, *columns):
-    """Make an empty source of data."""
+    """Make an empty data source."""
     return ColumnDataSource({column: [] for column in columns}, name=name)

@@ -8,7 +8,6 @@ Without stages in the middle, rotation, velocity, line spread and pixels are one
 from itertools import pairwise
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.forward.parameters import Parameter, label_parameters
@@ -79,7 +78,6 @@ class ForwardChain:
     """
 
     def __init__(self, generator, observation, *, stages=(), limb_darkening=0.6, watch=None):
-        check_is_fitted(generator)
         self._generator, self._observation, self._stages = generator, observation, tuple(stages)
         self._limb_darkening = _check("limb_darkening", limb_darkening, 0.0, 1.0, "")
         self._watch = watch

@@ -470,7 +470,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             X = _bridge_masked(X, error)
         flux = np.asarray(self.generator_.normalise(X), dtype=np.float64)
         if error is not None:
-            error = self.generator_.normalise_error(error, X, flux)
+            error = self.generator_.normalise_error(X, error, flux)
             _require_pixels(error)
         names = self.generator_.label_names_
         settings = RestSettings(

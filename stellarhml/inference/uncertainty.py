@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stellarhml.forward.chain import ERROR_DIRECTIONS
+
 _N_GROUPS = 24  # of residuals, at least
 _SIGNIFICANT = (
     4.0  # variance of groups over that of noise, which noise alone hardly reaches
@@ -122,7 +124,7 @@ def covariance_of(jacobian):
 def generator_covariance(linear, covariance, shifts):
     r"""Covariance of parameters by the error of the generator.
 
-    An error :math:`e_s` of the model, see :class:`stellarhml.synthesis.label_shifts.LabelShifts`, moves the minimum by
+    An error :math:`e_s` of the model, see :class:`stellarhml.synthesis.error_model.LabelShifts`, moves the minimum by
     :math:`b_s = (J^T J)^{-1} J^T e_s`, with all in units of the data's errors and continua projected out; the sum of
     :math:`b_s b_s^T` over all expected errors is added to the covariance by noise. It is what a likelihood with
     the covariance of the data :math:`D + J (\sum_s b_s b_s^T) J^T`, diagonal plus low rank, would give.
@@ -142,7 +144,7 @@ def generator_covariance(linear, covariance, shifts):
         The part of the generator.
     """
     products = linear.error_projections(shifts.edges, shifts.names)
-    labels = np.array([linear.values[name] for name in shifts.label_names])
+    labels = np.array([linear.values[name] for name in shifts.names if name not in ERROR_DIRECTIONS])
     moves = np.einsum("swd,wkd->sk", shifts.near(labels), products)
     moves = moves @ np.where(np.isfinite(covariance), covariance, 0.0)
     return moves.T @ moves

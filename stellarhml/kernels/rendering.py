@@ -1,11 +1,94 @@
-"""Lines to flux: rendering, derivatives along labels, and what a line has by itself."""
+"""Lines to flux: the pixels of each line, rendering, derivatives along labels, and quantities of single lines."""
 
 import numpy as np
+from scipy.integrate import trapezoid
 
 from stellarhml.kernels import forms, fused
+from stellarhml.kernels.cells import edge_of
+from stellarhml.kernels.forms import compiled
+from stellarhml.kernels.fused import render_tangents
 from stellarhml.kernels.line_profiles import component_rows, components_and_chain, get_profile
-from stellarhml.kernels.tangents import render_tangents
-from stellarhml.kernels.windows import WING_TOLERANCE, line_windows
+
+WING_TOLERANCE = 1e-7
+"""Effect on the flux below which the adaptive windows leave a line's wing out."""
+
+_COARSE = 1 << 12  # steps of a first search
+
+
+def line_windows(wavelength, components, wing_cut, *, as_blase=False, tolerance=WING_TOLERANCE):
+    """Windows around line centers, within the spectrum.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom.
+    components : ndarray of shape (n_lines, 6)
+        Rows as in `kernels.fused`.
+    wing_cut : int or None
+        Width in pixels, the same for all lines (moved inwards at the ends of the spectrum; a spectrum that is
+        shorter is used whole). None: each line as far as it changes the flux by more than `tolerance`.
+    as_blase : bool, default=False
+        Whether to take the very pixels of gully/blase, whose windows skip their last pixel and take the next.
+    tolerance : float, default=1e-7
+        See `wing_cut`.
+
+    Returns
+    -------
+    start, stop : ndarray of shape (n_lines,), or (2 n_lines,) if `as_blase`, int64
+        First pixel, and one past the last. With `as_blase` the second half holds each line's extra pixel.
+    """
+    if wing_cut is None:
+        return _adaptive(wavelength, components, tolerance)
+    n_pixels, width = wavelength.size, min(int(wing_cut), wavelength.size)
+    first = np.searchsorted(wavelength, components[:, 0]).astype(np.int64) - width // 2
+    if not as_blase or width == n_pixels:
+        start = np.clip(first, 0, n_pixels - width)
+        return start, start + width
+    start = np.clip(first, 0, n_pixels - width - 1)
+    return np.concatenate([start, start + width]), np.concatenate([start + width - 1, start + width + 1])
+
+
+def _adaptive(wavelength, components, tolerance):
+    """Where Lorentzian plus Gaussian, times the limiting depth, fall under the tolerance."""
+    center, lorentz, gamma, gauss, sigma, depth = components.T
+    depth = np.where(depth > 0, depth, 1.0)
+    wing = gamma * np.sqrt(np.maximum(lorentz * depth / tolerance - 1, 0))
+    core = sigma * np.sqrt(2 * np.log(np.maximum(gauss * depth / tolerance, 1)))
+    reach = np.maximum(wing, core)
+    # the next number, for pixels that lie on the end itself belong to the line
+    ends = np.stack([center - reach, np.nextafter(center + reach, np.inf)])
+    if not wavelength.size or not np.isfinite(ends).all():
+        start, stop = np.searchsorted(wavelength, ends)
+        return start.astype(np.int64), np.maximum(stop, start).astype(np.int64)
+    wavelength = np.require(wavelength, np.float64, ["C", "W"])  # as in `fused`
+    coarse = np.linspace(wavelength[0], wavelength[-1], min(wavelength.size, _COARSE, ends.size) + 1)
+    pixels = np.empty(ends.shape, np.int64)
+    _search(wavelength, np.searchsorted(wavelength, coarse), ends.ravel(), pixels.ravel())
+    return pixels[0], np.maximum(pixels[1], pixels[0])
+
+
+@compiled
+def _search(wavelength, table, values, pixels):
+    """Fill the first pixel at each value or beyond; table[i] is that of the i-th of equal steps over the spectrum."""
+    n_pixels, n_steps = len(wavelength), len(table) - 1
+    origin, extent = wavelength[0], wavelength[-1] - wavelength[0]
+    per_step = n_steps / extent if extent > 0.0 else 0.0
+    for i in range(len(values)):
+        value = values[i]
+        position = min(max((value - origin) * per_step, 0.0), n_steps - 0.5)
+        step = int(position)
+        # a pixel more on either side, for rounding; a value outside of the spectrum is beyond its last step
+        lo, hi = max(table[step] - 1, 0), min(table[step + 1] + 1, n_pixels)
+        if value > wavelength[-1]:
+            lo = hi = n_pixels
+        # pixels are nearly equally spaced in a step: try to come close at once
+        guess = lo + int((position - step) * (hi - lo))
+        low, high = max(guess - 3, lo), min(guess + 3, hi)
+        if low > lo and wavelength[low - 1] < value:
+            lo = low
+        if high < hi and not wavelength[high] < value:
+            hi = high
+        pixels[i] = edge_of(wavelength, lo, hi, value)
 
 
 def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads=1, tolerance=None):
@@ -28,7 +111,7 @@ def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads
         Threads on the CPU; the result does not depend on it.
     tolerance : float, default=None
         Error of the flux to aim at, beside endless wings if `wing_cut` is None. None: wings end where a line changes
-        the flux by `windows.WING_TOLERANCE`, and all else is as exact as in a fit.
+        the flux by `WING_TOLERANCE`, and all else is as exact as in a fit.
 
     Returns
     -------
@@ -236,3 +319,46 @@ def profile_windows(wavelength, components, profile, wing_cut, tolerance=WING_TO
     """
     as_blase = profile == "blase" and wing_cut is not None
     return line_windows(wavelength, components, wing_cut, as_blase=as_blase, tolerance=tolerance)
+
+
+_STEP = 1e-4  # in the logarithms; in widths of the line for its center
+_POINTS = np.sinh(np.linspace(-np.arcsinh(1e5), np.arcsinh(1e5), 401)) * 1e-2  # 10^3 widths to either side
+_AT_ONCE = 512
+
+
+def line_effects(theta, profile):
+    r"""Root of the integral of the squared derivative of a line's flux with respect to each of its parameters.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (n_lines, n_parameters)
+        Line parameters.
+    profile : str
+        Name of the profile.
+
+    Returns
+    -------
+    effect : ndarray of shape (n_lines, n_parameters)
+        :math:`[\int (\partial f / \partial \theta)^2 d\lambda]^{1/2}` of each line alone, in the root of angstroms over
+        the unit of the parameter.
+    """
+    blocks = [_effects(theta[first : first + _AT_ONCE], profile) for first in range(0, len(theta), _AT_ONCE)]
+    return np.concatenate(blocks) if blocks else np.empty(theta.shape)
+
+
+def _effects(theta, profile):
+    """Effects of some lines, by central differences and quadrature."""
+    components, form = line_components(theta, profile), get_profile(profile).form
+    width = np.maximum(components[:, 2], components[:, 4])
+    wavelength = components[:, :1] + _POINTS * width[:, None]
+    effect = np.empty(theta.shape)
+    for k in range(theta.shape[1]):
+        step = np.full(len(theta), _STEP) if k else _STEP * components[:, 4]
+        losses = []
+        for sign in (-1, 1):
+            moved = theta.copy()
+            moved[:, k] += sign * step
+            losses.append(line_losses(line_components(moved, profile), wavelength, form))
+        slope = (losses[1] - losses[0]) / (2 * step[:, None])
+        effect[:, k] = np.sqrt(trapezoid(slope**2, wavelength, axis=1))
+    return effect

@@ -9,11 +9,20 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
 from stellarhml._sklearn import Interval, StrOptions, fit_context
-from stellarhml._validation import check_wavelength
+from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_number
+from stellarhml._validation import (
+    check_wavelength,
+    feature_names,
+    stored_wavelength,
+    take_feature_names,
+    take_wavelength,
+)
+from stellarhml.kernels.line_profiles import get_profile
+from stellarhml.lines.catalog import LineCatalog, velocity_scale
 from stellarhml.lines.catalog_learning import learn_catalog, refine_catalog
-from stellarhml.lines.decomposition import decompose_rows, render_rows
-from stellarhml.lines.peaks import detect_lines
-from stellarhml.lines.settings import as_labels, prepare
+from stellarhml.lines.decomposition import FitSettings, decompose_rows, find_minima, render_rows
+from stellarhml.lines.prior import LinePrior
+from stellarhml.storage.result_store import ResultStore
 
 
 class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
@@ -231,7 +240,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
             If `store` cannot be written.
         """
         X = validate_data(self, X, dtype=FLOAT_DTYPES)
-        prepare(self, check_wavelength(self.wavelength, n_pixels=X.shape[1]))
+        self.wavelength_ = check_wavelength(self.wavelength, n_pixels=X.shape[1])
+        settings = self._fit_settings()
         if self.backend == "blase":
             from stellarhml.lines.blase_backend import require_blase
 
@@ -243,11 +253,13 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
                 )
         if y is not None:
             check_consistent_length(X, y)
-        labels = as_labels(y, len(X))
-        tracks = learn_catalog(self, X, labels)
+        labels = labels_of(y, len(X))
+        catalog, tracks = learn_catalog(X, labels, settings, n_jobs=self.n_jobs, verbose=self.verbose)
+        settings = settings.replace(catalog=catalog)
         if self.solver == "lm":
-            refine_catalog(self, X, labels, tracks)
-        self.line_catalog_ = self.wavelength_[self._catalog]
+            options = {name: getattr(self, name) for name in ("n_rounds", "rms_tol", "subsample")}
+            settings = refine_catalog(X, labels, settings, tracks, **options, **self._workers())
+        self._set_learnt(settings.catalog, settings.prior, settings.typical_rms)
         return self
 
     def transform(self, X):
@@ -299,7 +311,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
             Lines, flags of lines and spectra, errors of the clones by window. Raises and warns as `transform`.
         """
         check_is_fitted(self)
-        return decompose_rows(self, validate_data(self, X, dtype=FLOAT_DTYPES, reset=False))
+        X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
+        return decompose_rows(X, self._fit_settings(learnt=True), **self._workers())
 
     def inverse_transform(self, X):
         """Render line parameters.
@@ -317,7 +330,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_array(X, accept_sparse="csr", dtype=FLOAT_DTYPES, ensure_all_finite=False, ensure_min_features=0)
-        return render_rows(self, X)
+        options = {"profile": self.profile, "wing_cut": self.wing_cut}
+        return render_rows(X, self.wavelength_, len(self.line_catalog_), **options)
 
     @classmethod
     def from_catalog(cls, wavelength, catalog, **parameters):
@@ -338,14 +352,12 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
             Fitted in all but `fit_undetected` of ``solver="lm"``, whose priors need a training set.
         """
         decomposer = cls(wavelength=np.asarray(wavelength), fit_undetected=False, **parameters)
-        prepare(decomposer, check_wavelength(wavelength))
+        decomposer.wavelength_ = check_wavelength(wavelength)
         decomposer.n_features_in_ = decomposer.wavelength_.size
-        decomposer._catalog = np.asarray(catalog, dtype=np.int64)
-        decomposer._prominence = np.full(len(decomposer._catalog), decomposer.prominence)
-        decomposer._width = np.gradient(decomposer.wavelength_)[decomposer._catalog]
-        decomposer._added = np.zeros(len(decomposer._catalog), dtype=bool)
-        decomposer.n_detected_ = np.zeros(len(decomposer._catalog), dtype=np.int64)
-        decomposer.line_catalog_ = decomposer.wavelength_[decomposer._catalog]
+        pixels = np.asarray(catalog, dtype=np.int64)
+        prominences, widths = np.full(len(pixels), decomposer.prominence), np.gradient(decomposer.wavelength_)[pixels]
+        lines = LineCatalog.of_detections(pixels, prominences, widths, np.zeros(len(pixels), dtype=np.int64))
+        decomposer._set_learnt(lines, None, np.inf)
         return decomposer
 
     def get_feature_names_out(self, input_features=None):
@@ -378,21 +390,126 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         pixels, prominences, widths : ndarray of shape (n_lines,)
             Pixels of the minima, their prominences, and their widths as standard deviations [angstrom].
         """
-        found = detect_lines(
-            self.wavelength_,
-            np.asarray(row, dtype=np.float64),
-            prominence=self.prominence,
-            distance=self.distance,
-            edge=self.line_margin,
-        )
-        if self.n_lines is None or len(found[0]) <= self.n_lines:
-            return found
-        keep = np.sort(np.argsort(-found[1], kind="stable")[: self.n_lines])
-        return tuple(part[keep] for part in found)
+        check_is_fitted(self)
+        found = find_minima(self._fit_settings(), row)
+        return found.pixels, found.prominences, found.widths
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            Parameters, but no `store`: a file does not say where to write. What was fitted: "wavelength", "catalog",
+            "prior", "typical_rms", "feature_names".
+        """
+        fitted = None
+        if hasattr(self, "line_catalog_"):
+            fitted = {
+                "wavelength": self.wavelength_,
+                "catalog": self._catalog.to_state(),
+                "prior": self._prior,
+                "typical_rms": float(self._typical_rms),
+                "feature_names": feature_names(self),
+            }
+        state = estimator_state(self, fitted)
+        wavelength = stored_wavelength(self.wavelength, getattr(self, "wavelength_", None))
+        state["parameters"].update(wavelength=wavelength, store=None)
+        return state
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        decomposer : VoigtLineDecomposer
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        decomposer, fitted = make_estimator(cls, state)
+        if fitted is None:
+            return decomposer
+        check_keys(fitted, ("wavelength", "catalog", "prior", "typical_rms", "feature_names"))
+        wavelength = take_wavelength(fitted, "wavelength")
+        n_pixels = len(wavelength)
+        given = np.arange(n_pixels) if decomposer.wavelength is None else decomposer.wavelength
+        if not np.array_equal(given, wavelength):
+            raise StateError("The parameter `wavelength` is not the fitted one; both must be the same.")
+        catalog = LineCatalog.from_state(take(fitted, "catalog", dict), n_pixels)
+        prior = take(fitted, "prior", (LinePrior, type(None)))
+        shape = (len(catalog.pixels), len(decomposer.line_parameters))
+        if prior is not None and (prior.coefficients.shape[1:] != shape or prior.pixels.max(initial=0) >= n_pixels):
+            raise StateError(
+                f"`prior` predicts {prior.coefficients.shape[1:]} lines and parameters from pixels up to "
+                f"{prior.pixels.max(initial=0)}; there are {shape}, and {n_pixels} pixels."
+            )
+        vars(decomposer).update(take_feature_names(fitted, n_pixels))
+        decomposer.wavelength_ = wavelength
+        decomposer._set_learnt(catalog, prior, take_number(fitted, "typical_rms", low=0, finite=False))
+        try:
+            decomposer._fit_settings(learnt=True)
+        except ValueError as error:
+            raise StateError(str(error)) from None
+        return decomposer
 
     @property
     def line_parameters(self):
         """Names of the parameters of a line, in the order of the columns."""
-        from stellarhml.kernels.line_profiles import get_profile
-
         return get_profile(self.profile).parameters
+
+    def _fit_settings(self, *, learnt=False):
+        """What the fit of a spectrum depends on; without `learnt`, what is known before a grid was seen."""
+        scale = velocity_scale(self.wavelength_.size if self.wavelength is None else self.wavelength_)
+        names = set(FitSettings.__dataclass_fields__) & set(self._parameter_constraints)
+        parameters = {name: getattr(self, name) for name in names - {"wavelength"}}
+        settings = FitSettings(self.wavelength_, scale, **parameters)
+        if learnt:
+            return settings.replace(catalog=self._catalog, prior=self._prior, typical_rms=self._typical_rms)
+        return settings
+
+    def _workers(self):
+        store = None if self.store is None else ResultStore(self.store)
+        return {"store": store, "n_jobs": self.n_jobs, "verbose": self.verbose}
+
+    def _set_learnt(self, catalog, prior, typical_rms):
+        self._catalog, self._prior, self._typical_rms = catalog, prior, typical_rms
+        self.line_catalog_ = self.wavelength_[catalog.pixels]
+        self.n_detected_ = catalog.n_detected
+        self.n_iter_ = self.max_iter
+
+
+def labels_of(y, n_spectra):
+    """Labels among the targets of `fit`, if they are numbers.
+
+    Parameters
+    ----------
+    y : object
+        The `y` of `fit`.
+    n_spectra : int
+        Number of spectra.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_spectra, n_labels) or None
+        None if `y` holds no finite numbers, one row a spectrum.
+    """
+    try:
+        labels = np.asarray(y)
+        if labels.dtype.kind not in "fiubO":
+            return None
+        labels = labels.astype(np.float64)
+    except (TypeError, ValueError):  # ragged, or objects that are not numbers
+        return None
+    if not labels.size or not np.isfinite(labels).all():
+        return None
+    return labels.reshape(n_spectra, -1)

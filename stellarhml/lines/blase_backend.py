@@ -31,17 +31,16 @@ def require_blase():
         )
 
 
-def fit_with_blase(wavelength, flux, decomposer):
+def fit_with_blase(settings, flux):
     """Fit one spectrum by `blase.emulator.SparseLinearEmulator`.
 
     Parameters
     ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom; blase leaves out lines within 30, and pixels within 60, of either end.
+    settings : FitSettings
+        Wavelengths, `prominence`, `wing_cut`, `max_iter` and `learning_rate`. blase leaves out lines within 30
+        angstrom, and pixels within 60 angstrom, of either end.
     flux : ndarray of shape (n_pixels,), float64
         Normalised flux.
-    decomposer : VoigtLineDecomposer
-        Its `prominence`, `wing_cut`, `max_iter` and `learning_rate` are used.
 
     Returns
     -------
@@ -52,12 +51,13 @@ def fit_with_blase(wavelength, flux, decomposer):
     """
     from blase.emulator import SparseLinearEmulator
 
-    wing_cut = min(decomposer.wing_cut or wavelength.size - 1, wavelength.size - 1)
+    wavelength = settings.wavelength
+    wing_cut = min(settings.wing_cut or wavelength.size - 1, wavelength.size - 1)
     emulator = SparseLinearEmulator(
-        wavelength, flux, prominence=decomposer.prominence, device="cpu", wing_cut_pixels=wing_cut
+        wavelength, flux, prominence=settings.prominence, device="cpu", wing_cut_pixels=wing_cut
     )
     found = emulator.lam_centers.detach().cpu().numpy().copy()
-    emulator.optimize(epochs=decomposer.max_iter, LR=decomposer.learning_rate)
+    emulator.optimize(epochs=settings.max_iter, LR=settings.learning_rate)
     state = {key: value.detach().cpu().numpy() for key, value in emulator.state_dict().items()}
     keys = ("lam_centers", "amplitudes", "sigma_widths", "gamma_widths")
     theta = np.stack([state[key] for key in keys], axis=1).astype(np.float64)

@@ -1,13 +1,22 @@
-"""The catalogue: one list of lines for all spectra, and the detections of each spectrum that belong to them.
+"""The catalogue: one list of lines for all spectra of a grid. Minima are detected, then tracked from node to node.
 
 Distances are velocities, in km/s, unless the decomposer has no wavelengths: then they are pixels.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from scipy.signal import find_peaks, peak_widths
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
-from stellarhml.lines.tracking import SPEED_OF_LIGHT, summarise_lines, track_lines
+from stellarhml._state import Sizes, check_keys, take_array
+from stellarhml.kernels.linking import group_medians, link_apart, mutual_nearest, nearest_apart
+
+SPEED_OF_LIGHT = 299792.458  # km/s
+FWHM_PER_SIGMA = 2.355  # as in gully/blase
 
 
 class Detections(NamedTuple):
@@ -23,8 +32,61 @@ class Detections(NamedTuple):
     """Standard deviations in angstrom."""
 
 
-class Catalog(NamedTuple):
+class LineCatalog(NamedTuple):
     """Lines of all spectra, all of shape (n_lines,)."""
+
+    pixels: np.ndarray
+    """Pixels, strictly increasing, int64."""
+    prominences: np.ndarray
+    """Largest prominence of each line, in units of the continuum."""
+    widths: np.ndarray
+    """Median width of each line, a standard deviation in angstrom."""
+    n_detected: np.ndarray
+    """Number of spectra in which it was detected, int64."""
+    added: np.ndarray
+    """Whether it was added from residuals, bool."""
+    predicted: np.ndarray
+    """Whether the prior predicts it, bool; False for lines added since the prior was learnt."""
+
+    @classmethod
+    def of_detections(cls, pixels, prominences, widths, n_detected):
+        """Catalogue of detected lines, all of shape (n_lines,)."""
+        none = np.zeros(len(pixels), dtype=bool)
+        return cls(pixels, prominences, widths, n_detected, none, ~none)
+
+    def to_state(self):
+        """Values that a file holds, by name; `predicted` is True of all lines once a fit is complete."""
+        return {name: value for name, value in self._asdict().items() if name != "predicted"}
+
+    @classmethod
+    def from_state(cls, state, n_pixels):
+        """Catalogue of a state, for spectra of `n_pixels`; raises StateError if it is not one."""
+        check_keys(state, cls._fields[:-1])
+        sizes, shape = Sizes(), ("n_lines",)
+        high = n_pixels - 1
+        return cls(
+            take_array(state, "pixels", dtype="i8", shape=shape, sizes=sizes, low=0, high=high, increasing="strictly"),
+            take_array(state, "prominences", dtype="f8", shape=shape, sizes=sizes, low=0),
+            take_array(state, "widths", dtype="f8", shape=shape, sizes=sizes, low=0),
+            take_array(state, "n_detected", dtype="i8", shape=shape, sizes=sizes, low=0),
+            take_array(state, "added", dtype="b1", shape=shape, sizes=sizes),
+            np.ones(sizes["n_lines"], dtype=bool),
+        )
+
+    def only(self, keep):
+        """The lines of a boolean mask, or in the order of indices."""
+        return LineCatalog(*(part[keep] for part in self))
+
+    def with_lines(self, pixels, prominences, widths):
+        """The catalogue with new, undetected lines, in the order of their pixels."""
+        n_new = len(pixels)
+        new = (pixels, prominences, widths, np.zeros(n_new, np.int64), np.ones(n_new, bool), np.zeros(n_new, bool))
+        both = LineCatalog(*(np.concatenate(pair) for pair in zip(self, new, strict=True)))
+        return both.only(np.argsort(both.pixels))
+
+
+class DetectedLines(NamedTuple):
+    """Lines found in many spectra: arrays of shape (n_lines,), and members."""
 
     pixels: np.ndarray
     """Pixels, strictly increasing."""
@@ -36,6 +98,72 @@ class Catalog(NamedTuple):
     """Number of spectra in which it was detected."""
     members: list
     """For each spectrum the line of each of its detections, shape (n_detections,)."""
+
+
+class LineSummary(NamedTuple):
+    """Summary of the detections of each line.
+
+    Attributes
+    ----------
+    center : ndarray of shape (n_lines,)
+        Median of the centers, in angstrom.
+    width : ndarray of shape (n_lines,)
+        Median of the widths, in angstrom.
+    prominence : ndarray of shape (n_lines,)
+        Largest prominence.
+    n_spectra : ndarray of shape (n_lines,), int64
+        Number of spectra in which the line was detected.
+    drift : ndarray of shape (n_lines,)
+        Largest minus smallest center, in km/s.
+    """
+
+    center: np.ndarray
+    width: np.ndarray
+    prominence: np.ndarray
+    n_spectra: np.ndarray
+    drift: np.ndarray
+
+
+def detect_lines(wavelength, flux, *, prominence, distance=4, edge=0.0, n_lines=None):
+    """Find absorption lines.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom.
+    flux : ndarray of shape (n_pixels,)
+        Normalised flux.
+    prominence : float
+        Smallest prominence of a minimum, in units of the flux.
+    distance : int, default=4
+        Smallest distance between two minima, in pixels.
+    edge : float, default=0.0
+        Minima closer than this to either end are left out, in angstrom.
+    n_lines : int, default=None
+        Largest number of minima; the most prominent are kept. None keeps all.
+
+    Returns
+    -------
+    pixels : ndarray of shape (n_lines,), int64
+        Pixels of the minima, increasing.
+    prominences : ndarray of shape (n_lines,)
+        Their prominences.
+    widths : ndarray of shape (n_lines,)
+        Their widths at half prominence divided by 2.355: a standard deviation, in angstrom.
+    """
+    if flux.size < 3:
+        return np.empty(0, np.int64), np.empty(0), np.empty(0)
+    pixels, found = find_peaks(-flux, prominence=prominence, distance=distance)
+    if edge > 0:
+        inside = (wavelength[pixels] > wavelength[0] + edge) & (wavelength[pixels] < wavelength[-1] - edge)
+        pixels, found = pixels[inside], {key: value[inside] for key, value in found.items()}
+    prominences = found["prominences"]
+    data = (prominences, found["left_bases"], found["right_bases"])
+    widths = peak_widths(-flux, pixels, prominence_data=data)[0] * np.diff(wavelength)[pixels] / FWHM_PER_SIGMA
+    if n_lines is not None and len(pixels) > n_lines:
+        keep = np.sort(np.argsort(-prominences, kind="stable")[:n_lines])
+        return pixels[keep], prominences[keep], widths[keep]
+    return pixels, prominences, widths
 
 
 def velocity_scale(wavelength):
@@ -56,7 +184,7 @@ def velocity_scale(wavelength):
     return np.arange(float(wavelength))
 
 
-def build_catalog(detections, scale, *, labels=None, tolerance):
+def merge_detections(detections, scale, *, labels=None, tolerance):
     """Merge the detections of many spectra into one list of lines.
 
     Parameters
@@ -64,7 +192,7 @@ def build_catalog(detections, scale, *, labels=None, tolerance):
     detections : list of Detections
         Lines of each spectrum.
     scale : ndarray of shape (n_pixels,)
-        What `velocity_scale` returned.
+        Positions of the pixels, see `velocity_scale`.
     labels : ndarray of shape (n_spectra, n_labels), default=None
         Labels of the spectra, along whose axes lines are tracked.
     tolerance : float
@@ -72,23 +200,23 @@ def build_catalog(detections, scale, *, labels=None, tolerance):
 
     Returns
     -------
-    catalog : Catalog
+    lines : DetectedLines
         The lines.
     """
     # the tracker takes wavelengths, of which only the ratios count
     middle = scale[len(scale) // 2]
     places = [d.positions if tolerance else scale[d.pixels] for d in detections]
     centers = [np.exp((place - middle) / SPEED_OF_LIGHT) for place in places]
-    lines = track_lines(centers, labels if tolerance else None, tolerance=tolerance)
-    summary = summarise_lines(lines, centers, [d.prominences for d in detections], [d.widths for d in detections])
+    tracked = track_lines(centers, labels if tolerance else None, tolerance=tolerance)
+    summary = summarise_lines(tracked, centers, [d.prominences for d in detections], [d.widths for d in detections])
     pixels = nearest_pixel(scale, middle + SPEED_OF_LIGHT * np.log(summary.center))
-    # two lines whose middles share a pixel cannot be told apart by it
+    # lines whose medians share a pixel become one
     pixels, first, member = np.unique(pixels, return_index=True, return_inverse=True)
-    members = [member.ravel()[row] for row in lines]
+    members = [member.ravel()[row] for row in tracked]
     prominences = np.zeros(len(pixels))
     np.maximum.at(prominences, member.ravel(), summary.prominence)
     n_spectra = np.bincount(member.ravel(), weights=summary.n_spectra, minlength=len(pixels)).astype(np.int64)
-    return Catalog(pixels.astype(np.int64), prominences, summary.width[first], n_spectra, members)
+    return DetectedLines(pixels.astype(np.int64), prominences, summary.width[first], n_spectra, members)
 
 
 def nearest_pixel(scale, positions):
@@ -108,7 +236,8 @@ def nearest_pixel(scale, positions):
     """
     right = np.clip(np.searchsorted(scale, positions), 0, len(scale) - 1)
     left = np.maximum(right - 1, 0)
-    return np.where(np.abs(scale[left] - positions) <= np.abs(scale[right] - positions), left, right)
+    # a middle is a middle however it was rounded
+    return np.where(np.abs(scale[left] - positions) <= (1 + 1e-6) * np.abs(scale[right] - positions), left, right)
 
 
 def match_to_catalog(positions, lines, *, tolerance):
@@ -138,3 +267,222 @@ def match_to_catalog(positions, lines, *, tolerance):
     taken[matched[order]] = order  # the nearest writes last
     keep = (distance <= tolerance) & (taken[matched] == np.arange(len(positions)))
     return np.where(keep, matched, -1)
+
+
+def refine_minima(wavelength, flux, pixels):
+    """Place minima between pixels: the vertex of the parabola through a pixel and its two neighbours.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Increasing wavelengths in angstrom, not necessarily even.
+    flux : ndarray of shape (n_pixels,)
+        Flux.
+    pixels : ndarray of shape (n_minima,), int
+        Pixels no higher than either neighbour, in [1, n_pixels - 2].
+
+    Returns
+    -------
+    centers : ndarray of shape (n_minima,), float64
+        Wavelengths in angstrom, at most half a step from the pixel; the pixel itself in the middle of a plateau.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stellarhml.lines.catalog import refine_minima
+    >>> wavelength = np.array([1.0, 2.0, 4.0, 5.0])
+    >>> float(refine_minima(wavelength, (wavelength - 2.5) ** 2, [1])[0])
+    2.5
+    """
+    pixels = np.asarray(pixels)
+    x = [np.asarray(wavelength, np.float64)[pixels + shift] for shift in (-1, 0, 1)]
+    y = [np.asarray(flux, np.float64)[pixels + shift] for shift in (-1, 0, 1)]
+    left, right = (y[1] - y[0]) / (x[1] - x[0]), (y[2] - y[1]) / (x[2] - x[1])
+    curvature = (right - left) / (x[2] - x[0])
+    curved = curvature > 0
+    vertex = 0.5 * (x[0] + x[1]) - 0.5 * left / np.where(curved, curvature, 1.0)
+    return np.where(curved, vertex, x[1])
+
+
+def track_lines(centers, labels=None, *, tolerance):
+    """Identify the detections of many spectra that are the same line.
+
+    Detections of neighbouring spectra that are each other's nearest are linked, and lines grow along the links,
+    the shortest first, but never so that two minima of one spectrum meet. So a line may move by more than
+    `tolerance` over the grid, if it moves by less from node to node. Afterwards lines that never occur in
+    the same spectrum, and are each other's nearest among such, become one if their medians lie within `tolerance`:
+    a line that is missing in the middle of the grid remains one.
+
+    Neighbours are the next nodes along each axis of the grid, where all other labels are equal. If they leave the
+    grid in pieces (scattered labels), each node is also linked to its ``2 * n_labels`` nearest, in labels scaled by
+    their range. Without labels nothing is linked, and lines grow from single detections by their medians alone.
+
+    Spectra with equal labels are neighbours of each other in a chain, ordered by their number of detections and mean
+    wavelength; the k-th of a node is a neighbour of the k-th (or last) of the next node.
+
+    Parameters
+    ----------
+    centers : list of ndarray of shape (n_detections,)
+        Centers of the lines of each spectrum, in angstrom, strictly increasing; see `refine_minima`.
+    labels : array-like of shape (n_spectra, n_labels), default=None
+        Labels of the spectra, or None.
+    tolerance : float
+        Largest distance between a line in one spectrum and in the next, in km/s.
+
+    Returns
+    -------
+    lines : list of ndarray of shape (n_detections,), int64
+        For each spectrum the lines of its detections, in [0, n_lines); each occurs at most once in a spectrum. Lines
+        are ordered by median wavelength, so that these are increasing but where two lines cross. The result does
+        not depend on the order of the spectra.
+
+    Notes
+    -----
+    2 km/s suits both test grids, at R 45,000 and unbroadened: links between nodes are rare around that distance,
+    between the shifts of one line and the spacing of different ones. Two lines may be exchanged where one step of the
+    grid shifts them by more than half of their separation. Without labels a line should move by less than `tolerance`
+    over all spectra.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stellarhml.lines.catalog import track_lines
+    >>> centers = [np.array([8500.0, 8500.2]), np.array([8500.02, 8500.22]), np.array([8500.04])]
+    >>> [lines.tolist() for lines in track_lines(centers, [[5000], [5100], [5200]], tolerance=1.0)]
+    [[0, 1], [0, 1], [0]]
+    """
+    node = np.zeros(len(centers), np.int64)
+    links = np.empty((0, 2), np.int64)
+    if labels is not None and len(centers):
+        nodes, node = np.unique(np.asarray(labels, np.float64), axis=0, return_inverse=True)
+        node = node.ravel()
+        links = _neighbouring_nodes(nodes)
+    size = np.array([len(c) for c in centers], np.int64)
+    mean = np.array([np.mean(c) if len(c) else 0.0 for c in centers])
+    # one order of the spectra, whatever theirs was
+    order = np.lexsort((mean, size, node))
+    start = np.concatenate([[0], np.cumsum(size[order])])
+    position = SPEED_OF_LIGHT * np.log(np.concatenate([centers[i] for i in order] or [np.empty(0)]))
+    spectrum = np.repeat(np.arange(len(order)), size[order])
+    pairs = _neighbouring_spectra(node[order], links) if labels is not None else links
+    line, bits = _grow_along_links(position, spectrum, start, pairs, tolerance)
+    line = _join_by_medians(position, line, bits, tolerance)
+    lines = [np.empty(0, np.int64)] * len(order)
+    for rank, i in enumerate(order):
+        lines[i] = line[start[rank] : start[rank + 1]]
+    return lines
+
+
+def summarise_lines(lines, centers, prominences, widths):
+    """Summarise the detections of each line.
+
+    Parameters
+    ----------
+    lines : list of ndarray of shape (n_detections,), int64
+        Lines of the detections of each spectrum, as `track_lines` returns them.
+    centers, prominences, widths : list of ndarray of shape (n_detections,)
+        What was detected: wavelengths in angstrom, prominences, widths in angstrom.
+
+    Returns
+    -------
+    summary : LineSummary
+        One entry per line.
+    """
+    line, center, prominence, width = (
+        np.concatenate([*part, np.empty(0, part[0].dtype if len(part) else np.int64)])
+        for part in (lines, centers, prominences, widths)
+    )
+    n_lines = int(line.max()) + 1 if len(line) else 0
+    medians = []
+    for values in (center, width):
+        order = np.argsort(values, kind="stable")
+        medians.append(group_medians(values[order], line[order], n_lines))
+    most, lowest, highest = np.zeros(n_lines), np.full(n_lines, np.inf), np.zeros(n_lines)
+    np.maximum.at(most, line, prominence)
+    np.minimum.at(lowest, line, center)
+    np.maximum.at(highest, line, center)
+    drift = SPEED_OF_LIGHT * np.log(highest / lowest)
+    return LineSummary(medians[0], medians[1], most, np.bincount(line, minlength=n_lines), drift)
+
+
+def _neighbouring_nodes(nodes):
+    """Pairs of nodes next to each other along an axis, shape (n_pairs, 2); of scattered nodes also the nearest."""
+    n_nodes, n_labels = nodes.shape
+    pairs = []
+    for axis in range(n_labels):
+        others = np.delete(nodes, axis, axis=1)
+        order = np.lexsort((nodes[:, axis], *others.T))
+        same_row = (others[order[1:]] == others[order[:-1]]).all(axis=1)
+        pairs.append(np.column_stack([order[:-1], order[1:]])[same_row])
+    pairs = np.concatenate(pairs)
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n_nodes, n_nodes))
+    if connected_components(graph, directed=False)[0] > 1:
+        scale = np.ptp(nodes, axis=0)
+        scaled = nodes / np.where(scale > 0, scale, 1)
+        n_near = min(2 * n_labels, n_nodes - 1)
+        near = cKDTree(scaled).query(scaled, n_near + 1)[1][:, 1:]  # the first is the node itself
+        pairs = np.concatenate([pairs, np.column_stack([np.repeat(np.arange(n_nodes), n_near), near.ravel()])])
+    return np.unique(np.sort(pairs, axis=1), axis=0)
+
+
+def _neighbouring_spectra(node, links):
+    """Pairs of spectra to compare, shape (n_pairs, 2): those of linked nodes, and chains within nodes.
+
+    `node` (n_spectra,) is sorted, so that the spectra of a node follow each other.
+    """
+    members = np.split(np.arange(len(node)), np.flatnonzero(np.diff(node)) + 1)
+    pairs = [pair for spectra in members for pair in pairwise(spectra)]
+    for a, b in links:
+        for k in range(max(len(members[a]), len(members[b]))):
+            pairs.append((members[a][min(k, len(members[a]) - 1)], members[b][min(k, len(members[b]) - 1)]))
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _grow_along_links(position, spectrum, start, pairs, tolerance):
+    """Lines as chains of mutual nearest detections: line of each (n_detections,), and spectra of each line as bits."""
+    size = np.diff(start)
+    room = int(np.minimum(size[pairs[:, 0]], size[pairs[:, 1]]).sum())
+    first, second = np.empty(room, np.int32), np.empty(room, np.int32)
+    distance = np.empty(room, np.float32)
+    n_links = mutual_nearest(position, start, pairs, tolerance, first, second, distance)
+    first, second = first[:n_links], second[:n_links]
+    # ties by wavelength, then (stable) by the labels of the pairs: one integer sorts faster than three keys
+    by_position = np.argsort(position, kind="stable")
+    rank = np.empty(len(position), np.uint64)
+    rank[by_position] = np.arange(len(position), dtype=np.uint64)
+    key = (distance[:n_links] * (2.0**31 / max(tolerance, 1e-9))).astype(np.uint64) << np.uint64(32)
+    key |= np.minimum(rank[first], rank[second])
+    order = np.argsort(key, kind="stable")
+    del key, rank, by_position, distance
+    bits = np.zeros((len(position), -(-len(size) // 64)), np.uint64)
+    bits[np.arange(len(position)), spectrum // 64] = np.uint64(1) << (spectrum % 64).astype(np.uint64)
+    roots, line = np.unique(link_apart(first, second, order, bits), return_inverse=True)
+    return line, bits[roots]
+
+
+def _join_by_medians(position, line, bits, tolerance):
+    """Join lines without a common spectrum whose medians are mutual nearest, until none is left; number by median."""
+    by_position = np.argsort(position, kind="stable")
+    sorted_position, sorted_line = position[by_position], line[by_position]
+    while True:
+        median = group_medians(sorted_position, sorted_line, len(bits))
+        order = np.argsort(median, kind="stable")
+        bits = bits[order]
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        sorted_line = place[sorted_line]
+        nearest = nearest_apart(median[order], bits, tolerance)
+        here = np.arange(len(order))
+        partner = np.flatnonzero((nearest > here) & (nearest[nearest] == here))
+        if not len(partner):
+            break
+        bits[partner] |= bits[nearest[partner]]
+        keep = np.ones(len(order), bool)
+        keep[nearest[partner]] = False
+        target = here.copy()
+        target[nearest[partner]] = partner
+        sorted_line = (np.cumsum(keep) - 1)[target][sorted_line]
+        bits = bits[keep]
+    line = np.empty_like(sorted_line)
+    line[by_position] = sorted_line
+    return line

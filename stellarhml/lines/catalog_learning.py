@@ -1,147 +1,162 @@
-"""What `VoigtLineDecomposer.fit` learns from a grid: the catalogue, lines that were missed at first, and the prior."""
+"""What a decomposer learns from a grid: the catalogue, lines added from residuals, and the prior."""
 
 from functools import partial
 
 import numpy as np
 
-from stellarhml._parallel import map_stored
-from stellarhml.lines.catalog import Detections, build_catalog
-from stellarhml.lines.line_fitting import find_minima, fit_and_search
+from stellarhml._parallel import map_items, map_stored
+from stellarhml.lines.catalog import Detections, LineCatalog, merge_detections
+from stellarhml.lines.decomposition import find_minima, fit_and_search
 from stellarhml.lines.prior import LinePrior
-from stellarhml.lines.settings import settings_digest
-from stellarhml.storage.result_store import ResultStore
 
 # Lines to add, chosen on held-out nodes of the SME grid and of the PHOENIX H band: interpolated lines and residual
 # against the node
-_SEEN_IN = 0.1  # share of the training spectra that must ask for a line
-_NARROWEST, _WIDEST = 0.5, 4.0  # times the median width of the catalogue: anything else is no line
+_SEEN_IN = 0.1  # share of the training spectra whose residuals must have a minimum there
+_NARROWEST, _WIDEST = 0.5, 4.0  # times the median width of the catalogue: other minima are not lines
 _NARROW_START, _WIDE_START = 0.7, 1.2  # times that width: where the width of a new line begins
 _NEAREST = 3  # pixels from a line of the catalogue, and
-_OUTSIDE = 1.0  # widths from it: in the core of a broad line a second one mends its shape, and runs wild elsewhere
-_NOTHING = 5e-4  # depth that a line must have in some training spectrum to stay in the catalogue
+_OUTSIDE = 1.0  # widths from it: in the core of a broad line a second one corrects its shape there only
+_ALIKE = 1e-5  # of a distance between spectra: of equally distant ones the first, on every processor
+_SHALLOWEST = 5e-4  # depth that a line must have in some training spectrum to stay in the catalogue
 
 
-def learn_catalog(decomposer, X, labels):
+def learn_catalog(X, labels, settings, *, n_jobs, verbose):
     """Detect the lines of all spectra and merge them.
 
     Parameters
     ----------
-    decomposer : VoigtLineDecomposer
-        Gets `_catalog` (pixels), `_prominence` and `_width` [angstrom] of the lines.
     X : ndarray of shape (n_spectra, n_pixels)
         Normalised fluxes.
+    labels : ndarray of shape (n_spectra, n_labels) or None
+        Labels along which lines are tracked.
+    settings : FitSettings
+        Parameters of the detection.
+    n_jobs, verbose : int, bool
+        As in `stellarhml._parallel.map_items`.
+
+    Returns
+    -------
+    catalog : LineCatalog
+        The lines.
+    tracks : list of (lines, centers)
+        For each spectrum the catalogue lines that were detected in it, and where [angstrom].
+    """
+    options = {"n_jobs": n_jobs, "verbose": verbose, "description": "Detecting lines"}
+    detections = list(map_items(partial(find_minima, settings), X, **options))
+    found = merge_detections(detections, settings.scale, labels=labels, tolerance=settings.match_tolerance)
+    centers = [np.interp(each.positions, settings.scale, settings.wavelength) for each in detections]
+    return LineCatalog.of_detections(*found[:4]), list(zip(found.members, centers, strict=True))
+
+
+def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample, store, n_jobs, verbose):
+    """Fit training spectra, add lines where their residuals have minima, drop lines without effect, learn the prior.
+
+    Parameters
+    ----------
+    X, labels : ndarray
+        As in `learn_catalog`.
+    settings : FitSettings
+        With the catalogue of `learn_catalog`.
+    tracks : list of (lines, centers)
+        As from `learn_catalog`.
+    n_rounds, rms_tol, subsample : int, float, int or None
+        Parameters of the `VoigtLineDecomposer`.
+    store : ResultStore or None
+        Keeps the fits.
+    n_jobs, verbose : int, bool
+        As in `stellarhml._parallel.map_stored`.
+
+    Returns
+    -------
+    settings : FitSettings
+        With the refined catalogue, the prior and the typical RMS; unchanged where no line was detected.
+    """
+    from stellarhml.kernels.rendering import line_depths
+
+    features = settings.catalog.pixels
+    if not len(features):
+        return settings
+    rows = choose_training_rows(X, features, subsample)
+    feature_flux = np.stack([np.asarray(X[i][features], dtype=np.float64) for i in rows])
+    labels = None if labels is None else labels[rows]
+    tracks = [tracks[i] for i in rows]
+    # once loosely, once as closely as `noise` says, and once more for each round of added lines
+    n_passes = n_rounds + 2
+    for n_done in range(n_passes):
+        fits = map_stored(
+            partial(fit_and_search, settings),
+            ((X[i], *(track if n_done == 0 else ())) for i, track in zip(rows, tracks, strict=True)),
+            store=store,
+            settings=settings.digest("search"),
+            pack=_pack,
+            unpack=_unpack,
+            n_jobs=n_jobs,
+            verbose=verbose,
+            description=f"Learning lines, pass {n_done + 1} of at most {n_passes}",
+            total=len(rows),
+        )
+        theta, missed, rms = zip(*fits, strict=True)
+        theta = np.stack(theta)
+        catalog = settings.catalog._replace(predicted=np.ones(len(settings.catalog.pixels), dtype=bool))
+        settings = settings.replace(
+            catalog=catalog, prior=LinePrior.learn(features, feature_flux, theta), typical_rms=float(np.median(rms))
+        )
+        enough = settings.typical_rms <= rms_tol or settings.n_lines is not None
+        if n_done and (enough or n_done > n_rounds):
+            break
+        if n_done:
+            larger = add_lines(settings, list(missed), labels)
+            if len(larger.pixels) == len(catalog.pixels):
+                break
+            settings = settings.replace(catalog=larger)
+    keep = np.max([line_depths(row, settings.profile) for row in theta], axis=0) >= _SHALLOWEST
+    return settings.replace(catalog=catalog.only(keep), prior=settings.prior.only(keep))
+
+
+def add_lines(settings, missed, labels):
+    """Add the minima of residuals that are lines by their width, place and number.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        With a catalogue of which one line at least was detected.
+    missed : list of Detections
+        Minima of the residuals of each training spectrum.
     labels : ndarray of shape (n_spectra, n_labels) or None
         Labels along which lines are tracked.
 
     Returns
     -------
-    tracks : list of (lines, centers)
-        For each spectrum the catalogue lines that were detected in it, and where [angstrom].
+    catalog : LineCatalog
+        The catalogue with the new lines; the same one where there are none.
     """
-    # kept nowhere: it takes less time to detect lines than to read them
-    options = {"n_jobs": decomposer.n_jobs, "verbose": decomposer.verbose, "description": "Detecting lines"}
-    detections = list(map_stored(partial(find_minima, light_copy(decomposer)), X, store=None, **options))
-    catalog = build_catalog(detections, decomposer._scale, labels=labels, tolerance=decomposer.match_tolerance)
-    decomposer._catalog, decomposer._prominence, decomposer._width = catalog[:3]
-    decomposer._added = np.zeros(len(catalog.pixels), dtype=bool)
-    decomposer._known = ~decomposer._added
-    decomposer.n_detected_ = catalog.n_spectra
-    centers = [np.interp(found.positions, decomposer._scale, decomposer.wavelength_) for found in detections]
-    return list(zip(catalog.members, centers, strict=True))
-
-
-def refine_catalog(decomposer, X, labels, tracks):
-    """Fit training spectra, add what their residuals ask for, drop what does nothing, and learn the prior.
-
-    Parameters
-    ----------
-    decomposer : VoigtLineDecomposer
-        With its catalogue, which changes; gets `_prior` and `_typical_rms`.
-    X : ndarray of shape (n_spectra, n_pixels)
-        Normalised fluxes.
-    labels : ndarray of shape (n_spectra, n_labels) or None
-        Labels along which lines are tracked.
-    tracks : list of (lines, centers)
-        What `learn_catalog` returned.
-    """
-    from stellarhml.kernels.rendering import line_depths
-
-    features = decomposer._catalog
-    if not len(features):
-        return
-    rows = _spread(X, features, decomposer.subsample)
-    light = np.stack([np.asarray(X[i][features], dtype=np.float64) for i in rows])
-    labels = None if labels is None else labels[rows]
-    tracks = [tracks[i] for i in rows]
-    # once loosely, once as closely as asked for, and once more for each round of added lines
-    for n_done in range(decomposer.n_rounds + 2):
-        theta, missed, rms = _fit_all(decomposer, X, rows, tracks, n_done)
-        decomposer._prior = LinePrior.learn(features, light, theta)
-        decomposer._known = np.ones(len(decomposer._catalog), dtype=bool)
-        decomposer._typical_rms = float(np.median(rms))
-        enough = decomposer._typical_rms <= decomposer.rms_tol or decomposer.n_lines is not None
-        if n_done and (enough or n_done > decomposer.n_rounds or not _add_lines(decomposer, missed, labels)):
-            break
-    depths = np.max([line_depths(row, decomposer.profile) for row in theta], axis=0)
-    _keep_lines(decomposer, depths >= _NOTHING)
-
-
-def _fit_all(decomposer, X, rows, tracks, n_done):
-    """Parameters, missed lines and errors of the training spectra."""
-    fits = map_stored(
-        partial(fit_and_search, light_copy(decomposer)),
-        ((X[i], *(track if n_done == 0 else ())) for i, track in zip(rows, tracks, strict=True)),
-        store=None if decomposer.store is None else ResultStore(decomposer.store),
-        settings=settings_digest(decomposer, "search"),
-        pack=_pack,
-        unpack=_unpack,
-        n_jobs=decomposer.n_jobs,
-        verbose=decomposer.verbose,
-        description=f"Learning lines, pass {n_done + 1} of at most {decomposer.n_rounds + 2}",
-        total=len(rows),
-    )
-    theta, missed, rms = zip(*fits, strict=True)
-    return np.stack(theta), list(missed), np.array(rms)
-
-
-def _add_lines(decomposer, missed, labels):
-    """Add the minima of residuals that are lines by their width, place and number; return whether there are any."""
-    scale, catalog = decomposer._scale, decomposer._catalog
-    found = build_catalog(missed, scale, labels=labels, tolerance=decomposer.match_tolerance)
-    free = _far_from(decomposer)[found.pixels]
-    # widths compare as velocities: the pixels of a spectrogram are not equally wide everywhere
-    speed = np.gradient(scale) / np.gradient(decomposer.wavelength_)
-    usual = np.median((decomposer._width * speed[catalog])[~decomposer._added])
+    scale, catalog = settings.scale, settings.catalog
+    found = merge_detections(missed, scale, labels=labels, tolerance=settings.match_tolerance)
+    free = _far_from_lines(settings.wavelength, catalog)[found.pixels]
+    # widths compare as velocities: the pixels of a spectrograph are not equally wide everywhere
+    speed = np.gradient(scale) / np.gradient(settings.wavelength)
+    usual = np.median((catalog.widths * speed[catalog.pixels])[~catalog.added])
     ratio = found.widths * speed[found.pixels] / usual
     new = free & (ratio >= _NARROWEST) & (ratio <= _WIDEST) & (found.n_spectra >= _SEEN_IN * len(missed))
     new = _thin(found, np.flatnonzero(new))
     if not len(new):
-        return False
+        return catalog
     widths = np.clip(ratio[new], _NARROW_START, _WIDE_START) * usual / speed[found.pixels[new]]
-    pixels = np.concatenate([catalog, found.pixels[new]])
-    order = np.argsort(pixels)
-    decomposer._catalog = pixels[order]
-    decomposer._prominence = np.concatenate([decomposer._prominence, found.prominences[new]])[order]
-    decomposer._width = np.concatenate([decomposer._width, widths])[order]
-    decomposer._added = np.concatenate([decomposer._added, np.ones(len(new), bool)])[order]
-    decomposer._known = np.concatenate([decomposer._known, np.zeros(len(new), bool)])[order]
-    decomposer.n_detected_ = np.concatenate([decomposer.n_detected_, np.zeros(len(new), np.int64)])[order]
-    return True
+    return catalog.with_lines(found.pixels[new], found.prominences[new], widths)
 
 
-def _far_from(decomposer):
+def _far_from_lines(wavelength, catalog):
     """Pixels where a line may be added, shape (n_pixels,)."""
-    step = np.gradient(decomposer.wavelength_)[decomposer._catalog]
-    reach = np.maximum(_NEAREST, np.ceil(_OUTSIDE * decomposer._width / step)).astype(np.int64)
-    n_pixels = decomposer.wavelength_.size
-    edges = np.zeros(n_pixels + 1, np.int64)
-    np.add.at(edges, np.maximum(decomposer._catalog - reach + 1, 0), 1)
-    np.add.at(edges, np.minimum(decomposer._catalog + reach, n_pixels), -1)
+    step = np.gradient(wavelength)[catalog.pixels]
+    reach = np.maximum(_NEAREST, np.ceil(_OUTSIDE * catalog.widths / step)).astype(np.int64)
+    edges = np.zeros(wavelength.size + 1, np.int64)
+    np.add.at(edges, np.maximum(catalog.pixels - reach + 1, 0), 1)
+    np.add.at(edges, np.minimum(catalog.pixels + reach, wavelength.size), -1)
     return np.cumsum(edges)[:-1] == 0
 
 
 def _thin(found, candidates):
-    """Leave the lines that most spectra, or the most prominent minima, ask for, none nearer than `_NEAREST` pixels."""
+    """Lines at least `_NEAREST` pixels apart: those in most spectra first, then the most prominent."""
     order = candidates[
         np.lexsort((found.pixels[candidates], -found.prominences[candidates], -found.n_spectra[candidates]))
     ]
@@ -155,44 +170,33 @@ def _thin(found, candidates):
     return np.sort(np.array(keep, dtype=np.int64))
 
 
-def _keep_lines(decomposer, keep):
-    """Reduce the catalogue, and all that goes with it, to some of its lines."""
-    for name in ("_catalog", "_prominence", "_width", "_added", "_known", "n_detected_"):
-        setattr(decomposer, name, getattr(decomposer, name)[keep])
-    prior = decomposer._prior
-    decomposer._prior = prior._replace(coefficients=np.ascontiguousarray(prior.coefficients[:, keep]))
+def choose_training_rows(X, features, n_rows):
+    """Choose training spectra that differ most: each is the one farthest from those chosen before.
 
+    Parameters
+    ----------
+    X : ndarray of shape (n_spectra, n_pixels)
+        Normalised fluxes.
+    features : ndarray of shape (n_features,), int64
+        Pixels that are compared.
+    n_rows : int or None
+        Largest number of spectra. None takes all.
 
-def _spread(X, features, n_rows):
-    """Choose rows that are as different as can be: each is the one farthest from those chosen before."""
+    Returns
+    -------
+    rows : ndarray of int
+        Rows of `X`, increasing.
+    """
     if n_rows is None or len(X) <= n_rows:
         return np.arange(len(X))
     light = np.stack([np.asarray(row[features], dtype=np.float32) for row in X])
     distance = np.linalg.norm(light - light.mean(axis=0), axis=1)
-    chosen = [int(np.argmin(distance))]
+    chosen = [int(np.argmax(distance <= (1 + _ALIKE) * distance.min()))]
     distance = np.linalg.norm(light - light[chosen[0]], axis=1)
     while len(chosen) < n_rows and distance.max() > 0:
-        chosen.append(int(np.argmax(distance)))
+        chosen.append(int(np.argmax(distance >= (1 - _ALIKE) * distance.max())))
         distance = np.minimum(distance, np.linalg.norm(light - light[chosen[-1]], axis=1))
     return np.sort(chosen)
-
-
-def light_copy(decomposer):
-    """Copy a decomposer without the second copy of its wavelengths, to send it to workers.
-
-    Parameters
-    ----------
-    decomposer : VoigtLineDecomposer
-        Fitted, or being fitted.
-
-    Returns
-    -------
-    light : VoigtLineDecomposer
-        A shallow copy.
-    """
-    light = object.__new__(type(decomposer))
-    light.__dict__.update(decomposer.__dict__, wavelength=None)
-    return light
 
 
 def _pack(result):

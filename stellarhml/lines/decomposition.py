@@ -1,7 +1,14 @@
-"""Decomposition: lines of many spectra, and how far they can be trusted; how it is made, and rendered again."""
+"""Spectra to lines: the fit of one spectrum, of many with their flags, and line parameters as the rows of one matrix.
+
+Column ``n_parameters * i + j`` is parameter j of catalogue line i. In a scipy CSR matrix a line is present where
+its block has stored entries; in a dense array it is absent where its center is NaN.
+"""
 
 import warnings
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,12 +17,347 @@ from sklearn.exceptions import ConvergenceWarning
 
 from stellarhml._parallel import map_stored
 from stellarhml.exceptions import LineDetectionWarning
-from stellarhml.flags import SpectrumFlag, name_flags
-from stellarhml.lines.catalog_learning import light_copy
-from stellarhml.lines.line_fitting import decompose_row, pack, unpack, window_edges
-from stellarhml.lines.settings import settings_digest
-from stellarhml.lines.table import csr_row, dense_row, rows_to_csr
-from stellarhml.storage.result_store import ResultStore
+from stellarhml.flags import LineFlag, SpectrumFlag, name_flags
+from stellarhml.kernels.line_profiles import get_profile
+from stellarhml.kernels.rendering import line_depths, render_lines
+from stellarhml.kernels.second_order import fit_lines
+from stellarhml.lines.catalog import Detections, LineCatalog, detect_lines, match_to_catalog, refine_minima
+from stellarhml.lines.prior import LinePrior, blase_start, first_guess
+from stellarhml.storage.result_store import digest
+
+FIT_VERSION = 4
+"""Raise it when results change: stored fits of older versions are then no longer found."""
+
+N_WINDOWS = 20
+"""Windows of equally many pixels in which the RMS of the residuals is reported."""
+
+ABSENT_DEPTH = 1e-4  # of the continuum; a hundredth of the RMS of the residuals of the SME grid
+FIRST_NOISE = 10.0  # times `noise`, before a prior is learnt: lines of a blend must not drift apart
+_SATURATED = 0.9  # share of the limiting depth
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """All that the fit of a spectrum depends on, besides the spectrum.
+
+    Attributes
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Wavelengths in angstrom.
+    scale : ndarray of shape (n_pixels,)
+        Positions of the pixels, see `stellarhml.lines.catalog.velocity_scale`.
+    prominence, distance, profile, solver, wing_cut, line_margin, loss_margin, n_lines, match_tolerance, fit_undetected,
+    learning_rate, noise, max_iter, tol, backend : object
+        Parameters of the `VoigtLineDecomposer`.
+    catalog : LineCatalog or None
+        Lines of the grid. None while they are being detected.
+    prior : LinePrior or None
+        Prediction of the line parameters, where one was learnt.
+    typical_rms : float
+        Median RMS of the residuals of the training spectra; infinite where these were not fitted.
+
+    Raises
+    ------
+    ValueError
+        If `loss_margin` leaves no pixel.
+    """
+
+    wavelength: np.ndarray
+    scale: np.ndarray
+    prominence: float
+    distance: int
+    profile: str
+    solver: str
+    wing_cut: int | None
+    line_margin: float
+    loss_margin: float
+    n_lines: int | None
+    match_tolerance: float
+    fit_undetected: bool
+    learning_rate: float
+    noise: float
+    max_iter: int
+    tol: float
+    backend: str
+    catalog: LineCatalog | None = None
+    prior: LinePrior | None = None
+    typical_rms: float = np.inf
+
+    def __post_init__(self):
+        pixels = self.loss_pixels
+        if pixels.stop <= pixels.start:
+            raise ValueError(
+                f"`loss_margin`={self.loss_margin} at either end leaves nothing of the spectra, which cover "
+                f"{self.wavelength[0]:.2f} to {self.wavelength[-1]:.2f} angstrom. Lower it."
+            )
+
+    @property
+    def loss_pixels(self):
+        """Pixels of the loss, as a slice."""
+        ends = self.wavelength[0] + self.loss_margin, self.wavelength[-1] - self.loss_margin
+        first, last = np.searchsorted(self.wavelength, ends[0]), np.searchsorted(self.wavelength, ends[1], side="right")
+        return slice(int(first), int(last))
+
+    @property
+    def line_parameters(self):
+        """Names of the parameters of a line."""
+        return get_profile(self.profile).parameters
+
+    def replace(self, **changes):
+        """These settings with some of them changed."""
+        return replace(self, **changes)
+
+    def render(self, theta):
+        """Product of lines on all pixels, shape (n_pixels,)."""
+        return render_lines(self.wavelength, theta, profile=self.profile, wing_cut=self.wing_cut)
+
+    def digest(self, task):
+        """Hash of the settings and of what is done with the spectrum, hexadecimal digits."""
+        values = dict(vars(self))
+        catalog, prior = values.pop("catalog"), values.pop("prior")
+        return digest(task, FIT_VERSION, values, list(catalog), None if prior is None else list(prior))
+
+
+class RowFit(NamedTuple):
+    """Lines of one spectrum."""
+
+    lines: np.ndarray
+    """Catalogue indices, increasing, shape (n_lines,), int64."""
+    theta: np.ndarray
+    """Parameters, shape (n_lines, n_parameters), float64."""
+    line_flags: np.ndarray
+    """Flags of all lines of the catalogue, shape (n_catalog_lines,), uint8: see `flags.LineFlag`."""
+    flag: int
+    """Flags of the spectrum, see `flags.SpectrumFlag`."""
+    n_iter: int
+    """Steps taken."""
+    square: np.ndarray
+    """Mean squared residual in each window, shape (n_windows,)."""
+
+
+def pack(fit):
+    """Turn a RowFit into arrays, as a store keeps them."""
+    return {name: np.asarray(value) for name, value in fit._asdict().items()}
+
+
+def unpack(arrays):
+    """Turn arrays that `pack` made into a RowFit."""
+    return RowFit(**{**arrays, "flag": int(arrays["flag"]), "n_iter": int(arrays["n_iter"])})
+
+
+def decompose_row(settings, row):
+    """Fit the lines of one spectrum.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        With a catalogue.
+    row : ndarray of shape (n_pixels,)
+        Normalised flux.
+
+    Returns
+    -------
+    fit : RowFit
+        The lines that the spectrum has.
+    """
+    flux = np.asarray(row, dtype=np.float64)
+    lines, theta, line_flags, flag, n_iter = _fit(settings, flux)
+    # the paper keeps all detected lines
+    absent = line_depths(theta, settings.profile) < (ABSENT_DEPTH if settings.solver == "lm" else 0)
+    lines, theta = lines[~absent], theta[~absent]
+    gone = np.setdiff1d(np.arange(len(line_flags)), lines)
+    # lines that were not kept have no other flags, whether they were fitted or not
+    line_flags[gone] = line_flags[gone] & np.uint8(LineFlag.ADDED) | np.uint8(LineFlag.ABSENT)
+    model = settings.render(theta)
+    edges = _window_pixels(settings)
+    square = np.array([np.mean((model - flux)[a:b] ** 2) for a, b in pairwise(edges)])
+    if not len(lines):
+        flag |= SpectrumFlag.NO_LINES
+    if np.sqrt(np.average(square, weights=np.diff(edges))) > 3 * settings.typical_rms:
+        flag |= SpectrumFlag.POOR_FIT
+    return RowFit(lines, theta, line_flags, int(flag), n_iter, square)
+
+
+def fit_and_search(settings, item):
+    """Fit one spectrum of the training set with all lines, and detect lines in its residuals.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        With a catalogue.
+    item : tuple of (flux,) or (flux, lines, centers)
+        Normalised flux, shape (n_pixels,), and first guesses of centers: catalogue indices and wavelengths [angstrom].
+
+    Returns
+    -------
+    theta : ndarray of shape (n_catalog_lines, n_parameters)
+        Fitted parameters.
+    missed : Detections
+        Minima of the residual.
+    rms : float
+        RMS of the residuals.
+    """
+    flux = np.asarray(item[0], dtype=np.float64)
+    start = first_guess(settings, flux)
+    if len(item) > 1:
+        start.theta[item[1], 0] = item[2]
+    theta, _, _ = _solve(settings, flux, start, noise=settings.noise * (1 if settings.prior else FIRST_NOISE))
+    residual = flux - settings.render(theta)
+    rms = float(np.sqrt(np.mean(residual[settings.loss_pixels] ** 2)))
+    return theta, find_minima(settings, 1 + residual), rms
+
+
+def window_edges(settings):
+    """Wavelengths between which `RowFit.square` is taken, and how many pixels there are between them.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        Wavelengths and loss pixels.
+
+    Returns
+    -------
+    edges : ndarray of shape (n_windows + 1,)
+        First wavelength of each window, in angstrom, and the last of all.
+    n_pixels : ndarray of shape (n_windows,), int64
+        Pixels of each window.
+    """
+    edges = _window_pixels(settings)
+    return settings.wavelength[np.minimum(edges, settings.wavelength.size - 1)], np.diff(edges)
+
+
+def find_minima(settings, flux):
+    """Detect the lines of one spectrum, with positions between pixels.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        Wavelengths and parameters of the detection.
+    flux : ndarray of shape (n_pixels,)
+        Normalised flux.
+
+    Returns
+    -------
+    detections : Detections
+        The lines.
+    """
+    flux = np.asarray(flux, dtype=np.float64)
+    pixels, prominences, widths = detect_lines(
+        settings.wavelength,
+        flux,
+        prominence=settings.prominence,
+        distance=settings.distance,
+        edge=settings.line_margin,
+        n_lines=settings.n_lines,
+    )
+    return Detections(pixels, refine_minima(settings.scale, flux, pixels), prominences, widths)
+
+
+def _fit(settings, flux):
+    """Lines, parameters, flags of all catalogue lines, flag of the spectrum, and number of steps."""
+    line_flags = np.where(settings.catalog.added, np.uint8(LineFlag.ADDED), np.uint8(0))
+    if settings.backend == "blase":
+        from stellarhml.lines.blase_backend import fit_with_blase
+
+        pixels, theta = fit_with_blase(settings, flux)
+        lines = _match(settings, settings.scale[pixels])
+        return lines[lines >= 0], theta[lines >= 0], line_flags, 0, settings.max_iter
+    found = find_minima(settings, flux)
+    matched = _match(settings, found.positions if settings.match_tolerance else settings.scale[found.pixels])
+    known = matched >= 0
+    if settings.solver == "adam":
+        lines, theta = _fit_adam(settings, flux, matched[known], Detections(*(part[known] for part in found)))
+        flag, n_iter = 0, settings.max_iter
+    else:
+        start = first_guess(settings, flux)
+        # lines that are predicted to be too weak to show are left out of the fit
+        lines = np.flatnonzero(line_depths(start.theta, settings.profile) >= 0.5 * ABSENT_DEPTH)
+        if not settings.fit_undetected:
+            lines = np.intersect1d(lines, matched)
+        start = type(start)(*(part[lines] for part in start))
+        theta, n_iter, converged = _solve(settings, flux, start)
+        flag = 0 if converged else SpectrumFlag.NOT_CONVERGED
+        line_flags[lines[np.any(np.abs(theta - start.theta) >= start.reach * (1 - 1e-9), axis=1)]] |= np.uint8(
+            LineFlag.AT_BOUND
+        )
+        if settings.fit_undetected and settings.match_tolerance > 0 and len(lines):
+            # where the fit has put them, which may be farther from the catalogue than the tolerance
+            places = np.interp(theta[:, 0], settings.wavelength, settings.scale)
+            order = np.argsort(places, kind="stable")
+            near = match_to_catalog(found.positions, places[order], tolerance=settings.match_tolerance)
+            matched = lines[order[near[near >= 0]]]
+    undetected = np.setdiff1d(lines, matched)
+    line_flags[undetected] |= np.uint8(LineFlag.UNDETECTED)
+    _flag_shapes(settings, lines, theta, line_flags)
+    return lines, theta, line_flags, flag, n_iter
+
+
+def _flag_shapes(settings, lines, theta, line_flags):
+    """Flag saturated lines and those at the ends."""
+    parameters = settings.line_parameters
+    if "logit_depth" in parameters:
+        limit = 1 / (1 + np.exp(-theta[:, parameters.index("logit_depth")]))
+        line_flags[lines[line_depths(theta, settings.profile) > _SATURATED * limit]] |= np.uint8(LineFlag.SATURATED)
+    ends = settings.wavelength[[settings.loss_pixels.start, settings.loss_pixels.stop - 1]]
+    room = np.minimum(theta[:, 0] - ends[0], ends[1] - theta[:, 0])
+    line_flags[lines[room < settings.catalog.widths[lines]]] |= np.uint8(LineFlag.AT_EDGE)
+
+
+def _fit_adam(settings, flux, lines, found):
+    """The paper's training."""
+    pixels, prominences, widths = found.pixels, found.prominences, found.widths
+    if settings.fit_undetected:
+        everything = np.arange(len(settings.catalog.pixels))
+        all_pixels, all_widths = settings.catalog.pixels.copy(), settings.catalog.widths.copy()
+        # undetected lines begin weak
+        all_prominences = np.full(len(everything), 0.1 * settings.prominence)
+        all_pixels[lines], all_prominences[lines], all_widths[lines] = pixels, prominences, widths
+        lines, pixels, prominences, widths = everything, all_pixels, all_prominences, all_widths
+    theta = blase_start(settings.wavelength[pixels], prominences, widths, settings.line_parameters)
+    # two detections may be nearest to lines in the other order
+    order = np.argsort(lines, kind="stable")
+    lines, theta = lines[order], theta[order]
+    if len(lines):
+        from stellarhml.kernels.training import train_adam  # which imports torch
+
+        theta = train_adam(
+            settings.wavelength,
+            flux,
+            theta,
+            profile=settings.profile,
+            wing_cut=settings.wing_cut,
+            pixels=settings.loss_pixels,
+            learning_rate=settings.learning_rate,
+            max_iter=settings.max_iter,
+        )
+    return lines, theta
+
+
+def _solve(settings, flux, start, noise=None):
+    """Levenberg-Marquardt."""
+    if not len(start.theta):
+        return start.theta, 0, True
+    return fit_lines(
+        settings.wavelength,
+        flux,
+        start,
+        profile=settings.profile,
+        wing_cut=settings.wing_cut,
+        pixels=settings.loss_pixels,
+        noise=noise or settings.noise,
+        max_iter=settings.max_iter,
+        tol=settings.tol,
+    )
+
+
+def _window_pixels(settings):
+    """Pixels at which windows begin, and one past the last; equally many in each, give or take one."""
+    first, last = settings.loss_pixels.start, settings.loss_pixels.stop
+    return np.linspace(first, last, min(N_WINDOWS, last - first) + 1).round().astype(np.int64)
+
+
+def _match(settings, positions):
+    return match_to_catalog(positions, settings.scale[settings.catalog.pixels], tolerance=settings.match_tolerance)
 
 
 class Decomposition:
@@ -32,11 +374,11 @@ class Decomposition:
     n_iter : ndarray of shape (n_spectra,), int64
         Steps of the fit.
     windows : ndarray of shape (n_windows + 1,)
-        Wavelengths between which the errors below are, in angstrom.
+        Edges of the windows, in angstrom.
     window_rms : ndarray of shape (n_spectra, n_windows)
-        Root mean square of clone minus flux in each window.
+        Root mean square of the residuals in each window.
     rms : ndarray of shape (n_spectra,)
-        Root mean square of clone minus flux in all windows together.
+        Root mean square of the residuals in all windows together.
     """
 
     def __init__(self, theta, line_flags, flags, n_iter, windows, window_rms, rms):
@@ -64,15 +406,19 @@ class Decomposition:
         )
 
 
-def decompose_rows(decomposer, X):
+def decompose_rows(X, settings, *, store, n_jobs, verbose):
     """Fit lines to spectra, see `VoigtLineDecomposer.decompose`.
 
     Parameters
     ----------
-    decomposer : VoigtLineDecomposer
-        Fitted.
     X : ndarray of shape (n_spectra, n_pixels)
         Normalised fluxes.
+    settings : FitSettings
+        With a catalogue.
+    store : ResultStore or None
+        Keeps the fits.
+    n_jobs, verbose : int, bool
+        As in `stellarhml._parallel.map_stored`.
 
     Returns
     -------
@@ -80,14 +426,14 @@ def decompose_rows(decomposer, X):
         The lines.
     """
     fits = map_stored(
-        partial(decompose_row, light_copy(decomposer)),
+        partial(decompose_row, settings),
         X,
-        store=None if decomposer.store is None else ResultStore(decomposer.store),
-        settings=settings_digest(decomposer, "decompose"),
+        store=store,
+        settings=settings.digest("decompose"),
         pack=pack,
         unpack=unpack,
-        n_jobs=decomposer.n_jobs,
-        verbose=decomposer.verbose,
+        n_jobs=n_jobs,
+        verbose=verbose,
         description="Decomposing spectra",
     )
     fits = list(fits)
@@ -95,7 +441,7 @@ def decompose_rows(decomposer, X):
     n_unfinished = np.count_nonzero(flags & SpectrumFlag.NOT_CONVERGED)
     if n_unfinished:
         warnings.warn(
-            f"{n_unfinished} of {len(X)} spectra did not converge in max_iter={decomposer.max_iter} steps; `decompose` "
+            f"{n_unfinished} of {len(X)} spectra did not converge in max_iter={settings.max_iter} steps; `decompose` "
             "flags them NOT_CONVERGED. Increase max_iter, or check that the fluxes are normalised.",
             ConvergenceWarning,
             stacklevel=4,
@@ -103,16 +449,16 @@ def decompose_rows(decomposer, X):
     n_empty = np.count_nonzero(flags & SpectrumFlag.NO_LINES)
     if n_empty:
         warnings.warn(
-            f"{n_empty} of {len(X)} spectra have no line of prominence {decomposer.prominence} that the catalogue "
-            "knows; their rows are empty. Lower `prominence`, or check that the fluxes are normalised.",
+            f"{n_empty} of {len(X)} spectra have no line of the catalogue with prominence {settings.prominence}; their "
+            "rows are empty. Lower `prominence`, or check that the fluxes are normalised.",
             LineDetectionWarning,
             stacklevel=4,
         )
     rows = [(fit.lines, fit.theta) for fit in fits]
-    windows, n_pixels = window_edges(decomposer)
+    windows, n_pixels = window_edges(settings)
     square = np.stack([fit.square for fit in fits])
     return Decomposition(
-        rows_to_csr(rows, len(decomposer._catalog), len(decomposer.line_parameters)),
+        rows_to_csr(rows, len(settings.catalog.pixels), len(settings.line_parameters)),
         np.stack([fit.line_flags for fit in fits]),
         flags,
         np.array([fit.n_iter for fit in fits]),
@@ -122,37 +468,110 @@ def decompose_rows(decomposer, X):
     )
 
 
-def render_rows(decomposer, table):
+def render_rows(table, wavelength, n_lines, *, profile, wing_cut):
     """Render line parameters, see `VoigtLineDecomposer.inverse_transform`.
 
     Parameters
     ----------
-    decomposer : VoigtLineDecomposer
-        Fitted.
-    table : csr_matrix or ndarray of shape (n_spectra, n_parameters * n_catalog_lines)
+    table : csr_matrix or ndarray of shape (n_spectra, n_parameters * n_lines)
         Line parameters.
+    wavelength : ndarray of shape (n_pixels,)
+        Wavelengths in angstrom.
+    n_lines : int
+        Length of the catalogue.
+    profile, wing_cut : str, int or None
+        Parameters of the `VoigtLineDecomposer`.
 
     Returns
     -------
     flux : ndarray of shape (n_spectra, n_pixels)
         Normalised fluxes.
     """
-    from stellarhml.kernels.rendering import render_lines
-
-    n_lines, n_parameters = len(decomposer._catalog), len(decomposer.line_parameters)
+    n_parameters = len(get_profile(profile).parameters)
     if table.shape[1] != n_lines * n_parameters:
         raise ValueError(
             f"X has {table.shape[1]} columns, but {n_lines} lines of {n_parameters} parameters take "
             f"{n_lines * n_parameters}. Pass what `transform` of this decomposer returns."
         )
-    flux = np.empty((table.shape[0], decomposer.wavelength_.size), dtype=table.dtype)
+    flux = np.empty((table.shape[0], wavelength.size), dtype=table.dtype)
     for i in range(table.shape[0]):
         if sparse.issparse(table):
             _, theta = csr_row(table, i, n_parameters)
         else:
             _, theta = dense_row(table[i], n_parameters)
-        flux[i] = render_lines(decomposer.wavelength_, theta, profile=decomposer.profile, wing_cut=decomposer.wing_cut)
+        flux[i] = render_lines(wavelength, theta, profile=profile, wing_cut=wing_cut)
         # labels outside the grid: NaN in a sparse row, or a dense row that is NaN throughout
         if np.isnan(theta).any() or (not sparse.issparse(table) and table.shape[1] and np.isnan(table[i]).all()):
             flux[i] = np.nan
     return flux
+
+
+def rows_to_csr(rows, n_lines, n_parameters):
+    """Stack per-spectrum lines into a CSR matrix.
+
+    Parameters
+    ----------
+    rows : list of (lines, theta)
+        Increasing catalogue indices, shape (k,), and parameters, shape (k, n_parameters), of each spectrum.
+    n_lines : int
+        Length of the catalogue.
+    n_parameters : int
+        Parameters of a line.
+
+    Returns
+    -------
+    table : csr_matrix of shape (n_spectra, n_parameters * n_lines), float64
+        All parameters, zeros stored explicitly.
+    """
+    columns = [(lines[:, None] * n_parameters + np.arange(n_parameters)).ravel() for lines, _ in rows]
+    indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64)
+    data = np.concatenate([theta.ravel() for _, theta in rows]) if rows else np.empty(0)
+    indices = np.concatenate(columns) if rows else np.empty(0, np.int64)
+    return sparse.csr_matrix((data, indices, indptr), shape=(len(rows), n_parameters * n_lines))
+
+
+def csr_row(table, i, n_parameters):
+    """Lines of one row of a CSR matrix.
+
+    Parameters
+    ----------
+    table : csr_matrix of shape (n_spectra, n_parameters * n_lines)
+        Line parameters.
+    i : int
+        Row.
+    n_parameters : int
+        Parameters of a line.
+
+    Returns
+    -------
+    lines : ndarray of shape (k,), int64
+        Catalogue indices of the lines present.
+    theta : ndarray of shape (k, n_parameters)
+        Their parameters; entries of a block that are not stored are 0.
+    """
+    span = slice(table.indptr[i], table.indptr[i + 1])
+    columns, values = table.indices[span], table.data[span]
+    lines, position = np.unique(columns // n_parameters, return_inverse=True)
+    theta = np.zeros((len(lines), n_parameters))
+    theta[position, columns % n_parameters] = values
+    return lines.astype(np.int64), theta
+
+
+def dense_row(row, n_parameters):
+    """Lines of one row of a dense table.
+
+    Parameters
+    ----------
+    row : ndarray of shape (n_parameters * n_lines,)
+        Line parameters, NaN where a line is absent.
+    n_parameters : int
+        Parameters of a line.
+
+    Returns
+    -------
+    lines, theta : ndarray
+        As in `csr_row`.
+    """
+    theta = row.reshape(-1, n_parameters)
+    present = np.isfinite(theta).all(axis=1)
+    return np.flatnonzero(present), np.asarray(theta[present], dtype=np.float64)

@@ -7,14 +7,35 @@ As a prior it makes the fitted parameters smooth, and as a start it takes the pl
 spectrum and without its labels.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+
+from stellarhml._state import Sizes, StateError, check_keys, take_array, take_number
+from stellarhml.kernels.second_order import Start
 
 MAX_SCORES = 4
 _DARKEST = 0.02  # flux below which the logarithm is cut
 _SMALLEST = 1e-3  # of the largest singular value: components below are noise
 _BEYOND = 0.1  # how far scores may leave the range of the training spectra, in units of that range
+
+# Start values of gully/blase, found there by experiment: a = 0.14 prominence [angstrom],
+# sigma = 1.28 w / sqrt(2), gamma = 1.52 w / sqrt(2), w = half-prominence width / 2.355
+AMPLITUDE_FACTOR = 0.14
+SIGMA_FACTOR = 1.28 / math.sqrt(2)
+GAMMA_FACTOR = 1.52 / math.sqrt(2)
+
+STRONG = 0.3  # prominence from which a line's own shape is free: it shows its saturation and its damping wings
+_LIMITING_DEPTH = 0.65  # of unsaturated lines, which do not show it; metal lines of the SME grid reach 0.6 to 0.8
+_LOG_WING = -3.0  # wings of a twentieth of the core, which is what weak lines of the SME grid have
+# Per parameter: center [in line widths], log_amplitude, log_sigma, log_gamma, logit_depth, log_wing. Chosen on
+# held-out nodes of the SME grid (windows of 50 to 400 angstrom) and of the PHOENIX H band: interpolated lines plus
+# residual against the node. Loose amplitudes and depths let one flat line swallow a blend at some nodes
+_PRIOR_WEAK, _PRIOR_STRONG = (0.3, 3.0, 0.3, 0.5, 0.25, 1.0), (0.5, 1.5, 0.4, 0.7, 0.12, 1.0)
+_REACH_WEAK, _REACH_STRONG = (1.0, 3.0, 1.0, 2.0, 3.0, 3.0), (1.0, 4.0, 2.0, 3.0, 5.0, 4.0)
+_SHRINK = 0.1  # of the prior's widths once they are around what many other spectra have taught
+_STEP = (0.5, 0.7, 0.7, 0.7, 0.7, 0.7)
 
 
 class LinePrior(NamedTuple):
@@ -69,6 +90,52 @@ class LinePrior(NamedTuple):
             pixels, mean, components, np.stack([low - room, high + room]), coefficients, design.shape[1] / len(flux)
         )
 
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            The fields by their names.
+        """
+        return self._asdict()
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        prior : LinePrior
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        check_keys(state, cls._fields)
+        sizes = Sizes()
+        pixels = take_array(state, "pixels", dtype="i8", shape=("n_features",), sizes=sizes, low=0)
+        mean = take_array(state, "mean", dtype="f8", shape=("n_features",), sizes=sizes)
+        components = take_array(state, "components", dtype="f8", shape=("n_scores", "n_features"), sizes=sizes)
+        bounds = take_array(state, "bounds", dtype="f8", shape=(2, "n_scores"), sizes=sizes)
+        shape = (1 + sizes["n_scores"], None, None)
+        coefficients = take_array(state, "coefficients", dtype="f8", shape=shape)
+        leverage = take_number(state, "leverage", low=0)
+        if (bounds[0] > bounds[1]).any():
+            raise StateError("`bounds` has a lowest score above the highest; it must be the other way round.")
+        return cls(pixels, mean, components, bounds, coefficients, leverage)
+
+    def only(self, lines):
+        """The prediction of some of the lines, a boolean mask or indices."""
+        return self._replace(coefficients=np.ascontiguousarray(self.coefficients[:, lines]))
+
     def predict(self, flux):
         """Line parameters of a spectrum.
 
@@ -85,3 +152,107 @@ class LinePrior(NamedTuple):
         features = np.log(np.maximum(flux[self.pixels], _DARKEST)) - self.mean
         scores = np.clip(self.components @ features, *self.bounds)
         return self.coefficients[0] + np.tensordot(scores, self.coefficients[1:], axes=1)
+
+
+def blase_start(centers, prominences, widths, parameters):
+    """Start values of blase, from detections.
+
+    Parameters
+    ----------
+    centers, prominences, widths : ndarray of shape (n_lines,)
+        Wavelengths [angstrom], prominences and standard deviations [angstrom] of the minima.
+    parameters : tuple of str
+        Parameters of the profile.
+
+    Returns
+    -------
+    theta : ndarray of shape (n_lines, n_parameters)
+        Start values; for profiles with a limiting depth, the amplitude is the optical depth that gives the prominence.
+    """
+    widths = np.maximum(widths, np.finfo(np.float64).tiny)
+    theta = [
+        centers,
+        np.log(AMPLITUDE_FACTOR * prominences),
+        np.log(SIGMA_FACTOR * widths),
+        np.log(GAMMA_FACTOR * widths),
+    ]
+    if "logit_depth" in parameters:
+        depth = limiting_depth(prominences)
+        share = np.clip(prominences / depth, 1e-9, 0.95)
+        theta[1] = np.log(share / (1 - share))
+        theta.append(np.log(depth / (1 - depth)))
+    if "log_wing" in parameters:
+        theta.append(np.full(len(centers), _LOG_WING))
+    return np.stack(theta, axis=1)
+
+
+def limiting_depth(depth):
+    """Start value of the limiting depth of lines that are `depth` deep, dimensionless, shape (n_lines,)."""
+    return np.maximum(_LIMITING_DEPTH, np.minimum(depth + 0.05, 0.97))
+
+
+def second_order_start(centers, depths, prominences, widths, parameters):
+    """Start, prior and bounds of the second-order fit.
+
+    Parameters
+    ----------
+    centers : ndarray of shape (n_lines,)
+        Wavelengths by which the lines are known, in angstrom.
+    depths : ndarray of shape (n_lines,)
+        Depth of this spectrum there.
+    prominences, widths : ndarray of shape (n_lines,)
+        Largest prominence of each line over all spectra, and its median width [angstrom].
+    parameters : tuple of str
+        Parameters of the profile.
+
+    Returns
+    -------
+    start : Start
+        Arrays of shape (n_lines, n_parameters).
+    """
+    n_parameters = len(parameters)
+    theta = blase_start(centers, np.clip(np.minimum(prominences, depths), 1e-3, 0.95), widths, parameters)
+    if "log_wing" in parameters:
+        limit = limiting_depth(np.clip(depths, 1e-3, 0.95))
+        depth = np.clip(np.minimum(prominences, depths), 1e-3, 0.95)
+        theta[:, 1] = np.log(depth / (limit - depth))
+        theta[:, 2], theta[:, 3] = np.log(0.9 * widths), np.log(widths) + 1
+        theta[:, 4] = np.log(limit / (1 - limit))
+    strong = (prominences > STRONG)[:, None]
+    prior = np.where(strong, _PRIOR_STRONG, _PRIOR_WEAK)[:, :n_parameters]
+    reach = np.where(strong, _REACH_STRONG, _REACH_WEAK)[:, :n_parameters]
+    step = np.tile(_STEP, (len(centers), 1))[:, :n_parameters]
+    for scale in (prior, reach, step):
+        scale[:, 0] *= widths
+    return Start(theta, prior, step, reach)
+
+
+def first_guess(settings, flux):
+    """Start, prior and bounds of all lines of the catalogue: from the prior for the lines that it predicts.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        Catalogue, prior and parameters of the fit.
+    flux : ndarray of shape (n_pixels,)
+        Normalised flux.
+
+    Returns
+    -------
+    start : Start
+        Arrays of shape (n_catalog_lines, n_parameters).
+    """
+    catalog, prior = settings.catalog, settings.prior
+    depths, theta = 1 - flux[catalog.pixels], None
+    if prior is not None:
+        theta = prior.predict(flux)
+        if not catalog.predicted.all():
+            # the depth of a new line is that of the residual of the others
+            residual = settings.render(theta) - flux
+            depths = np.where(catalog.predicted, depths, residual[catalog.pixels])
+    centers = settings.wavelength[catalog.pixels]
+    start = second_order_start(centers, depths, catalog.prominences, catalog.widths, settings.line_parameters)
+    if prior is not None:
+        start.theta[catalog.predicted] = theta
+        start.prior_width[catalog.predicted] *= max(_SHRINK, prior.leverage)
+    return start

@@ -1,5 +1,8 @@
 """LineManifoldInterpolator: line parameters as functions of the labels."""
 
+import copy
+import warnings
+
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
@@ -7,11 +10,13 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from stellarhml._sklearn import StrOptions, fit_context
-from stellarhml._validation import check_label_names, is_plain
-from stellarhml.manifold.line_bank import LineBank
-from stellarhml.manifold.line_factors import LineFactors
-from stellarhml.manifold.outside import report_outside
-from stellarhml.manifold.weights import make_weights
+from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_array
+from stellarhml._validation import check_label_names, feature_names, is_plain, take_feature_names
+from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
+from stellarhml.manifold.lattice import LATTICE_SHARE, LatticeWeights
+from stellarhml.manifold.line_tables import LineBank, LineFactors
+from stellarhml.manifold.scattered import ScatteredWeights
+from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
 
 
 class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixin, BaseEstimator):
@@ -140,31 +145,18 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             y = sparse.csr_matrix(y, dtype=np.float64)
         check_consistent_length(X, y)
         names = check_label_names(self.label_names, X.shape[1])
-        self._one_output = y.ndim == 1
-        self._sparse_output = sparse.issparse(y)
-        self._n_outputs = 1 if y.ndim == 1 else y.shape[1]
-        self._has_absent = self._sparse_output or bool(np.isnan(y).any())
-        self.nodes_, self._member = np.unique(X, axis=0, return_inverse=True)
-        self._member = self._member.ravel()
-        self.bounds_ = np.stack([self.nodes_.min(axis=0), self.nodes_.max(axis=0)], axis=1)
-        self._weights = make_weights(
-            self.nodes_, names, method=self.method, variables=self.variables, breaks=self.breaks
-        )
-        # spectra of the same node share its weight
-        share = 1 / np.bincount(self._member)[self._member]
-        self._spread = sparse.csr_matrix((share, (self._member, np.arange(len(X)))), shape=(len(self.nodes_), len(X)))
-        # where no node occurs twice, its column becomes that of its row
-        self._row_of = np.argsort(self._member).astype(np.int32) if len(self.nodes_) == len(X) else None
-        if self._has_absent:
+        nodes, member = np.unique(X, axis=0, return_inverse=True)
+        weights = make_weights(nodes, names, method=self.method, variables=self.variables, breaks=self.breaks)
+        table = y
+        if sparse.issparse(y) or np.isnan(y).any():
             n_parameters = self._n_parameters()
             if y.ndim == 1 or y.shape[1] % n_parameters:
                 raise ValueError(
                     f"y has shape {y.shape} and absent lines, but its columns are no multiple of the {n_parameters} "
                     f"`parameters` {tuple(self.parameters)}. Set `parameters` to those of the line profile."
                 )
-            self.table_ = LineBank.from_table(y, n_parameters)
-        else:
-            self.table_ = y
+            table = LineBank.from_table(y, n_parameters)
+        self._set_fitted(weights, member.ravel(), table, sparse_output=sparse.issparse(y))
         return self
 
     def predict(self, X):
@@ -186,7 +178,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             If labels lie outside the grid and ``extrapolate="raise"``.
         """
         check_is_fitted(self)
-        weights, outside = self._node_weights(validate_data(self, X, dtype=np.float64, reset=False))
+        weights, outside = self.node_weights(X)
         theta = self.interpolate(weights)
         if self.extrapolate == "nan" and outside.any():
             if sparse.issparse(theta):
@@ -208,7 +200,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         theta : csr_matrix or ndarray of shape (n, n_outputs) or (n,)
             Line parameters, in the form of the `y` of `fit`.
         """
-        if not self._has_absent:
+        if isinstance(self.table_, np.ndarray):
             return np.asarray(weights @ self.table_)
         n_parameters = self._n_parameters()
         n_columns = n_parameters * self.table_.n_lines
@@ -248,19 +240,22 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         amplitude = tuple(self.parameters).index("log_amplitude")
         return self.table_.lines_at(rows, values, changes, amplitude=amplitude, absent=self.absent, wanted=wanted)
 
-    def compress(self, effect, choose):
-        """Replace the table of lines by a few factors, see `stellarhml.manifold.line_factors`.
-
-        A line that is absent from a node is given its mean shape there, at the least of its amplitudes.
+    def with_table(self, table):
+        """Interpolator of the same nodes with another table of lines.
 
         Parameters
         ----------
-        effect : ndarray of shape (n_lines, n_parameters)
-            What a unit of each parameter does to the flux.
-        choose : callable
-            From the scores of the rows to the number of factors.
+        table : LineBank or LineFactors
+            Lines of the same rows.
+
+        Returns
+        -------
+        interpolator : LineManifoldInterpolator
+            A shallow copy with that table.
         """
-        self.table_ = LineFactors.learn(self.table_, effect, choose, tuple(self.parameters).index("log_amplitude"))
+        other = copy.copy(self)
+        other.table_ = table
+        return other
 
     def transform(self, X):
         """Interpolate line parameters: the same as `predict`.
@@ -292,11 +287,16 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         outside : ndarray of shape (n,), bool
             Labels outside the grid.
         """
-        check_is_fitted(self)
-        return self._node_weights(validate_data(self, X, dtype=np.float64, reset=False))
+        if not is_plain(self, X):
+            check_is_fitted(self)
+            X = validate_data(self, X, dtype=np.float64, reset=False)
+        weights, outside = self._locate(X)
+        if outside.any():
+            report_outside(X, outside, self.bounds_, check_label_names(self.label_names, X.shape[1]), self.extrapolate)
+        return weights, outside
 
     def locate(self, X, *, derivatives=False):
-        """Weights of the training rows at the nearest point of the grid: `node_weights` without a word.
+        """Weights of the training rows at the nearest point of the grid, without warnings.
 
         Parameters
         ----------
@@ -320,8 +320,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             X = validate_data(self, X, dtype=np.float64, reset=False)
         return self._locate(X, derivatives=derivatives)
 
-    def divide(self, X):
-        """Labels beside `breaks`, as mixtures of those on either side, see `stellarhml.manifold.mixture`.
+    def split_at_breaks(self, X):
+        """Labels in cells with a break, as mixtures of those on either side, see `stellarhml.manifold.breaks`.
 
         Parameters
         ----------
@@ -333,7 +333,23 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         mixture : Mixture or None
             None without breaks.
         """
-        return self._weights.divide(np.asarray(X, dtype=np.float64))
+        return self._weights.split_at_breaks(np.asarray(X, dtype=np.float64))
+
+    def fill_weights(self, X):
+        """Weights of missing nodes that are filled from others, by the label along which they are.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_labels)
+            Labels; those outside are moved to the edge of the grid.
+
+        Returns
+        -------
+        weights : ndarray of shape (n, n_labels)
+            For each label, the absolute weights of the missing nodes that are predicted along it, each times the ratio
+            of its error to that of a held-out node. 0 where no missing node is in use.
+        """
+        return self._weights.fill_weights(np.asarray(X, dtype=np.float64))
 
     def error_samples(self):
         """Places where the error of interpolation can be probed.
@@ -363,19 +379,101 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             ``"output0"``, ``"output1"``, ...
         """
         check_is_fitted(self)
-        return np.array([f"output{i}" for i in range(self._n_outputs)], dtype=object)
+        table = self.table_
+        if isinstance(table, np.ndarray):
+            n_outputs = 1 if table.ndim == 1 else table.shape[1]
+        else:
+            n_outputs = table.n_lines * self._n_parameters()
+        return np.array([f"output{i}" for i in range(n_outputs)], dtype=object)
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            Parameters, and what was fitted: "weights" (of the nodes), "node_of_row", "table", "sparse_output" and
+            "feature_names".
+        """
+        fitted = None
+        if hasattr(self, "table_"):
+            fitted = {
+                "weights": self._weights,
+                "node_of_row": self._member,
+                "table": self.table_,
+                "sparse_output": self._sparse_output,
+                "feature_names": feature_names(self),
+            }
+        state = estimator_state(self, fitted)
+        plain = {"parameters": list(self.parameters)}
+        if self.label_names is not None:
+            plain["label_names"] = [str(name) for name in self.label_names]
+        if self.breaks is not None:
+            plain["breaks"] = {name: np.ravel(values).astype(float).tolist() for name, values in self.breaks.items()}
+        state["parameters"].update(plain)
+        return state
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        interpolator : LineManifoldInterpolator
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        interpolator, fitted = make_estimator(cls, state)
+        if fitted is None:
+            return interpolator
+        check_keys(fitted, ("weights", "node_of_row", "table", "sparse_output", "feature_names"))
+        weights = take(fitted, "weights", (LatticeWeights, ScatteredWeights))
+        n_nodes, n_labels = weights.nodes.shape
+        member = take_array(fitted, "node_of_row", dtype="i8", shape=(None,), low=0, high=n_nodes - 1)
+        if (np.bincount(member, minlength=n_nodes) == 0).any():
+            raise StateError("`node_of_row` leaves a node without a row; each needs one at least.")
+        table = take(fitted, "table", (LineBank, LineFactors, np.ndarray))
+        try:
+            check_label_names(interpolator.label_names, n_labels)
+            if isinstance(table, np.ndarray):
+                shape = (len(member), None)[: max(table.ndim, 1)]
+                table = take_array(fitted, "table", dtype="f8", shape=shape)
+            elif (table.n_nodes, table.origin.shape[1]) != (len(member), interpolator._n_parameters()):
+                raise StateError(
+                    f"`table` has {table.n_nodes} rows of lines of {table.origin.shape[1]} parameters; it needs "
+                    f"{len(member)} rows, and {interpolator._n_parameters()} parameters."
+                )
+        except (TypeError, ValueError) as error:
+            raise StateError(str(error)) from None
+        vars(interpolator).update(take_feature_names(fitted, n_labels))
+        interpolator._set_fitted(weights, member, table, sparse_output=take(fitted, "sparse_output", bool))
+        return interpolator
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.single_output = True
         return tags
 
-    def _node_weights(self, X):
-        """`node_weights` for a float64 array of finite labels, which is not checked."""
-        weights, outside = self._locate(X)
-        if outside.any():
-            report_outside(X, outside, self.bounds_, check_label_names(self.label_names, X.shape[1]), self.extrapolate)
-        return weights, outside
+    def _set_fitted(self, weights, member, table, *, sparse_output):
+        nodes = weights.nodes
+        self.nodes_, self._weights, self._member = nodes, weights, member
+        self.bounds_ = np.stack([nodes.min(axis=0), nodes.max(axis=0)], axis=1)
+        # spectra of the same node share its weight
+        share = 1 / np.bincount(member)[member]
+        shape = (len(nodes), len(member))
+        self._spread = sparse.csr_matrix((share, (member, np.arange(len(member)))), shape=shape)
+        # where no node occurs twice, its column becomes that of its row
+        self._row_of = np.argsort(member).astype(np.int32) if len(nodes) == len(member) else None
+        self.table_, self._sparse_output = table, sparse_output
 
     def _locate(self, X, *, derivatives=False):
         """`locate` for a float64 array of finite labels, which is not checked: a third of the time for one row."""
@@ -398,3 +496,95 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         if "log_amplitude" not in tuple(self.parameters):
             raise ValueError(f"`parameters` is {tuple(self.parameters)}; it must contain 'log_amplitude'.")
         return len(self.parameters)
+
+
+def make_weights(nodes, names, *, method, variables, breaks):
+    """Weights of the nodes, in their variables.
+
+    Parameters
+    ----------
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Distinct labels of the nodes.
+    names : tuple of str
+        Names of the labels.
+    method : {"auto", "linear", "scattered"}
+        As in `LineManifoldInterpolator`.
+    variables, breaks : dict or None
+        As in `LineManifoldInterpolator`.
+
+    Returns
+    -------
+    weights : LatticeWeights or ScatteredWeights
+        The weights.
+
+    Raises
+    ------
+    ValueError
+        If `variables` or `breaks` do not fit the labels.
+    GridIncompleteError
+        If ``method="linear"`` and nodes are missing.
+    """
+    grid = method == "linear" or (method == "auto" and LatticeWeights.share(nodes) >= LATTICE_SHARE)
+    if variables is None:
+        default = DEFAULT_VARIABLES if grid and method == "auto" else {}
+        variables = {name: variable for name, variable in default.items() if name in names}
+    variables = check_variables(variables, names)
+    check_variable_values(nodes, variables, names)
+    breaks = _check_breaks(breaks or {}, names)
+    if not grid and len(names) > 1:
+        return ScatteredWeights(nodes, variables)
+    full_for = names if method == "linear" else None
+    return LatticeWeights(nodes, smooth=method == "auto", full_for=full_for, variables=variables, breaks=breaks)
+
+
+def _check_breaks(breaks, names):
+    """Breaks of each label, as a tuple of tuples of float."""
+    unknown = [name for name in breaks if name not in names]
+    if unknown:
+        raise ValueError(
+            f"`breaks` has {unknown}, but the labels are {list(names)}. Use those names, or set `label_names`."
+        )
+    found = {name: np.atleast_1d(np.asarray(values, dtype=np.float64)) for name, values in breaks.items()}
+    for name, values in found.items():
+        if values.ndim != 1 or not np.isfinite(values).all():
+            raise ValueError(
+                f"`breaks` of {name!r} is {breaks[name]!r}; it needs a list of finite values of the label."
+            )
+    return tuple(tuple(found[name].tolist()) if name in found else () for name in names)
+
+
+def report_outside(labels, outside, bounds, names, extrapolate):
+    """Raise or warn.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n, n_labels)
+        Labels.
+    outside : ndarray of shape (n,), bool
+        Which lie outside; one at least.
+    bounds : ndarray of shape (n_labels, 2)
+        Bounds of the grid.
+    names : tuple of str
+        Names of the labels.
+    extrapolate : {"raise", "nan", "nearest"}
+        What happens to them.
+
+    Raises
+    ------
+    LabelsOutsideGridError
+        If `extrapolate` is "raise".
+
+    Warns
+    -----
+    ExtrapolationWarning
+        Otherwise, with their number.
+    """
+    limits = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in zip(names, bounds, strict=True))
+    first = {name: float(value) for name, value in zip(names, labels[outside.argmax()], strict=True)}
+    found = f"{outside.sum()} of {len(labels)} labels lie outside the grid ({limits}), first {first}"
+    if extrapolate == "raise":
+        raise LabelsOutsideGridError(
+            f"{found}. Stay inside, or set extrapolate='nearest' or 'nan' on the LineManifoldInterpolator."
+        )
+    fate = "set to NaN" if extrapolate == "nan" else "moved to the nearest point of the grid"
+    warnings.warn(f"{found}; they were {fate}.", ExtrapolationWarning, stacklevel=4)

@@ -5,8 +5,9 @@ from scipy import sparse
 from scipy.spatial import Delaunay, QhullError
 from threadpoolctl import threadpool_limits
 
+from stellarhml._state import check_keys
 from stellarhml.manifold.leave_one_out import scattered_samples
-from stellarhml.manifold.variables import VARIABLES
+from stellarhml.manifold.variables import VARIABLES, take_nodes
 
 _MAX_SIMPLEX_LABELS = 3  # a triangulation grows exponentially with the number of labels
 _EDGE = 1e-9
@@ -47,31 +48,37 @@ class ScatteredWeights:
             except QhullError:  # nodes in a plane or on a line
                 self._simplices = None
 
-    def to_plain_state(self):
-        """What a file without code stores: the arguments of the constructor, from which all else follows.
+    def to_state(self) -> dict:
+        """State that a file holds.
 
         Returns
         -------
         state : dict
-            Arguments of the constructor.
+            "nodes" and "variables", from which all else follows.
         """
-        return {"nodes": self.nodes, "variables": self._variables}
+        return {"nodes": self.nodes, "variables": None if self._variables is None else list(self._variables)}
 
     @classmethod
-    def from_plain_state(cls, state):
-        """Make it again.
+    def from_state(cls, state):
+        """Make it again from its state.
 
         Parameters
         ----------
         state : dict
-            What `to_plain_state` returned.
+            As from `to_state`.
 
         Returns
         -------
         weights : ScatteredWeights
-            The same weights.
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
         """
-        return cls(**state)
+        check_keys(state, ("nodes", "variables"))
+        return cls(*take_nodes(state))
 
     def weights(self, labels, derivatives=False):
         """Weights of the nodes.
@@ -119,11 +126,11 @@ class ScatteredWeights:
         slopes = np.concatenate([slope for _, _, slope in parts]) * np.repeat(rate, counts, axis=0)
         return weights, outside, [sparse.csr_matrix((slope, columns, pointers), shape=shape) for slope in slopes.T]
 
-    def stand_ins(self, labels):
+    def fill_weights(self, labels):
         """None of any label, shape (n, n_labels): nothing is missing among scattered nodes."""
         return np.zeros(labels.shape)
 
-    def divide(self, labels):
+    def split_at_breaks(self, labels):
         """None: scattered nodes have no cells that could be broken."""
 
     def leave_one_out(self):

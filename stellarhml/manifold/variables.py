@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stellarhml._state import StateError, take_array, take_list
+
 THETA = 5040.0  # K; 5040 K / Teff is the base-ten exponent of a Boltzmann factor per eV of excitation energy
 SATURATION = 0.2  # 1/dex; measured on [Fe/H] from -0.5 to 0.5, where lines grow more slowly than their element
 
@@ -117,3 +119,40 @@ def check_variable_values(nodes, variables, names):
             raise ValueError(
                 f"{found} has the same value at {axis[first]:g} and {axis[first + 1]:g}, to the last digit. {cure}"
             )
+
+
+def take_nodes(state):
+    """Nodes and variables of a state of weights.
+
+    Parameters
+    ----------
+    state : dict
+        With "nodes" and "variables".
+
+    Returns
+    -------
+    nodes : ndarray of shape (n_nodes, n_labels)
+        Distinct labels of the nodes, sorted.
+    variables : tuple of str or None
+        Name of the variable of each label.
+
+    Raises
+    ------
+    StateError
+        If they are not such, or a variable is not defined at a node.
+    """
+    nodes = take_array(state, "nodes", dtype="f8", shape=(None, None), low=-1e100, high=1e100)
+    if not nodes.size or not np.array_equal(np.unique(nodes, axis=0), nodes):
+        raise StateError(
+            f"`nodes` has shape {nodes.shape}; it needs one node and one label at least, sorted, distinct."
+        )
+    variables = take_list(state, "variables", str, length=nodes.shape[1], optional=True)
+    if variables is None:
+        return nodes, None
+    names = [f"label {k}" for k in range(nodes.shape[1])]
+    try:
+        variables = check_variables(dict(zip(names, variables, strict=True)), names)
+        check_variable_values(nodes, variables, names)
+    except ValueError as error:
+        raise StateError(str(error)) from None
+    return nodes, variables

@@ -1,4 +1,4 @@
-"""Displays: figures that keep their arrays and import matplotlib when they draw."""
+"""Displays: figures that keep their arrays, and import matplotlib only when they draw."""
 
 import importlib
 

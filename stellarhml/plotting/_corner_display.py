@@ -1,4 +1,4 @@
-"""CornerDisplay: what is known of the parameters of a star, two by two."""
+"""CornerDisplay: the posterior of the parameters of a star, in pairs."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -7,18 +7,18 @@ from stellarhml._rounding import decimals
 from stellarhml.plotting._result_text import check_result, quality_text
 from stellarhml.plotting._style import MODEL, SERIES, label_symbol, label_text
 
-_LEVELS = (1 - np.exp(-0.5), 1 - np.exp(-2.0))  # of two Gaussian parameters within 1 and 2 sigma
-_INTERVAL = (15.865, 84.135)  # percentiles at 1 sigma of one parameter
+_LEVELS = (1 - np.exp(-0.5), 1 - np.exp(-2.0))  # probability within 1 and 2 sigma of two Gaussian parameters
+_INTERVAL = (15.865, 84.135)  # percentiles of the central 68 %
 _CONTOURS = ("auto", "draws", "covariance")
 _SMOOTH = 1.5  # bins, standard deviation
 _SIZE, _MARGINS = 2.0, (0.95, 0.3, 0.9, 0.85)  # inches: of a panel; left, right, below and above
-_NEAR = 3.0  # sigma: a bound nearer than this cuts the posterior, which is no Gaussian then
+_NEAR = 3.0  # sigma: a nearer bound cuts the posterior, which is then not Gaussian
 
 
 class CornerDisplay:
-    """Posterior of a star: histograms of the parameters, and contours of each two of them.
+    """Posterior of a star: histograms of the parameters, and contours for each pair.
 
-    Contours hold 39 % and 86 % of the probability, as ellipses of one and two standard deviations do. Create it with
+    Contours hold 39 % and 86 % of the probability, like ellipses of one and two standard deviations. Create it with
     :meth:`from_result`. Arrays are attributes; artists end in an underscore.
 
     Parameters
@@ -28,13 +28,13 @@ class CornerDisplay:
     draws : ndarray of shape (n_draws, n_parameters)
         Draws from the posterior.
     bounds : ndarray of shape (n_parameters, 2), default=None
-        Where the posterior ends. None: nowhere.
+        Bounds of the parameters. None: unbounded.
     mean : ndarray of shape (n_parameters,), default=None
         Centre of the ellipses.
     covariance : ndarray of shape (n_parameters, n_parameters), default=None
-        Covariance, for contours that are ellipses. None: contours are drawn from the draws.
+        Covariance, for ellipses as contours. None: contours of the density of the draws.
     truths : dict, default=None
-        True values by name, for those that are known.
+        True values by name, where they are known.
     title : str, default=None
         Text above the figure.
 
@@ -45,7 +45,7 @@ class CornerDisplay:
     figure_ : matplotlib figure
         Their figure.
     contours_ : dict of (str, str) to list
-        Of each two parameters, abscissa first: what is drawn of one and two sigma.
+        Contours of one and two sigma by pair of parameters, abscissa first.
     truth_lines_ : list of matplotlib line
         Lines at true values.
 
@@ -73,18 +73,18 @@ class CornerDisplay:
         result : InferenceResult
             As from `BayesianStellarRegressor.infer`.
         names : sequence of str, default=None
-            Parameters to draw. None takes all that were not fixed.
+            Parameters to draw. None draws all free parameters.
         n_draws : int, default=2000
             Number of draws, by `result.sample`.
         truths : dict, default=None
-            True values by name, drawn as lines; those of parameters that are not drawn are ignored.
+            True values by name, drawn as lines. Values of parameters that are not drawn are ignored.
         contours : {"auto", "draws", "covariance"}, default="auto"
-            "covariance": ellipses. "draws": lines around the densest draws. "auto": ellipses where the posterior is a
-            Gaussian, that is, was not sampled and has no bound within three standard deviations; else draws.
+            "covariance": ellipses. "draws": contours of the density of the draws. "auto": ellipses if the posterior is
+            Gaussian, that is, was not sampled and has no bound within three standard deviations; else "draws".
         random_state : int, RandomState instance or None, default=0
             Seed of the draws.
         title : str, default=None
-            Text above the figure. None tells the reduced chi-square, and flags.
+            Text above the figure. None: reduced chi-square and flags.
         ax : array of n_parameters x n_parameters matplotlib axes, default=None
             Axes. None makes a figure.
 
@@ -96,7 +96,7 @@ class CornerDisplay:
         Raises
         ------
         ValueError
-            If nothing was inferred, or a name is not that of a free parameter.
+            If the inference failed, or a name is not a free parameter.
         """
         check_result(result)
         if contours not in _CONTOURS:
@@ -105,21 +105,23 @@ class CornerDisplay:
         names = tuple(free if names is None else names)
         if not names or not set(names) <= set(free) or len(set(names)) < len(names):
             raise ValueError(
-                f"`names` is {names}, but the free parameters are {tuple(free)}. Name each that you want to see once."
+                f"`names` is {names}, but the free parameters are {tuple(free)}. Name each one to draw once."
             )
         truths = dict(truths or {})
         if not set(truths) <= set(result.names):
-            raise ValueError(f"`truths` names {tuple(truths)}, but the parameters are {tuple(result.names)}.")
+            raise ValueError(
+                f"`truths` names {tuple(truths)}, but the parameters are {tuple(result.names)}. Use these names."
+            )
         columns = [list(result.names).index(name) for name in names]
-        bounds, covariance = result.bounds[columns], result.covariance[np.ix_(columns, columns)]
-        mean = np.array([result.values[name] for name in names])
+        covariance = result.covariance[np.ix_(columns, columns)]
+        bounds, mean = (np.array([part[name] for name in names]) for part in (result.bounds, result.values))
         if contours == "auto":
             with np.errstate(invalid="ignore"):
                 distance = np.abs(bounds - mean[:, None]) / np.sqrt(np.diag(covariance))[:, None]
             gaussian = result.draws is None and distance.min() > _NEAR
             contours = "covariance" if gaussian else "draws"
         if contours == "covariance" and not np.isfinite(covariance).all():
-            raise ValueError("The covariance has entries that are not finite. Use contours='draws'.")
+            raise ValueError("The covariance is not finite, but ellipses need it. Use contours='draws'.")
         display = cls(
             names=names,
             draws=result.sample(n_draws, random_state=random_state)[:, columns],
@@ -132,7 +134,7 @@ class CornerDisplay:
         return display.plot(ax=ax)
 
     def summary(self, name):
-        """Mean of a parameter and how far it is to the ends of its interval of 68 %, as text.
+        """Mean of a parameter and its central 68 % interval, as text.
 
         Parameters
         ----------
@@ -180,7 +182,7 @@ class CornerDisplay:
                 self._draw_pair(axes, column, row, limits)
             self._draw_truths(axes, column, row)
             _label(axes, self.names[column], self.names[row], bottom=row == n - 1, left=column == 0 < row)
-        self._explain()
+        self._add_legend()
         self.figure_ = self.ax_[0, 0].figure
         if own:
             self.figure_.align_labels()
@@ -191,7 +193,7 @@ class CornerDisplay:
         return values.mean(), *np.percentile(values, _INTERVAL)
 
     def _limits(self, k):
-        """Ends of an axis: nearly all draws, true values, and no more than the bounds."""
+        """Limits of an axis: nearly all draws and the true value, within the bounds."""
         values = self.draws[:, k]
         low, high = np.percentile(values, (0.05, 99.95))
         margin = 0.15 * (high - low) or 1.0
@@ -232,16 +234,16 @@ class CornerDisplay:
         return drawn
 
     def _draw_density(self, axes, column, row, limits):
-        """Contours of the smoothed histogram: the bins with most draws that hold 39 and 86 % of all."""
+        """Contours of the smoothed histogram: the densest bins that hold 39 and 86 % of the draws."""
         n_bins = int(np.clip(len(self.draws) ** 0.5 / 1.5, 10, 60))
         ends = [limits[column], limits[row]]
         counts, x, y = np.histogram2d(self.draws[:, column], self.draws[:, row], bins=n_bins, range=ends)
-        # what ends at a bound is not smoothed beyond it
+        # no smoothing across a bound
         density = gaussian_filter(counts, _SMOOTH, mode="reflect")
         falling = np.sort(density.ravel())[::-1]
         held = np.cumsum(falling) / falling.sum()
         levels = np.unique([falling[np.searchsorted(held, level)] for level in _LEVELS])
-        # up to the ends of the axes, where a bound may be
+        # contours reach the ends of the axes, where a bound may be
         density = np.pad(density, 1, mode="edge")
         centers = [np.concatenate([e[:1], (e[1:] + e[:-1]) / 2, e[-1:]]) for e in (x, y)]
         return [axes.contour(*centers, density.T, levels=levels, colors=SERIES[0], linewidths=(0.9, 1.6))]
@@ -253,8 +255,8 @@ class CornerDisplay:
         if row != column and self.names[row] in truths:
             self.truth_lines_.append(axes.axhline(truths[self.names[row]], **look))
 
-    def _explain(self):
-        """Title and legend, in the corner that is empty where there is one."""
+    def _add_legend(self):
+        """Title and legend, in the empty corner."""
         from matplotlib.lines import Line2D
 
         handles = [
@@ -282,7 +284,7 @@ def _make_axes(n):
 
 
 def _label(axes, x_name, y_name, *, bottom, left):
-    """Labels at the outside of the corner, few ticks, and whole numbers on them."""
+    """Labels on the outer panels, few ticks, and no offset in their numbers."""
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     axes.xaxis.set_major_locator(MaxNLocator(4, prune="both"))

@@ -1,33 +1,33 @@
-"""DecompositionDisplay: a spectrum, its clone, their difference, and where its lines are."""
+"""DecompositionDisplay: a spectrum, its line model, the residual, and the lines."""
 
 import numpy as np
 
 from stellarhml.flags import LineFlag
 from stellarhml.plotting._spectrum_fit_display import SpectrumFitDisplay
 
-# Rows of ticks from the spectrum upwards; Okabe and Ito (2008), as in `_style`, in which they are not taken
+# Rows of ticks from the spectrum upwards; colours of Okabe and Ito (2008) that the spectra do not use
 _COLOURS = {"detected": "#0072B2", "undetected": "#E69F00", "added": "#009E73"}
 _LOWEST_ROW, _ROW_STEP = 0.855, 0.055  # in units of the height of the axes
-_ROOM = 1.27  # height of the axes for a flux range of 1: the ticks stand above it
+_ROOM = 1.27  # height of the axes for a flux range of 1, with room for the ticks
 _AXES_WIDTH = 550  # points, about: ticks are at most a quarter as thick as their mean distance
 _THICKEST, _THINNEST = 1.4, 0.15  # points
 _LONGEST, _SHORTEST = 8.0, 5.0  # points
 
 
 class DecompositionDisplay:
-    """One spectrum as lines: flux and clone, a tick for each line above them, and the residual below.
+    """One spectrum as lines: flux and line model, a tick for each line above, and the residual below.
 
     Ticks come in three rows. From the spectrum upwards: lines detected in this spectrum; lines fitted though this
-    spectrum has no minimum there (:data:`~stellarhml.flags.LineFlag.UNDETECTED`); lines that were added because
-    residuals asked for them (:data:`~stellarhml.flags.LineFlag.ADDED`). Create it with :meth:`from_estimator` or
+    spectrum has no minimum there (:data:`~stellarhml.flags.LineFlag.UNDETECTED`); undetected
+    lines added from residuals (:data:`~stellarhml.flags.LineFlag.ADDED`). Create it with :meth:`from_estimator` or
     :meth:`from_arrays`. Arrays are attributes; artists end in an underscore.
 
     Parameters
     ----------
     wavelength : ndarray of shape (n_pixels,)
         Vacuum wavelengths in angstrom.
-    flux, clone : ndarray of shape (n_pixels,)
-        Normalised flux, and the product of the lines. NaN leaves a pixel out.
+    flux, model : ndarray of shape (n_pixels,)
+        Normalised flux, and the product of the lines. NaN masks a pixel.
     centers : ndarray of shape (n_lines,)
         Centers of the lines, in angstrom.
     line_flags : ndarray of shape (n_lines,), int
@@ -41,21 +41,21 @@ class DecompositionDisplay:
         Fluxes and residuals.
     figure_ : matplotlib figure
         Their figure.
-    flux_line_, clone_line_, residual_line_ : matplotlib line
-        What is drawn of the spectra.
+    flux_line_, model_line_, residual_line_ : matplotlib line
+        Lines of the spectra and the residual.
     ticks_ : dict of str to matplotlib line
         The ticks of each kind of line.
     rms_text_ : matplotlib text
-        Root mean squares of the residual.
+        Text with the residual RMS.
 
     Examples
     --------
     >>> import numpy as np
     >>> from stellarhml.flags import LineFlag
     >>> from stellarhml.plotting import DecompositionDisplay
-    >>> flux, clone = np.array([1, 0.5, 1]), np.array([1, 0.6, 1])
+    >>> flux, model = np.array([1, 0.5, 1]), np.array([1, 0.6, 1])
     >>> display = DecompositionDisplay(
-    ...     wavelength=np.arange(3.0), flux=flux, clone=clone, centers=[1.0], line_flags=[LineFlag.ADDED]
+    ...     wavelength=np.arange(3.0), flux=flux, model=model, centers=[1.0], line_flags=[LineFlag.ADDED]
     ... )
     >>> display.kinds
     array(['added'], dtype='<U10')
@@ -63,14 +63,14 @@ class DecompositionDisplay:
     0.058
     """
 
-    def __init__(self, *, wavelength, flux, clone, centers, line_flags, title=None):
-        self.wavelength, self.flux, self.clone = wavelength, flux, clone
+    def __init__(self, *, wavelength, flux, model, centers, line_flags, title=None):
+        self.wavelength, self.flux, self.model = wavelength, flux, model
         self.centers, self.line_flags, self.title = centers, line_flags, title
 
     @property
     def residual(self):
-        """Flux minus clone, shape (n_pixels,)."""
-        return self.flux - self.clone
+        """Flux minus model, shape (n_pixels,)."""
+        return self.flux - self.model
 
     @property
     def kinds(self):
@@ -80,12 +80,12 @@ class DecompositionDisplay:
         return np.where(flags & LineFlag.ADDED, "added", seen)
 
     def rms(self, window=None):
-        """Root mean square of the residual.
+        """RMS of the residual.
 
         Parameters
         ----------
         window : tuple of (float, float), default=None
-            Wavelengths that count, in angstrom. None takes all.
+            Wavelengths to include, in angstrom. None: all.
 
         Returns
         -------
@@ -103,8 +103,8 @@ class DecompositionDisplay:
         decomposer : VoigtLineDecomposer
             Fitted decomposer.
         x : array-like of shape (n_pixels,)
-            Normalised flux, as the decomposer's `transform` takes it. Pixels that its fit leaves out at the ends
-            (`loss_margin`) are left out here too.
+            Normalised flux, as the decomposer's `transform` takes it. Pixels at the ends that its fit leaves
+            out (`loss_margin`) are not drawn.
         window : tuple of (float, float), default=None
             Wavelengths to show, in angstrom. None shows all.
         ax : pair of matplotlib axes, default=None
@@ -122,12 +122,12 @@ class DecompositionDisplay:
         names = decomposer.line_parameters
         line, parameter = np.divmod(decomposition.theta.indices, len(names))
         is_center = parameter == names.index("center")
-        wavelength, clone = decomposer.wavelength_, decomposer.inverse_transform(decomposition.theta)[0]
-        counts = (wavelength >= decomposition.windows[0]) & (wavelength <= decomposition.windows[-1])
+        wavelength, model = decomposer.wavelength_, decomposer.inverse_transform(decomposition.theta)[0]
+        used = (wavelength >= decomposition.windows[0]) & (wavelength <= decomposition.windows[-1])
         return cls.from_arrays(
-            wavelength[counts],
-            flux[counts],
-            clone[counts],
+            wavelength[used],
+            flux[used],
+            model[used],
             decomposition.theta.data[is_center],
             decomposition.line_flags[0, line[is_center]],
             window=window,
@@ -136,12 +136,12 @@ class DecompositionDisplay:
         )
 
     @classmethod
-    def from_arrays(cls, wavelength, flux, clone, centers, line_flags, *, window=None, ax=None, title=None):
+    def from_arrays(cls, wavelength, flux, model, centers, line_flags, *, window=None, ax=None, title=None):
         """Draw given arrays.
 
         Parameters
         ----------
-        wavelength, flux, clone : array-like of shape (n_pixels,)
+        wavelength, flux, model : array-like of shape (n_pixels,)
             Vacuum wavelengths in angstrom, normalised flux, product of the lines.
         centers : array-like of shape (n_lines,)
             Centers of the lines, in angstrom.
@@ -159,10 +159,10 @@ class DecompositionDisplay:
         display : DecompositionDisplay
             The drawn display.
         """
-        spectra = [np.asarray(values, dtype=np.float64) for values in (wavelength, flux, clone)]
+        spectra = [np.asarray(values, dtype=np.float64) for values in (wavelength, flux, model)]
         if len({values.shape for values in spectra}) != 1 or spectra[0].ndim != 1:
             raise ValueError(
-                f"`wavelength`, `flux` and `clone` have the shapes {[values.shape for values in spectra]}; they need "
+                f"`wavelength`, `flux` and `model` have the shapes {[values.shape for values in spectra]}; they need "
                 "one value for each pixel of one spectrum."
             )
         centers, line_flags = np.asarray(centers, dtype=np.float64), np.asarray(line_flags)
@@ -174,7 +174,7 @@ class DecompositionDisplay:
         display = cls(
             wavelength=spectra[0],
             flux=spectra[1],
-            clone=spectra[2],
+            model=spectra[2],
             centers=centers,
             line_flags=line_flags,
             title=title,
@@ -197,13 +197,13 @@ class DecompositionDisplay:
             The display.
         """
         shown = self._shown(window)
-        fit = SpectrumFitDisplay(wavelength=self.wavelength, flux=self.flux, fitted=self.clone, title=self.title)
+        fit = SpectrumFitDisplay(wavelength=self.wavelength, flux=self.flux, fitted=self.model, title=self.title)
         fit.plot(ax=ax, window=window)
         self.ax_, self.figure_ = fit.ax_, fit.figure_
-        self.flux_line_, self.clone_line_, self.residual_line_ = fit.flux_line_, fit.fitted_line_, fit.residual_line_
-        # a clone is so near to its spectrum that only a thinner line leaves both to be seen
+        self.flux_line_, self.model_line_, self.residual_line_ = fit.flux_line_, fit.fitted_line_, fit.residual_line_
+        # the model lies so close to the spectrum that only a thinner line shows both
         self.flux_line_.set_linewidth(1.5)
-        self.clone_line_.set(label="clone", linewidth=0.8)
+        self.model_line_.set(label="model", linewidth=0.8)
         top, bottom = self.ax_
 
         self.ticks_ = {}
@@ -226,12 +226,12 @@ class DecompositionDisplay:
                 color=colour,
                 label=f"{kind} ({x.size})",
             )
-        drawn = np.concatenate([self.flux[shown], self.clone[shown]])
+        drawn = np.concatenate([self.flux[shown], self.model[shown]])
         lowest = np.nanmin(drawn)
         extent = max(np.nanmax(drawn) - lowest, 1e-3)
         top.set_ylim(lowest - 0.04 * extent, lowest + _ROOM * extent)
 
-        handles = [self.flux_line_, self.clone_line_, *self.ticks_.values()]
+        handles = [self.flux_line_, self.model_line_, *self.ticks_.values()]
         place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0, "ncols": len(handles)}
         look = {"fontsize": "small", "frameon": False, "handlelength": 1.5, "handletextpad": 0.5}
         legend = top.legend(handles=handles, **place, **look)
@@ -250,6 +250,6 @@ class DecompositionDisplay:
         if not shown.any():
             raise ValueError(
                 f"`window`={tuple(window)} holds no pixel of the spectrum, which covers {self.wavelength[0]:.2f} to "
-                f"{self.wavelength[-1]:.2f} angstrom. Pass (lowest, highest) within."
+                f"{self.wavelength[-1]:.2f} angstrom. Pass (lowest, highest) within this range."
             )
         return shown

@@ -1,20 +1,20 @@
-"""ErrorMapDisplay: how far a generator is from spectra that it has not seen, over its labels and wavelengths."""
+"""ErrorMapDisplay: error of a generator at held-out nodes, over labels and wavelengths."""
 
 import numpy as np
 from scipy import sparse
 
-from stellarhml.plotting._plane import choose_plane, describe, draw_cells, spread
+from stellarhml.plotting._plane import choose_plane, draw_cells, fill_cells, labels_text
 from stellarhml.plotting._style import MARKERS, SERIES, label_symbol, label_text
 
 _MAX_POINTS = 2000  # pixels that are drawn one by one
 _N_BINS = 600  # otherwise
 _PERCENTILES = (5, 50, 95)
-_DODGE = 0.008  # of a label's range, between samples of different labels
+_DODGE = 0.008  # of a label's range, between samples held out along different labels
 _VALUE_TEXT = {"rms": "rms error", "expected": "rms error within a cell"}
 
 
 class ErrorMapDisplay:
-    """Error of a generator: of each node that was held out against its labels, and of the pixels against wavelength.
+    """Error of a generator: of each held-out node against its labels, and of the pixels against wavelength.
 
     Create it with :meth:`from_estimator` or :meth:`from_arrays`; :meth:`plot_map` draws the error over two labels.
     Arrays are attributes; artists end in an underscore.
@@ -22,8 +22,8 @@ class ErrorMapDisplay:
     Parameters
     ----------
     table : DataFrame
-        One row for each place where the error was probed, as from `ErrorModel.to_frame`: the labels, `along`,
-        `measured`, `rms` and `expected`.
+        One row for each point with an error, measured or estimated, as from `ErrorModel.to_frame`: the labels,
+        `along`, `measured`, `rms` and `expected`.
     wavelength : ndarray of shape (n_bins,)
         Mean wavelength of each bin of pixels, in angstrom.
     std : ndarray of shape (n_bins, 3)
@@ -31,21 +31,21 @@ class ErrorMapDisplay:
     edges : ndarray of shape (n_windows + 1,)
         Edges of the windows, in angstrom.
     window_error : dict of str to ndarray of shape (n_windows,)
-        By label, the root mean square error in each window that comes from interpolating along that label. In squares,
-        they add to that of the pixels, together with what the generator loses at the nodes themselves.
+        By label, the RMS error in each window from interpolation along that label. In squares, these errors and the
+        error at the nodes themselves add up to the error of the pixels.
 
     Attributes
     ----------
     ax_ : tuple of matplotlib axes
-        What was drawn on: a panel for each label and one for the wavelengths, or the panels of a map.
+        A panel for each label and one for the wavelengths, or the panels of a map.
     figure_ : matplotlib figure
         Their figure.
     points_ : list of dict of str to matplotlib line
-        In each panel of a label, the samples by the label along which the error was probed.
+        In the panel of each label, the samples by the label along which nodes were held out.
     median_line_, window_lines_ : matplotlib line, dict of str to matplotlib patch
         Errors of the pixels and of the windows.
     maps_, meshes_ : dict of str to ndarray of shape (n_y, n_x), and to matplotlib mesh
-        What :meth:`plot_map` drew, by the label along which the error was probed; NaN where it was not.
+        Maps of :meth:`plot_map` by the label along which nodes were held out; NaN where none was.
     """
 
     def __init__(self, *, table, wavelength, std, edges, window_error):
@@ -66,9 +66,9 @@ class ErrorMapDisplay:
         generator : SpectrumGenerator
             Fitted to spectra.
         labels : tuple of two str, default=None
-            Two labels draw a map over them, see :meth:`plot_map`.
+            Two labels for a map, see :meth:`plot_map`.
         fixed : dict, default=None
-            Values of the other labels on the map, by name. Without this and `labels` the panels of :meth:`plot` are
+            Values of the other labels on the map, by name. Without `labels` and `fixed`, the panels of :meth:`plot` are
             drawn.
         ax : array-like of matplotlib axes, default=None
             Axes. None makes a figure.
@@ -81,13 +81,13 @@ class ErrorMapDisplay:
         Raises
         ------
         ValueError
-            If the error of the generator is unknown, or a map is asked for where there is none.
+            If the error of the generator is unknown, or there are no values for the map.
         """
         model, wavelength = generator.error_map_, generator.wavelength_
         if model is None:
             raise ValueError(
-                "`error_map_` of the generator is None: it was built from lines without spectra to compare them with. "
-                "Fit a generator to spectra."
+                "`error_map_` of the generator is None: it was built from lines alone, and an error needs spectra. Fit "
+                "a generator to spectra."
             )
         # the mean over all rows of the grid
         everywhere = sparse.csr_matrix(np.full((1, len(model.gain)), 1 / len(model.gain)))
@@ -107,8 +107,8 @@ class ErrorMapDisplay:
         table, edges, window_error : DataFrame, ndarray, dict
             As in the class.
         wavelength, std : array-like of shape (n_pixels,)
-            Wavelengths in angstrom, and standard deviation of each pixel. More than 2,000 pixels are brought together
-            in 600 bins.
+            Wavelengths in angstrom, and standard deviation of each pixel. More than 2,000 pixels are averaged in
+            600 bins.
         labels, fixed, ax : tuple of two str, dict, array-like of matplotlib axes
             As in :meth:`from_estimator`.
 
@@ -119,8 +119,8 @@ class ErrorMapDisplay:
         """
         if not len(table):
             raise ValueError(
-                "`table` has no rows: the grid is too small for its error to be probed. A label needs three values for "
-                "nodes to be held out, or two for an estimate."
+                "`table` has no rows: the grid is too small to estimate its error. A label needs three values to hold "
+                "nodes out, or two for an estimate. Use a larger grid."
             )
         wavelength, std = (np.asarray(values, dtype=np.float64) for values in (wavelength, std))
         if wavelength.ndim != 1 or wavelength.shape != std.shape:
@@ -179,10 +179,10 @@ class ErrorMapDisplay:
             Labels of the horizontal and the vertical axis. None: "teff" and "logg" where both vary, else the first two
             that do.
         fixed : dict, default=None
-            Values of the other labels, by name. None, and labels not named: their largest value. Between the only two
-            values of a label, the error is known in the middle.
+            Values of the other labels, by name. None, and labels not named: their largest value. A label with only
+            two values has its error in the middle between them.
         value : {"rms", "expected"}, default="rms"
-            Error of the node that was held out, or what is expected within a cell.
+            Error of the held-out node, or the error expected within a cell.
         ax : array-like of matplotlib axes, default=None
             One for each panel. None makes a figure.
 
@@ -197,14 +197,14 @@ class ErrorMapDisplay:
         if value not in _VALUE_TEXT:
             raise ValueError(f"`value` is {value!r}; it must be one of {tuple(_VALUE_TEXT)}.")
         if (table["along"] == "all").any():
-            raise ValueError("The nodes are scattered, and a map needs a grid. Leave `labels` and `fixed` out.")
+            raise ValueError("The nodes are scattered, but a map needs a grid. Omit `labels` and `fixed`.")
         places = table[list(names)].to_numpy(dtype=np.float64)
         plane = choose_plane(names, places, labels, fixed)
         here = np.isclose(places[:, plane.rest], plane.point[plane.rest]).all(axis=1)
         panels = [(name, rows[here[rows]]) for name, rows in _groups(table) if here[rows].any()]
         if not panels:
-            known = {names[k]: np.unique(places[:, k]).tolist() for k in plane.rest}
-            raise ValueError(f"No error was probed where `fixed` is {plane.given}. Choose it from {known}.")
+            choices = {names[k]: np.unique(places[:, k]).tolist() for k in plane.rest}
+            raise ValueError(f"There is no error estimate where `fixed` is {plane.given}. Choose from {choices}.")
         if ax is None:
             import matplotlib.pyplot as plt
 
@@ -219,15 +219,15 @@ class ErrorMapDisplay:
         norm = LogNorm(positive.min(), positive.max()) if len(positive) else None
         self.maps_, self.meshes_ = {}, {}
         for axes, (name, rows) in zip(ax, panels, strict=True):
-            # nodes with nodes, and middles between nodes with such
-            alike = places[here & (measured == measured[rows[0]])]
-            x, y = (np.unique(alike[:, k]) for k in plane.columns)
-            self.maps_[name] = spread(*places[rows][:, plane.columns].T, x, y, errors[rows])
+            # nodes and middles between nodes lie on different maps
+            same_kind = places[here & (measured == measured[rows[0]])]
+            x, y = (np.unique(same_kind[:, k]) for k in plane.columns)
+            self.maps_[name] = fill_cells(*places[rows][:, plane.columns].T, x, y, errors[rows])
             self.meshes_[name] = draw_cells(axes, plane.axes, x, y, self.maps_[name], norm=norm)
             axes.set_title(_along_text(name, measured[rows[0]]), fontsize="medium")
         for axes in ax[1:]:
             axes.set_ylabel("")
-        others = describe([names[k] for k in plane.rest], plane.point[plane.rest])
+        others = labels_text([names[k] for k in plane.rest], plane.point[plane.rest])
         text = f"{_VALUE_TEXT[value]} / continuum" + (f"\n{others}" if others else "")
         ax[0].figure.colorbar(self.meshes_[panels[0][0]], ax=list(ax), label=text)
         self.ax_, self.figure_ = tuple(ax), ax[0].figure
@@ -273,13 +273,13 @@ class ErrorMapDisplay:
 
 
 def _groups(table):
-    """Samples by the label along which the error was probed: name and rows, in the order of the table."""
+    """Name and rows of the samples held out along each label, in the order of the table."""
     along = table["along"].to_numpy()
     return [(name, np.flatnonzero(along == name)) for name in dict.fromkeys(along)]
 
 
 def _along_text(name, measured):
-    """What the samples of a label are."""
+    """Legend text of the samples of a label."""
     if name == "all":
         return "held out"
     if measured:
@@ -288,7 +288,7 @@ def _along_text(name, measured):
 
 
 def _make_axes(n_labels):
-    """A row of panels and a wide one below."""
+    """A row of panels and one wide panel below."""
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(10, 6), layout="constrained")

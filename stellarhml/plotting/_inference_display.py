@@ -1,8 +1,8 @@
-"""InferenceDisplay: an observed spectrum, the model that was inferred from it, and what it leaves over."""
+"""InferenceDisplay: an observed spectrum, its best model, and the residuals."""
 
 import numpy as np
 
-from stellarhml.forward.observation import SPEED_OF_LIGHT
+from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.plotting._residual_curves import break_gaps, rms, running_rms, shade
 from stellarhml.plotting._result_text import check_result, result_title
 from stellarhml.plotting._style import MODEL, NOISE, OBSERVED, RESIDUAL, SERIES, UNUSED
@@ -14,7 +14,7 @@ _UNITS = {"error": "Residual /\nerror", "continuum": "Residual /\ncontinuum"}
 
 
 class InferenceDisplay:
-    """Spectrum of a star beside the model that was inferred from it, over the continuum, with residuals below.
+    """Observed spectrum of a star and its best model, over the continuum, with residuals below.
 
     Create it with :meth:`from_result`. Arrays are attributes, and artists end in an underscore.
 
@@ -23,15 +23,15 @@ class InferenceDisplay:
     wavelength : list of ndarray of shape (n_pixels,)
         Vacuum wavelengths of each order in angstrom, as observed.
     flux, model : list of ndarray of shape (n_pixels,)
-        Data and model over the continuum. NaN where there is no continuum, that is, beyond the generator's band.
+        Data and model over the continuum. NaN beyond the generator's band, where there is no continuum.
     error : list of ndarray of shape (n_pixels,)
-        Standard deviations of `flux`, with those of the model; infinite where a pixel was not used.
+        Standard deviations of `flux`, the model's error included; infinite where a pixel was not used.
     numbers : list of int, default=None
-        What the orders are called. None counts from 0.
+        Numbers of the orders. None counts from 0.
     lines : DataFrame, default=None
-        Lines by the wavelength by which they are known, with their `depth` and, in angstrom, where they are `observed`.
+        Lines by catalogue wavelength, with their `depth` and `observed` wavelength in angstrom.
     n_lines : int, default=0
-        How many lines are labelled in a panel, at most.
+        Largest number of labelled lines in a panel.
     title : str, default=None
         Text above the figure.
 
@@ -42,7 +42,7 @@ class InferenceDisplay:
     figure_ : matplotlib figure
         Their figure.
     flux_lines_, unused_lines_, model_lines_, residual_lines_ : list of matplotlib line
-        What is drawn in each row.
+        Artists of each row.
     line_texts_ : list of list of matplotlib text
         Labels of the lines in each row.
 
@@ -67,12 +67,12 @@ class InferenceDisplay:
         Parameters
         ----------
         unit : {"error", "continuum"}, default="error"
-            What it is divided by.
+            Unit of the residual.
 
         Returns
         -------
         residual : list of ndarray of shape (n_pixels,)
-            Of each order, NaN where a pixel was not used.
+            Residual of each order, NaN where a pixel was not used.
         """
         parts = []
         for flux, model, error in zip(self.flux, self.model, self.error, strict=True):
@@ -84,24 +84,24 @@ class InferenceDisplay:
     def from_result(
         cls, result, *, orders=None, generator=None, n_lines=0, residual="error", window=None, title=None, ax=None
     ):
-        """Draw what was inferred from a star.
+        """Draw the spectrum and the best model of a star.
 
         Parameters
         ----------
         result : InferenceResult
             As from `BayesianStellarRegressor.infer`.
         orders : sequence of int, default=None
-            Orders to draw in detail, one row each, by the numbers that their file gives them, as messages do (from 0
-            where there are none). None draws all orders that the model reaches along one axis.
+            Orders to draw in detail, one row each, by their numbers in the file, as in messages (from 0 where there are
+            none). None draws all orders within the generator's band along one axis.
         generator : SpectrumGenerator, default=None
-            What the star was compared with. Needed to label lines.
+            The regressor's generator. Needed to label lines.
         n_lines : int, default=0
-            How many lines to label in each row, at most: the deepest whose labels do not overlap. A label is the
-            wavelength by which `generator.line_table` knows the line, in angstrom and at rest.
+            Largest number of lines to label in each row: the deepest whose labels do not overlap. A label is the
+            wavelength of the line in `generator.line_table`, in angstrom and at rest.
         residual, window, ax : str, tuple of (float, float), array-like of matplotlib axes
             As in :meth:`plot`.
         title : str, default=None
-            Text above the figure. None tells parameters with their errors, the reduced chi-square, and flags.
+            Text above the figure. None: parameters with their errors, reduced chi-square and flags.
 
         Returns
         -------
@@ -111,19 +111,19 @@ class InferenceDisplay:
         Raises
         ------
         ValueError
-            If nothing was inferred, or there is no generator to tell lines.
+            If the inference failed, or lines are to be labelled without a generator.
         """
         check_result(result)
         if n_lines and generator is None:
-            raise ValueError(f"`n_lines` is {n_lines}, but the lines are the generator's. Pass `generator`, too.")
+            raise ValueError(f"`n_lines` is {n_lines}, but labels of lines need the generator. Pass `generator`, too.")
         lines = None
         if n_lines:
             table = generator.line_table([result.values[name] for name in generator.label_names_])
-            shift = 1 + result.values["rv"] / SPEED_OF_LIGHT
-            lines = table[["depth"]].assign(observed=table["center"] * shift)
+            observed = doppler_shift(table["center"], result.values["rv"])
+            lines = table[["depth"]].assign(observed=observed)
         columns = {"wavelength": [], "flux": [], "model": [], "error": [], "numbers": []}
         for order in result.orders:
-            # pixels that are not used may be anything
+            # pixels that are not used may have any value
             with np.errstate(invalid="ignore", over="ignore"):
                 total = np.sqrt(order.error**2 + order.model_error**2 + (result.jitter * order.continuum) ** 2)
                 error = np.where(np.isfinite(order.error), total / order.continuum, np.inf)
@@ -171,7 +171,7 @@ class InferenceDisplay:
             bottom.set(xlim=(low - margin, high + margin), ylabel=_UNITS[residual])
             top.tick_params(labelbottom=False)
             if top is ax[0]:
-                # above the axes, because lines fill them from top to bottom
+                # above the axes, which the spectrum fills from top to bottom
                 place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0}
                 look = {"fontsize": "small", "frameon": False, "handlelength": 1.5, "columnspacing": 1.2}
                 legend = top.legend(handles=handles, ncols=len(handles), **place, **look)
@@ -207,7 +207,7 @@ class InferenceDisplay:
                 span = self.wavelength[row[0]][0], self.wavelength[row[-1]][-1]
                 raise ValueError(
                     f"`window`={tuple(window)} holds no pixel in use of {self._name(row)}, which is from {span[0]:.2f} "
-                    f"to {span[1]:.2f} angstrom. Pass (lowest, highest) within."
+                    f"to {span[1]:.2f} angstrom. Pass (lowest, highest) within this range."
                 )
             joined = dict(zip(("wavelength", "flux", "model", "error", "unused"), np.hstack(parts), strict=True))
             rows.append(joined | {"name": self._name(row)})
@@ -217,20 +217,20 @@ class InferenceDisplay:
         return f"order {self.numbers[row[0]]}" if len(row) == 1 else f"{len(row)} orders"
 
     def _draw_fluxes(self, top, row):
-        """Data and model of a row; returns what the legend shows."""
+        """Draw data and model of a row; returns the artists for the legend."""
         x, flux, unused = row["wavelength"], row["flux"], row["unused"] == 1
         many = len(x) > _MANY
         look = {"lw": 0.4 if many else 0.7, "rasterized": many}
         seen = np.where(unused, np.nan, flux)
         (line,) = top.step(x, seen, where="mid", color=OBSERVED, label="spectrum", **look)
         (model,) = top.plot(x, row["model"], color=MODEL, lw=0.4 if many else 0.9, rasterized=many, label="model")
-        # pixels of hardly any light, as at the ends of orders and bands, do not set the scale
-        telling = np.where(row["error"] < 5 * np.nanmedian(row["error"][~unused]), seen, np.nan)
-        extremes = [*np.nanpercentile(telling, (0.2, 99.8)), np.nanmin(row["model"]), np.nanmax(row["model"])]
+        # noisy pixels, as at the ends of orders, do not set the scale
+        precise = np.where(row["error"] < 5 * np.nanmedian(row["error"][~unused]), seen, np.nan)
+        extremes = [*np.nanpercentile(precise, (0.2, 99.8)), np.nanmin(row["model"]), np.nanmax(row["model"])]
         low, high = min(extremes), max(extremes)
         margin = 0.05 * max(high - low, 1e-3)
         low, high = low - margin, high + margin
-        # those off the scale stand at its ends; zero is what stands for a flux that was not given
+        # pixels off the scale are drawn at its ends; missing fluxes are zero and are not drawn
         place = np.clip(np.where(unused & (flux != 0), flux, np.nan), low, high)
         dots = {"ls": "none", "marker": "o", "ms": 1.8, "mew": 0, "color": UNUSED, "zorder": 1.5, "rasterized": many}
         (left_out,) = top.plot(x, place, label="not used", clip_on=False, **dots)
@@ -247,7 +247,7 @@ class InferenceDisplay:
         return [line, *([left_out] if unused.any() else []), model]
 
     def _draw_residuals(self, bottom, row, unit, overview):
-        """Residuals of a row; returns what the legend shows."""
+        """Draw residuals of a row; returns the artists for the legend."""
         x, error = row["wavelength"], np.where(row["unused"] == 0, row["error"], np.nan)
         many = len(x) > _MANY
         left = np.where(np.isfinite(error), row["flux"] - row["model"], np.nan)
@@ -267,7 +267,7 @@ class InferenceDisplay:
         return [*handles, edge]
 
     def _label_lines(self, top, row):
-        """Label the deepest lines of a row, deepest first, where there is room."""
+        """Label the deepest lines of a row, as far as labels do not overlap."""
         if self.lines is None:
             return []
         x = row["wavelength"]
@@ -288,7 +288,7 @@ class InferenceDisplay:
 
 
 def _make_axes(n_rows, *, overview):
-    """Axes for rows of two panels, the upper three times as high."""
+    """Axes for rows of two panels, fluxes above residuals."""
     import matplotlib.pyplot as plt
 
     if overview:

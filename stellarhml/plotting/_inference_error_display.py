@@ -1,20 +1,21 @@
-"""InferenceErrorDisplay: how far inferred labels are from the truth."""
+"""InferenceErrorDisplay: inferred minus true labels."""
 
 import numpy as np
+import pandas as pd
 
 from stellarhml.plotting._style import MARKERS, SERIES, label_symbol, label_text
 
-_SPLIT = 7000.0  # K, at which the paper tells hot stars from cool ones
-_DODGE, _SPREAD = 0.012, 0.5  # between methods, of the range of Teff; of all, at most, of its smallest step
-_N_BINS = 25  # one of them around zero
-_MANY = 300  # stars, from which on markers are smaller
-_WIDTHS = (5, 1)  # of panels and of their histograms
-_UNITS = {"teff": ("K", 1)}  # unit and decimals; others are in dex, with three
-_ROOM = 1.08  # of the largest error, for its marker not to be cut
+_SPLIT = 7000.0  # K, the paper's limit between cool and hot stars
+_DODGE, _SPREAD = 0.012, 0.5  # offset between methods, of the range of Teff; largest offset, of its smallest step
+_N_BINS = 25  # odd: one bin is centred on zero
+_MANY = 300  # stars: more have smaller markers
+_WIDTHS = (5, 1)  # ratio of panels to histograms
+_UNITS = {"teff": ("K", 1), "rv": ("km/s", 3), "vsini": ("km/s", 3)}  # unit and decimals; others: dex, 3
+_ROOM = 1.08  # axis limit over the largest difference
 
 
 class InferenceErrorDisplay:
-    """Inferred less true labels against true Teff, a panel for each label, with a histogram beside it.
+    """Inferred minus true labels against true Teff: a panel for each label, with a histogram beside it.
 
     Create it with :meth:`from_predictions` or :meth:`from_frame`. Arrays are attributes; artists end in an underscore.
 
@@ -22,23 +23,23 @@ class InferenceErrorDisplay:
     ----------
     truth : ndarray of shape (n, n_labels)
         True labels.
-    error : ndarray of shape (n, n_labels)
-        Inferred less true labels; NaN where nothing was inferred.
+    difference : ndarray of shape (n, n_labels)
+        Inferred minus true labels; NaN where the inference failed.
     method : ndarray of shape (n,), str
-        By which method each was inferred.
+        Method by which each star was inferred.
     names : tuple of str
         Names of the labels.
 
     Attributes
     ----------
     ax_, histogram_ax_ : tuple of matplotlib axes
-        The panels, and those of the histograms; these are None if axes were given.
+        Panels and histograms; the latter are None if axes were given.
     figure_ : matplotlib figure
         Their figure.
     points_ : list of dict of str to matplotlib line
-        Errors in each panel, by method.
+        Differences in each panel, by method.
     split_lines_ : list of matplotlib line
-        Lines at 7000 K, where stars lie on both sides of it.
+        Lines at 7000 K, if there are stars on both sides.
 
     Examples
     --------
@@ -48,27 +49,27 @@ class InferenceErrorDisplay:
     >>> truth = np.array([[5000.0, 4.5, 0.0], [5100.0, 4.5, 0.0], [5200.0, 4.0, -0.5]])
     >>> inferred = truth + [[3.0, 0.01, 0.02], [-4.0, 0.02, -0.01], [1.0, -0.03, 0.0]]
     >>> display = InferenceErrorDisplay.from_predictions(truth, inferred, ax=Figure())
-    >>> display.error[:, 0].tolist()
+    >>> display.difference[:, 0].tolist()
     [3.0, -4.0, 1.0]
     """
 
-    def __init__(self, *, truth, error, method, names):
-        self.truth, self.error, self.method, self.names = truth, error, method, names
+    def __init__(self, *, truth, difference, method, names):
+        self.truth, self.difference, self.method, self.names = truth, difference, method, names
 
     @classmethod
     def from_predictions(cls, y_true, y_pred, *, names=None, method="inferred", ax=None):
-        """Draw inferred labels of stars of which the true ones are known.
+        """Draw inferred labels of stars with known labels.
 
         Parameters
         ----------
         y_true, y_pred : array-like of shape (n_stars, n_labels)
-            True and inferred labels. Rows of `y_pred` that are NaN are left out.
+            True and inferred labels. Rows of `y_pred` with NaN are not drawn.
         names : tuple of str, default=None
-            Names of the labels. None: ("teff", "logg", "feh"), of which there must be three then.
+            Names of the labels. None: ("teff", "logg", "feh").
         method : str or array-like of shape (n_stars,), default="inferred"
-            By which method each was inferred: one marker for each.
+            Method by which each star was inferred; each has a marker of its own.
         ax : matplotlib figure or array-like of n_labels matplotlib axes, default=None
-            Where to draw. None makes a figure.
+            Figure or axes. None makes a figure.
 
         Returns
         -------
@@ -80,19 +81,20 @@ class InferenceErrorDisplay:
         if truth.ndim != 2 or truth.shape != inferred.shape or truth.shape[1] != len(names):
             raise ValueError(
                 f"`y_true` and `y_pred` have shapes {truth.shape}, {inferred.shape}; both need "
-                f"(n_stars, {len(names)}), for {names}. Name the labels in `names` if they are others."
+                f"(n_stars, {len(names)}), for {names}. Name other labels in `names`."
             )
         method = np.broadcast_to(np.asarray(method, dtype=str), len(truth))
-        return cls(truth=truth, error=inferred - truth, method=method, names=names).plot(ax=ax)
+        return cls(truth=truth, difference=inferred - truth, method=method, names=names).plot(ax=ax)
 
     @classmethod
     def from_frame(cls, table, *, ax=None):
-        """Draw what `stellarhml benchmark --out` wrote.
+        """Draw a table of `stellarhml benchmark --out`.
 
         Parameters
         ----------
         table : DataFrame
-            With columns `search`, and `<label>_true` and `<label>_error` for each label.
+            One row for each star, with columns `NAME_true` and `NAME_difference` (inferred minus true) for each label;
+            other columns, such as `NAME` and `NAME_std`, are not drawn. A column `search` names the methods.
         ax : matplotlib figure or array-like of n_labels matplotlib axes, default=None
             As in `from_predictions`.
 
@@ -101,15 +103,17 @@ class InferenceErrorDisplay:
         display : InferenceErrorDisplay
             The drawn display.
         """
-        names = tuple(column.removesuffix("_error") for column in table.columns if column.endswith("_error"))
-        lacking = [name for name in ("search", *(f"{name}_true" for name in names)) if name not in table.columns]
-        if lacking or not names:
+        names = tuple(name.removesuffix("_difference") for name in table.columns if name.endswith("_difference"))
+        if not names or not {f"{name}_true" for name in names} <= set(table.columns):
             raise ValueError(
-                f"`table` has columns {list(table.columns)}, but search, <label>_true and <label>_error are needed. "
+                f"`table` has columns {list(table.columns)}, but each label needs NAME_true and NAME_difference. "
                 "Read a table that stellarhml benchmark --out wrote."
             )
-        truth, error = (table[[f"{name}_{part}" for name in names]].to_numpy(np.float64) for part in ("true", "error"))
-        return cls(truth=truth, error=error, method=table["search"].to_numpy(dtype=str), names=names).plot(ax=ax)
+        truth, difference = (
+            table[[f"{name}_{part}" for name in names]].to_numpy(np.float64) for part in ("true", "difference")
+        )
+        method = table.get("search", pd.Series("inferred", index=table.index)).to_numpy(dtype=str)
+        return cls(truth=truth, difference=difference, method=method, names=names).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw the display.
@@ -117,7 +121,7 @@ class InferenceErrorDisplay:
         Parameters
         ----------
         ax : matplotlib figure or array-like of n_labels matplotlib axes, default=None
-            Axes are drawn on without histograms. None makes a figure.
+            Given axes have no histograms. None makes a figure.
 
         Returns
         -------
@@ -134,7 +138,7 @@ class InferenceErrorDisplay:
         methods = list(dict.fromkeys(self.method.tolist()))
         self.points_, self.split_lines_ = [], []
         for k, axes in enumerate(ax):
-            self.points_.append(self._draw_errors(axes, k, across, methods))
+            self.points_.append(self._draw_differences(axes, k, across, methods))
             if self.histogram_ax_ is not None:
                 self._draw_histogram(self.histogram_ax_[k], k, methods)
         ax[-1].set_xlabel(f"true {label_text(self.names[across])}")
@@ -146,8 +150,8 @@ class InferenceErrorDisplay:
             self.figure_.align_ylabels(ax)
         return self
 
-    def _draw_errors(self, axes, k, across, methods):
-        """Errors of a label; mean and standard deviation stand in the legend."""
+    def _draw_differences(self, axes, k, across, methods):
+        """Draw the differences of a label, with mean and standard deviation in the legend."""
         at, points = self.truth[:, across], {}
         unit, digits = _UNITS.get(self.names[k], ("dex", 3))
         axes.axhline(0.0, color="0.4", lw=0.8, zorder=1)
@@ -159,23 +163,23 @@ class InferenceErrorDisplay:
             step = min(_DODGE * np.ptp(values), _SPREAD * np.diff(values).min() / (len(methods) - 1))
         size = 4.5 if len(at) < _MANY * len(methods) else 3.0
         for i, name in enumerate(methods):
-            rows = (self.method == name) & np.isfinite(self.error[:, k])
-            error = self.error[rows, k]
+            rows = (self.method == name) & np.isfinite(self.difference[:, k])
+            difference = self.difference[rows, k]
             text = name
-            if len(error):
-                text += f": mean {error.mean():+.{digits}f}, std {error.std():.{digits}f} {unit}".replace(
+            if len(difference):
+                text += f": mean {difference.mean():+.{digits}f}, std {difference.std():.{digits}f} {unit}".replace(
                     "-", "\N{MINUS SIGN}"
                 )
             look = {"ls": "none", "marker": MARKERS[i % len(MARKERS)], "ms": size, "mew": 0.9, "alpha": 0.85}
             (points[name],) = axes.plot(
                 at[rows] + step * (i - (len(methods) - 1) / 2),
-                error,
+                difference,
                 color=SERIES[i % len(SERIES)],
                 mfc=SERIES[i % len(SERIES)] if i == 0 else "none",
                 label=text,
                 **look,
             )
-        limit = _ROOM * np.nanmax(np.abs(self.error[:, k]), initial=0.0)
+        limit = _ROOM * np.nanmax(np.abs(self.difference[:, k]), initial=0.0)
         if limit > 0:
             axes.set_ylim(-limit, limit)
         symbol, full = label_symbol(self.names[k]), label_text(self.names[k])
@@ -185,19 +189,19 @@ class InferenceErrorDisplay:
         return points
 
     def _draw_histogram(self, axes, k, methods):
-        """Distribution of the errors of a label."""
+        """Draw the distribution of the differences of a label."""
         low, high = axes.get_ylim()
         for i, name in enumerate(methods):
-            error = self.error[(self.method == name) & np.isfinite(self.error[:, k]), k]
+            difference = self.difference[(self.method == name) & np.isfinite(self.difference[:, k]), k]
             look = {"orientation": "horizontal", "color": SERIES[i % len(SERIES)], "lw": 1.2, "fill": i == 0}
-            axes.stairs(*np.histogram(error, _N_BINS, (low, high)), alpha=0.7 if i == 0 else 1.0, **look)
+            axes.stairs(*np.histogram(difference, _N_BINS, (low, high)), alpha=0.7 if i == 0 else 1.0, **look)
         axes.axhline(0.0, color="0.4", lw=0.8, zorder=1)
         axes.tick_params(labelleft=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _make_axes(figure, n_labels):
-    """Panels above each other, and a histogram beside each."""
+    """A column of panels, with a histogram beside each."""
     if figure is None:
         import matplotlib.pyplot as plt
 

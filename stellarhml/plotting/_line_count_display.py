@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from stellarhml.plotting._plane import choose_plane, describe, draw_cells, spread
+from stellarhml.plotting._plane import choose_plane, draw_cells, fill_cells, labels_text
 from stellarhml.synthesis.line_values import count_lines
 
 _MAX_PANELS = 24
 _MAX_COLUMNS = 3  # panels in a row
-_MAX_CELLS = 12  # along either axis, for numbers to be legible in them
+_MAX_CELLS = 12  # along either axis: more leave no room for numbers
 
 
 class LineCountDisplay:
-    """Number of lines that show at each node, over two labels, for each value of the others.
+    """Number of lines at each node, over two labels, for each value of the others.
 
     Create it with :meth:`from_estimator`. Arrays are attributes; artists end in an underscore.
 
@@ -22,11 +22,11 @@ class LineCountDisplay:
     x, y : ndarray of shape (n_x,) and (n_y,)
         Values of the labels at the nodes.
     counts : ndarray of shape (n_panels, n_y, n_x)
-        Numbers of lines; NaN where there is no node.
+        Numbers of lines; NaN where no node is.
     titles : sequence of str
-        Values of the other labels, one text for each panel.
+        Values of the other labels in each panel, as text.
     depth : float
-        Depth from which on a line counts, in units of the continuum.
+        Smallest depth of a counted line, in units of the continuum.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class LineCountDisplay:
     figure_ : matplotlib figure
         Their figure.
     meshes_ : tuple of matplotlib mesh
-        The maps, on one scale of colours.
+        The maps, on one colour scale.
     colorbar_ : matplotlib colorbar
-        That scale.
+        The colour scale.
     numbers_ : list of matplotlib text
-        Counts that are written into the cells.
+        Counts in the cells.
 
     Examples
     --------
@@ -65,12 +65,12 @@ class LineCountDisplay:
         generator : SpectrumGenerator
             Fitted generator of at least two labels.
         depth : float, default=0.005
-            Depth from which on a line counts, in units of the continuum: that of the line alone, at its center.
+            Smallest depth of a counted line, in units of the continuum: depth of the line alone, at its center.
         labels : tuple of two str, default=None
             Labels of the horizontal and the vertical axis. None: "teff" and "logg" where both vary, else the first two
             that do.
         fixed : dict, default=None
-            Values of other labels, by name. There is a panel for each value of labels that are not named.
+            Values of other labels, by name. Each combination of the labels not named has a panel.
         ax : array-like of matplotlib axes, default=None
             Axes, one for each panel. None makes a figure.
 
@@ -85,22 +85,23 @@ class LineCountDisplay:
         nodes = nodes[np.isclose(nodes[:, given], plane.point[given]).all(axis=1)]
         if not len(nodes):
             raise ValueError(
-                f"`fixed` is {plane.given}, but no node of the grid has these values. Lines are counted there."
+                f"`fixed` is {plane.given}, but no node of the grid has these values. Lines are counted at nodes. "
+                "Choose values of the grid."
             )
         places, panel = np.unique(nodes[:, plane.rest], axis=0, return_inverse=True)
         if len(places) > _MAX_PANELS:
             rest = tuple(names[k] for k in plane.rest if k not in given)
             raise ValueError(
-                f"The other labels, {rest}, have {len(places)} values, and {_MAX_PANELS} panels are the most that can "
-                "be read. Name some of them in `fixed`."
+                f"The other labels, {rest}, need {len(places)} panels, but at most {_MAX_PANELS} are drawn. Name some "
+                "of these labels in `fixed`."
             )
         x, y = (np.unique(nodes[:, k]) for k in plane.columns)
         counts = []
         for k in range(len(places)):
             here = nodes[panel.ravel() == k]
             number = count_lines(generator, here, depth=depth)
-            counts.append(spread(*here[:, plane.columns].T, x, y, number))
-        titles = tuple(describe([names[k] for k in plane.rest], place) for place in places)
+            counts.append(fill_cells(*here[:, plane.columns].T, x, y, number))
+        titles = tuple(labels_text([names[k] for k in plane.rest], place) for place in places)
         return cls(axes=plane.axes, x=x, y=y, counts=np.stack(counts), titles=titles, depth=depth).plot(ax=ax)
 
     def plot(self, *, ax=None, numbers=None):
@@ -111,7 +112,7 @@ class LineCountDisplay:
         ax : array-like of matplotlib axes, default=None
             Axes, one for each panel. None makes a figure.
         numbers : bool, default=None
-            Whether to write the counts into the cells. None: where they are few enough.
+            Whether to write the counts into the cells. None: if there are at most 12 cells along each axis.
 
         Returns
         -------
@@ -122,7 +123,7 @@ class LineCountDisplay:
 
         ax = self._make_axes() if ax is None else np.ravel(ax)
         if len(ax) != len(self.counts):
-            raise ValueError(f"`ax` has {len(ax)} axes, but there are {len(self.counts)} panels: {self.titles}.")
+            raise ValueError(f"`ax` has {len(ax)} axes; {len(self.counts)} are needed: {self.titles}.")
         norm = Normalize(np.nanmin(self.counts), np.nanmax(self.counts))
         few = max(len(self.x), len(self.y)) <= _MAX_CELLS
         self.meshes_, self.numbers_ = [], []
@@ -140,7 +141,7 @@ class LineCountDisplay:
         return self
 
     def _make_axes(self):
-        """Axes in rows, those beyond the last panel removed."""
+        """Axes in rows, without those beyond the last panel."""
         import matplotlib.pyplot as plt
 
         n_columns = min(len(self.counts), _MAX_COLUMNS)

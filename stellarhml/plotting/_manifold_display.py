@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from stellarhml.plotting._plane import cell_edges, choose_plane, describe, draw_cells, spread
+from stellarhml.plotting._plane import cell_edges, choose_plane, draw_cells, fill_cells, labels_text
 from stellarhml.plotting._style import parameter_text
 from stellarhml.synthesis.line_values import line_values
 
-_LINE_TOLERANCE = 0.5  # angstrom: how far the line that is asked for may be from one of the catalogue
+_LINE_TOLERANCE = 0.5  # angstrom: largest distance of `line` from a line of the catalogue
 
 
 class ManifoldDisplay:
@@ -23,13 +23,13 @@ class ManifoldDisplay:
     node_values : ndarray of shape (n_y, n_x)
         Parameter at the nodes, NaN where the line or the node is absent.
     fine_x, fine_y : ndarray of shape (n_fine_x,) and (n_fine_y,)
-        Values of the labels between.
+        Values of the labels on the fine map.
     fine_values : ndarray of shape (n_fine_y, n_fine_x)
-        Parameter there.
+        Parameter on the fine map, interpolated.
     parameter : str
-        What the parameter is, for the colour bar.
+        Label of the colour bar.
     title : str
-        Line and fixed labels.
+        Title: line and fixed labels.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class ManifoldDisplay:
     figure_ : matplotlib figure
         Their figure.
     node_mesh_, fine_mesh_ : matplotlib mesh
-        The two maps, on one scale of colours.
+        The two maps, on one colour scale.
     colorbar_ : matplotlib colorbar
-        That scale.
+        The colour scale.
     """
 
     def __init__(self, *, axes, node_x, node_y, node_values, fine_x, fine_y, fine_values, parameter, title):
@@ -61,7 +61,7 @@ class ManifoldDisplay:
         n_fine=60,
         ax=None,
     ):
-        """Draw a line's manifold of a fitted generator.
+        """Draw the manifold of a line of a fitted generator.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class ManifoldDisplay:
 
     @classmethod
     def measure(cls, generator, *, line=None, parameter="log_amplitude", labels=None, fixed=None, n_fine=60):
-        """Compute what `from_estimator` draws.
+        """Compute the display without drawing it.
 
         Parameters
         ----------
@@ -115,13 +115,13 @@ class ManifoldDisplay:
         fine_x, fine_y = (np.linspace(*generator.interpolator_.bounds_[k], n_fine) for k in (x, y))
         points = np.tile(plane.point, (n_fine * n_fine, 1))
         points[:, x], points[:, y] = (values.ravel() for values in np.meshgrid(fine_x, fine_y))
-        others = describe([names[k] for k in plane.rest], plane.point[plane.rest])
+        others = labels_text([names[k] for k in plane.rest], plane.point[plane.rest])
         wavelength = generator.decomposer_.line_catalog_[index]
         return cls(
             axes=plane.axes,
             node_x=node_x,
             node_y=node_y,
-            node_values=spread(here[:, x], here[:, y], node_x, node_y, at_nodes),
+            node_values=fill_cells(here[:, x], here[:, y], node_x, node_y, at_nodes),
             fine_x=fine_x,
             fine_y=fine_y,
             fine_values=line_values(generator, points, parameter, [index]).reshape(n_fine, n_fine),
@@ -131,7 +131,7 @@ class ManifoldDisplay:
 
     @property
     def extent(self):
-        """Ends (left, right, bottom, top) of the interpolated map, whose cells lie around their points."""
+        """Ends (left, right, bottom, top) of the interpolated map, half a cell beyond its outer points."""
         return tuple(float(end) for values in (self.fine_x, self.fine_y) for end in cell_edges(values)[[0, -1]])
 
     def plot(self, *, ax=None):
@@ -157,8 +157,8 @@ class ManifoldDisplay:
         if len(ax) != 2:
             raise ValueError(f"`ax` has {len(ax)} axes; 2 are needed, for the nodes and between them.")
         left, right = ax
-        everything = np.concatenate([self.node_values.ravel(), self.fine_values.ravel()])
-        finite = everything[np.isfinite(everything)]
+        values = np.concatenate([self.node_values.ravel(), self.fine_values.ravel()])
+        finite = values[np.isfinite(values)]
         norm = Normalize(*((finite.min(), finite.max()) if finite.size else (0.0, 1.0)))
         self.node_mesh_ = draw_cells(left, self.axes, self.node_x, self.node_y, self.node_values, norm=norm)
         fine = self.fine_x, self.fine_y, self.fine_values
@@ -191,7 +191,7 @@ def _choose_line(generator, line):
     index = int(np.argmin(np.abs(catalog - line)))
     if abs(catalog[index] - line) > _LINE_TOLERANCE:
         raise ValueError(
-            f"`line` is {line} angstrom, but the nearest line of the catalogue is at {catalog[index]:.2f}. See the "
-            "decomposer's `line_catalog_`."
+            f"`line` is {line} angstrom, but the nearest line of the catalogue is at {catalog[index]:.2f}. Choose one "
+            "of the decomposer's `line_catalog_`."
         )
     return index

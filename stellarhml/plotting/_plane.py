@@ -1,4 +1,4 @@
-"""Two labels of a grid as the axes of a map: which they are, and cells drawn over them."""
+"""Maps over two labels of a grid: choice of the labels, and drawing of cells."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ _MAX_TICKS = 12
 
 
 class Plane(NamedTuple):
-    """Two labels, and what the others are.
+    """Two labels as axes, and values of the others.
 
     Attributes
     ----------
@@ -22,9 +22,9 @@ class Plane(NamedTuple):
     rest : list of int
         Columns of the other labels.
     point : ndarray of shape (n_labels,)
-        A value for each of the other labels; the largest of the grid where none was given.
+        Values of all labels; the largest of the grid where none was given.
     given : dict of str to float
-        Values that were given.
+        Given values of other labels.
     """
 
     axes: tuple
@@ -35,14 +35,14 @@ class Plane(NamedTuple):
 
 
 def choose_plane(names, nodes, labels=None, fixed=None):
-    """Check what is asked for against the labels of a grid.
+    """Choose the axes of a map, and check them against the grid.
 
     Parameters
     ----------
     names : sequence of str
         Names of the labels.
     nodes : ndarray of shape (n, n_labels)
-        The grid.
+        Nodes of the grid.
     labels : sequence of two str, default=None
         Labels of the horizontal and the vertical axis. None: "teff" and "logg" where both vary, else the first two that
         do.
@@ -52,18 +52,20 @@ def choose_plane(names, nodes, labels=None, fixed=None):
     Returns
     -------
     plane : Plane
-        The plane.
+        Axes of the map, and values of the other labels.
 
     Raises
     ------
     ValueError
-        If there are no such labels, they do not vary, or a value lies outside the grid.
+        If a label is unknown or does not vary, or a value lies outside the grid.
     """
     names, fixed = tuple(names), dict(fixed or {})
     low, high = nodes.min(axis=0), nodes.max(axis=0)
     varying = [name for name, extent in zip(names, high - low, strict=True) if extent > 0]
     if len(varying) < 2:
-        raise ValueError(f"A map needs two labels that vary over the grid, but only {tuple(varying)} do.")
+        raise ValueError(
+            f"A map needs two labels that vary over the grid, but only {tuple(varying)} do. Use a larger grid."
+        )
     if labels is None:
         labels = _FIRST_CHOICE if set(_FIRST_CHOICE) <= set(varying) else varying[:2]
     labels = tuple(labels)
@@ -81,14 +83,14 @@ def choose_plane(names, nodes, labels=None, fixed=None):
     return Plane(labels, columns, [k for k in range(len(names)) if k not in columns], point, fixed)
 
 
-def describe(names, values):
+def labels_text(names, values):
     """Labels and their values as text, such as "log g = 4.5"."""
     text = ", ".join(f"{label_symbol(name)} = {value:g}" for name, value in zip(names, values, strict=True))
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def spread(x, y, x_values, y_values, values):
-    """Values at places of a map, shape (n_y, n_x); NaN where there is none."""
+def fill_cells(x, y, x_values, y_values, values):
+    """Cells of a map, shape (n_y, n_x), from values at points (x, y); NaN in cells without a value."""
     cells = np.full((len(y_values), len(x_values)), np.nan)
     cells[np.searchsorted(y_values, y), np.searchsorted(x_values, x)] = values
     return cells
@@ -100,17 +102,17 @@ def draw_cells(ax, axes, x, y, values, *, norm, nodes=True):
     Parameters
     ----------
     ax : matplotlib axes
-        Where to draw.
+        Axes of the map.
     axes : tuple of two str
         Names of the labels.
     x, y : ndarray of shape (n_x,) and (n_y,)
         Values of the labels, increasing.
     values : ndarray of shape (n_y, n_x)
-        What is drawn; NaN leaves a cell out.
+        Values of the cells; NaN marks a cell without a value.
     norm : matplotlib norm
-        From values to colours.
+        Norm of the colour scale.
     nodes : bool, default=True
-        Whether the cells are nodes, which are set apart by white lines.
+        Whether the cells are nodes; these have white edges.
 
     Returns
     -------

@@ -1,20 +1,20 @@
-"""Rows of pixels: where lines break, which were not used, and how large residuals are along them."""
+"""Curves over pixels: breaks at gaps, shading of unused pixels, and running RMS of residuals."""
 
 import numpy as np
 
 from stellarhml.plotting._style import MISSING
 
-_GAP = 5.0  # median steps: a wider step is a gap, which no line crosses
-_RMS_PIXELS, _RMS_POINTS = 32, 400  # fewest pixels of a running rms, and about its most values
+_GAP = 5.0  # median steps: a wider step is a gap, where curves break
+_RMS_PIXELS, _RMS_POINTS = 32, 400  # running RMS: smallest number of pixels, and about the largest number of values
 
 
 def break_gaps(columns):
-    """Put a column of NaN where no line is to be drawn.
+    """Insert NaN in gaps, so that curves break there.
 
     Parameters
     ----------
     columns : ndarray of shape (n_columns, n_pixels)
-        Increasing wavelengths, and what is drawn over them.
+        Increasing wavelengths, and values over them.
 
     Returns
     -------
@@ -27,12 +27,12 @@ def break_gaps(columns):
 
 
 def shade(axes, wavelength, unused):
-    """Draw grey behind pixels that were not used.
+    """Shade pixels that were not used.
 
     Parameters
     ----------
     axes : matplotlib axes
-        Where to draw.
+        Axes of the panel.
     wavelength : ndarray of shape (n_pixels,)
         Wavelengths in angstrom, NaN in gaps.
     unused : ndarray of shape (n_pixels,), bool
@@ -51,26 +51,26 @@ def shade(axes, wavelength, unused):
 
 
 def rms(values):
-    """Root mean square of what is not NaN."""
+    """RMS of the values that are not NaN."""
     return np.sqrt(np.nanmean(values**2))
 
 
 def running_rms(wavelength, values):
-    """Root mean squares of runs of pixels.
+    """RMS of runs of pixels.
 
     Parameters
     ----------
     wavelength : ndarray of shape (n_pixels,)
         Wavelengths in angstrom; orders may overlap.
     values : ndarray of shape (n_pixels,)
-        Residuals, NaN where a pixel does not count.
+        Residuals, NaN where a pixel is not used.
 
     Returns
     -------
     centers, rms : ndarray of shape (n_runs,)
-        Mean wavelengths and root mean squares, with NaN in gaps.
+        Mean wavelengths and RMS, with NaN in gaps.
     length : int
-        Number of pixels in a run, at least.
+        Smallest number of pixels in a run.
     """
     good = np.flatnonzero(np.isfinite(values))
     good = good[np.argsort(wavelength[good], kind="stable")]

@@ -1,4 +1,4 @@
-"""What an InferenceResult says, as text of a figure."""
+"""Texts of figures that show an InferenceResult."""
 
 import numpy as np
 
@@ -18,8 +18,8 @@ def number_text(value, error):
 def parameter_value(result, name):
     """Symbol, value, error and unit of one parameter as text."""
     unit = label_text(name).partition(" [")[2].removesuffix("]")
-    # what is dex(cm s-2) on an axis is dex beside a number
-    unit = unit.partition("(")[0]
+    # an axis has dex(cm s-2), a number only dex
+    unit = unit.partition("(")[0] or result.units.get(name) or ""
     return f"{label_symbol(name)} = {number_text(result.values[name], result.errors[name])} {unit}".rstrip()
 
 
@@ -31,16 +31,16 @@ def quality_text(result):
 
 
 def result_title(result):
-    """Parameters, quality and flags of a result, as some lines of text."""
+    """Parameters, quality and flags of a result, as lines of text."""
     texts = [parameter_value(result, name) for name in result.names]
     rows = [",  ".join(texts[k : k + _A_LINE]) for k in range(0, len(texts), _A_LINE)]
     return "\n".join([*rows, quality_text(result)])
 
 
 def check_result(result):
-    """Refuse a result of which there is nothing to draw."""
+    """Raise if a result has no spectra to draw."""
     if not len(result.orders):
         raise ValueError(
             f"The result has no spectra to draw; its flags are {result.flag_names or 'none'}, and its messages "
-            f"{'; '.join(result.messages) or 'none'}. Draw one whose inference did not fail."
+            f"{'; '.join(result.messages) or 'none'}. Draw a result that did not fail."
         )

@@ -1,4 +1,4 @@
-"""A spectrum beside the model that a regressor has for it."""
+"""A spectrum at rest beside a regressor's model of it."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.polynomial import legendre
 
 
-class Comparison(NamedTuple):
+class SpectrumFit(NamedTuple):
     """One spectrum and its model; all arrays have shape (n_pixels,).
 
     Parameters
@@ -18,7 +18,7 @@ class Comparison(NamedTuple):
     flux_error : ndarray or None
         Standard deviation of the normalised flux, infinite where a pixel is masked.
     fitted : ndarray
-        Model, times the continuum that brings it nearest to the flux.
+        Model times the best continuum.
     """
 
     wavelength: np.ndarray
@@ -28,12 +28,12 @@ class Comparison(NamedTuple):
 
     @property
     def rms(self):
-        """Root mean square of flux minus model over the pixels that are not masked."""
+        """RMS of flux minus model over the pixels that are not masked."""
         return float(np.sqrt(np.nanmean((self.flux - self.fitted) ** 2)))
 
     @property
     def chi2(self):
-        """Mean of the squared residuals in units of the errors: 1 if the noise explains them."""
+        """Mean squared residual in units of the errors; NaN without errors."""
         if self.flux_error is None:
             return np.nan
         return float(np.nanmean(((self.flux - self.fitted) / self.flux_error) ** 2))
@@ -49,13 +49,13 @@ def compare(regressor, flux, labels, *, flux_error=None):
     flux : array-like of shape (n_pixels,)
         Flux, as the regressor's `predict` takes it.
     labels : array-like of shape (n_labels,)
-        Labels at which the model is generated.
+        Labels of the model.
     flux_error : array-like of shape (n_pixels,), default=None
         Standard deviations of the flux; infinity masks a pixel.
 
     Returns
     -------
-    comparison : Comparison
+    fit : SpectrumFit
         Normalised flux and model.
     """
     generator = regressor.generator_
@@ -64,7 +64,7 @@ def compare(regressor, flux, labels, *, flux_error=None):
     error = None if flux_error is None else np.asarray(flux_error, dtype=np.float64)
     if generator.preprocessor_ is not None:
         kept = np.searchsorted(generator.preprocessor_.wavelength_, generator.wavelength_)
-        # the normalisation divides by a positive continuum, which flux and error share
+        # flux and error are divided by the same positive continuum
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = normalised / raw[kept]
         error = None if error is None else error[kept] * np.where(np.isfinite(scale), scale, np.nanmedian(scale))
@@ -72,11 +72,11 @@ def compare(regressor, flux, labels, *, flux_error=None):
     model = np.reshape(generator.predict(np.reshape(labels, (1, -1))), -1)
     weight = np.ones(normalised.size) if error is None else 1 / error
     fitted = model * _continuum(model, normalised, weight, used, regressor.continuum_degree)
-    return Comparison(generator.wavelength_, np.where(used, normalised, np.nan), error, fitted)
+    return SpectrumFit(generator.wavelength_, np.where(used, normalised, np.nan), error, fitted)
 
 
 def _continuum(model, flux, weight, used, degree):
-    """Polynomial by which the model comes nearest to the flux, shape (n_pixels,)."""
+    """Polynomial that fits model times polynomial to the flux, shape (n_pixels,)."""
     if degree is None:
         return np.ones(model.size)
     basis = legendre.legvander(np.linspace(-1, 1, model.size), min(degree, max(int(used.sum()) - 2, 0)))

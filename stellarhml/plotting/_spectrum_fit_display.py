@@ -1,4 +1,4 @@
-"""SpectrumFitDisplay: a spectrum, its model and their difference."""
+"""SpectrumFitDisplay: a spectrum, its model and the residual."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from stellarhml.plotting._style import MODEL, NOISE, OBSERVED, RESIDUAL
 
 
 class SpectrumFitDisplay:
-    """Observed and generated flux of one spectrum, with residuals below.
+    """Flux and model of one spectrum, with residuals below.
 
     Create it with :meth:`from_estimator` or :meth:`from_arrays`. Arrays are attributes; artists end in an underscore.
 
@@ -16,9 +16,9 @@ class SpectrumFitDisplay:
     wavelength : ndarray of shape (n_pixels,)
         Vacuum wavelengths in angstrom.
     flux, fitted : ndarray of shape (n_pixels,)
-        Normalised fluxes, observed and generated. NaN leaves a pixel out.
+        Normalised flux and its model. NaN masks a pixel.
     flux_error : ndarray of shape (n_pixels,), default=None
-        Standard deviations of `flux`; they are drawn around a residual of zero.
+        Standard deviations of `flux`, drawn around a residual of zero.
     title : str, default=None
         Text above the figure.
 
@@ -29,7 +29,7 @@ class SpectrumFitDisplay:
     figure_ : matplotlib figure
         Their figure.
     flux_line_, fitted_line_, residual_line_ : matplotlib line
-        What is drawn.
+        Artists of flux, model and residual.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class SpectrumFitDisplay:
 
     @classmethod
     def from_estimator(cls, regressor, flux, *, flux_error=None, labels=None, title=None, ax=None, window=None):
-        """Draw a spectrum and the model that a regressor has for it.
+        """Draw a spectrum and a regressor's model of it.
 
         Parameters
         ----------
@@ -79,8 +79,8 @@ class SpectrumFitDisplay:
         if labels is None:
             error = None if flux_error is None else np.asarray(flux_error)[None]
             labels = regressor.predict(np.asarray(flux)[None], flux_error=error)[0]
-        comparison = compare(regressor, flux, labels, flux_error=flux_error)
-        return cls.from_arrays(*comparison[:2], comparison.fitted, comparison.flux_error, title, ax=ax, window=window)
+        fit = compare(regressor, flux, labels, flux_error=flux_error)
+        return cls.from_arrays(fit.wavelength, fit.flux, fit.fitted, fit.flux_error, title, ax=ax, window=window)
 
     @classmethod
     def from_arrays(cls, wavelength, flux, fitted, flux_error=None, title=None, *, ax=None, window=None):
@@ -89,7 +89,7 @@ class SpectrumFitDisplay:
         Parameters
         ----------
         wavelength, flux, fitted : array-like of shape (n_pixels,)
-            Vacuum wavelengths in angstrom, observed and generated flux.
+            Vacuum wavelengths in angstrom, flux and its model.
         flux_error : array-like of shape (n_pixels,), default=None
             Standard deviations of the flux.
         title : str, default=None
@@ -152,7 +152,7 @@ class SpectrumFitDisplay:
         top.set(ylabel="Normalised flux", xlim=(low, high))
         top.tick_params(labelbottom=False)
         bottom.set(ylabel="Residual", xlabel="Vacuum wavelength [Å]", xlim=(low, high))
-        # above the axes, because lines fill them from top to bottom
+        # above the axes, which the spectrum fills from top to bottom
         place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0, "ncols": len(handles)}
         top.legend(handles=handles, fontsize="small", frameon=False, **place)
         if self.title:

@@ -1,12 +1,12 @@
 """Colours and axis labels that all displays share."""
 
-# Okabe and Ito (2008), told apart by readers with any colour vision
+# Okabe and Ito (2008), distinct with any colour vision
 OBSERVED, MODEL, RESIDUAL, NOISE = "#000000", "#D55E00", "#56B4E9", "#000000"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 COLOUR_MAP = "cividis"
 MISSING = "0.88"  # cells of a map without a value
-UNUSED = "0.65"  # pixels that a fit left out
+UNUSED = "0.65"  # pixels that a fit did not use
 
 _LABEL_TEXT = {
     "teff": r"$T_\mathrm{eff}$ [K]",
@@ -43,7 +43,7 @@ PLAIN_TEXT = {
     "log_wing": "ln(wing / core)",
     "equivalent_width": "equivalent width [Å]",
 }
-"""Names with units where no formula can be set: labels, and numbers of lines; others are called as they are."""
+"""Names with units in plain text: labels, and line parameters. Others have their own name."""
 
 
 def plain_symbol(name):
@@ -53,17 +53,17 @@ def plain_symbol(name):
 
 
 def label_text(name):
-    """Axis label of a stellar label, or of what moves and widens its lines, with its unit where it is known."""
+    """Axis label of a parameter of a star, with its unit where it is known."""
     return _LABEL_TEXT.get(name, name)
 
 
 def label_symbol(name):
-    """A stellar label without its unit."""
+    """Symbol of a parameter of a star, without its unit."""
     return label_text(name).split(" [")[0]
 
 
 def parameter_text(name, *, saturates):
-    """Axis label of a number of a line; the amplitude of a profile that saturates is an optical depth."""
+    """Axis label of a line parameter; the amplitude of a saturating profile is an optical depth."""
     if name == "log_amplitude":
         return "ln(optical depth)" if saturates else "ln(equivalent width / Å)"
     return _PARAMETER_TEXT.get(name, name)

@@ -241,6 +241,12 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @property
+    def pixels_(self):
+        """Columns inside `window`, a slice of the input pixels."""
+        check_is_fitted(self)
+        return self._pixels
+
     def _window_pixels(self):
         """Columns inside `window`."""
         if self.window is None:

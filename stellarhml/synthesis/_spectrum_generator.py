@@ -3,33 +3,35 @@
 from numbers import Integral
 
 import numpy as np
-from scipy import sparse
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import FLOAT_DTYPES, check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
-from stellarhml._validation import check_label_names, is_plain
+from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_array
+from stellarhml._units import plain_array
+from stellarhml._validation import check_label_names, feature_names, is_plain, stored_wavelength, take_feature_names
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
-from stellarhml.manifold.breaks import find_breaks
-from stellarhml.storage.result_store import digest
-from stellarhml.synthesis.blase_archive import generator_from_archive
+from stellarhml.manifold.residual import ResidualBasis
+from stellarhml.synthesis.blase_archive import parts_of_archive
+from stellarhml.synthesis.decomposed_grid import FittedParts, decompose_grid
+from stellarhml.synthesis.error_model import ErrorModel
 from stellarhml.synthesis.evaluation import expected_error, generate, generate_jacobian, generate_with_jacobian
-from stellarhml.synthesis.grid_learning import learn_from_grid
+from stellarhml.synthesis.line_model import LineModel
 from stellarhml.synthesis.line_table import make_line_table
-from stellarhml.synthesis.normalising import normalised_rows
-from stellarhml.synthesis.observing import ObserveMixin
 
 
-class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     r"""Generate normalised spectra at any labels inside a grid, with their error.
 
     `fit` normalises the spectra of a grid (`preprocessor`), decomposes them into lines (`decomposer`), and prepares the
-    interpolation of every line's parameters over the labels (`interpolator`). What the lines leave over is kept in a
-    basis of low rank and interpolated with the same weights, :math:`S(x) = \prod_j f_j(x) + r(x)`. How many factors the
-    lines and how many components the residuals are worth is found out on nodes that are held out, and so is the error
-    of the whole. With ``n_factors=None, residual_rank=None`` the model is lines alone, as in the paper.
+    interpolation of every line's parameters over the labels (`interpolator`). The residuals of the lines are kept in a
+    basis of low rank and interpolated with the same weights, :math:`S(x) = \prod_j f_j(x) + r(x)`. The numbers of
+    factors and components are chosen on held-out nodes, where the error of the whole is measured, too. With
+    ``n_factors=None, residual_rank=None`` the model is lines alone, as in the paper.
 
     Parameters
     ----------
@@ -43,12 +45,12 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
     interpolator : LineManifoldInterpolator, default=None
         Interpolates them. None is ``LineManifoldInterpolator()``.
     n_factors : int, "auto" or None, default="auto"
-        Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_factors`. "auto"
-        takes as many as held-out nodes ask for (all of up to 32), or keeps all lines where no node can be held out or
-        more than 1 % of the lines are absent somewhere. None keeps all.
+        Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_tables`. "auto"
+        takes the number that predicts held-out nodes best (all of up to 32), or keeps all lines where no node can be
+        held out or more than 1 % of the lines are absent somewhere. None keeps all.
     residual_rank : int, "auto" or None, default="auto"
-        Rank of the basis of residuals. "auto" takes as many as held-out nodes ask for, all of up to 32; None leaves
-        residuals out. Where the grid's steps are large for what changes between nodes, more can be better.
+        Rank of the basis of residuals. "auto" takes the number that predicts held-out nodes best, all of up to 32; None
+        leaves residuals out. Where the grid's steps are large for what changes between nodes, more can be better.
     label_names : sequence of str, default=None
         Names of the labels. None: ("teff", "logg", "feh") for three. The one called "teff", in K, goes to
         `preprocessor`.
@@ -65,7 +67,7 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
     preprocessor_, decomposer_, interpolator_ : estimator
         The fitted steps.
     residual_ : ResidualBasis or None
-        What lines leave over.
+        Residuals of the line model.
     error_map_ : ErrorModel or None
         Error of the generator over the grid, measured by leaving nodes out.
     wavelength_ : ndarray of shape (n_pixels_out,), dtype float64
@@ -159,18 +161,33 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         ValueError
             If shapes do not match or a value is not finite.
         GridIncompleteError
-            If the interpolator asks for a full grid and nodes are missing.
+            If the interpolator needs a full grid and nodes are missing.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        self._one_output = y.ndim == 1
-        flux = check_array(y.reshape(len(y), -1), dtype=FLOAT_DTYPES)
-        decomposer = self._prepare(X, flux)
-        with normalised_rows(self.preprocessor_, flux, self._teff(X)) as normalised:
-            theta = decomposer.fit_transform(normalised, X)
-            self._adopt(decomposer, X, theta, normalised)
-            learn_from_grid(self, X, normalised)
-        self.grid_id_ = digest(X, self.wavelength_, [digest(row) for row in flux])
+        with decompose_grid(self, X, y.reshape(len(y), -1)) as grid:
+            self._set_fitted(grid.learn(), one_output=y.ndim == 1)
         return self
+
+    @classmethod
+    def from_parts(cls, parts, **parameters):
+        """Build a generator of parts that were fitted elsewhere.
+
+        Parameters
+        ----------
+        parts : FittedParts
+            Steps, lines, residuals and error, see `stellarhml.synthesis.decomposed_grid.FittedParts`.
+        **parameters : dict
+            Parameters of the constructor.
+
+        Returns
+        -------
+        generator : SpectrumGenerator
+            Fitted.
+        """
+        generator = cls(**parameters)
+        generator.n_features_in_ = len(parts.label_names)
+        generator._set_fitted(parts, one_output=False)
+        return generator
 
     @classmethod
     def from_blase_archive(cls, folder, *, wavelength, wing_cut=6000, interpolator=None):
@@ -199,8 +216,10 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         BlaseStateError
             If a file is damaged or lacks a key.
         """
-        generator = cls(wavelength=wavelength, interpolator=interpolator, n_factors=None, residual_rank=None)
-        return generator_from_archive(generator, folder, wavelength, wing_cut)
+        parts = parts_of_archive(folder, wavelength, wing_cut, interpolator)
+        return cls.from_parts(
+            parts, wavelength=wavelength, interpolator=interpolator, n_factors=None, residual_rank=None
+        )
 
     def predict(self, X, *, pixels=None, rv=None, return_std=False):
         """Generate spectra.
@@ -224,19 +243,19 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
             Normalised fluxes.
         std : ndarray of the same shape
             Standard deviations of the fluxes, only if `return_std`: the root mean square error that leaving nodes out
-            lets expect between them, see `error_map_`. NaN where the grid is too small to tell.
+            lets expect between them, see `error_map_`. NaN where the grid is too small to measure it.
 
         Raises
         ------
         LabelsOutsideGridError
             If labels lie outside the grid and the interpolator's `extrapolate` is "raise".
         ValueError
-            If `pixels` or `rv` do not fit, or the error is asked for and unknown.
+            If `pixels` or `rv` do not fit, or `return_std` is set and there is no error map.
         """
         if not is_plain(self, X):
             check_is_fitted(self)
             X = validate_data(self, X, dtype=np.float64, reset=False)
-        weights, outside = self.interpolator_._node_weights(X)
+        weights, outside = self.interpolator_.node_weights(X)
         results = generate(self, X, weights, pixels, rv, return_std)
         if self.interpolator_.extrapolate == "nan":
             for result in results:
@@ -245,7 +264,7 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         return tuple(results) if return_std else results[0]
 
     def predict_nearest(self, X, *, pixels=None, rv=None):
-        """Generate spectra without refusing labels outside the grid: what a search needs.
+        """Generate spectra at the nearest point of the grid, without warnings: for a search.
 
         Parameters
         ----------
@@ -308,18 +327,61 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         flux, jacobian = generate_with_jacobian(self, X, pixels)
         return np.concatenate([flux, jacobian[0].T])
 
-    def expected_error(self, labels, pixels=slice(None)):
-        """Standard deviations of the generator's own error (interim)."""
-        return expected_error(self, np.asarray(labels, dtype=np.float64)[None], pixels)[0]
+    def observe(self, X, wavelength, *, resolving_power=None, rv=0.0, vsini=0.0, limb_darkening=0.6):
+        """Generate spectra as a spectrograph records them.
 
-    def normalise_error(self, error, flux, normalised):
-        """Errors in units of the normalised flux (interim)."""
-        if self.preprocessor_ is None:
-            return error
-        pixels = self.preprocessor_._pixels
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = normalised / flux[:, pixels]
-        return error[:, pixels] * np.where(np.isfinite(ratio), ratio, np.nanmedian(ratio, axis=1, keepdims=True))
+        Parameters
+        ----------
+        X : array-like of shape (n_spectra, n_labels)
+            Labels.
+        wavelength : array-like of shape (n_pixels,), or sequence of those
+            Vacuum wavelengths of the pixels in angstrom, or in their own unit if they have one: of one order, or of
+            several orders or arms. Light is integrated over each pixel; edges lie half way between.
+        resolving_power : float, array-like, or sequence of one for each order, default=None
+            Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
+            for each pixel. None: the spectra are at the generator's own resolution.
+        rv : float or array-like of shape (n_spectra,), default=0.0
+            Radial velocities in km/s, or in their own unit.
+        vsini : float or array-like of shape (n_spectra,), default=0.0
+            Projected rotational velocities in km/s, or in their own unit.
+        limb_darkening : float, default=0.6
+            Linear coefficient of limb darkening, from 0 to 1.
+
+        Returns
+        -------
+        flux : ndarray of shape (n_spectra, n_pixels), or list of those
+            Normalised fluxes, a list if `wavelength` is a sequence of orders. NaN where a pixel needs light from beyond
+            the band.
+
+        Raises
+        ------
+        ValueError
+            If wavelengths are not finite and increasing, or a parameter is out of range.
+        WavelengthCoverageError
+            If no order overlaps the band.
+        """
+        observation = Observation(wavelength, resolving_power=resolving_power)
+        if not is_plain(self, X):
+            check_is_fitted(self)
+            X = validate_data(self, X, dtype=np.float64, reset=False)
+        rv, vsini = plain_array(rv, "km/s", "`rv`"), plain_array(vsini, "km/s", "`vsini`")
+        try:
+            rv, vsini = np.broadcast_to(rv, len(X)), np.broadcast_to(vsini, len(X))
+        except ValueError as error:
+            raise ValueError(
+                f"`rv` and `vsini` have shapes {np.shape(rv)} and {np.shape(vsini)}, but X has {len(X)} rows. Pass one "
+                "velocity for all, or one for each."
+            ) from error
+        _, outside = self.interpolator_.node_weights(X)
+        chain = ForwardChain(self, observation, limb_darkening=limb_darkening)
+        rows = [
+            chain.flux(dict(zip(self.label_names_, labels, strict=True)) | {"rv": shift, "vsini": spin})
+            for labels, shift, spin in zip(X, rv, vsini, strict=True)
+        ]
+        if self.interpolator_.extrapolate == "nan":
+            rows = [[part * np.nan for part in row] if out else row for row, out in zip(rows, outside, strict=True)]
+        fluxes = [np.stack(parts) for parts in zip(*rows, strict=True)]
+        return fluxes[0] if observation.single else fluxes
 
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination of generated spectra, pixels weighted by their variance.
@@ -362,6 +424,56 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
             return np.asarray(flux)
         return self.preprocessor_.transform(flux, teff=None if labels is None else self._teff(np.asarray(labels)))
 
+    @property
+    def input_wavelength_(self):
+        """Wavelengths of the pixels that `normalise` takes, ndarray of shape (n_pixels,), in angstrom."""
+        check_is_fitted(self)
+        return self.wavelength_ if self.preprocessor_ is None else self.preprocessor_.wavelength_
+
+    def normalise_error(self, flux, error, normalised):
+        """Errors in units of the normalised flux.
+
+        Parameters
+        ----------
+        flux, error : ndarray of shape (n_spectra, n_pixels)
+            Raw fluxes and their errors.
+        normalised : ndarray of shape (n_spectra, n_pixels_out)
+            Fluxes as from `normalise`.
+
+        Returns
+        -------
+        error : ndarray of shape (n_spectra, n_pixels_out)
+            Errors times the ratio of normalised to raw flux, where that is finite, else times its median; unchanged if
+            there is no preprocessor.
+        """
+        check_is_fitted(self)
+        if self.preprocessor_ is None:
+            return error
+        pixels = self.preprocessor_.pixels_
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = normalised / flux[:, pixels]
+        return error[:, pixels] * np.where(np.isfinite(ratio), ratio, np.nanmedian(ratio, axis=1, keepdims=True))
+
+    def expected_error(self, labels, pixels=slice(None)):
+        """Standard deviation of one generated spectrum, at the nearest point of the grid.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n_labels,)
+            Labels.
+        pixels : slice or ndarray of int, default=slice(None)
+            Pixels of `wavelength_`.
+
+        Returns
+        -------
+        std : ndarray of shape (n_wanted,) or None
+            In units of the normalised flux; NaN where the grid is too small to measure it, None without an error map.
+        """
+        check_is_fitted(self)
+        if self.error_map_ is None:
+            return None
+        return expected_error(self, np.asarray(labels, dtype=np.float64)[None], pixels)[0]
+
     def line_table(self, labels):
         """Tabulate the lines at given labels.
 
@@ -384,47 +496,117 @@ class SpectrumGenerator(ObserveMixin, MultiOutputMixin, RegressorMixin, BaseEsti
         _, _, slopes = self.interpolator_.locate(labels, derivatives=True)
         return make_line_table(self, weights, slopes)
 
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            Parameters, and what was fitted: "preprocessor", "decomposer", "interpolator", "residual", "error_map",
+            "line_span" [angstrom], "grid_id", "one_output" and "feature_names".
+        """
+        fitted = None
+        if hasattr(self, "lines_"):
+            fitted = {
+                "preprocessor": self.preprocessor_,
+                "decomposer": self.decomposer_,
+                "interpolator": self.interpolator_,
+                "residual": self.residual_,
+                "error_map": self.error_map_,
+                "line_span": self.lines_.span,
+                "grid_id": self.grid_id_,
+                "one_output": self._one_output,
+                "feature_names": feature_names(self),
+            }
+        state = estimator_state(self, fitted)
+        state["parameters"]["wavelength"] = stored_wavelength(self.wavelength, getattr(self, "wavelength_", None))
+        if self.label_names is not None:
+            state["parameters"]["label_names"] = [str(name) for name in self.label_names]
+        return state
+
+    @classmethod
+    def from_state(cls, state):
+        """Make it again from its state.
+
+        Parameters
+        ----------
+        state : dict
+            As from `to_state`.
+
+        Returns
+        -------
+        generator : SpectrumGenerator
+            With the same values.
+
+        Raises
+        ------
+        StateError
+            If a value is not one that it can have.
+        """
+        generator, fitted = make_estimator(cls, state)
+        if fitted is None:
+            return generator
+        keys = ("preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span", "grid_id")
+        check_keys(fitted, (*keys, "one_output", "feature_names"))
+        parts = _parts_of_state(fitted)
+        vars(generator).update(take_feature_names(fitted, len(parts.label_names)))
+        generator._set_fitted(parts, one_output=take(fitted, "one_output", bool))
+        if generator._one_output and len(generator.wavelength_) != 1:
+            raise StateError(f"`one_output` needs one pixel; there are {len(generator.wavelength_)}.")
+        return generator
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         # lines cannot follow arbitrary targets
         tags.regressor_tags.poor_score = True
         return tags
 
-    def _prepare(self, labels, flux):
-        """Fit the preprocessor to a grid, and set up a decomposer for what it gives."""
-        self.label_names_ = check_label_names(self.label_names, labels.shape[1])
-        self.preprocessor_ = None
-        wavelength = self.wavelength
-        if self.preprocessor is not None:
-            self.preprocessor_ = _with_defaults(clone(self.preprocessor), wavelength=wavelength)
-            self.preprocessor_.fit(flux, teff=self._teff(labels))
-            # without wavelengths there is only a pixel index, which is no wavelength to hand on
-            wavelength = None if self.preprocessor_.wavelength is None else self.preprocessor_.wavelength_out_
-        decomposer = VoigtLineDecomposer() if self.decomposer is None else clone(self.decomposer)
-        return _with_defaults(decomposer, wavelength=wavelength, n_jobs=self.n_jobs, verbose=self.verbose)
-
-    def _adopt(self, decomposer, labels, theta, flux=None):
-        """Take a fitted decomposer and the lines of a grid, whose spectra tell where it jumps."""
-        interpolator = LineManifoldInterpolator() if self.interpolator is None else clone(self.interpolator)
-        interpolator.set_params(parameters=decomposer.line_parameters, label_names=self.label_names_)
-        if flux is not None and interpolator.breaks is None and interpolator.method == "auto":
-            interpolator.set_params(breaks=find_breaks(labels, flux, self.label_names_))
-        self.decomposer_, self.wavelength_ = decomposer, decomposer.wavelength_
-        self.interpolator_ = interpolator.fit(labels, theta if sparse.issparse(theta) else _as_sparse(theta))
-        self.residual_ = self.error_map_ = self.grid_id_ = None
+    def _set_fitted(self, parts, *, one_output):
+        self.label_names_, self.preprocessor_, self.decomposer_ = (
+            parts.label_names,
+            parts.preprocessor,
+            parts.decomposer,
+        )
+        self.interpolator_, self.lines_ = parts.interpolator, parts.lines
+        self.residual_, self.error_map_, self.grid_id_ = parts.residual, parts.error_map, parts.grid_id
+        self.wavelength_ = parts.decomposer.wavelength_
+        self._one_output = one_output
 
     def _teff(self, labels):
         """Column of the effective temperature, or None."""
         return labels[:, self.label_names_.index("teff")] if "teff" in self.label_names_ else None
 
 
-def _as_sparse(theta):
-    """Dense line parameters, NaN where a line is absent, as a sparse matrix."""
-    row, column = np.nonzero(~np.isnan(theta))
-    return sparse.csr_matrix((theta[row, column], (row, column)), shape=theta.shape)
-
-
-def _with_defaults(estimator, **defaults):
-    """Set parameters that are None."""
-    current = estimator.get_params(deep=False)
-    return estimator.set_params(**{k: v for k, v in defaults.items() if k in current and current[k] is None})
+def _parts_of_state(fitted):
+    """FittedParts of the "fitted" of a state, each of which was checked by itself, and here against the others."""
+    decomposer = take(fitted, "decomposer", VoigtLineDecomposer)
+    interpolator = take(fitted, "interpolator", LineManifoldInterpolator)
+    if not (hasattr(decomposer, "line_catalog_") and hasattr(interpolator, "table_")):
+        raise StateError("`decomposer` and `interpolator` must be fitted.")
+    wavelength, table, parameters = decomposer.wavelength_, interpolator.table_, decomposer.line_parameters
+    n_pixels, n_lines = len(wavelength), len(decomposer.line_catalog_)
+    if isinstance(table, np.ndarray) or table.n_lines != n_lines or tuple(interpolator.parameters) != parameters:
+        raise StateError(f"`interpolator` must hold the {n_lines} lines of `decomposer`, with parameters {parameters}.")
+    names = check_label_names(interpolator.label_names, interpolator.nodes_.shape[1])
+    residual = take(fitted, "residual", (ResidualBasis, type(None)))
+    if residual is not None and (residual.rows.n_pixels, len(residual.coefficients)) != (n_pixels, table.n_nodes):
+        raise StateError(f"`residual` must have {n_pixels} pixels and {table.n_nodes} rows of coefficients.")
+    error_map = take(fitted, "error_map", (ErrorModel, type(None)))
+    if error_map is not None:
+        sizes = (len(error_map.code), len(error_map.gain), error_map.label_names)
+        if sizes != (n_pixels, table.n_nodes, names):
+            raise StateError(
+                f"`error_map` is of (pixels, rows, labels) {sizes}; it must be {(n_pixels, table.n_nodes, names)}."
+            )
+        error_map = error_map.with_interpolator(interpolator)
+    preprocessor = take(fitted, "preprocessor", object)
+    if preprocessor is not None and np.shape(getattr(preprocessor, "wavelength_out_", None)) != (n_pixels,):
+        raise StateError(f"`preprocessor` must be fitted, and give the {n_pixels} pixels of `decomposer`.")
+    measured = decomposer.wing_cut is None and n_pixels > 0
+    span = take_array(fitted, "line_span", dtype="f8", shape=(n_lines, 2), optional=not measured)
+    if span is not None and not measured:
+        raise StateError("`line_span` must be None where lines are cut after a number of pixels.")
+    options = {"profile": decomposer.profile, "wing_cut": decomposer.wing_cut, "span": span}
+    lines = LineModel(interpolator, wavelength, **options)
+    grid_id = take(fitted, "grid_id", (str, type(None)))
+    return FittedParts(names, preprocessor, decomposer, interpolator, lines, residual, error_map, grid_id)

@@ -7,28 +7,29 @@ import numpy as np
 from stellarhml._validation import check_label_names, check_wavelength
 from stellarhml.exceptions import LineDetectionWarning
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
-from stellarhml.lines.table import rows_to_csr
+from stellarhml.lines.decomposition import rows_to_csr
+from stellarhml.synthesis.decomposed_grid import FittedParts, fit_interpolator
 from stellarhml.synthesis.line_model import LineModel
 
 
-def generator_from_archive(generator, folder, wavelength, wing_cut):
-    """Fit a generator to an archive, see `SpectrumGenerator.from_blase_archive`.
+def parts_of_archive(folder, wavelength, wing_cut, interpolator):
+    """Parts of a generator of lines alone, see `SpectrumGenerator.from_blase_archive`.
 
     Parameters
     ----------
-    generator : SpectrumGenerator
-        Not fitted; changed.
     folder : str or path
         The archive.
     wavelength : array-like of shape (n_pixels,)
         Wavelengths in angstrom.
     wing_cut : int
         Pixels on which a line is evaluated.
+    interpolator : LineManifoldInterpolator or None
+        Not fitted; None is one with default parameters.
 
     Returns
     -------
-    generator : SpectrumGenerator
-        The same, fitted.
+    parts : FittedParts
+        The parts.
     """
     # the one place where an estimator reads files: the archive *is* the training set
     from stellarhml.grids.blase_states import list_states, read_state_dict
@@ -46,12 +47,11 @@ def generator_from_archive(generator, folder, wavelength, wing_cut):
     decomposer = VoigtLineDecomposer.from_catalog(
         wavelength, catalog, profile="blase", solver="adam", wing_cut=wing_cut, match_tolerance=0
     )
-    generator.label_names_ = check_label_names(None, labels.shape[1])
-    generator._adopt(decomposer, labels, rows_to_csr(rows, len(catalog), len(decomposer.line_parameters)))
-    generator.lines_ = LineModel.of(generator)
-    generator.preprocessor_, generator._one_output = None, False
-    generator.n_features_in_ = labels.shape[1]
-    return generator
+    names = check_label_names(None, labels.shape[1])
+    theta = rows_to_csr(rows, len(catalog), len(decomposer.line_parameters))
+    interpolator = fit_interpolator(interpolator, labels, theta, decomposer.line_parameters, names)
+    lines = LineModel(interpolator, decomposer.wavelength_, profile=decomposer.profile, wing_cut=wing_cut)
+    return FittedParts(names, None, decomposer, interpolator, lines)
 
 
 def archive_lines(states, wavelength):

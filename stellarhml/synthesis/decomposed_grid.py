@@ -1,29 +1,71 @@
-"""DecomposedGrid: the lines of all nodes of a grid, found once, and generators of some of the nodes made from them."""
+"""DecomposedGrid: the lines of all nodes of a grid, found once, and models learnt from all nodes or some of them."""
 
+import tempfile
 from contextlib import contextmanager
 from copy import copy
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import FLOAT_DTYPES, check_array
 
+from stellarhml._validation import check_label_names
+from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
+from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
+from stellarhml.manifold.breaks import find_breaks
 from stellarhml.storage.result_store import digest
 from stellarhml.synthesis.grid_learning import learn_from_grid
-from stellarhml.synthesis.normalising import normalised_rows
+
+_IN_MEMORY = 1 << 29
+"""Bytes of normalised spectra up to which they are held in memory."""
+
+
+class FittedParts(NamedTuple):
+    """All that a fitted generator consists of.
+
+    Attributes
+    ----------
+    label_names : tuple of str
+        Names of the labels.
+    preprocessor, decomposer, interpolator : estimator
+        The fitted steps; the preprocessor may be None.
+    lines : LineModel
+        The lines.
+    residual : ResidualBasis or None
+        Residuals of the line model.
+    error_map : ErrorModel or None
+        Error over the grid.
+    grid_id : str or None
+        Hash of the grid.
+    """
+
+    label_names: tuple
+    preprocessor: object
+    decomposer: object
+    interpolator: object
+    lines: object
+    residual: object = None
+    error_map: object = None
+    grid_id: str | None = None
 
 
 class DecomposedGrid(NamedTuple):
     """A grid of which the lines are known, and generators of parts of it: what a cross-validation over nodes needs.
 
     A generator for held-out nodes needs no lines to be fitted again: all that it interpolates (lines, their factors,
-    what they leave over) and its error are learnt from the other nodes alone. What the nodes share does come from all
-    of them: the catalogue of lines, the prior of their fit, and the pixels that carry the continuum.
+    residuals) and its error are learnt from the other nodes alone. What the nodes share does come from all of them: the
+    catalogue of lines, the prior of their fit, and the pixels that carry the continuum.
 
     Attributes
     ----------
     generator : SpectrumGenerator
-        With its preprocessor and decomposer fitted to all nodes.
+        Its parameters count.
+    label_names : tuple of str
+        Names of the labels.
+    preprocessor, decomposer : estimator
+        Fitted to all nodes; the preprocessor may be None.
     labels : ndarray of shape (n_spectra, n_labels)
         Labels of the grid.
     flux, normalised : ndarray of shape (n_spectra, n_pixels) and (n_spectra, n_pixels_out)
@@ -33,10 +75,44 @@ class DecomposedGrid(NamedTuple):
     """
 
     generator: object
+    label_names: tuple
+    preprocessor: object
+    decomposer: object
     labels: np.ndarray
     flux: np.ndarray
     normalised: np.ndarray
     theta: object
+
+    def learn(self):
+        """Learn a model from all nodes.
+
+        Returns
+        -------
+        parts : FittedParts
+            What `SpectrumGenerator.fit` keeps.
+
+        Raises
+        ------
+        GridIncompleteError
+            If the interpolator needs a full grid and nodes are missing.
+        """
+        generator, decomposer, names = self.generator, self.decomposer, self.label_names
+        interpolator = fit_interpolator(
+            generator.interpolator, self.labels, self.theta, decomposer.line_parameters, names, self.normalised
+        )
+        learnt = learn_from_grid(
+            interpolator,
+            self.labels,
+            self.normalised,
+            decomposer.wavelength_,
+            {"profile": decomposer.profile, "wing_cut": decomposer.wing_cut},
+            n_factors=generator.n_factors,
+            residual_rank=generator.residual_rank,
+            n_jobs=decomposer.n_jobs,
+            verbose=decomposer.verbose,
+        )
+        grid_id = digest(self.labels, decomposer.wavelength_, [digest(row) for row in self.flux])
+        return FittedParts(names, self.preprocessor, decomposer, *learnt, grid_id)
 
     def fit(self, rows, *, verbose=False):
         """Make a generator of some of the nodes.
@@ -44,7 +120,7 @@ class DecomposedGrid(NamedTuple):
         Parameters
         ----------
         rows : ndarray of int
-            Rows of the grid that it may know.
+            Rows of the grid from which it is learnt.
         verbose : bool, default=False
             Whether to show progress bars.
 
@@ -56,16 +132,12 @@ class DecomposedGrid(NamedTuple):
         Raises
         ------
         GridIncompleteError
-            If the interpolator asks for a full grid and nodes are missing.
+            If the interpolator needs a full grid and nodes are missing.
         """
-        known, labels, normalised = self.generator, self.labels[rows], self.normalised[rows]
-        generator = clone(known)
-        for name in ("n_features_in_", "label_names_", "preprocessor_", "_one_output"):
-            setattr(generator, name, getattr(known, name))
-        generator._adopt(copy(known.decomposer_).set_params(verbose=verbose), labels, self.theta[rows], normalised)
-        learn_from_grid(generator, labels, normalised)
-        generator.grid_id_ = digest(labels, generator.wavelength_, [digest(row) for row in self.flux[rows]])
-        return generator
+        tables = {name: getattr(self, name)[rows] for name in ("labels", "flux", "normalised", "theta")}
+        some = self._replace(decomposer=copy(self.decomposer).set_params(verbose=verbose), **tables)
+        parameters = clone(self.generator).get_params(deep=False)
+        return type(self.generator).from_parts(some.learn(), **parameters)
 
 
 @contextmanager
@@ -75,7 +147,7 @@ def decompose_grid(generator, labels, flux):
     Parameters
     ----------
     generator : SpectrumGenerator
-        Not fitted; its parameters count.
+        Its parameters count; it need not be fitted.
     labels : array-like of shape (n_spectra, n_labels)
         Labels of the grid.
     flux : array-like of shape (n_spectra, n_pixels)
@@ -87,9 +159,92 @@ def decompose_grid(generator, labels, flux):
         The grid and its lines. Normalised fluxes that are large lie in a temporary file, which is removed at the end.
     """
     labels, flux = check_array(labels, dtype=np.float64), check_array(flux, dtype=FLOAT_DTYPES)
-    generator = clone(generator)
-    generator.n_features_in_, generator._one_output = labels.shape[1], False
-    generator.decomposer_ = decomposer = generator._prepare(labels, flux)
-    with normalised_rows(generator.preprocessor_, flux, generator._teff(labels)) as normalised:
+    names = check_label_names(generator.label_names, labels.shape[1])
+    teff = labels[:, names.index("teff")] if "teff" in names else None
+    preprocessor, wavelength = None, generator.wavelength
+    if generator.preprocessor is not None:
+        preprocessor = _with_defaults(clone(generator.preprocessor), wavelength=wavelength)
+        preprocessor.fit(flux, teff=teff)
+        # without wavelengths the preprocessor's output is a pixel index, which is not passed on as wavelengths
+        wavelength = None if preprocessor.wavelength is None else preprocessor.wavelength_out_
+    decomposer = VoigtLineDecomposer() if generator.decomposer is None else clone(generator.decomposer)
+    _with_defaults(decomposer, wavelength=wavelength, n_jobs=generator.n_jobs, verbose=generator.verbose)
+    with normalised_rows(preprocessor, flux, teff) as normalised:
         theta = decomposer.fit_transform(normalised, labels)
-        yield DecomposedGrid(generator, labels, flux, normalised, theta)
+        yield DecomposedGrid(generator, names, preprocessor, decomposer, labels, flux, normalised, theta)
+
+
+def fit_interpolator(interpolator, labels, theta, parameters, label_names, flux=None):
+    """Fit an interpolator to the lines of a grid.
+
+    Parameters
+    ----------
+    interpolator : LineManifoldInterpolator or None
+        Not fitted; None is one with default parameters.
+    labels : ndarray of shape (n_rows, n_labels)
+        Labels of the grid.
+    theta : csr_matrix or ndarray of shape (n_rows, n_parameters * n_lines)
+        Lines of each spectrum, NaN in a dense array where one is absent.
+    parameters, label_names : tuple of str
+        Names of the line parameters and of the labels.
+    flux : ndarray of shape (n_rows, n_pixels), default=None
+        Normalised fluxes, in which jumps of the grid are looked for.
+
+    Returns
+    -------
+    interpolator : LineManifoldInterpolator
+        A fitted clone.
+    """
+    interpolator = LineManifoldInterpolator() if interpolator is None else clone(interpolator)
+    interpolator.set_params(parameters=parameters, label_names=label_names)
+    if flux is not None and interpolator.breaks is None and interpolator.method == "auto":
+        interpolator.set_params(breaks=find_breaks(labels, flux, label_names))
+    return interpolator.fit(labels, theta if sparse.issparse(theta) else _as_sparse(theta))
+
+
+@contextmanager
+def normalised_rows(preprocessor, flux, teff):
+    """Normalise the spectra of a grid, spectrum by spectrum.
+
+    Parameters
+    ----------
+    preprocessor : PhoenixPreprocessor or None
+        Fitted. None: they are normalised already.
+    flux : ndarray of shape (n_spectra, n_pixels)
+        Raw fluxes; may be a memory map.
+    teff : ndarray of shape (n_spectra,) or None
+        Effective temperatures in K.
+
+    Yields
+    ------
+    flux : ndarray of shape (n_spectra, n_pixels_out)
+        Normalised fluxes; a memory map of a temporary file where they are large.
+    """
+    if preprocessor is None:
+        yield flux
+        return
+    if flux.nbytes <= _IN_MEMORY:
+        yield preprocessor.transform(flux, teff=teff)
+        return
+    with tempfile.TemporaryDirectory(prefix="stellarhml-") as folder:
+        path = Path(folder) / "normalised.npy"
+        shape = (len(flux), len(preprocessor.wavelength_out_))
+        table = np.lib.format.open_memmap(path, mode="w+", dtype=flux.dtype, shape=shape)
+        step = max(int(_IN_MEMORY // 8 // max(flux[:1].nbytes, 1)), 1)
+        for first in range(0, len(flux), step):
+            rows = slice(first, first + step)
+            table[rows] = preprocessor.transform(flux[rows], teff=None if teff is None else teff[rows])
+        yield table
+        del table  # an open map would keep the file from being removed on some systems
+
+
+def _as_sparse(theta):
+    """Dense line parameters, NaN where a line is absent, as a sparse matrix."""
+    row, column = np.nonzero(~np.isnan(theta))
+    return sparse.csr_matrix((theta[row, column], (row, column)), shape=theta.shape)
+
+
+def _with_defaults(estimator, **defaults):
+    """Set parameters that are None."""
+    current = estimator.get_params(deep=False)
+    return estimator.set_params(**{k: v for k, v in defaults.items() if k in current and current[k] is None})

@@ -1,10 +1,10 @@
-"""A fitted generator at given weights of its nodes: flux, error and derivatives on the pixels that are asked for."""
+"""A fitted generator at given weights of its nodes: flux, error and derivatives on the pixels wanted."""
 
 import numpy as np
 
 from stellarhml.kernels.interpolation import interpolate_cubic
-from stellarhml.manifold.holes import stand_ins
 from stellarhml.physics.wavelength import doppler_shift
+from stellarhml.synthesis.line_model import split_rows
 
 
 def generate(generator, labels, weights, pixels=None, rv=None, return_std=False):
@@ -24,7 +24,7 @@ def generate(generator, labels, weights, pixels=None, rv=None, return_std=False)
     Returns
     -------
     results : list of ndarray of shape (n, n_wanted), float64
-        Fluxes, and standard deviations if asked for.
+        Fluxes, and standard deviations with `return_std`.
     """
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
     if return_std and generator.error_map_ is None:
@@ -32,7 +32,7 @@ def generate(generator, labels, weights, pixels=None, rv=None, return_std=False)
             "`return_std` needs the generator's error, but this one has none: it was built from lines without spectra "
             "to compare them with. Fit a generator to spectra, or leave `return_std` out."
         )
-    mixture = generator.interpolator_.divide(labels)
+    mixture = generator.interpolator_.split_at_breaks(labels)
     if mixture is None:
         return _generate(generator, labels, weights, pixels, rv, return_std)
     weights, _ = generator.interpolator_.locate(mixture.labels)
@@ -48,8 +48,8 @@ def _generate(generator, labels, weights, pixels, rv, return_std):
         flux[i] += _residual(generator, row, pixels, rv[i])
     if not return_std:
         return [flux]
-    shares = stand_ins(generator.interpolator_, labels)[:, None]
-    std = [_std(generator, row, pixels, *rest) for row, *rest in zip(rows, rv, shares, strict=True)]
+    filled = generator.interpolator_.fill_weights(labels)[:, None]
+    std = [_std(generator, row, pixels, *rest) for row, *rest in zip(rows, rv, filled, strict=True)]
     return [flux, np.concatenate(std or [flux])]
 
 
@@ -71,7 +71,7 @@ def expected_error(generator, labels, pixels=slice(None)):
         As of `ErrorModel.std`.
     """
     interpolator = generator.interpolator_
-    return generator.error_map_.std(interpolator.locate(labels)[0], pixels, stand_ins(interpolator, labels))
+    return generator.error_map_.std(interpolator.locate(labels)[0], pixels, interpolator.fill_weights(labels))
 
 
 def generate_jacobian(generator, labels, pixels=None, rv=None):
@@ -107,7 +107,7 @@ def generate_with_jacobian(generator, labels, pixels=None, rv=None):
     """
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, len(labels))
     interpolator = generator.interpolator_
-    mixture = interpolator.divide(labels)
+    mixture = interpolator.split_at_breaks(labels)
     if mixture is None:
         return _jacobian(generator, interpolator.locate(labels, derivatives=True), pixels, rv)
     rv = rv[mixture.row]
@@ -128,11 +128,6 @@ def _jacobian(generator, located, pixels, rv):
     return flux, jacobian.transpose(0, 2, 1)
 
 
-def split_rows(table):
-    """Rows of a sparse matrix, each of shape (1, n_columns)."""
-    return [table] if table.shape[0] == 1 else [table[i] for i in range(table.shape[0])]
-
-
 def _lines(generator, weights, rows, pixels, rv):
     """Product of the lines, shape (n, n_wanted)."""
     n_wanted = len(generator.wavelength_[pixels])
@@ -145,7 +140,7 @@ def _lines(generator, weights, rows, pixels, rv):
 
 
 def _residual(generator, weights, pixels, rv, *, slopes=False):
-    """What lines leave over, shape (n_wanted,); NaN beyond the band even where nothing is left over."""
+    """Residual of the line model, shape (n_wanted,); NaN beyond the band."""
     residual, wavelength = generator.residual_, generator.wavelength_
     if not rv:
         return 0.0 if residual is None else residual.at(weights, pixels, slopes=slopes)[0]
@@ -158,14 +153,14 @@ def _residual(generator, weights, pixels, rv, *, slopes=False):
     return np.where(outside, np.nan, interpolate_cubic(wavelength[near], values, rest))
 
 
-def _std(generator, weights, pixels, rv, shares):
+def _std(generator, weights, pixels, rv, filled):
     """Standard deviations, shape (1, n_wanted): under a velocity, that of the nearest pixel."""
     if not rv:
-        return generator.error_map_.std(weights, pixels, shares)
+        return generator.error_map_.std(weights, pixels, filled)
     wavelength = generator.wavelength_
     rest = wavelength[pixels] / doppler_shift(1.0, rv)
     nearest = np.searchsorted((wavelength[1:] + wavelength[:-1]) / 2, rest)
-    std = generator.error_map_.std(weights, nearest, shares)
+    std = generator.error_map_.std(weights, nearest, filled)
     std[:, (rest < wavelength[0]) | (rest > wavelength[-1])] = np.nan
     return std
 

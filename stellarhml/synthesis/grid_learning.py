@@ -1,89 +1,161 @@
-"""What a generator learns from its grid beyond the lines: factors, residuals, and its own error.
+"""What is learnt from a grid beside its lines: factors of the lines, components of the residuals, and the error.
 
 The spectra are gone through window by window of pixels, three times at most, and never held together: lines are
 rendered again each time, which takes milliseconds.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from stellarhml._parallel import map_items
-from stellarhml.kernels.effects import line_effects
-from stellarhml.manifold.coded_rows import CodedRows
-from stellarhml.manifold.components import choose_rank, principal_components
-from stellarhml.manifold.residual import ResidualBasis
-from stellarhml.synthesis.error_model import ErrorModel, thin
-from stellarhml.synthesis.grid import Grid
-from stellarhml.synthesis.label_shifts import LabelShifts
+from stellarhml.kernels.rendering import line_effects
+from stellarhml.manifold.line_tables import LineFactors, choose_rank, principal_components
+from stellarhml.manifold.residual import CodedRows, ResidualBasis
+from stellarhml.synthesis.error_model import ErrorModel, LabelShifts, thin
 from stellarhml.synthesis.line_model import LineModel
 
-_MIN_SHARE = 0.99  # of the lines that are present, for the rest to be made up
+_WINDOW = 8192
+"""Pixels of a window, a multiple of `kernels.combine.BLOCK`."""
+_MIN_SHARE = 0.99  # of the lines that are present, for absent ones to be replaced by their mean
 _EFFECT_NODES = 3
-_SLACK = 1.5  # of the lines' held-out error: what their last factors would tell, the residual tells as well
+_SLACK = 1.5  # of the lines' held-out error: the residual replaces their last factors
 TOLERANCE = 1.5e-4
 """Largest error of a pixel in a stored component of the residuals, whose coefficients are 1 at most."""
 
 
-def learn_factors(interpolator, samples, profile, n_factors):
-    """Replace an interpolator's bank of lines by factors, where that loses nothing.
+class Grid(NamedTuple):
+    """The spectra of a grid and their lines, window by window.
+
+    Attributes
+    ----------
+    lines : LineModel
+        The lines.
+    flux : ndarray of shape (n_rows, n_pixels)
+        Normalised fluxes; may be a memory map.
+    weights : csr_matrix of shape (n_rows, n_rows)
+        Weights at the labels of the rows themselves.
+    """
+
+    lines: object
+    flux: np.ndarray
+    weights: object
+
+    def windows(self):
+        """Windows of pixels, as slices."""
+        n_pixels = self.flux.shape[1]
+        return [slice(first, min(first + _WINDOW, n_pixels)) for first in range(0, n_pixels, _WINDOW)]
+
+    def render(self, weights, pixels):
+        """Lines at several weights on a window, shape (n, n_wanted)."""
+        rows = [self.lines.render(weights[i], pixels) for i in range(weights.shape[0])]
+        return np.stack(rows) if rows else np.empty((0, pixels.stop - pixels.start))
+
+    def residual(self, pixels):
+        """Flux less lines of all rows on a window, shape (n_rows, n_wanted), float64."""
+        return self.flux[:, pixels] - self.render(self.weights, pixels)
+
+
+class LearntModel(NamedTuple):
+    """What `learn_from_grid` returns.
+
+    Attributes
+    ----------
+    interpolator : LineManifoldInterpolator
+        Interpolator of the lines, with factors where these are as good.
+    lines : LineModel
+        The lines.
+    residual : ResidualBasis or None
+        Residuals of the line model.
+    error_map : ErrorModel or None
+        Error over the grid.
+    """
+
+    interpolator: object
+    lines: LineModel
+    residual: ResidualBasis | None
+    error_map: ErrorModel | None
+
+
+def learn_from_grid(interpolator, labels, flux, wavelength, line_options, *, n_factors, residual_rank, n_jobs, verbose):
+    """Learn factors, residuals and error of a grid whose lines are known.
 
     Parameters
     ----------
     interpolator : LineManifoldInterpolator
-        Fitted on lines; changed.
+        Fitted on the lines of the grid.
+    labels : ndarray of shape (n_rows, n_labels)
+        Labels of the grid.
+    flux : ndarray of shape (n_rows, n_pixels)
+        Normalised fluxes; may be a memory map.
+    wavelength : ndarray of shape (n_pixels,)
+        Wavelengths in angstrom.
+    line_options : dict
+        `profile` and `wing_cut` of the lines.
+    n_factors, residual_rank : int, "auto" or None
+        As in `SpectrumGenerator`.
+    n_jobs, verbose : int, bool
+        As in `stellarhml._parallel.map_items`.
+
+    Returns
+    -------
+    learnt : LearntModel
+        The model of the grid.
+    """
+    options = {"n_jobs": n_jobs, "verbose": verbose}
+    samples = interpolator.error_samples()
+    interpolator = interpolator.with_table(
+        compressed_lines(interpolator, samples, profile=line_options["profile"], n_factors=n_factors)
+    )
+    lines = LineModel(interpolator, wavelength, **line_options)
+    grid = Grid(lines, flux, interpolator.locate(labels)[0])
+    residual = None if residual_rank is None else learn_residual(grid, samples, residual_rank, **options)
+    few = thin(samples)
+    shifts = LabelShifts.learn(grid, residual, few, interpolator, wavelength, labels, **options)
+    error_map = ErrorModel.learn(grid, few, residual, labels, interpolator.label_names, shifts, **options)
+    return LearntModel(interpolator, lines, residual, error_map)
+
+
+def compressed_lines(interpolator, samples, *, profile, n_factors):
+    """Factors in place of an interpolator's bank of lines, where that loses nothing.
+
+    Parameters
+    ----------
+    interpolator : LineManifoldInterpolator
+        Fitted on lines.
     samples : ErrorSamples
         Places where nodes are held out.
     profile : str
         Name of the line profile.
     n_factors : int, "auto" or None
-        Number of factors. "auto": as many as held-out nodes ask for, provided that there are such nodes and nearly
+        Number of factors. "auto": as many as predict held-out nodes best, provided that there are such nodes and nearly
         every line is present at nearly every one of them. None keeps the bank.
+
+    Returns
+    -------
+    table : LineBank or LineFactors
+        The lines of the nodes. In factors, a line that is absent from a node has its mean shape there, at the least of
+        its amplitudes.
     """
     bank = interpolator.table_
     automatic = n_factors == "auto"
     if n_factors is None or not bank.n_lines or not bank.n_nodes:
-        return
+        return bank
     if automatic and (bank.share < _MIN_SHARE or not samples.measured.any() or interpolator.absent == "vanish"):
-        return
+        return bank
     chosen = np.unique(np.linspace(0, bank.n_nodes - 1, _EFFECT_NODES).round().astype(int))
     effect = np.zeros_like(bank.origin)
     for row in chosen:
         lines, theta = bank.at_node(row)
         effect[lines] += line_effects(theta, profile) ** 2
     choose = partial(choose_rank, samples=samples, slack=_SLACK) if automatic else partial(_at_most, n_factors)
-    interpolator.compress(np.sqrt(effect / len(chosen)), choose)
-
-
-def learn_from_grid(generator, labels, flux):
-    """Learn all that a generator keeps beside the fitted steps.
-
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        With fitted decomposer and interpolator; changed.
-    labels : ndarray of shape (n_rows, n_labels)
-        Labels of the grid.
-    flux : ndarray of shape (n_rows, n_pixels)
-        Normalised fluxes; may be a memory map.
-    """
-    interpolator, decomposer = generator.interpolator_, generator.decomposer_
-    options = {"n_jobs": decomposer.n_jobs, "verbose": decomposer.verbose}
-    samples = interpolator.error_samples()
-    learn_factors(interpolator, samples, decomposer.profile, generator.n_factors)
-    generator.lines_ = LineModel.of(generator)
-    grid = Grid(generator.lines_, flux, interpolator.locate(labels)[0])
-    if generator.residual_rank is not None:
-        generator.residual_ = learn_residual(grid, samples, generator.residual_rank, **options)
-    few = thin(samples)
-    generator.error_map_ = ErrorModel.learn(grid, few, generator.residual_, labels, generator.label_names_, **options)
-    generator.error_map_.shifts = LabelShifts.learn(
-        grid, generator.residual_, few, interpolator, generator.wavelength_, labels, **options
-    )
+    amplitude = tuple(interpolator.parameters).index("log_amplitude")
+    return LineFactors.learn(bank, np.sqrt(effect / len(chosen)), choose, amplitude)
 
 
 def learn_residual(grid, samples, rank, *, n_jobs, verbose):
-    """Learn the components of what lines leave over.
+    """Learn the components of the residuals of the line model.
 
     Parameters
     ----------
@@ -92,7 +164,7 @@ def learn_residual(grid, samples, rank, *, n_jobs, verbose):
     samples : ErrorSamples
         Places where nodes are held out.
     rank : int or "auto"
-        Number of components. "auto": as many as held-out nodes ask for.
+        Number of components. "auto": as many as predict held-out nodes best.
     n_jobs, verbose : int, bool
         As in `stellarhml._parallel.map_items`.
 
@@ -119,12 +191,12 @@ def _at_most(rank, scores):
 
 
 def _gram(grid, pixels):
-    left = grid.left_over(pixels)
-    left -= left.mean(axis=0)
-    return left @ left.T
+    rows = grid.residual(pixels)
+    rows -= rows.mean(axis=0)
+    return rows @ rows.T
 
 
 def _encode(grid, project, pixels):
-    left = grid.left_over(pixels)
-    mean = left.mean(axis=0)
-    return CodedRows.encode(np.vstack([mean, project[1:] @ (left - mean)]), TOLERANCE)
+    rows = grid.residual(pixels)
+    mean = rows.mean(axis=0)
+    return CodedRows.encode(np.vstack([mean, project[1:] @ (rows - mean)]), TOLERANCE)

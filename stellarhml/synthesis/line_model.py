@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from stellarhml.kernels.rendering import line_components, render_lines, render_lines_tangents, render_many
-from stellarhml.kernels.windows import line_windows
+from stellarhml.kernels.rendering import line_components, line_windows, render_lines, render_lines_tangents, render_many
 from stellarhml.physics.wavelength import doppler_shift
 
 TOLERANCE = 1e-6
@@ -28,24 +27,19 @@ class LineModel:
     profile : str
         Name of the line profile.
     wing_cut : int or None
-        Pixels on which a line is evaluated. None: as far as the tolerance of rendering asks for.
+        Pixels on which a line is evaluated. None: as far as the tolerance of rendering requires.
+    span : ndarray of shape (n_lines, 2), default=None
+        Wavelengths between which each line has an effect at any node. None measures it, where there is no `wing_cut`.
     """
 
-    def __init__(self, interpolator, wavelength, *, profile, wing_cut):
+    def __init__(self, interpolator, wavelength, *, profile, wing_cut, span=None):
         self.interpolator, self.wavelength, self.profile, self.wing_cut = interpolator, wavelength, profile, wing_cut
-        self.span = None
-        if wing_cut is None and len(wavelength):
+        self.span = span
+        if span is None and wing_cut is None and len(wavelength):
             self.span = self._measure_span()
 
-    @classmethod
-    def of(cls, generator):
-        """The lines of a generator whose steps are fitted."""
-        decomposer = generator.decomposer_
-        options = {"profile": decomposer.profile, "wing_cut": decomposer.wing_cut}
-        return cls(generator.interpolator_, generator.wavelength_, **options)
-
     def lines(self, weights, slopes=None, pixels=None, rv=0.0):
-        """Lines that matter on given pixels.
+        """Lines that have an effect on given pixels.
 
         Parameters
         ----------
@@ -143,7 +137,7 @@ class LineModel:
         return wavelength / doppler_shift(1.0, rv) if rv else wavelength
 
     def _measure_span(self):
-        """Wavelengths between which each line matters at any node, with a margin, shape (n_lines, 2)."""
+        """Wavelengths between which each line has an effect at any node, with a margin, shape (n_lines, 2)."""
         table = self.interpolator.table_
         center = table.origin[:, 0]
         reach = np.zeros(len(center))
@@ -156,3 +150,8 @@ class LineModel:
             reach[lines] = np.maximum(reach[lines], np.abs(edges - center[lines]).max(axis=0))
         reach *= _REACH_MARGIN
         return np.stack([center - reach, center + reach], axis=1)
+
+
+def split_rows(table):
+    """Rows of a sparse matrix, each of shape (1, n_columns)."""
+    return [table] if table.shape[0] == 1 else [table[i] for i in range(table.shape[0])]

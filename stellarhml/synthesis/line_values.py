@@ -1,7 +1,5 @@
 """Single numbers of lines at many labels: what is drawn as a map over a grid."""
 
-import copy
-
 import numpy as np
 
 from stellarhml.kernels.rendering import line_depths, line_equivalent_widths, line_saturations
@@ -11,7 +9,7 @@ QUANTITIES = {
     "equivalent_width": line_equivalent_widths,
     "saturation": line_saturations,
 }
-"""What can be told of a line besides its parameters: functions of these and of the name of the profile."""
+"""Quantities of a line besides its parameters: functions of these and of the name of the profile."""
 
 
 def line_values(generator, labels, name, lines=None):
@@ -45,15 +43,14 @@ def line_values(generator, labels, name, lines=None):
             f"`parameter` is {name!r}, but the lines have {parameters} and {tuple(QUANTITIES)}. Name one of them."
         )
     if lines is not None:
-        interpolator = copy.copy(interpolator)
-        interpolator.table_ = interpolator.table_.only(lines)
+        interpolator = interpolator.with_table(interpolator.table_.only(lines))
     wanted = np.arange(len(decomposer.line_catalog_)) if lines is None else np.asarray(lines)
     weights, outside = interpolator.locate(labels)
     values = np.full((len(outside), len(wanted)), np.nan)
     for i in np.flatnonzero(~outside):
         present, theta, _ = interpolator.lines_at(weights[i], wanted=wanted)
-        told = QUANTITIES[name](theta, decomposer.profile) if name in QUANTITIES else theta[:, parameters.index(name)]
-        values[i, np.searchsorted(wanted, present)] = told
+        found = QUANTITIES[name](theta, decomposer.profile) if name in QUANTITIES else theta[:, parameters.index(name)]
+        values[i, np.searchsorted(wanted, present)] = found
     return values
 
 

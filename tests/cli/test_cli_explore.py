@@ -72,7 +72,7 @@ def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generat
     pytest.importorskip("bokeh")
     from stellarhml.cli.explore import _free_port
     from stellarhml.explore.server import make_server
-    from stellarhml.explore.session import Subject
+    from stellarhml.explore.session import ExplorerSession
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -80,7 +80,7 @@ def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generat
         busy = taken.getsockname()[1]
         assert _free_port("127.0.0.1", busy) != busy
     port = _free_port("127.0.0.1", 0)
-    server = make_server(Subject(load(generator_file), "small"), port, origins=["star.example:80"])
+    server = make_server(ExplorerSession(load(generator_file), "small"), port, origins=["star.example:80"])
     try:
         assert server.address == "127.0.0.1"
         allowed = server._tornado.websocket_origins

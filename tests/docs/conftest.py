@@ -36,7 +36,7 @@ def prepared(tmp_path_factory, make_hpf, make_igrins):
     fine = np.arange(8440.0, 8710.0, 0.05)
     np.savetxt(folder / "atmosphere.txt", np.column_stack([fine, 1 - 0.3 * ((fine % 7) < 0.1)]))
     np.savetxt(folder / "star.csv", rows, delimiter=",", header="wavelength,flux,error", comments="")
-    command = f"build --phoenix {folder / 'PHOENIX'} --out {folder / 'generator.shml'}"
+    command = f"build --phoenix {folder / 'PHOENIX'} --out {folder / 'generator.asdf'}"
     assert main([*command.split(), "--jobs", "2"]) == 0
     return folder
 

@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from stellarhml import SpectrumGenerator, load, save
+from stellarhml import BayesianStellarRegressor, SpectrumGenerator, load, save
 from stellarhml.datasets import make_stellar_grid
 
 TRUTH = {"teff": 5230.0, "logg": 4.13, "feh": -0.11, "rv": 12.0, "vsini": 6.0}
 POWER = 40_000
 READY = "() => window.Bokeh?.documents[0]?.is_idle && Bokeh.documents[0].get_model_by_name('curve').data.x.length > 0"
-# what a page shows, read from the models in the browser
+# data of a source in the browser
 READ = """name => {
   const data = Bokeh.documents[0].get_model_by_name(name).data;
   return Object.fromEntries(Object.entries(data).map(([key, part]) => [key, Array.from(part)]));
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generator(folder):
-    """27 nodes, 4,000 pixels, 60 lines; as it is read from the file that the server reads."""
+    """27 nodes, 4,000 pixels, 60 lines; loaded from the file that the server loads."""
     grid = make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=4000, n_lines=60, random_state=3)
     made = SpectrumGenerator(wavelength=grid.wavelength, label_names=grid.label_names).fit(grid.labels, grid.flux)
     save(made, folder / "generator.shml")
@@ -36,8 +36,13 @@ def generator(folder):
 
 
 @pytest.fixture(scope="module")
+def regressor(generator):
+    return BayesianStellarRegressor.from_generator(generator, verbose=False)
+
+
+@pytest.fixture(scope="module")
 def star(folder, generator):
-    """A file of two orders as a spectrograph would see a star, with a continuum and noise."""
+    """A file with two orders of a mock star, with a continuum and noise."""
     rng = np.random.default_rng(0)
     first, last = generator.wavelength_[[0, -1]]
     middle = (first + last) / 2
@@ -57,7 +62,7 @@ def star(folder, generator):
 
 @pytest.fixture(scope="module")
 def address(folder, generator, star):
-    """Address of a server that the command started."""
+    """Address of a server that the command line started."""
     pytest.importorskip("bokeh", reason="needs bokeh")
     (folder / "broken.fits").write_text("no spectrum\n")
     command = [
@@ -133,7 +138,7 @@ def read():
 
 @pytest.fixture
 def until():
-    """Wait until something holds; give what it gives."""
+    """Wait until a function returns a true value, and return it."""
 
     def wait(function, seconds=20.0):
         end = time.monotonic() + seconds

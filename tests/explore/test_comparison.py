@@ -1,4 +1,4 @@
-"""An observed spectrum beside the model at given parameters, fits that are watched, and fits in threads."""
+"""An observed spectrum beside the model at given parameters, fits that are followed, and fits in threads."""
 
 import time
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from stellarhml.explore.comparison import Comparison
+from stellarhml.explore.comparison import SpectrumComparison
 from stellarhml.explore.fit_jobs import STAGES, FitRunner, FitStoppedError
 
 POWER = 30_000.0
@@ -32,7 +32,7 @@ def test_comparison_at_a_result_is_that_of_the_result(regressor, star):
     result = regressor.infer(tuple(spectrum), resolving_power=POWER)
     values = [result.values[name] for name in regressor.generator_.label_names_]
     motion = {name: result.values[name] for name in ("rv", "vsini")}
-    compared = Comparison(regressor.generator_, tuple(spectrum)).at(values, resolving_power=POWER, **motion)
+    compared = SpectrumComparison(regressor.generator_, tuple(spectrum)).at(values, resolving_power=POWER, **motion)
     for i, order in enumerate(result.orders):
         both = np.isfinite(order.model) & np.isfinite(compared.orders[i].model)
         assert both.mean() > 0.95
@@ -42,7 +42,7 @@ def test_comparison_at_a_result_is_that_of_the_result(regressor, star):
 
 def test_comparison_finds_the_continuum_and_the_noise(regressor, star):
     labels, wavelengths, data, errors, levels = star
-    comparison = Comparison(regressor.generator_, (wavelengths, data, errors))
+    comparison = SpectrumComparison(regressor.generator_, (wavelengths, data, errors))
     compared = comparison.at(labels, rv=5.0, vsini=8.0, resolving_power=POWER)
     for order, level in zip(compared.orders.values(), levels, strict=True):
         known = np.isfinite(order.continuum)
@@ -50,8 +50,10 @@ def test_comparison_finds_the_continuum_and_the_noise(regressor, star):
         np.testing.assert_allclose(order.continuum[known], level[known], rtol=5e-3)
     assert compared.chi2 == pytest.approx(1.0, abs=0.15)
     assert 590 <= compared.n_pixels <= 600
-    # where the file has no errors the noise is estimated, and no chi-square is told
-    mute = Comparison(regressor.generator_, (wavelengths, data)).at(labels, rv=5.0, vsini=8.0, resolving_power=POWER)
+    # where the file has no errors the noise is estimated, and there is no chi-square
+    mute = SpectrumComparison(regressor.generator_, (wavelengths, data)).at(
+        labels, rv=5.0, vsini=8.0, resolving_power=POWER
+    )
     assert np.isnan(mute.chi2)
     assert mute.n_pixels > 500
     moved = comparison.at(labels, rv=60.0, vsini=8.0, resolving_power=POWER)
@@ -66,10 +68,10 @@ def test_comparison_finds_the_continuum_and_the_noise(regressor, star):
 def test_comparison_beyond_the_band_has_no_model(regressor, star):
     labels, wavelengths, data, errors, _ = star
     far = [wavelengths[0], wavelengths[1] + 5000.0]
-    compared = Comparison(regressor.generator_, (far, data, errors)).at(labels, rv=5.0, resolving_power=POWER)
+    compared = SpectrumComparison(regressor.generator_, (far, data, errors)).at(labels, rv=5.0, resolving_power=POWER)
     assert np.isfinite(compared.orders[0].model).any()
     assert np.isnan(compared.orders[1].model).all()
-    alone = Comparison(regressor.generator_, (far[1:], data[1:], errors[1:])).at(labels, resolving_power=POWER)
+    alone = SpectrumComparison(regressor.generator_, (far[1:], data[1:], errors[1:])).at(labels, resolving_power=POWER)
     assert np.isnan(alone.chi2)
 
 
@@ -77,15 +79,15 @@ def test_drawn_orders_have_gaps_between(regressor, star):
     labels, wavelengths, data, errors, _ = star
     errors = [errors[0].copy(), errors[1]]
     errors[0][100:120] = np.inf
-    compared = Comparison(regressor.generator_, (wavelengths, data, errors)).at(labels, resolving_power=POWER)
-    drawn, residuals, noise = compared.drawn((0.0, 1e9), 1000)
+    compared = SpectrumComparison(regressor.generator_, (wavelengths, data, errors)).at(labels, resolving_power=POWER)
+    drawn, residuals, noise = compared.thinned((0.0, 1e9), 1000)
     assert drawn.shape == residuals.shape == noise.shape == (2, 602)
     assert np.isnan(drawn[0]).sum() == 2
     assert np.isnan(drawn[1, 100:120]).all()
     assert np.isnan(drawn[1]).sum() < 30
     order = compared.orders[1]
     np.testing.assert_allclose((drawn - residuals)[1, 301:601], order.model / order.continuum)
-    few, _, _ = compared.drawn((wavelengths[0][10], wavelengths[0][19]), 1000)
+    few, _, _ = compared.thinned((wavelengths[0][10], wavelengths[0][19]), 1000)
     assert few.shape == (2, 11 + 1)
     assert len(compared.table()) == 600
 
@@ -93,9 +95,9 @@ def test_drawn_orders_have_gaps_between(regressor, star):
 def test_callback_follows_a_fit_and_changes_nothing(regressor, star):
     _, *spectrum, _ = star
     seen = []
-    watched = regressor.infer(tuple(spectrum), resolving_power=POWER, callback=lambda *told: seen.append(told))
+    followed = regressor.infer(tuple(spectrum), resolving_power=POWER, callback=lambda *progress: seen.append(progress))
     alone = regressor.infer(tuple(spectrum), resolving_power=POWER)
-    assert watched.values == alone.values
+    assert followed.values == alone.values
     assert [n for _, n in seen] == list(range(len(seen)))
     places = [STAGES.index(stage) for stage, _ in seen]
     assert places == sorted(places)

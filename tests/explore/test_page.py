@@ -45,7 +45,7 @@ def test_slider_moves_the_curve_to_what_the_generator_predicts(open_page, read, 
     band, (flux, std) = read(page, "band"), generator.predict([[5417.0, 4.0, 0.0]], return_std=True)
     pixels = np.searchsorted(generator.wavelength_, band["x"] - 1e-6)
     np.testing.assert_allclose(band["upper"], (flux + std)[0, pixels], atol=1e-6)
-    # what was set can be made again from the address
+    # the address restores the page
     until(lambda: "teff=5417" in url(page))
     again = open_page("?" + url(page).split("?")[1])
     np.testing.assert_array_equal(read(again, "curve")["y"], after["y"])
@@ -67,12 +67,12 @@ def test_keyboard_moves_a_slider_to_the_edge_of_the_grid(open_page, until):
     page = open_page()
     page.get_by_role("slider", name="log g").focus()
     page.keyboard.press("End")
-    until(lambda: "edge of the grid" in page.evaluate(TEXT, "told"))
+    until(lambda: "edge of the grid" in page.evaluate(TEXT, "status"))
     assert page.evaluate(MODEL, ["slider-logg", "title"]) == "log g: edge of the grid"
     assert page.get_by_text("log g at the edge of the grid").is_visible()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    until(lambda: "edge of the grid" not in page.evaluate(TEXT, "told"))
+    until(lambda: "edge of the grid" not in page.evaluate(TEXT, "status"))
 
 
 def test_field_brings_what_is_typed_into_its_range(open_page, until, generator):
@@ -94,7 +94,7 @@ def test_field_brings_what_is_typed_into_its_range(open_page, until, generator):
     assert [page.evaluate(MODEL, ["slider-teff", end]) for end in ("start", "end")] == list(ends)
     enter("Radial velocity [km/s]", "1000", "500")
     enter("from wavelength", "8560", "8560.00")
-    until(lambda: "low=8560&high=8580&" in url(page))  # the window goes along
+    until(lambda: "low=8560&high=8580&" in url(page))  # the window moves along
     enter("to wavelength", "", "8580.00")
     enter("to wavelength", "8550", "8550.00")
     until(lambda: "low=8530&high=8550&" in url(page))
@@ -114,7 +114,7 @@ def test_zoom_samples_the_window_in_view(open_page, read, until, generator):
     for _ in range(8):
         page.mouse.wheel(0, -240)
         page.wait_for_timeout(60)
-    until(lambda: "4,000 pixels" not in page.evaluate(TEXT, "told"))
+    until(lambda: "4,000 pixels" not in page.evaluate(TEXT, "status"))
     page.wait_for_timeout(500)
     low, high = (page.evaluate(MODEL, ["window", end]) for end in ("start", "end"))
     near = read(page, "curve")
@@ -124,7 +124,7 @@ def test_zoom_samples_the_window_in_view(open_page, read, until, generator):
     assert near["x"][-1] >= generator.wavelength_[inside][-1]
     assert len(near["x"]) <= inside.sum() + 2
     assert f"power={POWER}" in url(page)
-    page.get_by_label("As sharp as the grid").check()
+    page.get_by_label("No line spread").check()
     until(lambda: "power=none" in url(page))
     near = read(page, "curve")
     np.testing.assert_allclose(near["y"], predicted(generator, labels, near["x"]), atol=1e-12)
@@ -135,7 +135,7 @@ def test_click_on_a_line_shows_its_parameters_and_its_manifold(open_page, read, 
     ticks = read(page, "ticks")
     deepest = int(np.argmax(ticks["y"]))
     x, y = page.evaluate(PLACE, [float(ticks["x"][deepest]), 1.07])
-    page.mouse.click(x + 3, y)  # as well as a hand can
+    page.mouse.click(x + 3, y)  # within reach of the line
     until(lambda: len(page.evaluate("() => Bokeh.documents[0].get_model_by_name('manifold').data.image")))
     until(lambda: "line=" in url(page))
     index = int(url(page).split("line=")[1].split("&")[0])
@@ -177,7 +177,7 @@ def test_fit_of_a_star_gives_what_infer_gives(open_page, until, generator, star,
     download.value.save_as(tmp_path / "result.ecsv")
     table = Table.read(tmp_path / "result.ecsv")
     assert table["teff"][0] == pytest.approx(expected.values["teff"])
-    assert table["rv_error"].unit == "km / s"
+    assert table["rv_std"].unit == "km / s"
 
 
 def test_fit_can_be_stopped(open_page, until):
@@ -190,7 +190,7 @@ def test_fit_can_be_stopped(open_page, until):
     assert page.get_by_role("button", name="Fit the spectrum").is_enabled()
 
 
-def test_broken_file_is_told_and_the_others_are_shown(open_page, read):
+def test_broken_file_has_an_alert_and_others_are_shown(open_page, read):
     page = open_page()
     alert = page.get_by_role("alert")
     assert "broken.fits" in alert.inner_text()
@@ -198,10 +198,10 @@ def test_broken_file_is_told_and_the_others_are_shown(open_page, read):
     assert np.isfinite(read(page, "data")["y"]).sum() > 500
 
 
-def test_address_that_makes_no_sense_is_told(open_page):
+def test_invalid_address_has_alerts(open_page):
     page = open_page("?teff=99999&logg=<b>x</b>&low=8530&high=8510&line=-3")
     text = " ".join(page.get_by_role("alert").all_inner_texts())
-    for part in ("teff=99999", "logg=<b>x</b>", "no width", "line=-3"):
+    for part in ("teff=99999", "logg=<b>x</b>", "narrower than", "line=-3"):
         assert part in text
 
 

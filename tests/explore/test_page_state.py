@@ -1,11 +1,11 @@
-"""State of a page, and its address."""
+"""PageState of a page, and its address."""
 
 import pytest
 
-from stellarhml.explore.page_state import LIMITS, NARROWEST, State, first_state, from_query, to_query
+from stellarhml.explore.page_state import LIMITS, NARROWEST, PageState, first_state, from_query, to_query
 
 NAMES, BOUNDS = ("teff", "logg"), [(5000.0, 6000.0), (4.0, 5.0)]
-START = State((5500.0, 4.5), 8450.0, 8510.0, power=55_000.0)
+START = PageState((5500.0, 4.5), 8450.0, 8510.0, power=55_000.0)
 ALLOWED = dict(zip(NAMES, BOUNDS, strict=True)) | LIMITS
 ALLOWED |= {"low": (8450.0, 8700.0), "high": (8450.0, 8700.0), "line": (0, 99), "spectrum": (0, 2)}
 
@@ -18,10 +18,10 @@ def back(query, **settings):
     "state",
     [
         START,
-        State(
+        PageState(
             (5123.456789, 4.0), 8451.25, 8452.5, rv=-12.25, vsini=0.5, power=None, line=7, quantity="depth", spectrum=2
         ),
-        State((6000.0, 5.0), 8450.0, 8700.0, power=1000.0, line=0),
+        PageState((6000.0, 5.0), 8450.0, 8700.0, power=1000.0, line=0),
     ],
 )
 def test_address_brings_a_state_back(state):
@@ -31,27 +31,27 @@ def test_address_brings_a_state_back(state):
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ({"teff": "4000"}, "teff=4000"),
         ({"logg": "nan"}, "logg=nan"),
         ({"rv": "1e999"}, "rv=1e999"),
         ({"line": "100"}, "0 to 99"),
         ({"vsini": "<script>"}, "vsini=<script>"),
-        ({"low": "8600", "high": "8500"}, "no width"),
+        ({"low": "8600", "high": "8500"}, "narrower than"),
         ({"grid": "12345678"}, "another grid"),
         ({"power": "inf"}, "1000 to 500000"),
         ({"spectrum": ""}, "0 to 2"),
     ],
 )
-def test_what_makes_no_sense_is_left_out_and_told(query, said):
+def test_invalid_values_are_ignored_with_a_message(query, message):
     state, problems = back(query, grid_id="abcdef0123")
     assert state == START
     assert len(problems) == 1
-    assert said in problems[0]
+    assert message in problems[0]
 
 
-def test_what_is_not_known_is_left_alone():
+def test_unknown_names_in_an_address_are_ignored():
     assert back({"quantity": "__class__", "labels": "1", "window": "2", "set": "3"}) == (START, [])
 
 
@@ -63,7 +63,7 @@ def test_window_moves_within_the_band():
     assert START.zoom(0.0, 1e9, band).window == band
 
 
-def test_line_brings_the_window_along():
+def test_window_moves_to_a_line_outside_it():
     assert START.at_line(3, 8500.0).window == START.window
     assert START.at_line(3, 8600.0).window == (8570.0, 8630.0)
 
@@ -74,14 +74,14 @@ def test_first_window_is_an_order_in_the_band():
     assert first_state((1.0,), (8450.0, 8460.0)).window == (8450.0, 8460.0)
     orders = [(8000.0, 8100.0), (8440.0, 8480.0), (8500.0, 8550.0), (8600.0, 8750.0)]
     assert first_state((1.0,), band, orders).window == (8500.0, 8550.0)
-    assert first_state((1.0,), band, orders[:2], 3e4) == State((1.0,), 8450.0, 8480.0, power=3e4)
+    assert first_state((1.0,), band, orders[:2], 3e4) == PageState((1.0,), 8450.0, 8480.0, power=3e4)
 
 
 def test_edges_of_the_grid():
     assert START.edges(BOUNDS) == []
-    assert State((6000.0, 4.001), 0.0, 1.0).edges(BOUNDS) == [0, 1]
-    # a label of one value has no edge
-    assert State((5500.0, 4.0), 0.0, 1.0).edges([(5000.0, 6000.0), (4.0, 4.0)]) == []
+    assert PageState((6000.0, 4.001), 0.0, 1.0).edges(BOUNDS) == [0, 1]
+    # a label with one value has no edge
+    assert PageState((5500.0, 4.0), 0.0, 1.0).edges([(5000.0, 6000.0), (4.0, 4.0)]) == []
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_edges_of_the_grid():
     [
         (0, 8460.0, (8460.0, 8510.0)),
         (1, 8460.0, (8450.0, 8460.0)),
-        (0, 8600.0, (8600.0, 8660.0)),  # the other end gives way
+        (0, 8600.0, (8600.0, 8660.0)),  # the other end moves along
         (1, 8450.0, (8400.0, 8450.0)),
         (0, 0.0, (8400.0, 8510.0)),
         (0, 1e9, (8699.95, 8700.0)),
@@ -97,7 +97,7 @@ def test_edges_of_the_grid():
     ],
 )
 def test_end_of_the_window_that_is_typed_is_taken(k, value, window):
-    assert START.end(k, value, (8400.0, 8700.0)).window == pytest.approx(window)
+    assert START.with_end(k, value, (8400.0, 8700.0)).window == pytest.approx(window)
 
 
 def test_window_that_is_zoomed_in_for_ever_can_be_brought_back():

@@ -1,21 +1,19 @@
 """A regressor on the packaged grid, and packaged stars that it has not seen."""
 
-import numpy as np
 import pytest
 from mock_star import Star
 
-from stellarhml import BayesianStellarRegressor, SpectrumGenerator, VoigtLineDecomposer
+from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import load_mini_grid
 
 
 @pytest.fixture(scope="session")
 def mini_generator():
-    """All nodes and every third pixel of the packaged grid, 8450 to 8700 angstrom, over the 99th percentile."""
+    """All nodes and every third pixel of the packaged grid, 8450 to 8700 angstrom."""
     grid = load_mini_grid()
-    flux = grid.flux[:, ::3].astype(float)
-    flux /= np.percentile(flux, 99, axis=1)[:, None]
-    quick = VoigtLineDecomposer(n_rounds=0, subsample=6)
-    return SpectrumGenerator(wavelength=grid.wavelength[::3], decomposer=quick).fit(grid.labels, flux)
+    scale = PhoenixPreprocessor(degree=2, peak_distance=1667)
+    generator = SpectrumGenerator(wavelength=grid.wavelength[::3], preprocessor=scale)
+    return generator.fit(grid.labels, grid.flux[:, ::3])
 
 
 @pytest.fixture(scope="session")

@@ -193,7 +193,7 @@ def test_a_generator_that_does_not_know_its_error_is_said(regressor, make_star):
         ((np.arange(5.0), np.ones(4), np.ones(5)), r"shapes \(5,\), \(4,\), \(5,\)"),
         (([np.arange(1.0, 9)] * 2, [np.ones(8)]), "have 2, 1, 2 orders"),
         (([np.arange(1.0, 9)] * 2, [np.ones(8)] * 2, [np.ones(8), None]), "Of 2 orders, 1 have errors"),
-        ((8500 + np.arange(5.0), np.ones(5), np.ones(5)), "too few to fit anything"),
+        ((8500 + np.arange(5.0), np.ones(5), np.ones(5)), "too few for a fit"),
     ],
 )
 def test_what_is_no_spectrum_is_refused(regressor, spectrum, message):

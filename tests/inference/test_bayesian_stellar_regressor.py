@@ -138,7 +138,7 @@ def test_bounds_by_name_hold(generator):
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ({"age": (0, 1)}, "`bounds` names 'age', but the labels are"),
+        ({"age": (0, 1)}, "`bounds` names 'age', but the parameters are"),
         ({"teff": (4000, 5500)}, "lie within the grid's 5000 to 5750"),
         ({"teff": (5500, 5100)}, "must increase"),
         ({"teff": (5500, 5500)}, "must increase"),

@@ -135,8 +135,8 @@ def test_the_generators_error_is_diagonal_plus_low_rank():
     noise = covariance_of(linear.jacobian)
     rng = np.random.default_rng(0)
     edges = np.array([0, 70, 150, 200, 270])
-    values, names = 1e-2 * rng.normal(size=(3, 4, 3)), ("b", "a", "ln_wavelength")
-    shifts = SimpleNamespace(edges=edges, names=names, label_names=NAMES, near=lambda labels: values)
+    values, names = 1e-2 * rng.normal(size=(3, 4, 3)), (*NAMES, "ln_wavelength")
+    shifts = SimpleNamespace(edges=edges, names=names, near=lambda labels: values)
     own = generator_covariance(linear, noise, shifts)
     # the moves by hand: an error spectrum of each sample, and how it moves the minimum
     moves = []

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.integrate import simpson
 
-from stellarhml.kernels.effects import line_effects
 from stellarhml.kernels.line_profiles import PROFILES
-from stellarhml.kernels.rendering import line_depths, render_lines
+from stellarhml.kernels.rendering import line_depths, line_effects, render_lines
 
 
 def some_lines(profile, n=6, seed=0):

@@ -29,8 +29,7 @@ def test_golden_state(golden, wing_cut):
 def test_plain_windows_differ_from_those_of_blase(golden):
     # a control: a window without blase's gap is what the 1.2e-4 of DESIGN.md came from, so the test above sees windows
     from stellarhml.kernels import forms, fused
-    from stellarhml.kernels.rendering import line_components
-    from stellarhml.kernels.windows import line_windows
+    from stellarhml.kernels.rendering import line_components, line_windows
 
     components = line_components(golden["theta"], "blase")
     flux = fused.render(

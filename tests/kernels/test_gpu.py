@@ -13,9 +13,8 @@ from stellarhml.exceptions import DeviceNotFoundError
 from stellarhml.kernels import forms, fused, gpu
 from stellarhml.kernels.autograd import line_product
 from stellarhml.kernels.line_profiles import PROFILES, get_profile
-from stellarhml.kernels.rendering import line_components, render_lines
+from stellarhml.kernels.rendering import line_components, line_windows, render_lines
 from stellarhml.kernels.training import train_adam, train_adam_batch
-from stellarhml.kernels.windows import line_windows
 
 LAM = 8500 + 0.02 * np.arange(700)
 FORMS = [forms.THIN, forms.EXPONENTIAL, forms.MINNAERT]

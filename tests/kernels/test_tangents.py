@@ -6,9 +6,9 @@ import torch
 
 from stellarhml.kernels import forms, fused
 from stellarhml.kernels.autograd import line_product_reference
+from stellarhml.kernels.fused import render_tangents
 from stellarhml.kernels.line_profiles import PROFILES, get_profile
 from stellarhml.kernels.rendering import render_lines, render_lines_tangents
-from stellarhml.kernels.tangents import render_tangents
 
 FORMS = [forms.THIN, forms.EXPONENTIAL, forms.MINNAERT]
 LAM = np.concatenate([9900 + 0.01 * np.arange(5000), 9950 + 0.02 * np.arange(5000)])  # as HPF's synthetic spectra

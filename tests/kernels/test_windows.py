@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from stellarhml.kernels import forms, fused
-from stellarhml.kernels.rendering import line_components, render_lines
-from stellarhml.kernels.windows import WING_TOLERANCE, line_windows
+from stellarhml.kernels.rendering import WING_TOLERANCE, line_components, line_windows, render_lines
 
 LAM = 8500 + 0.05 * np.arange(1000)
 

@@ -102,7 +102,7 @@ def test_flags_of_the_solver_of_the_paper(known, fit_undetected):
     result = decomposer.fit(known.flux).decompose(known.flux)
     detected = np.zeros((12, len(decomposer.line_catalog_)), bool)
     for i, row in enumerate(known.flux):
-        detected[i, np.searchsorted(decomposer._catalog, decomposer.detect(row)[0])] = True
+        detected[i, np.searchsorted(decomposer._catalog.pixels, decomposer.detect(row)[0])] = True
     assert not detected.all()
     want = np.where(detected, 0, LineFlag.UNDETECTED if fit_undetected else LineFlag.ABSENT)
     np.testing.assert_array_equal(result.line_flags, want)
@@ -155,7 +155,7 @@ def test_the_red_edge():
     flux = 1 - 0.3 * np.exp(-0.5 * ((lam - lam[[50, 94]][:, None]) / 0.15) ** 2).sum(axis=0)
     decomposer = VoigtLineDecomposer(wavelength=lam, loss_margin=0.2, n_rounds=0).fit(flux[None])
     result = decomposer.decompose(flux[None])
-    assert decomposer._catalog.tolist() == [50, 94]
+    assert decomposer._catalog.pixels.tolist() == [50, 94]
     assert has(result, LineFlag.AT_EDGE).tolist() == [[False, True]]
 
 
@@ -196,7 +196,7 @@ def test_errors_are_those_of_the_clone(known, loss_margin, n_pixels):
     square = (decomposer.inverse_transform(result.theta) - known.flux) ** 2
     assert result.windows.shape == (21,)
     assert (np.diff(result.windows) > 0).all()
-    inside = decomposer._loss_pixels
+    inside = decomposer._fit_settings().loss_pixels
     edges = np.searchsorted(known.wavelength, result.windows)
     edges[-1] = inside.stop
     assert edges[0] == inside.start
@@ -262,7 +262,7 @@ def assert_same(one, other, rows=slice(None)):
 
 
 def test_rows_are_independent_of_each_other(known):
-    assert known.decomposer._added.any()  # after a round
+    assert known.decomposer._catalog.added.any()  # after a round
     for rows in ([0], [11, 2, 7], [4, 4]):
         assert_same(known.result, known.decomposer.decompose(known.flux[rows]), rows)
 

@@ -7,8 +7,8 @@ import pytest
 from stellarhml import VoigtLineDecomposer
 from stellarhml.flags import LineFlag
 from stellarhml.kernels.rendering import line_depths
-from stellarhml.lines.catalog_learning import _spread
-from stellarhml.lines.settings import as_labels
+from stellarhml.lines._voigt_line_decomposer import labels_of
+from stellarhml.lines.catalog_learning import choose_training_rows
 
 STEPS = np.arange(8.0)
 
@@ -156,7 +156,7 @@ def test_no_lines_are_added_in_the_core_of_a_broad_line(known, blended):
     without = decomposer_of(known, n_rounds=0, noise=0.03).fit(flux)
     residual = flux - without.inverse_transform(without.transform(flux))
     assert len(without.line_catalog_) == 5
-    width = without._width[4]
+    width = without._catalog.widths[4]
     assert width > 0.5
     inside = [
         np.abs(known.wavelength[without.detect(1 + row)[0]] - without.line_catalog_[4]) < width for row in residual
@@ -178,7 +178,7 @@ def test_lines_that_do_nothing_are_dropped(known):
     flux[14] *= 1 - 0.007 * np.exp(-0.5 * ((known.wavelength - 8507) / 0.1) ** 2)
     everything = decomposer_of(known, noise=5e-4, n_rounds=0, subsample=None).fit(flux)
     assert len(everything.line_catalog_) == 3
-    assert 14 not in _spread(flux, everything._catalog, 6)
+    assert 14 not in choose_training_rows(flux, everything._catalog.pixels, 6)
     decomposer = decomposer_of(known, noise=5e-4, n_rounds=0, subsample=6).fit(flux)
     np.testing.assert_allclose(decomposer.line_catalog_, [8504, 8510], atol=0.03)
     np.testing.assert_array_equal(decomposer.n_detected_, 30)
@@ -216,14 +216,14 @@ def test_the_spectra_to_learn_from_differ_most():
     for i, row in enumerate(different):
         flux[row, features[2 * i : 2 * i + 2]] -= 0.5
     flux[8, 1] -= 5  # not among the features
-    chosen = _spread(flux, features, 4)
+    chosen = choose_training_rows(flux, features, 4)
     assert set(different) < set(chosen)
     assert (np.diff(chosen) > 0).all()
     assert 8 not in chosen
     order = rng.permutation(40)
-    assert set(order[_spread(flux[order], features, 4)]) == set(chosen)
+    assert set(order[choose_training_rows(flux[order], features, 4)]) == set(chosen)
     for n_rows in (None, 40, 100):
-        np.testing.assert_array_equal(_spread(flux, features, n_rows), np.arange(40))
+        np.testing.assert_array_equal(choose_training_rows(flux, features, n_rows), np.arange(40))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_the_spectra_to_learn_from_differ_most():
     ids=["none", "strings", "digits", "nones", "nan", "inf", "objects", "complex", "no label"],
 )
 def test_labels_that_are_none_are_ignored(known, moving, y):
-    assert as_labels(y, 8) is None
+    assert labels_of(y, 8) is None
     decomposer = decomposer_of(known, n_rounds=0, max_iter=1, subsample=1).fit(moving[1], y)
     assert len(decomposer.line_catalog_) > 3
 
@@ -261,7 +261,7 @@ def test_labels_that_are_none_are_ignored(known, moving, y):
     ids=["flat", "column", "list", "single", "constant label", "frame", "series"],
 )
 def test_labels_in_any_form_are_used(known, moving, y):
-    labels = as_labels(y, 8)
+    labels = labels_of(y, 8)
     assert labels.dtype == np.float64
     assert labels.shape[0] == 8
     assert labels.ndim == 2

@@ -6,9 +6,8 @@ from scipy.signal import find_peaks, peak_prominences, peak_widths
 
 from stellarhml import VoigtLineDecomposer
 from stellarhml.datasets import make_stellar_grid
-from stellarhml.lines.catalog import Detections, build_catalog, match_to_catalog, velocity_scale
-from stellarhml.lines.peaks import detect_lines
-from stellarhml.lines.start import blase_start
+from stellarhml.lines.catalog import Detections, detect_lines, match_to_catalog, merge_detections, velocity_scale
+from stellarhml.lines.prior import blase_start
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +17,7 @@ def spectrum():
 
 
 def detections(*rows):
-    """Detections as `build_catalog` takes them: pixels given, prominence 0.1, width 0.2."""
+    """Detections as `merge_detections` takes them: pixels given, prominence 0.1, width 0.2."""
     return [
         Detections(np.array(row, np.int64), np.array(row, float), np.full(len(row), 0.1), np.full(len(row), 0.2))
         for row in rows
@@ -94,7 +93,7 @@ def test_tolerance_zero_means_equal_pixels():
     # where between the pixels the minima are does not count
     found = [d._replace(positions=d.positions + 0.4) for d in found]
     for labels in (None, np.arange(3.0)[:, None]):
-        catalog = build_catalog(found, velocity_scale(40), labels=labels, tolerance=0)
+        catalog = merge_detections(found, velocity_scale(40), labels=labels, tolerance=0)
         np.testing.assert_array_equal(catalog.pixels, [10, 11, 12, 20])
         np.testing.assert_array_equal(catalog.prominences, 0.1)
         np.testing.assert_array_equal(catalog.widths, 0.2)
@@ -102,7 +101,7 @@ def test_tolerance_zero_means_equal_pixels():
 
 
 def test_tolerance_two_merges_a_line_that_moves_by_a_pixel():
-    catalog = build_catalog(detections([10, 30], [11, 30], [11, 31], [12, 30]), velocity_scale(40), tolerance=2)
+    catalog = merge_detections(detections([10, 30], [11, 30], [11, 31], [12, 30]), velocity_scale(40), tolerance=2)
     np.testing.assert_array_equal(catalog.pixels, [11, 30])
     np.testing.assert_array_equal(catalog.n_spectra, 4)
 
@@ -113,7 +112,7 @@ def test_tolerances_are_velocities_where_there_are_wavelengths():
         scale = velocity_scale(first + 0.02 * np.arange(40))
         found = [d._replace(positions=scale[d.pixels]) for d in detections([10], [13])]
         for tolerance, wanted in n_lines.items():
-            assert len(build_catalog(found, scale, tolerance=tolerance).pixels) == wanted
+            assert len(merge_detections(found, scale, tolerance=tolerance).pixels) == wanted
 
 
 def test_the_pixel_of_a_line_is_the_nearest_to_its_middle():
@@ -121,7 +120,7 @@ def test_the_pixel_of_a_line_is_the_nearest_to_its_middle():
     places = [np.array([scale[50] + 0.2 * (scale[51] - scale[50])]), np.array([scale[51]]), np.array([scale[52]])]
     # the detections' own pixels are 0, 1, 2: only their positions count
     found = [d._replace(positions=x) for d, x in zip(detections([0], [1], [2]), places, strict=True)]
-    catalog = build_catalog(found, scale, labels=[[0.0], [1.0], [2.0]], tolerance=2)
+    catalog = merge_detections(found, scale, labels=[[0.0], [1.0], [2.0]], tolerance=2)
     np.testing.assert_array_equal(catalog.pixels, [51])
 
 
@@ -129,7 +128,7 @@ def test_lines_whose_middles_share_a_pixel_are_one():
     # 0.4 pixels apart, but no neighbours in the sense of a tolerance of 0.3
     found = [d._replace(positions=np.array([x])) for d, x in zip(detections([10], [10]), [9.8, 10.2], strict=True)]
     found[1] = found[1]._replace(prominences=np.array([0.7]))
-    catalog = build_catalog(found, velocity_scale(40), labels=[[0.0], [1.0]], tolerance=0.3)
+    catalog = merge_detections(found, velocity_scale(40), labels=[[0.0], [1.0]], tolerance=0.3)
     assert [part.tolist() for part in catalog[:4]] == [[10], [0.7], [0.2], [2]]
     assert [rows.tolist() for rows in catalog.members] == [[0], [0]]
 
@@ -139,8 +138,8 @@ def test_catalogue_does_not_depend_on_the_order_of_the_spectra():
     found = detections(*[np.sort(rng.choice(np.arange(0, 300, 4) + rng.integers(0, 2), 30, False)) for _ in range(12)])
     scale = velocity_scale(310)
     for labels in (None, rng.uniform(size=(12, 2))):
-        forward = build_catalog(found, scale, labels=labels, tolerance=2)
-        backward = build_catalog(found[::-1], scale, labels=None if labels is None else labels[::-1], tolerance=2)
+        forward = merge_detections(found, scale, labels=labels, tolerance=2)
+        backward = merge_detections(found[::-1], scale, labels=None if labels is None else labels[::-1], tolerance=2)
         for ours, theirs in zip(
             forward[:4] + tuple(forward.members), backward[:4] + tuple(backward.members[::-1]), strict=True
         ):
@@ -152,13 +151,13 @@ def test_a_line_keeps_its_largest_prominence_and_a_middle_width():
         Detections(np.array([p]), np.array([float(p)]), np.array([prominence]), np.array([width]))
         for p, prominence, width in [(10, 0.1, 0.3), (11, 0.4, 0.1), (10, 0.2, 0.2)]
     ]
-    catalog = build_catalog(found, velocity_scale(30), tolerance=2)
+    catalog = merge_detections(found, velocity_scale(30), tolerance=2)
     assert [part.tolist() for part in catalog[:4]] == [[10], [0.4], [0.2], [3]]
 
 
 @pytest.mark.parametrize("tolerance", [0, 2])
 def test_no_detections_give_an_empty_catalogue(tolerance):
-    catalog = build_catalog(detections([], []), velocity_scale(30), tolerance=tolerance)
+    catalog = merge_detections(detections([], []), velocity_scale(30), tolerance=tolerance)
     assert [len(part) for part in catalog[:4]] == [0, 0, 0, 0]
     assert [len(rows) for rows in catalog.members] == [0, 0]
 

@@ -104,7 +104,7 @@ def assert_same(one, other):
 def test_a_second_start_reads_everything(known, run, count, tmp_path):
     decomposer, first = run()
     n_rounds = 2  # a line is added in the first
-    assert decomposer._added.any()
+    assert decomposer._catalog.added.any()
     assert count() == len(files(tmp_path / "store")) == 12 * (n_rounds + 2)  # passes of `fit`, and the fits
     before = files(tmp_path / "store")
     again, second = run(store=str(tmp_path / "store"))

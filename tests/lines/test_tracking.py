@@ -5,16 +5,20 @@ from itertools import product
 import numpy as np
 import pytest
 
-from stellarhml.lines.catalog import Detections, build_catalog, match_to_catalog, nearest_pixel, velocity_scale
-from stellarhml.lines.peaks import detect_lines
-from stellarhml.lines.tracking import (
+from stellarhml.lines.catalog import (
     SPEED_OF_LIGHT,
+    Detections,
     _grow_along_links,
     _neighbouring_nodes,
     _neighbouring_spectra,
+    detect_lines,
+    match_to_catalog,
+    merge_detections,
+    nearest_pixel,
     refine_minima,
     summarise_lines,
     track_lines,
+    velocity_scale,
 )
 
 GRID = np.array(list(product(np.arange(5000.0, 6100, 100), [4.0, 4.5, 5.0], [-0.5, 0.0])))
@@ -104,13 +108,13 @@ def test_lines_that_move_and_fade_are_found_whole(seed):
     scale = velocity_scale(wavelength)
     places = [velocity_scale(c) for c in centers]
     detections = [Detections(nearest_pixel(scale, p), p, np.ones(len(p)), np.ones(len(p))) for p in places]
-    catalog = build_catalog(detections, scale, labels=GRID, tolerance=2.0)
+    catalog = merge_detections(detections, scale, labels=GRID, tolerance=2.0)
     every, true = np.concatenate(places), np.concatenate(truth)
     middle = [np.median(every[true == k]) for k in np.unique(true)]
     np.testing.assert_allclose(scale[catalog.pixels], np.sort(middle), atol=0.176)  # half a pixel
     np.testing.assert_array_equal(catalog.n_spectra, np.bincount(true)[np.unique(true)][np.argsort(middle)])
     # minima within two pixels of 0.35 km/s of a list of lines, which is what can be had without labels
-    catalog = build_catalog(detections, scale, tolerance=0.7).pixels
+    catalog = merge_detections(detections, scale, tolerance=0.7).pixels
     matched = [match_to_catalog(p, scale[catalog], tolerance=0.7) for p in places]
     kept = [(found[found >= 0], true[found >= 0]) for found, true in zip(matched, truth, strict=True)]
     old_purity, old_completeness = purity_and_completeness(*zip(*kept, strict=True))
@@ -226,7 +230,7 @@ def test_tolerance_zero_on_pixels_is_the_catalogue_of_the_paper():
     wavelength = 8500 + 0.01 * np.arange(310)
     lines = track_lines([wavelength[p] for p in pixels], GRID[:12], tolerance=0.0)
     detections = [Detections(p, np.empty(30), np.ones(30), np.ones(30)) for p in pixels]
-    catalog = build_catalog(detections, velocity_scale(wavelength), labels=GRID[:12], tolerance=0).pixels
+    catalog = merge_detections(detections, velocity_scale(wavelength), labels=GRID[:12], tolerance=0).pixels
     for found, p in zip(lines, pixels, strict=True):
         np.testing.assert_array_equal(catalog[found], p)
 

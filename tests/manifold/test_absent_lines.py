@@ -8,7 +8,7 @@ from scipy import sparse
 from scipy.interpolate import RegularGridInterpolator
 
 from stellarhml import LineManifoldInterpolator
-from stellarhml.lines.table import csr_row, dense_row, rows_to_csr
+from stellarhml.lines.decomposition import csr_row, dense_row, rows_to_csr
 
 AXES = (np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0]))
 NODES = np.array(list(itertools.product(*AXES)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stellarhml.kernels.combine import BLOCK
-from stellarhml.manifold.coded_rows import CodedRows
+from stellarhml.manifold.residual import CodedRows
 
 TABLES = ("indptr", "row", "exponent", "code")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stellarhml import LineManifoldInterpolator
-from stellarhml.manifold.components import choose_rank, principal_components
+from stellarhml.manifold.line_tables import choose_rank, principal_components
 
 
 def samples_of(*axes, **parameters):
@@ -42,13 +42,28 @@ def test_signs_are_fixed_by_the_largest_weight():
     rows = centred(np.random.default_rng(0).normal(size=(7, 30)))
     vectors, sizes = principal_components(rows @ rows.T)
     assert np.all(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])] > 0)
-    again, same = principal_components((-rows) @ (-rows).T)
-    np.testing.assert_array_equal(again, vectors)
-    np.testing.assert_array_equal(same, sizes)
+    # the same products, summed in another order, as another processor would
+    again, same = principal_components(sum(np.outer(column, column) for column in -rows.T[::-1]))
+    np.testing.assert_allclose(again, vectors, atol=1e-12)
+    np.testing.assert_allclose(same, sizes, rtol=1e-12)
     # the order of the rows is that of their weights
     order = np.random.default_rng(1).permutation(7)
     mixed = principal_components((rows @ rows.T)[np.ix_(order, order)])[0]
     np.testing.assert_allclose(mixed, vectors[order], atol=1e-10)
+
+
+def test_rounding_decides_no_sign_and_no_rank():
+    # symmetric patterns over the nodes: each has its largest weight twice, with opposite signs
+    rng = np.random.default_rng(0)
+    patterns = np.array([[-1.0, -0.3, 0.0, 0.3, 1.0], [1.0, -1.0, 0.0, -1.0, 1.0]]).T
+    rows = patterns @ rng.normal(size=(2, 50))
+    vectors, sizes = principal_components(rows @ rows.T)
+    assert vectors.shape == (5, 2)
+    for _ in range(20):
+        noise = 1e-15 * rng.normal(size=(5, 5)) * sizes[0] ** 2
+        again, same = principal_components(rows @ rows.T + noise + noise.T)
+        np.testing.assert_allclose(again, vectors, atol=1e-12)
+        np.testing.assert_allclose(same, sizes, rtol=1e-12)
 
 
 @pytest.mark.parametrize("n_rows", [1, 4])

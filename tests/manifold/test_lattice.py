@@ -9,7 +9,6 @@ from threadpoolctl import threadpool_limits
 
 from stellarhml import LineManifoldInterpolator
 from stellarhml.exceptions import ExtrapolationWarning, GridIncompleteError, LabelsOutsideGridError
-from stellarhml.manifold.holes import stand_ins
 
 TEFF, LOGG, FEH = np.array([5000.0, 5100, 5300, 5700, 5900]), np.array([3.0, 3.5, 4.5, 5.0]), np.array([-0.5, 0.0, 0.2])
 AXES = (TEFF, LOGG, FEH)
@@ -168,7 +167,7 @@ def test_cells_with_all_corners_are_exact_for_quadratics_beside_holes(share, see
     assert whole.sum() > 20
     np.testing.assert_allclose(ours.predict(x[whole]), quadratic(x[whole]), rtol=0, atol=1e-10)
     # somewhere in them a hole is within reach
-    assert (stand_ins(ours, x[whole]) > 0).any()
+    assert (ours.fill_weights(x[whole]) > 0).any()
 
 
 def test_beside_a_missing_corner_quadratics_are_exact():
@@ -227,9 +226,9 @@ def test_holes_beside_a_break_are_predicted_from_their_own_side():
     np.testing.assert_allclose((weights @ ours.table_)[whole], function(x[whole]), rtol=0, atol=1e-10)
 
 
-def test_a_full_grid_has_no_stand_ins():
+def test_a_full_grid_fills_no_nodes():
     ours = plain().fit(NODES, NODES)
-    np.testing.assert_array_equal(stand_ins(ours, inside(20)), 0)
+    np.testing.assert_array_equal(ours.fill_weights(inside(20)), 0)
 
 
 def test_how_much_rests_on_missing_nodes():
@@ -238,19 +237,19 @@ def test_how_much_rests_on_missing_nodes():
     ours = plain().fit(nodes[keep], nodes[keep])
     at = np.array([[6.0, 1.0], [1.5, 1.0], [4.5, 1.0]])
     # at the hole, all of it, as good as a node held out; far away nothing; a cell away the slope's 1 / 16
-    np.testing.assert_allclose(stand_ins(ours, at), [[1, 0], [0, 0], [1 / 16, 0]], atol=1e-12)
+    np.testing.assert_allclose(ours.fill_weights(at), [[1, 0], [0, 0], [1 / 16, 0]], atol=1e-12)
     keep &= ~(nodes == [7.0, 1.0]).all(axis=1)
     wide = plain().fit(nodes[keep], nodes[keep])
     # a gap of two: 2 * 1 * 2 * 3 over 2 * 1 * 1 * 2
-    np.testing.assert_allclose(stand_ins(wide, at)[:, 0], [3, 0, 3 / 16], atol=1e-12)
+    np.testing.assert_allclose(wide.fill_weights(at)[:, 0], [3, 0, 3 / 16], atol=1e-12)
 
 
 def test_a_node_beyond_a_parabola_is_doubted_three_times_as_much():
     nodes = np.array(list(itertools.product([0.0, 1, 2, 3, 4], [0.0, 1])))
     keep = ~(nodes == [4.0, 1.0]).all(axis=1)
     ours = plain().fit(nodes[keep], nodes[keep])
-    np.testing.assert_allclose(stand_ins(ours, [[2.5, 1.0]]), [[3 / 16, 0]], atol=1e-12)
-    np.testing.assert_allclose(stand_ins(ours, [[2.5, 0.0]]), 0, atol=1e-12)
+    np.testing.assert_allclose(ours.fill_weights([[2.5, 1.0]]), [[3 / 16, 0]], atol=1e-12)
+    np.testing.assert_allclose(ours.fill_weights([[2.5, 0.0]]), 0, atol=1e-12)
 
 
 def test_linear_names_the_missing_node():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from stellarhml.lines.table import dense_row, rows_to_csr
-from stellarhml.manifold.line_bank import LineBank
+from stellarhml.lines.decomposition import dense_row, rows_to_csr
+from stellarhml.manifold.line_tables import LineBank
 
 N_NODES, N_LINES, AMPLITUDE = 9, 12, 1
 

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from stellarhml.kernels.effects import line_effects
-from stellarhml.kernels.rendering import render_lines
-from stellarhml.manifold.line_bank import LineBank
-from stellarhml.manifold.line_factors import LineFactors
+from stellarhml.kernels.rendering import line_effects, render_lines
+from stellarhml.manifold.line_tables import LineBank, LineFactors
 
 N_NODES, N_LINES = 20, 15
 

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from stellarhml.manifold.coded_rows import CodedRows
-from stellarhml.manifold.residual import ResidualBasis
-from stellarhml.synthesis import grid as grid_module
-from stellarhml.synthesis.grid import Grid
-from stellarhml.synthesis.grid_learning import TOLERANCE, learn_residual
+from stellarhml.manifold.residual import CodedRows, ResidualBasis
+from stellarhml.synthesis import grid_learning
+from stellarhml.synthesis.grid_learning import TOLERANCE, Grid, learn_residual
 
 
 class NoLines:
@@ -94,7 +92,7 @@ def test_signs_do_not_depend_on_the_order_of_the_pixels(residual):
 
 def test_windows_change_nothing(residual, monkeypatch):
     whole = learn(residual, 4)
-    monkeypatch.setattr(grid_module, "_WINDOW", 64)
+    monkeypatch.setattr(grid_learning, "_WINDOW", 64)
     pieces = learn(residual, 4)
     np.testing.assert_allclose(pieces.coefficients, whole.coefficients, atol=1e-12)
     assert np.all(np.abs(at_rows(pieces, 10) - at_rows(whole, 10)) <= 2 * stored_to(whole))

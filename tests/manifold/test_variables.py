@@ -167,10 +167,10 @@ def test_clone_keeps_the_variables(variables):
 
 
 @pytest.mark.parametrize("method", ["auto", "scattered"])
-def test_weights_are_made_again_from_their_plain_state(method):
+def test_weights_are_made_again_from_their_state(method):
     nodes = NODES[:-1]
     ours = LineManifoldInterpolator(method=method, variables={"teff": "log"}).fit(nodes, nodes)._weights
-    again = type(ours).from_plain_state(ours.to_plain_state())
+    again = type(ours).from_state(ours.to_state())
     x = inside(30)
     (weights, outside, slopes), (weights_2, outside_2, slopes_2) = ours.weights(x, True), again.weights(x, True)
     np.testing.assert_array_equal(outside, outside_2)

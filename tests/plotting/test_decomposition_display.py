@@ -1,4 +1,4 @@
-"""DecompositionDisplay: a spectrum, its clone and its lines."""
+"""DecompositionDisplay: a spectrum, its line model and its lines."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from stellarhml.plotting import DecompositionDisplay
 
 WAVELENGTH = np.arange(8500.0, 8550.0)
 FLUX = np.linspace(0.5, 1, 50)
-CLONE = np.where(WAVELENGTH < 8520, FLUX + 0.003, FLUX)
+MODEL = np.where(WAVELENGTH < 8520, FLUX + 0.003, FLUX)
 CENTERS = np.array([8501.5, 8505.2, 8512.0, 8515.0, 8518.0, 8544.0])
 FLAGS = [
     0,
@@ -30,7 +30,7 @@ def grid():
 
 
 def draw(**options):
-    return DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, CLONE, CENTERS, FLAGS, ax=axes(), **options)
+    return DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, MODEL, CENTERS, FLAGS, ax=axes(), **options)
 
 
 def axes():
@@ -48,8 +48,8 @@ def ticks(display):
 def test_it_draws_its_arrays():
     display = draw(title="a star")
     np.testing.assert_array_equal(display.flux_line_.get_ydata(), FLUX)
-    np.testing.assert_array_equal(display.clone_line_.get_ydata(), CLONE)
-    np.testing.assert_array_equal(display.residual_line_.get_ydata(), FLUX - CLONE)
+    np.testing.assert_array_equal(display.model_line_.get_ydata(), MODEL)
+    np.testing.assert_array_equal(display.residual_line_.get_ydata(), FLUX - MODEL)
     top, bottom = display.ax_
     assert top.get_title(loc="left") == "a star"
     assert (top.get_ylabel(), bottom.get_xlabel()) == ("Normalised flux", "Vacuum wavelength [Å]")
@@ -60,7 +60,7 @@ def test_ticks_are_lines_by_kind_with_their_number():
     display = draw()
     expected = {"detected": [8501.5, 8512.0, 8544.0], "undetected": [8505.2], "added": [8515.0, 8518.0]}
     assert ticks(display) == expected
-    assert legend(display) == ["spectrum", "clone", "detected (3)", "undetected (1)", "added (2)"]
+    assert legend(display) == ["spectrum", "model", "detected (3)", "undetected (1)", "added (2)"]
     assert len({to_hex(line.get_color()) for line in display.ticks_.values()}) == 3
     # one row for each kind, above the spectra
     rows = [line.get_ydata()[0] for line in display.ticks_.values()]
@@ -86,17 +86,17 @@ def test_rms_of_the_window_and_of_all():
     assert draw().rms_text_.get_text() == f"RMS {whole:.2g} in all"
 
 
-def test_a_pixel_without_flux_is_left_out():
+def test_a_pixel_without_flux_is_masked():
     flux = FLUX.copy()
     flux[[0, 30]] = np.nan
-    display = DecompositionDisplay.from_arrays(WAVELENGTH, flux, CLONE, CENTERS, FLAGS, ax=axes())
+    display = DecompositionDisplay.from_arrays(WAVELENGTH, flux, MODEL, CENTERS, FLAGS, ax=axes())
     assert display.rms() == pytest.approx(0.003 * np.sqrt(19 / 48))
     assert np.isfinite(display.ax_[0].get_ylim()).all()
 
 
 def test_ticks_become_finer_as_they_crowd():
     centers = np.linspace(8500, 8549, 3000)
-    display = DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, CLONE, centers, np.zeros(3000, int), ax=axes())
+    display = DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, MODEL, centers, np.zeros(3000, int), ax=axes())
     few, many = draw().ticks_["detected"], display.ticks_["detected"]
     assert many.get_markeredgewidth() < 0.2 < 1 < few.get_markeredgewidth()
     assert many.get_markersize() < few.get_markersize()
@@ -111,11 +111,11 @@ def test_without_lines_there_are_no_ticks(centers, flags):
     assert display.rms_text_.get_text() == "RMS 0 in all"
 
 
-def test_what_does_not_match_is_refused():
+def test_arrays_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="one value for each pixel"):
-        DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, CLONE[1:], CENTERS, FLAGS)
+        DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, MODEL[1:], CENTERS, FLAGS)
     with pytest.raises(ValueError, match="one value for each line"):
-        DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, CLONE, CENTERS, FLAGS[1:])
+        DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, MODEL, CENTERS, FLAGS[1:])
     with pytest.raises(ValueError, match=r"holds no pixel.*8500.00 to 8549.00 angstrom"):
         draw(window=(8600.0, 8700.0))
 
@@ -124,19 +124,19 @@ def test_it_makes_its_own_figure():
     import matplotlib.pyplot as plt
 
     plt.switch_backend("Agg")
-    display = DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, CLONE, CENTERS, FLAGS)
+    display = DecompositionDisplay.from_arrays(WAVELENGTH, FLUX, MODEL, CENTERS, FLAGS)
     assert len(display.figure_.axes) == 2
     plt.close(display.figure_)
 
 
-def test_an_estimator_gives_lines_flags_and_clone(grid):
+def test_an_estimator_gives_lines_flags_and_model(grid):
     """The undetected lines come from spectra with more prominent ones: a high prominence leaves some out of this."""
     decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, prominence=0.2, verbose=False).fit(grid.flux)
     found = [decomposer.decompose(row[None]) for row in grid.flux]
     k = int(np.argmax([np.count_nonzero(one.line_flags & LineFlag.UNDETECTED) for one in found]))
     display = DecompositionDisplay.from_estimator(decomposer, grid.flux[k], ax=axes(), title="a node")
     np.testing.assert_array_equal(display.flux, grid.flux[k])
-    np.testing.assert_array_equal(display.clone, decomposer.inverse_transform(found[k].theta)[0])
+    np.testing.assert_array_equal(display.model, decomposer.inverse_transform(found[k].theta)[0])
     assert display.rms() == pytest.approx(found[k].rms[0], rel=1e-6)
 
     theta = decomposer.transform(grid.flux[k][None]).toarray().reshape(len(decomposer.line_catalog_), -1)
@@ -148,9 +148,9 @@ def test_an_estimator_gives_lines_flags_and_clone(grid):
     assert sum(counted.values()) == np.count_nonzero(fitted)
 
 
-def test_pixels_that_the_fit_leaves_out_are_left_out(grid):
+def test_pixels_outside_the_fit_are_not_drawn(grid):
     decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, loss_margin=3.0, verbose=False).fit(grid.flux)
     display = DecompositionDisplay.from_estimator(decomposer, grid.flux[0], ax=axes())
     assert display.wavelength[0] == pytest.approx(grid.wavelength[0] + 3, abs=0.1)
     assert display.wavelength[-1] == pytest.approx(grid.wavelength[-1] - 3, abs=0.1)
-    assert display.flux.shape == display.clone.shape == display.wavelength.shape
+    assert display.flux.shape == display.model.shape == display.wavelength.shape

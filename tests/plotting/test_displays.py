@@ -1,3 +1,5 @@
+"""SpectrumFitDisplay, ManifoldDisplay, and what all displays share."""
+
 import subprocess
 import sys
 
@@ -77,18 +79,18 @@ def test_fit_makes_its_own_figure(monkeypatch):
 
 
 def test_fit_of_an_estimator_infers_and_follows_the_continuum(regressor, grid):
-    """A slope on the spectrum is the continuum's business, so that the residual is that of the noise."""
+    """The continuum takes a slope of the spectrum, so that the residual is the noise."""
     rng = np.random.default_rng(0)
     error = np.full(grid.wavelength.size, 0.004)
     flux = grid.flux[10] * np.linspace(0.9, 1.1, error.size) + error * rng.normal(size=error.size)
     display = SpectrumFitDisplay.from_estimator(regressor, flux, flux_error=error, ax=_axes(2, 1))
-    # 400 pixels know the noise to 3.5 %
+    # 400 pixels determine the noise to 3.5 %
     assert display.residual.std() == pytest.approx(0.004, rel=0.2)
     wrong = SpectrumFitDisplay.from_estimator(regressor, flux, flux_error=error, labels=grid.labels[0], ax=_axes(2, 1))
     assert wrong.residual.std() > 2 * display.residual.std()
 
 
-def test_comparison_leaves_masked_pixels_out_and_scales_errors(grid):
+def test_fit_leaves_masked_pixels_out_and_scales_errors(grid):
     generator = SpectrumGenerator(
         wavelength=grid.wavelength,
         preprocessor=PhoenixPreprocessor(degree=0, window=(8502.0, 8515.0)),
@@ -97,15 +99,15 @@ def test_comparison_leaves_masked_pixels_out_and_scales_errors(grid):
     regressor = BayesianStellarRegressor.from_generator(generator, search="nodes", random_state=0, verbose=False)
     error = np.full(grid.wavelength.size, 0.01 * 3e-5)
     error[100:110] = np.inf
-    comparison = compare(regressor, 3e-5 * grid.flux[10], grid.labels[10], flux_error=error)
+    fit = compare(regressor, 3e-5 * grid.flux[10], grid.labels[10], flux_error=error)
     masked = np.isinf(error[(grid.wavelength >= 8502.0) & (grid.wavelength <= 8515.0)])
-    np.testing.assert_array_equal(np.isnan(comparison.flux), masked)
-    np.testing.assert_array_equal(np.isinf(comparison.flux_error), masked)
-    assert np.isfinite(comparison.fitted).all()
+    np.testing.assert_array_equal(np.isnan(fit.flux), masked)
+    np.testing.assert_array_equal(np.isinf(fit.flux_error), masked)
+    assert np.isfinite(fit.fitted).all()
     # the continuum is near 1, so errors are near 1 % of it
-    assert np.median(comparison.flux_error) == pytest.approx(0.01, rel=0.05)
-    assert comparison.rms < 1e-3
-    assert comparison.chi2 == pytest.approx((comparison.rms / 0.01) ** 2, rel=0.2)
+    assert np.median(fit.flux_error) == pytest.approx(0.01, rel=0.05)
+    assert fit.rms < 1e-3
+    assert fit.chi2 == pytest.approx((fit.rms / 0.01) ** 2, rel=0.2)
 
 
 def test_manifold_has_the_values_of_the_line_table(generator, grid):
@@ -208,7 +210,7 @@ def test_manifold_shows_absent_lines_as_holes(grid):
         ({"fixed": {"feh": 0.4}}, "Stay inside"),
     ],
 )
-def test_manifold_says_what_it_cannot_draw(generator, wrong, text):
+def test_manifold_refuses_what_it_cannot_draw(generator, wrong, text):
     with pytest.raises(ValueError, match=text):
         ManifoldDisplay.from_estimator(generator, ax=_axes(1, 2), **wrong)
 

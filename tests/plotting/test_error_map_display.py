@@ -1,3 +1,5 @@
+"""ErrorMapDisplay: error of a generator at held-out nodes."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,7 +41,7 @@ def test_points_are_the_samples_of_the_error_map(generator):
             np.testing.assert_allclose(line.get_xdata(), rows[name], atol=0.01 * np.ptp(table[name]))
 
 
-def test_middles_have_open_markers_and_a_word_in_the_legend(generator):
+def test_middles_have_open_markers_and_a_legend(generator):
     display = ErrorMapDisplay.from_estimator(generator, ax=_axes(4))
     table = generator.error_map_.to_frame()
     assert set(table.loc[~table["measured"], "along"]) == {"feh"}
@@ -52,7 +54,7 @@ def test_middles_have_open_markers_and_a_word_in_the_legend(generator):
 
 
 def test_pixels_have_the_error_of_predict(generator):
-    """The mean over the nodes of the variance that `predict` tells, pixel by pixel."""
+    """The mean over the nodes of the variance of `predict`, pixel by pixel."""
     display = ErrorMapDisplay.from_estimator(generator, ax=_axes(4))
     _, std = generator.predict(generator.interpolator_.nodes_, return_std=True)
     np.testing.assert_allclose(display.median_line_.get_ydata(), np.sqrt((std**2).mean(axis=0)))
@@ -71,7 +73,7 @@ def test_windows_have_the_errors_within_a_cell(generator):
     assert display.edges[-1] == generator.wavelength_[-1]
 
 
-def test_many_pixels_become_few_bins(generator):
+def test_many_pixels_are_averaged_in_bins(generator):
     table = generator.error_map_.to_frame()
     wavelength = np.linspace(8000.0, 9000.0, 30_000)
     std = np.repeat(np.geomspace(1e-5, 1e-2, 600), 50)
@@ -99,7 +101,7 @@ def test_map_has_the_values_of_the_table_and_holes(generator, grid):
     assert np.isnan(display.maps_["logg"][[0, -1]]).all()
 
 
-def test_map_of_middles_and_of_what_is_expected(generator):
+def test_map_of_middles_and_of_the_expected_error(generator):
     display = ErrorMapDisplay.from_estimator(generator, fixed={"feh": -0.25}, ax=_axes(1))
     table = generator.error_map_.to_frame()
     middles = table[table["along"] == "feh"]
@@ -144,13 +146,13 @@ def test_a_generator_without_spectra_has_no_error_to_draw(grid):
     ("wrong", "text"),
     [
         ({"labels": ("teff", "alpha")}, "Name two of them"),
-        ({"fixed": {"feh": -0.1}}, "No error was probed"),
+        ({"fixed": {"feh": -0.1}}, "no error estimate"),
         ({"fixed": {"feh": 1.0}}, "Stay inside"),
         ({"ax": [None]}, "4 are needed"),
         ({"labels": ("teff", "logg"), "ax": [None]}, "2 are needed"),
     ],
 )
-def test_it_says_what_it_cannot_draw(generator, wrong, text):
+def test_it_refuses_what_it_cannot_draw(generator, wrong, text):
     with pytest.raises(ValueError, match=text):
         ErrorMapDisplay.from_estimator(generator, **wrong)
 

@@ -1,4 +1,6 @@
-"""InferenceDisplay: a spectrum, what was inferred from it, and what it leaves over."""
+"""InferenceDisplay: an observed spectrum, its best model, and the residuals."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,18 +41,15 @@ def beyond_the_generator(start, n_pixels=10):
 
 
 def result(orders=None, **changes):
-    errors = dict(zip(NAMES, (3.7, 0.0082, 0.0, 0.02, 0.5), strict=True))
+    nothing = dict.fromkeys(NAMES)
     given = {
-        "names": NAMES,
+        "parameters": SimpleNamespace(names=NAMES, units=nothing, bounds=nothing),
         "values": dict(zip(NAMES, (5856.53, 4.2243, -0.1, 30.0, 6.0), strict=True)),
-        "errors": errors,
-        "covariance": np.diag(np.square(list(errors.values()))),
+        "noise_covariance": np.diag(np.square([3.7, 0.0082, 0.0, 0.02, 0.5])),
+        "generator_covariance": np.zeros((5, 5)),
         "reduced_chi2": 0.9968,
         "n_pixels": 1234,
         "n_rejected": 2,
-        "jitter": 0.0,
-        "flags": 0,
-        "messages": (),
         "orders": [beyond_the_generator(8000.0), order(8500.0, number=1), order(8530.0, seed=1, number=2)]
         if orders is None
         else orders,
@@ -98,7 +97,7 @@ def test_gaps_are_not_joined():
 
 def test_pixels_that_were_not_used_are_grey_dots_within_the_panel():
     orders = [order(8500.0)]
-    orders[0].flux[30], orders[0].error[30] = 0.0, np.inf  # as `infer` has them where no flux is known
+    orders[0].flux[30], orders[0].error[30] = 0.0, np.inf  # as `infer` has them where the flux is missing
     display = InferenceDisplay.from_result(result(orders), ax=axes())
     x, y = finite(display.unused_lines_[0])
     assert x.tolist() == [orders[0].wavelength[SPIKE]]
@@ -111,7 +110,7 @@ def test_pixels_that_were_not_used_are_grey_dots_within_the_panel():
         np.testing.assert_allclose(bars[0].vertices[:, 0].max(), orders[0].wavelength[SPIKE] + 0.05)
 
 
-def test_the_legend_is_silent_on_what_there_is_not():
+def test_the_legend_has_only_what_is_drawn():
     whole = order(8500.0)
     whole.flux[SPIKE], whole.error[SPIKE] = whole.model[SPIKE], 0.024
     display = InferenceDisplay.from_result(result([whole]), ax=axes())
@@ -156,7 +155,7 @@ def test_a_window_shows_its_own_pixels():
 
 
 class Lines:
-    """A generator as far as its lines go."""
+    """A generator with nothing but a line table."""
 
     label_names_ = ("teff", "logg", "feh")
 
@@ -172,7 +171,7 @@ class Lines:
 def test_the_deepest_lines_are_labelled_where_they_are_observed():
     display = InferenceDisplay.from_result(result(), orders=[1, 2], generator=Lines(), n_lines=3, ax=axes(2))
     first, second = display.line_texts_
-    # 8506 falls into the gap, 8502 is beneath the label of a deeper line, 8501 is absent
+    # 8506 lies in the gap, 8502 would overlap the label of a deeper line, 8501 is absent
     assert [text.get_text() for text in first] == ["8502.05", "8503.20"]
     assert [text.get_text() for text in second] == ["8530.50"]
     assert first[0].get_position()[0] == pytest.approx(8502.05 * (1 + 30 / 299792.458), rel=1e-12)
@@ -191,7 +190,7 @@ def test_many_pixels_become_an_image():
     assert display.residual("error")[0].max() == 0
 
 
-def test_title_tells_numbers_and_flags():
+def test_title_has_numbers_and_flags():
     title = result_title(result(flags=InferenceFlag.AT_BOUND | InferenceFlag.POOR_FIT))
     first, second, third = title.split("\n")
     assert first.startswith(r"$T_\mathrm{eff}$ = 5856.5 ± 3.7 K,  $\log g$ = 4.2243 ± 0.0082 dex,")
@@ -250,7 +249,7 @@ def test_it_makes_its_own_figures():
         ({"ax": [None]}, "2 are needed"),
     ],
 )
-def test_it_says_what_it_cannot_draw(wrong, text):
+def test_it_refuses_what_it_cannot_draw(wrong, text):
     with pytest.raises(ValueError, match=text):
         InferenceDisplay.from_result(result(), **wrong)
 
@@ -275,7 +274,7 @@ def test_what_was_inferred_is_drawn():
     fixed = {"rv": 0.0, "vsini": 0.0}
     found = regressor.infer((grid.wavelength, flux, error), resolving_power=None, fixed=fixed)
     display = InferenceDisplay.from_result(found, orders=[0], generator=generator, n_lines=4, ax=axes())
-    # 400 pixels know the noise to 3.5 %, and the model has an error, too
+    # 400 pixels determine the noise to 3.5 %, and the model has an error, too
     assert np.nanstd(display.residual("continuum")[0]) == pytest.approx(0.004, rel=0.2)
     assert 0.5 < np.nanstd(display.residual("error")[0]) < 1.2
     depths = generator.line_table([found.values[name] for name in generator.label_names_])["depth"]

@@ -1,3 +1,5 @@
+"""InferenceErrorDisplay: inferred minus true labels."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,14 +23,15 @@ def stars():
 def _frame(truth, inferred, method):
     columns = {"search": method}
     for k, name in enumerate(NAMES):
-        columns[f"{name}_true"], columns[f"{name}_error"] = truth[:, k], inferred[:, k] - truth[:, k]
+        columns[f"{name}_true"], columns[name] = truth[:, k], inferred[:, k]
+        columns[f"{name}_std"], columns[f"{name}_difference"] = 0.1, inferred[:, k] - truth[:, k]
     return pd.DataFrame(columns)
 
 
-def test_it_draws_the_errors(stars):
+def test_it_draws_the_differences(stars):
     truth, inferred, method = stars
     display = InferenceErrorDisplay.from_predictions(truth, inferred, method=method, ax=Figure(layout="constrained"))
-    np.testing.assert_array_equal(display.error, inferred - truth)
+    np.testing.assert_array_equal(display.difference, inferred - truth)
     for k, points in enumerate(display.points_):
         assert list(points) == ["nodes", "paper"]
         for name, line in points.items():
@@ -65,8 +68,11 @@ def test_a_table_of_the_command_gives_the_same(stars):
     other = InferenceErrorDisplay.from_predictions(*stars[:2], method=stars[2], ax=Figure())
     assert display.names == NAMES
     for a, b in zip(display.points_, other.points_, strict=True):
+        assert list(a) == list(b) == ["nodes", "paper"]
         for name in a:
             np.testing.assert_allclose(a[name].get_xydata(), b[name].get_xydata())
+    one = InferenceErrorDisplay.from_frame(_frame(*stars).drop(columns="search"), ax=Figure())
+    assert list(one.points_[0]) == ["inferred"]
 
 
 def test_7000_k_is_marked_where_stars_lie_on_both_sides(stars):
@@ -86,7 +92,7 @@ def test_given_axes_are_drawn_on(stars):
     assert display.histogram_ax_ is None
 
 
-def test_other_labels_and_nothing_inferred():
+def test_other_labels_and_failed_inferences():
     truth = np.array([[4.0, 0.1], [4.5, 0.2]])
     display = InferenceErrorDisplay.from_predictions(
         truth, np.full((2, 2), np.nan), names=("logg", "alpha"), ax=Figure()
@@ -105,15 +111,15 @@ def test_it_makes_its_own_figure(stars):
     plt.close(display.figure_)
 
 
-def test_it_says_what_it_cannot_draw(stars):
+def test_it_refuses_what_it_cannot_draw(stars):
     truth, inferred, _ = stars
     with pytest.raises(ValueError, match=r"shapes \(40, 3\), \(40, 2\)"):
         InferenceErrorDisplay.from_predictions(truth, inferred[:, :2])
-    with pytest.raises(ValueError, match="Name the labels"):
+    with pytest.raises(ValueError, match="Name other labels"):
         InferenceErrorDisplay.from_predictions(truth[:, :2], inferred[:, :2])
     with pytest.raises(ValueError, match="3 are needed"):
         InferenceErrorDisplay.from_predictions(truth, inferred, ax=Figure().subplots(1, 2))
     with pytest.raises(ValueError, match="Read a table"):
-        InferenceErrorDisplay.from_frame(_frame(*stars).drop(columns="search"))
+        InferenceErrorDisplay.from_frame(_frame(*stars).drop(columns="logg_true"))
     with pytest.raises(ValueError, match="Read a table"):
         InferenceErrorDisplay.from_frame(pd.DataFrame({"star": [1]}))

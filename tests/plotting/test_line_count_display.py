@@ -1,3 +1,5 @@
+"""LineCountDisplay: number of lines over a grid."""
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -86,9 +88,9 @@ def test_it_makes_its_own_figure(generator):
         ({"labels": ("teff", "alpha")}, "Name two of them"),
         ({"fixed": {"feh": -0.1}}, "no node of the grid"),
         ({"fixed": {"teff": 5000.0}}, "Name two of them"),
-        ({"ax": [None]}, "2 panels"),
+        ({"ax": [None]}, "2 are needed"),
     ],
 )
-def test_it_says_what_it_cannot_draw(generator, wrong, text):
+def test_it_refuses_what_it_cannot_draw(generator, wrong, text):
     with pytest.raises(ValueError, match=text):
         LineCountDisplay.from_estimator(generator, **wrong)

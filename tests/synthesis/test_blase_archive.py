@@ -10,6 +10,7 @@ from stellarhml import LineManifoldInterpolator, SpectrumGenerator, VoigtLineDec
 from stellarhml.exceptions import BlaseStateError, GridNotFoundError, LabelsOutsideGridError, LineDetectionWarning
 from stellarhml.grids.blase_states import state_name, write_state_dict
 from stellarhml.kernels.rendering import render_lines
+from stellarhml.synthesis.decomposed_grid import FittedParts, fit_interpolator
 from stellarhml.synthesis.line_model import TOLERANCE, LineModel
 
 LAM = 8500 + 0.05 * np.arange(400)
@@ -136,14 +137,13 @@ def test_an_archive_is_the_lines_that_were_written(archive, missing):
         state = dict(zip(KEYS, theta[3, kept].T, strict=True))
         write_state_dict(archive / state_name(*labels[3]), {**state, "pre_line_centers": LAM[PIXELS[kept]]})
     read = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
-    direct = SpectrumGenerator(wavelength=LAM, n_factors=None, residual_rank=None)
-    direct.label_names_, direct.n_features_in_ = ("teff", "logg", "feh"), 3
     decomposer = VoigtLineDecomposer.from_catalog(
         LAM, PIXELS, profile="blase", solver="adam", wing_cut=6000, match_tolerance=0
     )
-    direct._adopt(decomposer, labels, theta.reshape(len(theta), -1))
-    direct.lines_ = LineModel.of(direct)
-    direct.preprocessor_, direct._one_output = None, False
+    names = ("teff", "logg", "feh")
+    interpolator = fit_interpolator(None, labels, theta.reshape(len(theta), -1), decomposer.line_parameters, names)
+    lines = LineModel(interpolator, LAM, profile="blase", wing_cut=6000)
+    direct = SpectrumGenerator.from_parts(FittedParts(names, None, decomposer, interpolator, lines), wavelength=LAM)
     x = np.array([[5030.0, 4.1, -0.2], [5000.0, 4.5, -0.5], [5099.0, 4.01, -0.01]])
     for options in ({}, {"pixels": slice(50, 200)}, {"rv": 12.0}):
         np.testing.assert_array_equal(read.predict(x, **options), direct.predict(x, **options))

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from stellarhml.kernels.interpolation import interpolate_cubic
-from stellarhml.kernels.rendering import line_components, render_lines
-from stellarhml.kernels.windows import line_windows
+from stellarhml.kernels.rendering import line_components, line_windows, render_lines
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.synthesis.line_model import TOLERANCE
 

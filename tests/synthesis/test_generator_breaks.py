@@ -38,7 +38,7 @@ def test_beside_a_jump_the_flux_is_linear(broken):
         broken.predict([[0.7 * low + 0.3 * high, 3.8, -0.2]])[0], 0.7 * ends[0] + 0.3 * ends[1], atol=1e-12
     )
     # elsewhere nothing is mixed
-    assert len(broken.interpolator_.divide(np.array([[low - 10, 3.8, -0.2], [low, 3.8, -0.2]])).row) == 2
+    assert len(broken.interpolator_.split_at_breaks(np.array([[low - 10, 3.8, -0.2], [low, 3.8, -0.2]])).row) == 2
 
 
 def test_windows_velocities_and_errors_are_mixed_too(broken):

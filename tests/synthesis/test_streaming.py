@@ -14,8 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from stellarhml import PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.storage.saving import load, save
-from stellarhml.synthesis import grid as grid_module
-from stellarhml.synthesis import normalising
+from stellarhml.synthesis import decomposed_grid, grid_learning
 
 BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1]])
 QUICK = {"n_rounds": 0, "subsample": 4}
@@ -42,7 +41,7 @@ def long_grid():
 
 @pytest.fixture
 def narrow_windows(monkeypatch):
-    monkeypatch.setattr(grid_module, "_WINDOW", 2048)
+    monkeypatch.setattr(grid_learning, "_WINDOW", 2048)
 
 
 def test_fit_never_holds_the_grid(long_grid, narrow_windows, generator, tmp_path):
@@ -71,7 +70,7 @@ def test_fit_never_holds_the_grid(long_grid, narrow_windows, generator, tmp_path
     ids=["alone", "threads", "processes"],
 )
 def test_maps_of_files_and_workers_change_nothing(grid, monkeypatch, tmp_path, n_jobs, backend):
-    monkeypatch.setattr(grid_module, "_WINDOW", 128)
+    monkeypatch.setattr(grid_learning, "_WINDOW", 128)
     flux = grid.flux.astype(np.float32)
     np.save(tmp_path / "flux.npy", flux)
     mapped = np.load(tmp_path / "flux.npy", mmap_mode="r")
@@ -100,7 +99,7 @@ def test_normalised_spectra_on_disk_are_those_in_memory(grid, monkeypatch, tmp_p
     monkeypatch.setattr(np.lib.format, "open_memmap", watched)
     # steps of two spectra, which do not divide their number evenly, and of one
     for limit in (8 * 2 * raw[:1].nbytes, 100):
-        monkeypatch.setattr(normalising, "_IN_MEMORY", limit)
+        monkeypatch.setattr(decomposed_grid, "_IN_MEMORY", limit)
         same(clone(model).fit(grid.labels, raw), in_memory)
     assert len(seen) == 2
     assert all(path.is_relative_to(tmp_path) for path in seen)
@@ -109,12 +108,12 @@ def test_normalised_spectra_on_disk_are_those_in_memory(grid, monkeypatch, tmp_p
 
 def test_a_fit_that_fails_leaves_no_file(grid, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(normalising, "_IN_MEMORY", 100)
+    monkeypatch.setattr(decomposed_grid, "_IN_MEMORY", 100)
     preprocessor = PhoenixPreprocessor(wavelength=grid.wavelength, peak_distance=40, degree=2)
     preprocessor.fit(grid.flux, teff=grid.labels[:, 0])
 
     def fail():
-        with normalising.normalised_rows(preprocessor, grid.flux, grid.labels[:, 0]) as normalised:
+        with decomposed_grid.normalised_rows(preprocessor, grid.flux, grid.labels[:, 0]) as normalised:
             assert isinstance(normalised, np.memmap)
             assert len(list(tmp_path.iterdir())) == 1
             raise RuntimeError("stop")

@@ -1,0 +1,129 @@
+"""The page on the side of the server, without a browser."""
+
+import time
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+pytest.importorskip("bokeh", reason="needs bokeh")
+
+from bokeh.document import Document
+from bokeh.events import ButtonClick
+
+from stellarhml.explore.page import Page
+from stellarhml.explore.session import ExplorerSession
+from stellarhml.spectra import read_spectrum
+
+POWER = 40_000
+
+
+@pytest.fixture(scope="module")
+def session(generator, star):
+    spectrum = read_spectrum(star, medium="vacuum")
+    spectrum = spectrum.replace(spectrum.orders, resolving_power=float(POWER))
+    session = ExplorerSession(generator, "small", [("star.txt", spectrum), ("bad.fits", "bad.fits is damaged.")])
+    yield session
+    session.close()
+
+
+class Opened:
+    """A page in a document, whose timers run when `settle` is called."""
+
+    def __init__(self, session):
+        self.document = Document()
+        self.page = Page(self.document, session)
+
+    def __getitem__(self, name):
+        return self.document.get_model_by_name(name)
+
+    def click(self, name):
+        self.document.callbacks.trigger_event(ButtonClick(self[name]))
+
+    def settle(self):
+        """Run all pending callbacks, as the server does in time."""
+        for _ in range(10):
+            pending = self.document.session_callbacks
+            if not pending:
+                return
+            for callback in pending:
+                if callback in self.document.session_callbacks:
+                    if hasattr(callback, "timeout"):
+                        self.document.remove_timeout_callback(callback)
+                    callback.callback()
+
+    def data(self, name):
+        return {key: np.array(part, dtype=float) for key, part in self[name].data.items()}
+
+
+@pytest.fixture
+def opened(session):
+    page = Opened(session)
+    page.settle()
+    return page
+
+
+def test_new_page_shows_the_spectrum_and_its_problems(opened, session):
+    assert opened["spectrum"].options == [("0", "star.txt")]
+    assert "bad.fits is damaged." in opened["problems"].text
+    assert opened.page.state.power == POWER
+    assert opened.page.state.window == session.ranges(opened.page.state)[1]
+    assert np.isfinite(opened.data("data")["y"]).sum() > 1000
+    assert "observed pixels, chi-square per pixel" in opened["status"].text
+
+
+def test_slider_moves_the_curve_to_what_the_generator_predicts(opened, generator):
+    opened["no-line-spread"].active = True
+    for name, value in {"teff": 5417.0, "logg": 4.0, "feh": 0.0}.items():
+        opened[f"slider-{name}"].value = value
+    opened.settle()
+    curve = opened.data("curve")
+    pixels = np.searchsorted(generator.wavelength_, curve["x"] - 1e-6)
+    expected = generator.predict([[5417.0, 4.0, 0.0]])[0, pixels]
+    np.testing.assert_allclose(curve["y"], expected, atol=1e-6)
+    query = dict(opened["query"].data["query"])
+    assert (query["teff"], query["power"]) == ("5417", "none")
+    assert opened["field-teff"].value == 5417.0
+
+
+def test_label_at_the_edge_is_marked(opened, generator):
+    opened["slider-logg"].value = generator.interpolator_.bounds_[1, 1]
+    opened.settle()
+    assert opened["slider-logg"].title == "log g: edge of the grid"
+    assert "log g at the edge of the grid" in opened["status"].text
+
+
+def test_selected_line_has_a_table_a_map_and_a_mark(opened, generator):
+    opened["field-line"].value = float(generator.decomposer_.line_catalog_[5])
+    opened.settle()
+    assert opened.page.state.line == 5
+    row = generator.line_table(opened.page.state.labels).loc[generator.decomposer_.line_catalog_[5]]
+    assert f"{row['equivalent_width']:.5g}" in opened["line"].text
+    assert np.shape(opened["manifold"].data["image"][0]) == (30, 30)
+    assert dict(opened["query"].data["query"])["line"] == "5"
+
+
+def test_fit_moves_the_sliders_and_is_exported(opened, tmp_path):
+    opened.click("fit")
+    end = time.monotonic() + 60
+    while "Result" not in opened["fit-text"].text and time.monotonic() < end:
+        time.sleep(0.05)
+        opened.settle()
+    result = opened.page.fit.result
+    for name, value in result.values.items():
+        assert opened[f"slider-{name}"].value == pytest.approx(value, rel=1e-9, abs=1e-9)
+    assert f"Flags: {result.flag_names.replace('|', ', ') or 'none'}" in opened["fit-text"].text
+    opened.click("ecsv")
+    assert opened["file"].data["name"] == ["result.ecsv"]
+    (tmp_path / "result.ecsv").write_text(opened["file"].data["text"][0])
+    table = Table.read(tmp_path / "result.ecsv")
+    names = [column for name in result.names for column in (name, f"{name}_std")]
+    rest = ["reduced_chi2", "n_pixels", "n_rejected", "seconds", "flags", "message"]
+    assert table.colnames == ["star", *names, *rest]
+    assert table["rv_std"].unit == "km / s"
+
+
+def test_window_is_exported(opened):
+    opened.click("csv")
+    header = opened["file"].data["text"][0].splitlines()[0]
+    assert header == "order,wavelength,model,model_std,flux,flux_std"
