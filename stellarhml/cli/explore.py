@@ -67,7 +67,7 @@ def run(arguments):
     """Serve the page until Ctrl-C."""
     _require_bokeh()
     from stellarhml.explore.server import make_server
-    from stellarhml.explore.session import Subject
+    from stellarhml.explore.session import ExplorerSession
     from stellarhml.workflows.predicting import read_spectra
 
     generator, title = _generator(arguments.generator, arguments.trust_pickle)
@@ -77,13 +77,13 @@ def run(arguments):
         (path, spectrum if isinstance(spectrum, str) else spectrum.replace(spectrum.orders, **stated))
         for path, spectrum in zip(arguments.spectra, found, strict=True)
     ]
-    subject = Subject(generator, title, spectra)
-    for problem in subject.problems:
+    session = ExplorerSession(generator, title, spectra)
+    for problem in session.problems:
         report(f"warning: {problem}")
     port = _free_port(arguments.address, arguments.port)
     if arguments.address not in _LOCAL:
         _warn_of_access(arguments, port)
-    server = make_server(subject, port, address=arguments.address, origins=arguments.origin)
+    server = make_server(session, port, address=arguments.address, origins=arguments.origin)
     host = "localhost" if arguments.address in ("127.0.0.1", "0.0.0.0") else arguments.address
     print(f"Explorer at http://{host}:{server.port}/ until you press Ctrl-C", flush=True)
     if not arguments.no_browser:
@@ -94,7 +94,7 @@ def run(arguments):
     except KeyboardInterrupt:
         server.stop()
     finally:
-        subject.close()
+        session.close()
     return DONE
 
 

@@ -1,7 +1,6 @@
 """Generators: made for a grid, built and saved, opened, and the one of the packaged grid."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 from sklearn.base import clone
@@ -11,10 +10,9 @@ from stellarhml.pipeline import PAPER_SETTINGS, make_stellar_pipeline
 from stellarhml.storage.saving import load, save
 from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
-SUFFIX = ".joblib"
+SUFFIX = ".asdf"
 """Ending of the files of generators that commands choose a name for."""
 
-_SAFE_HEADS = (b"#ASDF", b"stellarhml")  # first bytes of files without code
 _PEAK_DISTANCE = 5001  # pixels, the paper's
 _ANCHOR_WIDTH = 11  # pixels: at a signal-to-noise ratio of 100, an anchor of one pixel would carry 1 % of noise
 
@@ -119,46 +117,15 @@ def reproduction_rms(generator, flux, labels):
     return float(np.sqrt(total / len(labels)))
 
 
-def open_saved(path, *, trust_pickle=False):
-    """Open a saved estimator; a pickle only if it is trusted.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File that :func:`stellarhml.save` wrote.
-    trust_pickle : bool, default=False
-        Whether to open a pickle (joblib), which runs any code that its author put into it.
-
-    Returns
-    -------
-    estimator : object
-        The estimator.
-
-    Raises
-    ------
-    FileNotFoundError, PersistenceError
-        If there is no such file, it is damaged, or it is a pickle that is not trusted.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. Pass a file that stellarhml build or demo wrote.")
-    with open(path, "rb") as file:
-        head = file.read(max(map(len, _SAFE_HEADS)))
-    if not trust_pickle and not head.startswith(_SAFE_HEADS) and path.suffix.lower() not in (".asdf", ".shml"):
-        raise PersistenceError(
-            f"{path} is no ASDF file. If it is a Python pickle (joblib), opening it runs the code of its author: give "
-            "--trust-pickle if you trust the author, or ask for the generator saved as NAME.asdf."
-        )
-    return load(path)
-
-
 def open_generator(path, *, trust_pickle=False):
     """Open a saved generator.
 
     Parameters
     ----------
-    path, trust_pickle : str, bool
-        As in `open_saved`.
+    path : str or path-like
+        File that `stellarhml build` or :func:`stellarhml.save` wrote.
+    trust_pickle : bool, default=False
+        Whether to open a pickle (joblib), which runs any code that its author put into it.
 
     Returns
     -------
@@ -168,11 +135,11 @@ def open_generator(path, *, trust_pickle=False):
     Raises
     ------
     FileNotFoundError, PersistenceError
-        As `open_saved`.
+        If there is no such file, it is damaged, or it is a pickle that is not trusted.
     ValueError
         If the file holds another estimator.
     """
-    generator = open_saved(path, trust_pickle=trust_pickle)
+    generator = load(path, trust_pickle=trust_pickle)
     if not isinstance(generator, SpectrumGenerator):
         raise ValueError(
             f"{path} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file that "
@@ -201,7 +168,7 @@ def packaged_generator(*, n_jobs=2, verbose=None):
     path = get_data_home() / f"packaged-{__version__}{SUFFIX}"
     if path.is_file():
         try:
-            return open_generator(path, trust_pickle=True)  # written by this function
+            return open_generator(path)
         except PersistenceError:  # an interrupted build, or an older format
             path.unlink()
     print("Building the generator of the packaged grid, once", flush=True)

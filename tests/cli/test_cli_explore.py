@@ -13,9 +13,9 @@ from stellarhml.datasets import make_stellar_grid
 
 def test_broken_generator_is_an_error_of_one_line(tmp_path, one_error):
     pytest.importorskip("bokeh")
-    (tmp_path / "broken.shml").write_bytes(b"no generator")
-    assert main(["explore", "--generator", str(tmp_path / "broken.shml"), "--no-browser"]) == 2
-    assert "broken.shml" in one_error()
+    (tmp_path / "broken.asdf").write_bytes(b"no generator")
+    assert main(["explore", "--generator", str(tmp_path / "broken.asdf"), "--no-browser"]) == 2
+    assert "broken.asdf" in one_error()
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_wrong_arguments_are_one_line(arguments, text, exit_code, one_error):
 def test_generator_without_wavelengths_is_refused(tmp_path, one_error):
     pytest.importorskip("bokeh")
     grid = make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=1500, n_lines=20, random_state=0)
-    save(SpectrumGenerator().fit(grid.labels, grid.flux), tmp_path / "pixels.shml")
-    assert main(["explore", "--generator", str(tmp_path / "pixels.shml"), "--no-browser"]) == 2
+    save(SpectrumGenerator().fit(grid.labels, grid.flux), tmp_path / "pixels.asdf")
+    assert main(["explore", "--generator", str(tmp_path / "pixels.asdf"), "--no-browser"]) == 2
     assert "without wavelengths" in one_error()
 
 
@@ -72,7 +72,7 @@ def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generat
     pytest.importorskip("bokeh")
     from stellarhml.cli.explore import _free_port
     from stellarhml.explore.server import make_server
-    from stellarhml.explore.session import Subject
+    from stellarhml.explore.session import ExplorerSession
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -80,7 +80,7 @@ def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generat
         busy = taken.getsockname()[1]
         assert _free_port("127.0.0.1", busy) != busy
     port = _free_port("127.0.0.1", 0)
-    server = make_server(Subject(load(generator_file), "small"), port, origins=["star.example:80"])
+    server = make_server(ExplorerSession(load(generator_file), "small"), port, origins=["star.example:80"])
     try:
         assert server.address == "127.0.0.1"
         allowed = server._tornado.websocket_origins
