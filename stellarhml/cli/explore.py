@@ -100,7 +100,8 @@ def run(arguments):
 
 def _generator(path, trust_pickle):
     """The generator, and its title on the page."""
-    from stellarhml.workflows.generators import open_generator, packaged_generator
+    from stellarhml.workflows.generators import packaged_generator
+    from stellarhml.workflows.predicting import open_generator
 
     if path is None:
         return packaged_generator(verbose=True), "packaged grid, 8450-8700 Å"

@@ -120,9 +120,8 @@ def run(arguments):
         refuse_input(
             Path(arguments.out), [*arguments.spectra, arguments.generator, arguments.tellurics, arguments.standard]
         )
-    from stellarhml.workflows.generators import open_generator
     from stellarhml.workflows.predicting import INTERRUPTED as LEFT
-    from stellarhml.workflows.predicting import draw_results, predict_files
+    from stellarhml.workflows.predicting import draw_results, open_generator, predict_files
     from stellarhml.workflows.tables import format_table, json_text, require_suffix, write_table
 
     if arguments.out is not None:

@@ -1,4 +1,4 @@
-"""Generators: made for a grid, built and saved, opened, and the one of the packaged grid."""
+"""Generators: made for a grid, built and saved, and that of the packaged grid."""
 
 import warnings
 
@@ -8,7 +8,6 @@ from sklearn.base import clone
 from stellarhml.exceptions import PersistenceError
 from stellarhml.pipeline import PAPER_SETTINGS, make_stellar_pipeline
 from stellarhml.storage.saving import load, save
-from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
 SUFFIX = ".asdf"
 """Ending of the files of generators that commands choose a name for."""
@@ -117,37 +116,6 @@ def reproduction_rms(generator, flux, labels):
     return float(np.sqrt(total / len(labels)))
 
 
-def open_generator(path, *, trust_pickle=False):
-    """Open a saved generator.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File that `stellarhml build` or :func:`stellarhml.save` wrote.
-    trust_pickle : bool, default=False
-        Whether to open a pickle (joblib), which runs any code that its author put into it.
-
-    Returns
-    -------
-    generator : SpectrumGenerator
-        Fitted.
-
-    Raises
-    ------
-    FileNotFoundError, PersistenceError
-        If there is no such file, it is damaged, or it is a pickle that is not trusted.
-    ValueError
-        If the file holds another estimator.
-    """
-    generator = load(path, trust_pickle=trust_pickle)
-    if not isinstance(generator, SpectrumGenerator):
-        raise ValueError(
-            f"{path} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file that "
-            "stellarhml build or demo wrote."
-        )
-    return generator
-
-
 def packaged_generator(*, n_jobs=2, verbose=None):
     """Generator of the packaged grid: built once, then kept in the folder of downloads.
 
@@ -168,7 +136,7 @@ def packaged_generator(*, n_jobs=2, verbose=None):
     path = get_data_home() / f"packaged-{__version__}{SUFFIX}"
     if path.is_file():
         try:
-            return open_generator(path)
+            return load(path)  # written by this function
         except PersistenceError:  # an interrupted build, or an older format
             path.unlink()
     print("Building the generator of the packaged grid, once", flush=True)

@@ -9,7 +9,7 @@ import pytest
 
 from stellarhml import __version__
 from stellarhml.cli.main import COMMANDS, _parser, main
-from stellarhml.workflows.generators import open_generator
+from stellarhml.workflows.predicting import open_generator
 
 
 def test_help_names_input_output_examples_and_exit_codes(capsys, exit_code):

@@ -9,9 +9,9 @@ from stellarhml import BayesianStellarRegressor
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.spectra import read_spectrum
 from stellarhml.workflows.demo import require_unseen, run_demo
-from stellarhml.workflows.generators import continuum_settings, open_generator
+from stellarhml.workflows.generators import continuum_settings
 from stellarhml.workflows.own_pixels import add_noise, infer_rows
-from stellarhml.workflows.predicting import predict_files
+from stellarhml.workflows.predicting import open_generator, predict_files
 from stellarhml.workflows.tables import MEAN_ROW, format_truth_table
 
 
