@@ -136,7 +136,7 @@ def packaged_generator(*, n_jobs=2, verbose=None):
     path = get_data_home() / f"packaged-{__version__}{SUFFIX}"
     if path.is_file():
         try:
-            return load(path)  # written by this function
+            return load(path, trust_pickle=False)
         except PersistenceError:  # an interrupted build, or an older format
             path.unlink()
     print("Building the generator of the packaged grid, once", flush=True)

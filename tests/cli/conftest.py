@@ -9,7 +9,6 @@ from stellarhml.cli.main import main
 from stellarhml.datasets import make_stellar_grid
 
 
-
 @pytest.fixture(scope="module")
 def grid():
     """27 nodes, 300 pixels, 12 lines."""
