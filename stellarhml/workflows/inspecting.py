@@ -51,7 +51,7 @@ def inspect_file(path, *, medium=None, format=None, trust_pickle=False, orders=F
 
 def _describe_saved(path, trust_pickle):
     """Record of a saved estimator."""
-    from stellarhml.storage.saving import inspect
+    from stellarhml.storage.saving import inspect, load
 
     estimator = load(path, trust_pickle=trust_pickle)
     return inspect(path) | {"class": type(estimator).__name__} | describe_generator(estimator)
