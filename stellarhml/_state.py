@@ -330,7 +330,8 @@ def estimator_state(estimator, fitted):
     state : dict
         "parameters", "fitted" and, where metadata were requested by `set_predict_request` and its like, "requests".
     """
-    state = {"parameters": estimator.get_params(deep=False), "fitted": fitted}
+    parameters = {name: _compact(value) for name, value in estimator.get_params(deep=False).items()}
+    state = {"parameters": parameters, "fitted": fitted}
     requests = getattr(estimator, "_metadata_request", None)
     if requests is not None:
         chosen = {
@@ -401,6 +402,13 @@ def _request(estimator, requests):
                 setter(**wishes)
         except (TypeError, ValueError) as error:
             raise StateError(f"`requests` of {method} are wrong: {error!s:.300}") from None
+
+
+def _compact(value):
+    """A long list of numbers as an array."""
+    if isinstance(value, (list, tuple)) and len(value) > 1000 and all(isinstance(v, (int, float)) for v in value):
+        return np.asarray(value, dtype=np.float64)
+    return value
 
 
 def _value(state, key):
