@@ -65,9 +65,5 @@ class InferenceWarning(StellarHMLWarning):
     """An inferred label is at a bound or did not converge: do not trust it."""
 
 
-class VersionWarning(StellarHMLWarning):
-    """A saved estimator was written with other versions of the packages that it needs."""
-
-
 class StoreWarning(StellarHMLWarning):
     """Stored results of an earlier run were damaged and were computed again."""

@@ -69,18 +69,18 @@ def _text(record):
 
 def _estimator_rows(record):
     """Name and text of each line of a saved estimator."""
-    kind = "a pickle, which runs the code of its author" if record["format"] == "joblib" else "holds no code"
-    arrays = "" if record["n_arrays"] is None else f", {record['n_arrays']} arrays"
-    versions = [f"{name} {version or '(not installed)'}" for name, version in record["versions"].items()]
-    yield "format", f"{record['format']}, schema {record['schema']}; {kind}"
-    yield "class", record["class"]
+    pickled = record["format"] == "joblib"
+    yield "format", "joblib; a pickle, which runs the code of its author" if pickled else "ASDF; holds no code"
+    yield "class", record["class"] if pickled else f"{record['class']} ({record['tag']})"
     if "labels" not in record:
         yield "contents", "no fitted generator"
     else:
         yield from _generator_rows(record)
     yield "grid", record["grid"] or "not stated"
-    yield "size", f"{record['n_bytes'] / 1e6:.2f} MB{arrays}; checksums right"
-    yield "saved by", ", ".join(versions)
+    contents = "" if pickled else f", {record['n_arrays']} arrays; checksums right"
+    yield "size", f"{record['n_bytes'] / 1e6:.2f} MB{contents}"
+    if record["versions"]:
+        yield "saved by", ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
 
 
 def _generator_rows(record):

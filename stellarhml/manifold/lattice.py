@@ -212,6 +212,8 @@ def _slope(axis, node, broken):
     return support, np.array(weights)
 
 
+_STORED_HOLES, _STORED_AXIS = 2000, 2000  # of a grid in a file: more take longer than a second
+
 LATTICE_SHARE = 0.5
 """Nodes that fill at least this share of their rectilinear grid are taken as a grid with holes."""
 
@@ -318,8 +320,13 @@ class LatticeWeights:
         if breaks is not None:
             breaks = tuple(tuple(take_number({"breaks": x}, "breaks") for x in values) for values in breaks)
         # scattered nodes span a grid that no memory holds
-        if cls.share(nodes) < LATTICE_SHARE:
-            raise StateError(f"`nodes` fill {cls.share(nodes):.2g} of their grid; they must fill {LATTICE_SHARE}.")
+        share, longest = cls.share(nodes), max(len(np.unique(column)) for column in nodes.T)
+        n_missing = len(nodes) / share - len(nodes)
+        if share < LATTICE_SHARE or n_missing > _STORED_HOLES or longest > _STORED_AXIS:
+            raise StateError(
+                f"`nodes` fill {share:.2g} of a grid with {longest} values of a label; they must fill {LATTICE_SHARE}, "
+                f"leave out at most {_STORED_HOLES}, and have at most {_STORED_AXIS} values of a label."
+            )
         return cls(nodes, smooth=smooth, variables=variables, breaks=breaks)
 
     @staticmethod

@@ -5,12 +5,15 @@ from scipy import sparse
 from scipy.spatial import Delaunay, QhullError
 from threadpoolctl import threadpool_limits
 
-from stellarhml._state import check_keys
+from stellarhml._state import StateError, check_keys
 from stellarhml.manifold.leave_one_out import scattered_samples
 from stellarhml.manifold.variables import VARIABLES, take_nodes
 
 _MAX_SIMPLEX_LABELS = 3  # a triangulation grows exponentially with the number of labels
 _EDGE = 1e-9
+
+_STORED_NODES, _STORED_SIMPLICES = 3000, 15
+"""Most nodes to triangulate of a file, and most simplices a node: some sets of nodes have one for each pair of them."""
 
 
 class ScatteredWeights:
@@ -78,7 +81,9 @@ class ScatteredWeights:
             If a value is not one that it can have.
         """
         check_keys(state, ("nodes", "variables"))
-        return cls(*take_nodes(state))
+        nodes, variables = take_nodes(state)
+        _check_triangulation(nodes)
+        return cls(nodes, variables)
 
     def weights(self, labels, derivatives=False):
         """Weights of the nodes.
@@ -200,3 +205,24 @@ class ScatteredWeights:
     def _nearest(self, point):
         node = int(np.argmin(((self._points - point) ** 2).sum(axis=1)))
         return np.array([node]), np.ones(1), np.zeros((1, len(point)))
+
+
+def _check_triangulation(nodes):
+    """Raise StateError if the triangulation of nodes in a file could take long; a few of them are tried first."""
+    n_nodes, n_labels = nodes.shape
+    if not 2 <= n_labels <= _MAX_SIMPLEX_LABELS:
+        return
+    if n_nodes > _STORED_NODES:
+        raise StateError(f"There are {n_nodes} scattered nodes; a file holds at most {_STORED_NODES}.")
+    order = np.random.default_rng(0).permutation(n_nodes)
+    for n in (250, 1000):
+        if n_nodes <= n:
+            break
+        some = nodes[order[:n]]
+        span = np.ptp(some, axis=0)
+        try:
+            simplices = Delaunay((some - some.min(axis=0)) / np.where(span == 0, 1.0, span)).simplices
+        except QhullError:
+            return
+        if len(simplices) > _STORED_SIMPLICES * n:
+            raise StateError(f"{n} of the scattered nodes make {len(simplices)} simplices, so all would take too long.")

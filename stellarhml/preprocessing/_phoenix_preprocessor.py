@@ -8,10 +8,21 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
 from stellarhml._sklearn import Interval, StrOptions, fit_context
+from stellarhml._state import (
+    Sizes,
+    StateError,
+    check_keys,
+    estimator_state,
+    make_estimator,
+    take_array,
+    take_list,
+)
 from stellarhml._validation import check_wavelength
 from stellarhml.exceptions import ContinuumWarning, WavelengthCoverageError
 from stellarhml.physics.blackbody import blackbody_flux
 from stellarhml.preprocessing.continuum import continuum_operator, drop_sunken_anchors, find_anchors
+
+_STORED_DEGREE = 30  # of a continuum in a file: a higher one would let a small file take much memory
 
 
 class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
@@ -235,6 +246,78 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return np.array([f"{value:.3f}" for value in self.wavelength_out_], dtype=object)
+
+    def to_state(self) -> dict:
+        """State that a file holds.
+
+        Returns
+        -------
+        state : dict
+            Parameters, and what was fitted: "wavelength", "window_pixels" (first and last + 1), "anchors" and
+            "feature_names".
+        """
+        if not hasattr(self, "anchors_"):
+            return estimator_state(self, None)
+        # one and the same array is stored once
+        given = isinstance(self.wavelength, np.ndarray) and np.array_equal(self.wavelength, self.wavelength_)
+        first, last, _ = self._pixels.indices(self.wavelength_.size)
+        fitted = {
+            "wavelength": self.wavelength if given else self.wavelength_,
+            "window_pixels": [first, last],
+            "anchors": self.anchors_,
+            "feature_names": getattr(self, "feature_names_in_", None),
+        }
+        return estimator_state(self, fitted)
+
+    @classmethod
+    def from_state(cls, state):
+        """Make the transformer again.
+
+        Parameters
+        ----------
+        state : dict
+            As `to_state` gives it.
+
+        Returns
+        -------
+        preprocessor : PhoenixPreprocessor
+            The same transformer.
+
+        Raises
+        ------
+        StateError
+            If the state is not one.
+        """
+        preprocessor, fitted = make_estimator(cls, state)
+        if fitted is None:
+            return preprocessor
+        check_keys(fitted, ("wavelength", "window_pixels", "anchors", "feature_names"))
+        sizes, width, degree = Sizes(), preprocessor.anchor_width, preprocessor.degree
+        wavelength = take_array(
+            fitted, "wavelength", dtype="f8", shape=("n_pixels",), sizes=sizes, low=0, increasing="strictly"
+        )
+        first, last = take_list(fitted, "window_pixels", int, length=2)
+        if not 0 <= first < last <= sizes["n_pixels"]:
+            raise StateError(f"`window_pixels` is {first}, {last}; there are {sizes['n_pixels']} pixels.")
+        anchors = take_array(
+            fitted, "anchors", dtype="i8", shape=(None,), low=0, high=last - first - 1, increasing="strictly"
+        )
+        names = take_list(fitted, "feature_names", str, length="n_pixels", sizes=sizes, distinct=True, optional=True)
+        if not anchors.size or degree > _STORED_DEGREE or not width * anchors.size <= 10**6 + 4 * sizes["n_pixels"]:
+            raise StateError(
+                f"A continuum has {anchors.size} `anchors` of `anchor_width` {width} and `degree` {degree}. A file "
+                f"holds degrees up to {_STORED_DEGREE}, and anchors that do not cover the pixels many times."
+            )
+        preprocessor.n_features_in_ = sizes["n_pixels"]
+        if names is not None:
+            preprocessor.feature_names_in_ = np.array(names, dtype=object)
+        preprocessor.wavelength_, preprocessor.anchors_ = wavelength, anchors
+        preprocessor._pixels = slice(first, last)
+        preprocessor.wavelength_out_ = wavelength[first:last]
+        preprocessor._operator = continuum_operator(
+            preprocessor.wavelength_out_, anchors, degree=degree, width=preprocessor.anchor_width
+        )
+        return preprocessor
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

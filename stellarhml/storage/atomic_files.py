@@ -7,13 +7,15 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path):
+def atomic_path(path, *, sync=False):
     """Give a temporary path beside `path`, and rename it to `path` when the block ends without an error.
 
     Parameters
     ----------
     path : str or path-like
         Where the file shall be. Its folder is created if needed.
+    sync : bool, default=False
+        Whether to wait until the content is on the disk: else a crash of the machine could leave the name without it.
 
     Yields
     ------
@@ -26,6 +28,9 @@ def atomic_path(path):
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
         yield temporary
+        if sync:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):

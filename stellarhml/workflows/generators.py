@@ -9,7 +9,7 @@ from stellarhml.exceptions import PersistenceError
 from stellarhml.pipeline import PAPER_SETTINGS, make_stellar_pipeline
 from stellarhml.storage.saving import load, save
 
-SUFFIX = ".joblib"
+SUFFIX = ".asdf"
 """Ending of the files of generators that commands choose a name for."""
 
 _PEAK_DISTANCE = 5001  # pixels, the paper's
@@ -136,7 +136,7 @@ def packaged_generator(*, n_jobs=2, verbose=None):
     path = get_data_home() / f"packaged-{__version__}{SUFFIX}"
     if path.is_file():
         try:
-            return load(path)  # written by this function
+            return load(path, trust_pickle=False)
         except PersistenceError:  # an interrupted build, or an older format
             path.unlink()
     print("Building the generator of the packaged grid, once", flush=True)

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-_PICKLE = b"\x80"  # first byte of an uncompressed pickle
-_SAFE = (b"#ASDF", b"stellarhml")
-_SUFFIXES = (".asdf", ".shml", ".joblib", ".pkl", ".pickle")
+_HEADS = (b"#ASDF", b"\x80")  # first bytes of an ASDF file and of a pickle
+_SUFFIXES = (".asdf", ".joblib", ".pkl", ".pickle")
 _PERCENTILE = 95  # of the pixels, for the larger of the two errors in a record
 
 
@@ -43,8 +42,8 @@ def inspect_file(path, *, medium=None, format=None, trust_pickle=False, orders=F
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file. Pass a saved generator, or a spectrum.")
     with open(path, "rb") as file:
-        head = file.read(10)
-    saved = head.startswith((_PICKLE, *_SAFE)) or path.suffix.lower() in _SUFFIXES
+        head = file.read(5)
+    saved = head.startswith(_HEADS) or path.suffix.lower() in _SUFFIXES
     if saved and format is None:
         return {"file": str(path), "kind": "estimator"} | _describe_saved(path, trust_pickle)
     return {"file": str(path), "kind": "spectrum"} | _read_and_describe(path, medium, format, orders)
@@ -52,11 +51,10 @@ def inspect_file(path, *, medium=None, format=None, trust_pickle=False, orders=F
 
 def _describe_saved(path, trust_pickle):
     """Record of a saved estimator."""
-    from stellarhml.storage.saving import inspect
-    from stellarhml.workflows.predicting import open_saved
+    from stellarhml.storage.saving import inspect, load
 
-    estimator = open_saved(path, trust_pickle=trust_pickle)
-    return inspect(path) | describe_generator(estimator)
+    estimator = load(path, trust_pickle=trust_pickle)
+    return inspect(path) | {"class": type(estimator).__name__} | describe_generator(estimator)
 
 
 def describe_generator(estimator):

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stellarhml.exceptions import PersistenceError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
 from stellarhml.spectra.reading import read_spectrum
@@ -22,7 +21,6 @@ AT_REST = {"rv": 0.0, "vsini": 0.0}
 INTERRUPTED = "interrupted before it was done"
 """Message of the files that Ctrl-C left."""
 
-_SAFE_HEADS = (b"#ASDF", b"stellarhml")  # first bytes of files without code
 _NO_POWER = (
     "the file states no resolving power. Give --resolving-power R, or --resolving-power grid for spectra at the "
     "generator's own resolution"
@@ -82,46 +80,15 @@ def predict_files(generator, paths, *, resolving_power="file", at_rest=False, n_
     return tabulate(paths, names or (*generator.label_names_, *AT_REST), results), results
 
 
-def open_saved(path, *, trust_pickle=False):
-    """Open a saved estimator; a pickle only if it is trusted.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File that :func:`stellarhml.save` wrote.
-    trust_pickle : bool, default=False
-        Whether to open a pickle (joblib), which runs any code that its author put into it.
-
-    Returns
-    -------
-    estimator : object
-        The estimator.
-
-    Raises
-    ------
-    FileNotFoundError, PersistenceError
-        If there is no such file, it is damaged, or it is a pickle that is not trusted.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. Pass a file that stellarhml build or demo wrote.")
-    with open(path, "rb") as file:
-        head = file.read(max(map(len, _SAFE_HEADS)))
-    if not trust_pickle and not head.startswith(_SAFE_HEADS) and path.suffix.lower() not in (".asdf", ".shml"):
-        raise PersistenceError(
-            f"{path} is no ASDF file. If it is a Python pickle (joblib), opening it runs the code of its author: give "
-            "--trust-pickle if you trust the author, or ask for the generator saved as NAME.asdf."
-        )
-    return load(path)
-
-
 def open_generator(path, *, trust_pickle=False):
     """Open a saved generator.
 
     Parameters
     ----------
-    path, trust_pickle : str, bool
-        As in `open_saved`.
+    path : str or path-like
+        File that `stellarhml build` or :func:`stellarhml.save` wrote.
+    trust_pickle : bool, default=False
+        Whether to open a pickle (joblib), which runs any code that its author put into it.
 
     Returns
     -------
@@ -131,11 +98,11 @@ def open_generator(path, *, trust_pickle=False):
     Raises
     ------
     FileNotFoundError, PersistenceError
-        As `open_saved`.
+        If there is no such file, it is damaged, or it is a pickle that is not trusted.
     ValueError
         If the file holds another estimator.
     """
-    generator = open_saved(path, trust_pickle=trust_pickle)
+    generator = load(path, trust_pickle=trust_pickle)
     if not isinstance(generator, SpectrumGenerator):
         raise ValueError(
             f"{path} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file that "

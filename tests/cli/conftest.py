@@ -8,8 +8,6 @@ from stellarhml import load, save
 from stellarhml.cli.main import main
 from stellarhml.datasets import make_stellar_grid
 
-SAFE = ".shml"  # ending of files without code
-
 
 @pytest.fixture(scope="module")
 def grid():
@@ -36,7 +34,7 @@ def folder(tmp_path_factory, grid):
 @pytest.fixture(scope="module")
 def generator_file(tmp_path_factory, folder):
     """A generator that `build` wrote, without code."""
-    path = tmp_path_factory.mktemp("generator") / f"generator{SAFE}"
+    path = tmp_path_factory.mktemp("generator") / "generator.asdf"
     assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520"]) == 0
     return path
 

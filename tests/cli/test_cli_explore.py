@@ -13,9 +13,9 @@ from stellarhml.datasets import make_stellar_grid
 
 def test_broken_generator_is_an_error_of_one_line(tmp_path, one_error):
     pytest.importorskip("bokeh")
-    (tmp_path / "broken.shml").write_bytes(b"no generator")
-    assert main(["explore", "--generator", str(tmp_path / "broken.shml"), "--no-browser"]) == 2
-    assert "broken.shml" in one_error()
+    (tmp_path / "broken.asdf").write_bytes(b"no generator")
+    assert main(["explore", "--generator", str(tmp_path / "broken.asdf"), "--no-browser"]) == 2
+    assert "broken.asdf" in one_error()
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_wrong_arguments_are_one_line(arguments, text, exit_code, one_error):
 def test_generator_without_wavelengths_is_refused(tmp_path, one_error):
     pytest.importorskip("bokeh")
     grid = make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=1500, n_lines=20, random_state=0)
-    save(SpectrumGenerator().fit(grid.labels, grid.flux), tmp_path / "pixels.shml")
-    assert main(["explore", "--generator", str(tmp_path / "pixels.shml"), "--no-browser"]) == 2
+    save(SpectrumGenerator().fit(grid.labels, grid.flux), tmp_path / "pixels.asdf")
+    assert main(["explore", "--generator", str(tmp_path / "pixels.asdf"), "--no-browser"]) == 2
     assert "without wavelengths" in one_error()
 
 

@@ -65,8 +65,8 @@ def test_a_generator(safe_file, grid, capsys):
 def test_jumps_are_listed(safe_file, tmp_path, capsys):
     generator = load(safe_file)
     generator.interpolator_.breaks = {"teff": [5050.0]}
-    save(generator, tmp_path / "g.shml")
-    assert main(["inspect", str(tmp_path / "g.shml")]) == 0
+    save(generator, tmp_path / "g.asdf")
+    assert main(["inspect", str(tmp_path / "g.asdf")]) == 0
     assert "jumps      teff at 5050\n" in capsys.readouterr().out
 
 
@@ -104,9 +104,9 @@ def test_a_pickle_has_the_contents_of_a_file_without_code(pickle_file, safe_file
 def test_a_regressor_shows_its_generator(generator_file, tmp_path, capsys):
     from stellarhml import BayesianStellarRegressor
 
-    save(BayesianStellarRegressor.from_generator(load(generator_file)), tmp_path / "r.shml")
-    save(PhoenixPreprocessor(), tmp_path / "p.shml")
-    assert main(["inspect", "--json", str(tmp_path / "r.shml"), str(tmp_path / "p.shml")]) == 0
+    save(BayesianStellarRegressor.from_generator(load(generator_file)), tmp_path / "r.asdf")
+    save(PhoenixPreprocessor(), tmp_path / "p.asdf")
+    assert main(["inspect", "--json", str(tmp_path / "r.asdf"), str(tmp_path / "p.asdf")]) == 0
     (regressor, bare), _ = _json(capsys)
     assert regressor["n_nodes"] == 27
     assert "n_nodes" not in bare
@@ -152,13 +152,13 @@ def test_files_that_are_neither(tmp_path, safe_file, spectrum_file, capsys):
     (tmp_path / "notes.md").write_text("# Notes\n\nNothing of interest, really.\nOr so.\n")
     np.savez(tmp_path / "air.npz", wavelength=[1.0, 2.0], transmission=[1.0, 0.5])
     (tmp_path / "empty").touch()
-    (tmp_path / "cut.shml").write_bytes(safe_file.read_bytes()[:-7])
+    (tmp_path / "cut.asdf").write_bytes(safe_file.read_bytes()[:-7])
     (tmp_path / "lonely.joblib").write_bytes(b"\x80\x04N.")
     bad = {
         "notes.md": "is neither a saved generator nor a spectrum that can be read",
         "air.npz": "A transmission of the atmosphere is no star",
         "empty": "it is empty, but a spectrum is needed",
-        "cut.shml": "cut short or was changed",
+        "cut.asdf": "cut short or was changed",
         "lonely.joblib": "--trust-pickle",
         "nothing": "does not exist or is not a file",
         ".": "does not exist or is not a file",

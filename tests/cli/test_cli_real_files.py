@@ -24,7 +24,7 @@ def solar_generator(tmp_path_factory):
     flux = grid.flux[kept, ::3] / np.percentile(grid.flux[kept, ::3], 99, axis=1)[:, None]
     quick = VoigtLineDecomposer(n_rounds=0, subsample=6)
     generator = SpectrumGenerator(wavelength=grid.wavelength[::3], decomposer=quick).fit(grid.labels[kept], flux)
-    return save(generator, tmp_path_factory.mktemp("solar") / "solar.shml")
+    return save(generator, tmp_path_factory.mktemp("solar") / "solar.asdf")
 
 
 @pytest.mark.slow

@@ -1,12 +1,29 @@
-import json
+"""Files by their suffix; pickles only with trust; a file is whole or not there."""
+
+import os
+import subprocess
+import sys
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
-from stellarhml.exceptions import PersistenceError, VersionWarning
-from stellarhml.storage.saving import load, save
+from stellarhml import PhoenixPreprocessor
+from stellarhml.exceptions import PersistenceError
+from stellarhml.storage import asdf_files
+from stellarhml.storage.saving import inspect, load, save
+
+WAVELENGTH = np.linspace(8500, 8510, 2000)
+FLUX = 1 - 0.3 * np.random.default_rng(0).random((2, 2000)) ** 4
+
+
+@pytest.fixture
+def preprocessor():
+    scaler = PhoenixPreprocessor(wavelength=WAVELENGTH, peak_distance=50, degree=3, window=(8501.0, 8509.0))
+    return scaler.fit(FLUX)
 
 
 @pytest.fixture
@@ -16,127 +33,167 @@ def saved(tmp_path):
     return model, save(model, tmp_path / "model.joblib")
 
 
-def _edit(path, **changes):
-    sidecar = path.with_name(path.name + ".json")
-    record = json.loads(sidecar.read_text())
-    record.update(changes)
-    sidecar.write_text(json.dumps(record))
-    return record
-
-
 @pytest.mark.parametrize("compress", [0, 3])
-def test_round_trip(tmp_path, saved, compress):
+def test_joblib_round_trip(tmp_path, saved, compress):
     model, _ = saved
-    path = save(model, tmp_path / "again.joblib", compress=compress)
+    path = save(model, tmp_path / "new" / "again.joblib", compress=compress)
     np.testing.assert_array_equal(load(path).coef_, model.coef_)
-    record = json.loads((tmp_path / "again.joblib.json").read_text())
-    assert record["schema"] == 1
-    assert record["class"].endswith("Ridge")
-    assert set(record["versions"]) == {"python", "stellarhml", "scikit-learn", "torch", "numpy", "scipy", "joblib"}
-    assert all(record["versions"].values())
-    assert {p.name for p in tmp_path.glob("again*")} == {"again.joblib", "again.joblib.json"}
-    assert not list(tmp_path.glob(".*"))
+    assert [p.name for p in path.parent.iterdir()] == ["again.joblib"]
 
 
-def test_memory_map(tmp_path, saved):
+def test_joblib_files_can_be_mapped(tmp_path, saved):
     model, path = saved
     mapped = load(path, mmap_mode="r").coef_
     assert isinstance(mapped, np.memmap)
     np.testing.assert_array_equal(mapped, model.coef_)
-    with pytest.raises(PersistenceError, match="compressed file cannot be mapped"):
-        load(save(model, tmp_path / "small.joblib", compress=3), mmap_mode="r")
 
 
-def test_other_versions_are_told_once(saved):
-    _, path = saved
-    versions = json.loads(path.with_name("model.joblib.json").read_text())["versions"]
-    now = versions["numpy"]
-    _edit(path, versions=versions | {"numpy": "1.0.0", "torch": "0.4"})
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        load(path)
-    assert [w.category for w in caught] == [VersionWarning]
-    assert f"numpy 1.0.0 -> {now}" in str(caught[0].message)
-    assert "torch 0.4 ->" in str(caught[0].message)
-    assert "scipy" not in str(caught[0].message)
-    assert caught[0].filename == __file__
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["STELLARHML_BOMB"],)
 
 
-def test_sklearns_own_version_warning_is_not_repeated(tmp_path, monkeypatch):
-    import sklearn.base
-
-    model = Ridge().fit([[0.0], [1.0]], [0.0, 1.0])
-    monkeypatch.setattr(sklearn.base, "__version__", "1.0.old")  # what Ridge pickles as its version
-    path = save(model, tmp_path / "model.joblib")
-    monkeypatch.undo()
-    versions = json.loads((tmp_path / "model.joblib.json").read_text())["versions"]
-    _edit(path, versions=versions | {"scikit-learn": "1.0.old"})
-    with pytest.warns(VersionWarning, match=r"scikit-learn 1\.0\.old"):
-        load(path)
-
-
-def test_truncated_and_changed_file(saved):
-    _, path = saved
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-50])
-    with pytest.raises(PersistenceError, match="cut short or was changed"):
-        load(path)
-    path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
-    with pytest.raises(PersistenceError, match="another checksum"):
-        load(path)
-
-
-def test_changed_file_is_not_unpickled(tmp_path, saved):
-    class Bomb:
-        def __reduce__(self):
-            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w').close()",))
-
-    import joblib
-
-    _, path = saved
+@pytest.mark.parametrize("name", ["model.joblib", "model.pkl", "model.asdf", "model"])
+def test_pickles_are_opened_with_trust_only(tmp_path, monkeypatch, name):
+    ran = tmp_path / "ran"
+    monkeypatch.setenv("STELLARHML_BOMB", str(ran))
+    path = tmp_path / name
     joblib.dump(Bomb(), path)
-    with pytest.raises(PersistenceError):
-        load(path)
-    assert not (tmp_path / "ran").exists()
+    with pytest.raises(PersistenceError, match="--trust-pickle" if not name.endswith(".asdf") else "no ASDF file"):
+        load(path, trust_pickle=False)
+    if name.endswith(".asdf"):
+        with pytest.raises(PersistenceError, match="no ASDF file"):
+            load(path, trust_pickle=True)
+    else:
+        assert inspect(path)["format"] == "joblib"
+    assert not ran.exists()
 
 
-def test_newer_schema(saved):
-    _, path = saved
-    _edit(path, schema=2)
-    with pytest.raises(PersistenceError, match=r"schema 2, but this version of stellarhml reads up to 1\. Upgrade"):
-        load(path)
+def test_asdf_files_need_no_trust_whatever_their_name(tmp_path, preprocessor):
+    path = save(preprocessor, tmp_path / "p.asdf").rename(tmp_path / "p.dat")
+    got = load(path, trust_pickle=False)
+    np.testing.assert_array_equal(got.transform(FLUX), preprocessor.transform(FLUX))
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema": 1, "class": 3}', "{"])
-def test_unreadable_sidecar(saved, text):
-    _, path = saved
-    path.with_name("model.joblib.json").write_text(text)
-    with pytest.raises(PersistenceError, match="cannot be read as the record"):
-        load(path)
-
-
-def test_missing_sidecar_and_missing_file(tmp_path, saved):
-    _, path = saved
-    path.with_name("model.joblib.json").unlink()
-    with pytest.raises(PersistenceError, match=r"model\.joblib\.json does not exist"):
-        load(path)
-    with pytest.raises(FileNotFoundError, match=r"lost\.joblib"):
-        load(tmp_path / "lost.joblib")
-
-
-def test_pickle_that_cannot_be_opened_though_whole(tmp_path):
-    import hashlib
-
-    _, path = None, save({"a": 1}, tmp_path / "model.joblib")
-    content = b"cno_such_module\nThing\n."  # a pickle that names a module that is not there
+@pytest.mark.parametrize("content", [b"", b"cno_such_module\nThing\n.", b"\x80\x05garbage"])
+def test_pickles_that_cannot_be_opened(tmp_path, content):
+    path = tmp_path / "model.joblib"
     path.write_bytes(content)
-    _edit(path, n_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    with pytest.raises(PersistenceError, match="cannot be opened here"):
-        load(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(PersistenceError, match="cannot be opened as a joblib file"):
+            load(path)
 
 
-def test_failed_save_keeps_the_old_file(saved):
-    model, path = saved
-    with pytest.raises(Exception, match="pickle"):
-        save(lambda: None, path)
-    np.testing.assert_array_equal(load(path).coef_, model.coef_)
+def test_missing_files_and_wrong_calls(tmp_path, preprocessor):
+    for function in (load, inspect):
+        with pytest.raises(FileNotFoundError, match=r"lost\.asdf does not exist"):
+            function(tmp_path / "lost.asdf")
+    with pytest.raises(ValueError, match="not compressed"):
+        save(preprocessor, tmp_path / "p.asdf", compress=3)
+    with pytest.raises(ValueError, match='None, "r"'):
+        load(save(preprocessor, tmp_path / "p.asdf"), mmap_mode="r+")
+
+
+def test_inspect(tmp_path, preprocessor, saved):
+    path = save(make_pipeline(preprocessor), tmp_path / "p.asdf")
+    record = inspect(path)
+    assert record == {
+        "format": "asdf",
+        "n_bytes": path.stat().st_size,
+        "tag": "pipeline-1.0.0",
+        "class": "Pipeline",
+        "versions": record["versions"],
+        "n_arrays": 2,
+        "grid": None,
+    }
+    assert set(record["versions"]) == {"python", "stellarhml", "scikit-learn", "numpy", "scipy"}
+    assert {key for key, value in inspect(saved[1]).items() if value is not None} == {"format", "n_bytes"}
+
+
+def test_inspect_imports_no_class(tmp_path, preprocessor):
+    path = save(preprocessor, tmp_path / "p.asdf")
+    code = (
+        "import sys\nfrom stellarhml.storage.saving import inspect\n"
+        "assert inspect(sys.argv[1])['class'] == 'PhoenixPreprocessor'\n"
+        "assert not {'sklearn', 'joblib', 'pickle5', 'asdf', 'stellarhml.preprocessing'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+@pytest.mark.parametrize("name", ["model.joblib", "model.asdf"])
+def test_a_failed_save_keeps_the_old_file(tmp_path, preprocessor, name):
+    path = save(preprocessor, tmp_path / name)
+    before = path.read_bytes()
+    with pytest.raises(Exception, match=r"pickle|cannot hold"):
+        save(make_pipeline(lambda: None), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path, preprocessor, monkeypatch):
+    path = save(preprocessor, tmp_path / "p.asdf")
+    before = path.read_bytes()
+
+    def half(*arguments):
+        yield before[:300]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asdf_files, "pack", half)
+    with pytest.raises(KeyboardInterrupt):
+        save(preprocessor, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["p.asdf"]
+
+
+def test_content_is_on_the_disk_before_the_name(tmp_path, preprocessor, monkeypatch):
+    order = []
+    for name in ("fsync", "replace"):
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, original=original: (order.append(name), original(*a))[1])
+    for suffix in ("asdf", "joblib"):
+        order.clear()
+        save(preprocessor, tmp_path / f"p.{suffix}")
+        assert order == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"window": lambda: None}, r"parameters\.window is a builtins\.function"),
+        ({"window": np.array([1 + 2j])}, r"parameters\.window is a ndarray of dtype complex128"),
+        ({"window": 10**30}, r"parameters\.window is a builtins\.int"),
+        ({"window": {"_a": 1}}, r"parameters\.window is a mapping with the keys \['_a'\]"),
+        ({"window": {1: 2}}, r"parameters\.window is a mapping"),
+        ({"window": "\ud800"}, "cannot be an ASDF file"),
+        ({"degree": -1}, "A parameter of PhoenixPreprocessor is wrong"),
+        ({"window": ("x",) * 30_000}, "over 20000 values"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_named(tmp_path, change, match):
+    with pytest.raises(PersistenceError, match=match) as caught:
+        save(PhoenixPreprocessor(**change), tmp_path / "p.asdf")
+    assert "joblib" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_that_contain_themselves(tmp_path):
+    loop = []
+    loop.append(loop)
+    with pytest.raises(PersistenceError, match="inside itself"):
+        save(PhoenixPreprocessor(window=loop), tmp_path / "p.asdf")
+
+
+def test_pipelines_with_a_cache_are_refused(tmp_path, preprocessor):
+    with pytest.raises(PersistenceError, match="`memory`"):
+        save(make_pipeline(preprocessor, memory=str(tmp_path)), tmp_path / "p.asdf")
+
+
+def test_requested_metadata_come_back(tmp_path):
+    import sklearn
+
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = PhoenixPreprocessor().set_transform_request(teff=True)
+        got = load(save(asking, tmp_path / "r.asdf"))
+        assert got.get_metadata_routing().transform.requests["teff"] is True

@@ -70,7 +70,7 @@ def test_printed_table_has_the_same_numbers(result):
 
 def test_generator_and_spectrum_can_be_used_again(result):
     """The files give the row of the table."""
-    generator = open_generator(result.files["generator"], trust_pickle=True)
+    generator = open_generator(result.files["generator"])
     (order,) = read_spectrum(result.files["spectrum"]).orders
     regressor = BayesianStellarRegressor.from_generator(generator, search="nodes", random_state=0, verbose=False)
     labels = regressor.predict(order.flux[None], flux_error=order.error[None])[0]
@@ -79,7 +79,7 @@ def test_generator_and_spectrum_can_be_used_again(result):
 
 
 def test_predict_at_rest_finds_the_star_of_the_demo(result):
-    generator = open_generator(result.files["generator"], trust_pickle=True)
+    generator = open_generator(result.files["generator"])
     options = {"resolving_power": "grid", "at_rest": True}
     table, _ = predict_files(generator, [result.files["spectrum"]], **options)
     for name in result.label_names:
@@ -118,7 +118,7 @@ def test_noise_has_the_ratio_that_is_given():
 
 
 def test_rows_are_what_predict_gives(result, grid):
-    generator = open_generator(result.files["generator"], trust_pickle=True)
+    generator = open_generator(result.files["generator"])
     regressor = BayesianStellarRegressor.from_generator(generator, random_state=0, verbose=False)
     flux, error = add_noise(grid.flux_offgrid, snr=100, seed=0)
     names = list(grid.label_names)

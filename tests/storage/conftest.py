@@ -1,6 +1,8 @@
 """Fitted estimators that are saved."""
 
 import itertools
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,8 @@ from stellarhml import (
     save,
 )
 from stellarhml.datasets import make_stellar_grid
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the module `attacks`
 
 LABELS = pd.DataFrame([[5300.0, 3.8, -0.2], [5100.0, 3.6, -0.4], [5250.0, 4.0, -0.3]], columns=["teff", "logg", "feh"])
 
@@ -91,5 +95,5 @@ def small(tmp_path_factory):
     """A file of few arrays, one large enough to be mapped, and its bytes."""
     theta = np.random.default_rng(0).normal(size=(4, 150))
     labels = np.array([[5000.0, 4.0], [5000.0, 5.0], [6000.0, 4.0], [6000.0, 5.0]])
-    path = save(LineManifoldInterpolator().fit(labels, theta), tmp_path_factory.mktemp("small") / "small.shml")
+    path = save(LineManifoldInterpolator().fit(labels, theta), tmp_path_factory.mktemp("small") / "small.asdf")
     return path, path.read_bytes()
