@@ -44,7 +44,7 @@ def test_each_file_is_flagged_or_refused(folder, solar_generator, tmp_path, caps
         assert (tmp_path / row["figure"]).stat().st_size > 10_000
     igrins, air = str(folder / "igrins_S1063.npz"), str(folder / "telluric_hpf.npz")
     assert main([*start, "--format", "igrins", igrins]) == 2
-    assert "lies within what the generator knows" in json.loads(capsys.readouterr().out)[0]["message"]
+    assert "lies within the generator's band" in json.loads(capsys.readouterr().out)[0]["message"]
     assert main([*start, igrins]) == 2
     assert "`medium` is None" in capsys.readouterr().err
     assert main([*start, air]) == 2
