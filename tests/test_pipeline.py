@@ -178,6 +178,7 @@ def test_paper_settings_are_parameters_of_every_class_and_valid():
     assert found["preprocess__continuum"] == "each"
 
 
+@pytest.mark.slow
 def test_the_papers_chain_runs_on_a_small_grid():
     grid = make_stellar_grid(n_teff=3, n_logg=2, n_feh=2, random_state=0)
     small = {**PAPER_SETTINGS, "decomposer": {**PAPER_SETTINGS["decomposer"], "line_margin": 0, "loss_margin": 0}}

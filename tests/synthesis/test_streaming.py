@@ -44,6 +44,7 @@ def narrow_windows(monkeypatch):
     monkeypatch.setattr(grid_learning, "_WINDOW", 2048)
 
 
+@pytest.mark.slow
 def test_fit_never_holds_the_grid(long_grid, narrow_windows, generator, tmp_path):
     # `generator` is asked for so that all is compiled and imported before memory is counted
     labels, flux, wavelength = long_grid
