@@ -32,9 +32,11 @@ def regressor():
     return BayesianStellarRegressor.from_generator(generator.fit(grid.labels, grid.flux[:, ::3]))
 
 
-def veiled_star(seed):
-    """A packaged star between nodes; the throughput of its two orders is that of `mock_star`."""
-    star = Star(labels=between_nodes()[seed % 6], seed=seed, snr=200.0)
+def veiled_star(regressor, seed):
+    """A packaged star between nodes, in units of the continuum that the grid was normalised by, and veiled by TRUE."""
+    grid = load_mini_grid()
+    flux = regressor.generator_.normalise(grid.flux_offgrid[:, ::3])[seed]
+    star = Star(labels=between_nodes()[seed], seed=seed, snr=200.0, model=(grid.wavelength[::3], flux))
     for k, flux in enumerate(star.flux):
         t = np.linspace(-1, 1, len(flux))
         level = (300 + 100 * k) * (1 - 0.3 * t**2 + 0.05 * t)
@@ -52,7 +54,7 @@ def test_it_takes_few_lines(veiling):
 def test_a_veiled_star_is_found_back_with_its_error(veiling, regressor):
     results = [
         regressor.infer(
-            veiled_star(seed).spectrum, resolving_power=40_000, stages=[veiling[0]()], fixed={"logg": known}
+            veiled_star(regressor, seed).spectrum, resolving_power=40_000, stages=[veiling[0]()], fixed={"logg": known}
         )
         for seed, known in zip(range(6), between_nodes()[:, 1], strict=True)
     ]
@@ -67,7 +69,7 @@ def test_a_veiled_star_is_found_back_with_its_error(veiling, regressor):
 
 
 def test_it_may_be_fixed_and_bounded_like_any_parameter(veiling, regressor):
-    star = veiled_star(0)
+    star = veiled_star(regressor, 0)
     fixed = {"logg": star.labels[1], "veiling": TRUE}
     known = regressor.infer(star.spectrum, resolving_power=40_000, stages=[veiling[0]()], fixed=fixed)
     assert known.errors["veiling"] == 0
