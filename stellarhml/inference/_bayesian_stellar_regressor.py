@@ -424,7 +424,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def to_state(self):
         """State for a file, see `stellarhml.storage`."""
-        parameters, fitted = self.get_params(deep=False), None
+        # a file does not say how many processes to start
+        parameters, fitted = self.get_params(deep=False) | {"n_jobs": None}, None
         if hasattr(self, "generator_"):
             if parameters["generator"] is self.generator_:
                 parameters["generator"] = "fitted"
@@ -443,6 +444,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         parameters, fitted = dict(take(state, "parameters", dict)), take(state, "fitted", (dict, type(None)))
         known = cls._get_param_names()
         check_keys(parameters, known)
+        if parameters["n_jobs"] is not None:
+            raise StateError(f"`n_jobs` is {parameters['n_jobs']!r:.50}; it must be None in a file.")
         if fitted is None:
             return _checked(cls(**parameters))
         check_keys(fitted, ("generator", "node_spectra", "seed", "one_output"))

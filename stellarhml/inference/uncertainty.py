@@ -8,9 +8,7 @@ import numpy as np
 from stellarhml.forward.chain import ERROR_DIRECTIONS
 
 _N_GROUPS = 24  # of residuals, at least
-_SIGNIFICANT = (
-    4.0  # variance of groups over that of noise, which noise alone hardly reaches
-)
+_SIGNIFICANT = 4.0  # variance of groups over that of noise, which noise alone hardly reaches
 
 
 class Uncertainty(NamedTuple):

@@ -22,6 +22,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 N_PIXELS = 120
 
 
+@pytest.mark.filterwarnings("ignore")  # of stars that are none
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.asdf")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("mode", [None, "r"])
 def test_stored_files_open_for_all_time(path, mode):
