@@ -75,7 +75,7 @@ def _attack(tmp_path, tags, n_damaged, n_crafted, seed):
     for tag in tags:
         fixture = FIXTURES / f"{tag}.asdf"
         content, names, same = fixture.read_bytes(), {}, set()
-        every = list(attacks.crafted(fixture, rng))
+        every = list(attacks.crafted(fixture, rng, min(1.0, n_crafted / 1000)))
         chosen = [every[i] for i in rng.permutation(len(every))[:n_crafted]]
         for i, (name, data) in enumerate([attacks.damage(content, rng) for _ in range(n_damaged)] + chosen):
             path = tmp_path / f"{tag}-{i}.asdf"
