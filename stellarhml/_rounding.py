@@ -1,4 +1,4 @@
-"""Numbers as text, to as many digits as their error allows."""
+"""Numbers as text, rounded to their errors."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ def rounded(value, error):
     Parameters
     ----------
     value, error : float
-        Value and standard deviation; an error of zero is that of what was fixed.
+        Value and standard deviation, which is zero for a fixed parameter.
 
     Returns
     -------
     value, error : str
-        As text; the error is "fixed", or "?" where it is not known.
+        As text; the error is "fixed" where it is zero, and "?" where it is not finite.
 
     Examples
     --------
@@ -35,5 +35,5 @@ def rounded(value, error):
 
 
 def decimals(error):
-    """Decimals that show two digits of a positive number, 0 at least."""
+    """Decimals that show two digits of a positive number, at least 0."""
     return max(0, 1 - int(np.floor(np.log10(float(f"{error:.1e}")))))

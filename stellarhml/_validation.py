@@ -1,4 +1,4 @@
-"""Checks of input that several estimators share; every message says what to do."""
+"""Checks of input that several estimators share; every message has a cure."""
 
 import numpy as np
 from sklearn.utils import check_array
@@ -62,7 +62,7 @@ def stored_wavelength(wavelength, used=None):
     wavelength : object
         The parameter: None, or array-like, with or without a unit.
     used : ndarray of shape (n_pixels,), default=None
-        Wavelengths that `fit` made of it.
+        Wavelengths in use after `fit`.
 
     Returns
     -------

@@ -67,6 +67,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_changes_nothing(tmp_path):
     script = tmp_path / "on_a_cluster.py"
     script.write_text(ON_A_CLUSTER)

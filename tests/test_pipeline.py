@@ -144,7 +144,7 @@ def test_window_is_cropped_alike_in_all_steps(grid, star):
     np.testing.assert_array_equal(as_list.fit(grid.raw, grid.labels).predict(star), pipeline.predict(star))
 
 
-def test_a_window_changed_in_one_step_only_is_said(grid):
+def test_a_window_changed_in_one_step_only_is_refused(grid):
     pipeline = make_stellar_pipeline(wavelength=grid.wavelength, settings=QUICK)
     pipeline.set_params(preprocess__window=(8502.0, 8515.0))
     with pytest.raises(ValueError, match=r"Pass the wavelengths of exactly those columns; .* `wavelength_out_`"):
@@ -178,6 +178,7 @@ def test_paper_settings_are_parameters_of_every_class_and_valid():
     assert found["preprocess__continuum"] == "each"
 
 
+@pytest.mark.slow
 def test_the_papers_chain_runs_on_a_small_grid():
     grid = make_stellar_grid(n_teff=3, n_logg=2, n_feh=2, random_state=0)
     small = {**PAPER_SETTINGS, "decomposer": {**PAPER_SETTINGS["decomposer"], "line_margin": 0, "loss_margin": 0}}

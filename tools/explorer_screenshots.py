@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stellarhml.cli.explore import packaged_generator
+from stellarhml.workflows.generators import packaged_generator
 
 STAR = {"rv": 18.0, "vsini": 5.0, "resolving_power": 55_000.0}
 LABELS = [5640.0, 4.4, -0.15]

@@ -1,35 +1,53 @@
-"""The command `stellarhml explore`: a page in the browser on a server of its own."""
+"""The command `stellarhml explore`."""
 
 import argparse
 import errno
 import re
 import socket
-import time
 from pathlib import Path
 
-from stellarhml.cli.terminal import add_format, one_line, tell
+from stellarhml.cli.terminal import DONE, add_generator, add_spectra, report
 
-_DONE, _N_PORTS = 0, 20  # ports to try, one after the other
-_HERE = ("127.0.0.1", "localhost")
+_N_PORTS = 20  # ports to try, one after the other
+_LOCAL = ("127.0.0.1", "localhost")
 _RESOLVING_POWERS = (1000.0, 500_000.0)
+
+DESCRIPTION = """\
+Open a page in the browser with a slider for each label: the model spectrum and its lines follow, over an observed
+spectrum. Needs bokeh: pip install "stellarhml[explore]".
+"""
+
+EPILOG = """\
+on the page:
+  Without --generator, that of the packaged grid (66 solar-type spectra, 8450-8700 angstrom); it is built at the first
+  start, in under a minute, and kept in the folder of downloads (STELLARHML_DATA, or ~/.cache/stellarhml). SPECTRUM is a
+  file as for `stellarhml predict`; if one cannot be read, the page says why. docs/explore.md describes the page.
+
+access:
+  This machine only, unless --address names another; then everyone who reaches that address under a name of --origin.
+  Nothing is uploaded. A generator that is a pickle (joblib) runs its author's code when it is opened, and needs
+  --trust-pickle.
+
+examples:
+  stellarhml explore
+  stellarhml explore --generator generator.asdf --medium vacuum star.txt
+  stellarhml explore --generator generator.asdf --port 8000 --no-browser night1/*.fits
+
+exit codes:
+  0 ended by Ctrl-C, 2 error
+"""
 
 
 def add_arguments(parser):
     """Add the arguments of the command."""
-    parser.add_argument("spectra", nargs="*", metavar="SPECTRUM", help="files of observed spectra to lie underneath")
-    parser.add_argument("--generator", metavar="FILE", help="file that build wrote [one of the packaged grid]")
+    parser.add_argument("spectra", nargs="*", metavar="SPECTRUM", help="files of observed spectra to show")
+    add_generator(parser, required=False)
+    add_spectra(parser)
     parser.add_argument(
-        "--trust-pickle", action="store_true", help="open FILE though it is a pickle, which can run any code"
+        "--resolving-power", metavar="R", type=_power, help="resolving power at the start [as the file states, or none]"
     )
     parser.add_argument(
-        "--medium", choices=("vacuum", "air"), help="what wavelengths of SPECTRUM are in, where its format does not say"
-    )
-    add_format(parser)
-    parser.add_argument(
-        "--resolving-power", metavar="R", type=_power, help="to begin with [as the file states, or none]"
-    )
-    parser.add_argument(
-        "--address", metavar="HOST", default="127.0.0.1", help="where to listen [%(default)s: here alone]"
+        "--address", metavar="HOST", default="127.0.0.1", help="address to listen on [%(default)s: this machine only]"
     )
     parser.add_argument(
         "--port", metavar="N", type=_port, default=5006, help="port, or the next free one [%(default)s]"
@@ -40,32 +58,31 @@ def add_arguments(parser):
         type=_origin,
         action="append",
         default=[],
-        help="name by which others may open the page",
+        help="name under which others may open the page",
     )
     parser.add_argument("--no-browser", action="store_true", help="open no browser, only print the address")
 
 
 def run(arguments):
-    """Serve the page until it is interrupted."""
+    """Serve the page until Ctrl-C."""
     _require_bokeh()
-    if arguments.generator is not None:
-        _require_safe(arguments.generator, arguments.trust_pickle)
     from stellarhml.explore.server import make_server
     from stellarhml.explore.session import ExplorerSession
-    from stellarhml.workflows.preparing import Reading, prepare_spectra
+    from stellarhml.workflows.predicting import read_spectra
 
-    generator, title = _generator(arguments.generator)
-    found = prepare_spectra(arguments.spectra, Reading(arguments.medium, arguments.format))
+    generator, title = _generator(arguments.generator, arguments.trust_pickle)
+    found = read_spectra(arguments.spectra, medium=arguments.medium, format=arguments.format)
+    stated = {} if arguments.resolving_power is None else {"resolving_power": arguments.resolving_power}
     spectra = [
-        (path, spectrum if isinstance(spectrum, str) else spectrum.replace(spectrum.orders, **_stated(arguments)))
+        (path, spectrum if isinstance(spectrum, str) else spectrum.replace(spectrum.orders, **stated))
         for path, spectrum in zip(arguments.spectra, found, strict=True)
     ]
     session = ExplorerSession(generator, title, spectra)
     for problem in session.problems:
-        tell(f"warning: {problem}")
+        report(f"warning: {problem}")
     port = _free_port(arguments.address, arguments.port)
-    if arguments.address not in _HERE:
-        _tell_who_may_come(arguments, port)
+    if arguments.address not in _LOCAL:
+        _warn_of_access(arguments, port)
     server = make_server(session, port, address=arguments.address, origins=arguments.origin)
     host = "localhost" if arguments.address in ("127.0.0.1", "0.0.0.0") else arguments.address
     print(f"Explorer at http://{host}:{server.port}/ until you press Ctrl-C", flush=True)
@@ -78,56 +95,17 @@ def run(arguments):
         server.stop()
     finally:
         session.close()
-    return _DONE
+    return DONE
 
 
-def packaged_generator():
-    """Generator of the packaged grid; built once, and kept in the folder of downloads.
-
-    Returns
-    -------
-    generator : SpectrumGenerator
-        Fitted.
-    """
-    from stellarhml import __version__
-    from stellarhml.datasets._mini_grid import load_mini_grid
-    from stellarhml.exceptions import PersistenceError
-    from stellarhml.grids.fetch import get_data_home
-    from stellarhml.storage.saving import load, save
-    from stellarhml.workflows.building import make_generator
-
-    path = get_data_home() / f"packaged-{__version__}.shml"
-    if path.is_file():
-        try:
-            return load(path)
-        except PersistenceError:  # of a build that was cut, or of an older format
-            path.unlink()
-    begin = time.perf_counter()
-    print("Building the generator of the packaged grid, once", flush=True)
-    grid = load_mini_grid()
-    generator = make_generator(grid.wavelength, label_names=grid.label_names, n_jobs=2, verbose=True)
-    generator.fit(grid.labels, grid.flux)
-    try:
-        save(generator, path)
-    except OSError as error:
-        tell(f"warning: it could not be kept ({one_line(error)}), and will be built again")
-    print(f"Built in {time.perf_counter() - begin:.0f} s", flush=True)
-    return generator
-
-
-def _generator(path):
-    """The generator, and what it is called."""
-    from stellarhml.storage.saving import load
-    from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
+def _generator(path, trust_pickle):
+    """The generator, and its title on the page."""
+    from stellarhml.workflows.generators import packaged_generator
+    from stellarhml.workflows.predicting import open_generator
 
     if path is None:
-        return packaged_generator(), "packaged grid, 8450-8700 Å"
-    generator = load(path, mmap_mode="r" if Path(path).suffix == ".shml" else None)
-    if not isinstance(generator, SpectrumGenerator):
-        raise ValueError(
-            f"{path} holds a {type(generator).__name__}, but a SpectrumGenerator is needed. Pass a file that "
-            "stellarhml build wrote."
-        )
+        return packaged_generator(verbose=True), "packaged grid, 8450-8700 Å"
+    generator = open_generator(path, trust_pickle=trust_pickle)
     if not generator.wavelength_[0] > 0:
         raise ValueError(
             f"{path} was fitted without wavelengths, but a page needs them in angstrom. Fit it with `wavelength`."
@@ -135,22 +113,17 @@ def _generator(path):
     return generator, Path(path).name
 
 
-def _tell_who_may_come(arguments, port):
-    """Warn of what an address that others reach means."""
+def _warn_of_access(arguments, port):
+    """Warn of an address that others reach."""
     names = ", ".join(arguments.origin)
-    tell(
+    report(
         f"warning: others reach {arguments.address}:{port}, and there is no password. "
         + (
             f"Pages opened as {names} work for everyone who gets there."
             if names
-            else f"Pages that they open stay empty until you name how they reach it: --origin HOST:{port}."
+            else f"Their pages stay empty until you name how they reach it: --origin HOST:{port}."
         )
     )
-
-
-def _stated(arguments):
-    """What the command line states of the spectra."""
-    return {} if arguments.resolving_power is None else {"resolving_power": arguments.resolving_power}
 
 
 def _require_bokeh():
@@ -160,17 +133,6 @@ def _require_bokeh():
         raise ImportError(
             'stellarhml explore needs bokeh, which is not installed. Run: pip install "stellarhml[explore]"'
         ) from error
-
-
-def _require_safe(path, trusted):
-    """Raise if a file is a pickle that nobody vouches for."""
-    from stellarhml.storage.saving import inspect
-
-    if inspect(path)["format"] != "shml" and not trusted:
-        raise ValueError(
-            f"{path} is a pickle, which runs the code of its author when it is opened. Ask for a .shml file or, if you "
-            "trust the author, add --trust-pickle."
-        )
 
 
 def _free_port(address, port):
@@ -206,5 +168,5 @@ def _port(text):
 
 def _origin(text):
     if not re.fullmatch(r"[\w.*-]+(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text} is no name of a host, such as observatory.example:5006")
+        raise argparse.ArgumentTypeError(f"{text} is not a host name, such as observatory.example:5006")
     return text

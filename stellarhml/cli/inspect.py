@@ -1,46 +1,56 @@
-"""The command `stellarhml inspect`: what is in a generator, and what is in a spectrum."""
+"""The command `stellarhml inspect`."""
 
-from stellarhml.cli.terminal import add_format, json_text, one_line, tell
+from stellarhml.cli.terminal import DONE, ERROR, SOME_FAILED, add_spectra, add_trust, one_line, report_error
 
-_DONE, _SOME_FAILED, _ERROR = 0, 1, 2
 _WIDTH = 11  # of the names at the left
+
+DESCRIPTION = """\
+Describe files: saved generators and observed spectra, recognised by their contents.
+"""
+
+EPILOG = """\
+output, on standard output:
+  a generator  format and class; ranges of the labels, nodes, band and pixels; lines, and the tables that hold them;
+               jumps of the grid; the generator's own error; identity of the training grid, size, and versions of the
+               packages that wrote the file. A damaged file is an error. A joblib file is a Python pickle, which runs
+               the code of its author when it is opened: it is refused without --trust-pickle.
+  a spectrum   format, instrument, object, date; band, resolving power that the format states, pixels, masked pixels,
+               signal-to-noise ratio, and notes of the reader. With --orders each order too, by its number.
+  --json prints one JSON document instead: a list with an object for each file.
+
+examples:
+  stellarhml inspect generator.asdf
+  stellarhml inspect --trust-pickle generator.joblib
+  stellarhml inspect --orders hpf.fits igrins.spec_a0v.fits
+  stellarhml inspect --json generator.asdf night1/*.fits
+
+exit codes:
+  0 all done, 1 some files failed: neither, damaged, or not trusted, 2 nothing done
+"""
 
 
 def add_arguments(parser):
     """Add the arguments of the command."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="generators and spectra, in any order")
-    parser.add_argument(
-        "--open",
-        action="store_true",
-        help="open joblib files too, which runs the code of their authors: only files that you trust",
-    )
-    parser.add_argument("--orders", action="store_true", help="tell each order of a spectrum")
-    parser.add_argument(
-        "--medium",
-        choices=("vacuum", "air"),
-        help="what the wavelengths of spectra are measured in; air is converted [as the file has them]",
-    )
-    add_format(parser)
+    add_trust(parser)
+    add_spectra(parser)
+    parser.add_argument("--orders", action="store_true", help="describe each order of a spectrum")
     parser.add_argument("--json", action="store_true", help="print one JSON document in place of text")
 
 
 def run(arguments):
-    """Tell what is in files; one that is neither generator nor spectrum does not stop the others."""
+    """Describe files; one that fails does not stop the others."""
     from stellarhml.workflows.inspecting import inspect_file
+    from stellarhml.workflows.tables import json_text
 
     records, n_failed = [], 0
+    settings = {name: getattr(arguments, name) for name in ("medium", "format", "trust_pickle", "orders")}
     for path in arguments.files:
         try:
-            record = inspect_file(
-                path,
-                medium=arguments.medium,
-                format=arguments.format,
-                open_pickle=arguments.open,
-                orders=arguments.orders,
-            )
+            record = inspect_file(path, **settings)
         except (ValueError, OSError, ImportError) as error:
             text, n_failed = one_line(error), n_failed + 1
-            tell(f"error: {text if str(path) in text else f'{path}: {text}'}")
+            report_error(path, text)
             record = {"file": str(path), "kind": "failed", "error": text}
         records.append(record)
     if arguments.json:
@@ -48,7 +58,7 @@ def run(arguments):
     else:
         print("\n\n".join(_text(record) for record in records if record["kind"] != "failed"), end="")
         print("\n" * (n_failed < len(records)), end="")
-    return _ERROR if n_failed == len(records) else _SOME_FAILED if n_failed else _DONE
+    return ERROR if n_failed == len(records) else SOME_FAILED if n_failed else DONE
 
 
 def _text(record):
@@ -59,24 +69,22 @@ def _text(record):
 
 def _estimator_rows(record):
     """Name and text of each line of a saved estimator."""
-    kind = "a pickle: opening it runs the code of its author" if record["holds_code"] else "holds no code"
-    arrays = "" if record["n_arrays"] is None else f", {record['n_arrays']} arrays"
-    versions = [f"{name} {version or '(not installed)'}" for name, version in record["versions"].items()]
-    yield "format", f"{record['format']}, schema {record['schema']}; {kind}"
-    yield "class", record["class"]
-    if not record["opened"]:
-        yield "contents", "not opened; --open opens it, and runs the code in it: only if you trust its author"
-    elif "labels" not in record:
+    pickled = record["format"] == "joblib"
+    yield "format", "joblib; a pickle, which runs the code of its author" if pickled else "ASDF; holds no code"
+    yield "class", record["class"] if pickled else f"{record['class']} ({record['tag']})"
+    if "labels" not in record:
         yield "contents", "no fitted generator"
     else:
         yield from _generator_rows(record)
     yield "grid", record["grid"] or "not stated"
-    yield "size", f"{record['n_bytes'] / 1e6:.2f} MB{arrays}; checksums right"
-    yield "saved by", ", ".join(versions)
+    contents = "" if pickled else f", {record['n_arrays']} arrays; checksums right"
+    yield "size", f"{record['n_bytes'] / 1e6:.2f} MB{contents}"
+    if record["versions"]:
+        yield "saved by", ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
 
 
 def _generator_rows(record):
-    """Name and text of each line of what a generator knows."""
+    """Name and text of each line of a generator."""
     for label in record["labels"]:
         unit = f" {label['unit']}" if label["unit"] else ""
         yield label["name"], f"{label['low']:g} to {label['high']:g}{unit}, {_count(label['n_values'], 'value')}"
@@ -84,9 +92,9 @@ def _generator_rows(record):
     yield "nodes", str(record["n_nodes"])
     yield "band", f"{low:.2f} to {high:.2f} vacuum angstrom, {record['n_pixels']} pixels"
     factors, rank = record["n_factors"], record["residual_rank"]
-    in_factors = "kept for each node" if factors is None else f"in {_count(factors, 'factor')}"
+    in_factors = "stored for each node" if factors is None else f"in {_count(factors, 'factor')}"
     yield "lines", f"{record['n_lines']}, {in_factors}"
-    yield "residual", "none" if rank is None else f"of rank {rank}"
+    yield "residual", "none" if rank is None else f"rank {rank}"
     jumps = [f"{name} at {', '.join(f'{value:g}' for value in values)}" for name, values in record["breaks"].items()]
     yield "jumps", "; ".join(jumps) or "none found"
     if record["error"] is None or record["error"]["median"] is None:
@@ -102,10 +110,10 @@ def _spectrum_rows(record):
     for key in ("instrument", "object", "date"):
         yield key, record[key] or "not stated"
     low, high = record["wavelength"]
-    medium = {None: "medium not stated, which predict needs", "vacuum": "vacuum", "air": "vacuum, given in air"}
+    medium = {None: "medium not stated: predict needs --medium", "vacuum": "vacuum", "air": "vacuum, given in air"}
     yield "band", f"{low:.2f} to {high:.2f} angstrom ({medium[record['medium']]})"
     power = record["resolving_power"]
-    yield "R", "not stated" if power is None else f"{power:g}, as the format states"
+    yield "R", "not stated" if power is None else f"{power:g}"
     masked = f"{record['n_masked']} masked"
     yield "pixels", f"{record['n_pixels']} in {_count(record['n_orders'], 'order')}, {masked}"
     yield "S/N", _snr_text(record["median_snr"]) + (" per pixel in the median" if record["errors_known"] else "")

@@ -1,19 +1,18 @@
-"""What the commands share: types of arguments, messages, and files that must be writable before any work is done."""
+"""Types of arguments, messages, and checks of the files to write, which the commands share."""
 
 import argparse
-import json
-import math
 import sys
 from pathlib import Path
 
-INTERRUPTED = "interrupted before it was done"
+DONE, SOME_FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
 
 
 def jobs(text):
     """Convert a number of processes."""
     value = int(text)
     if value == 0:
-        raise argparse.ArgumentTypeError("0 processes cannot work; give 1 or more, or -1 for one a core")
+        raise argparse.ArgumentTypeError("0 processes cannot work; give 1 or more, or -1 for one per core")
     return value
 
 
@@ -31,20 +30,6 @@ def positive_or_none(text):
         return None if text.lower() == "none" else positive(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor none") from error
-
-
-def order_numbers(text):
-    """Convert numbers of orders, such as 3-10,15."""
-    numbers = []
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise argparse.ArgumentTypeError(f"{part!r} is neither a number nor a range such as 3-10")
-        first, last = int(low), int(high or low)
-        if first > last or last > 99_999:
-            raise argparse.ArgumentTypeError(f"{part!r} is no range from a lower number to a higher one")
-        numbers.extend(range(first, last + 1))
-    return numbers
 
 
 def seed(text):
@@ -67,41 +52,48 @@ def at_least(smallest):
     return integer
 
 
-def add_search(parser, *, paper=False):
-    """Add the arguments that choose the search."""
-    group = parser.add_mutually_exclusive_group()
-    if paper:
-        group.add_argument("--paper", action="store_true", help="the paper's inference: no polish, no free continuum")
-    group.add_argument(
-        "--search",
-        choices=("nodes", "bayes"),
-        help="nodes: from the nearest nodes; bayes: the paper's, by Gaussian processes, slower [nodes]",
+def add_jobs(parser, default):
+    """Add the number of processes."""
+    parser.add_argument(
+        "--jobs", metavar="N", type=jobs, default=default, help="processes; -1: all cores [%(default)s]"
     )
-    return group
 
 
-def add_format(parser):
-    """Add the argument that says what kind of files spectra are."""
+def add_generator(parser, *, required):
+    """Add the file of a generator."""
+    text = "generator, as saved by build or demo" + ("" if required else " [that of the packaged grid]")
+    parser.add_argument("--generator", metavar="FILE", required=required, help=text)
+    add_trust(parser)
+
+
+def add_trust(parser):
+    """Add the permission to open a pickle."""
+    parser.add_argument(
+        "--trust-pickle", action="store_true", help="open a generator that is a pickle (joblib), which can run any code"
+    )
+
+
+def add_spectra(parser):
+    """Add the medium and the format of spectra."""
+    parser.add_argument(
+        "--medium", choices=("vacuum", "air"), help="medium of the wavelengths, if the file does not state it"
+    )
     parser.add_argument(
         "--format",
         choices=("hpf", "igrins", "table", "npz", "hdf5", "specutils"),
-        help="what kind of file the spectra are [recognised; an npz of IGRINS and specutils must be named]",
+        help="format of the spectra [recognised; needed for an npz of IGRINS, and for specutils]",
     )
 
 
 def add_grid(parser, *, required):
-    """Add the arguments that choose the spectra of a PHOENIX folder."""
+    """Add the arguments that choose spectra from a PHOENIX folder."""
     parser.add_argument("--phoenix", metavar="FOLDER", required=required, help="folder of the grid")
-    for name, text in (("teff", "K"), ("logg", "dex(cm/s2)"), ("feh", "dex")):
-        parser.add_argument(f"--{name}", nargs=2, type=float, metavar=("LO", "HI"), help=f"range to read, {text} [all]")
+    for name, text in (("teff", "Teff in K"), ("logg", "log g in dex(cm/s2)"), ("feh", "[Fe/H] in dex")):
+        parser.add_argument(f"--{name}", nargs=2, type=float, metavar=("LO", "HI"), help=f"range of {text} [all]")
     parser.add_argument(
-        "--wavelength",
-        nargs=2,
-        type=float,
-        metavar=("LO", "HI"),
-        help="window, vacuum angstrom [8038 12849]",
+        "--wavelength", nargs=2, type=float, metavar=("LO", "HI"), help="range in vacuum angstrom [8038 12849]"
     )
-    parser.add_argument("--allow-missing", action="store_true", help="go on if nodes of the ranges have no file")
+    parser.add_argument("--allow-missing", action="store_true", help="go on if grid nodes have no file")
 
 
 def read_grid(arguments):
@@ -129,7 +121,7 @@ def require_folder(path, option="--out"):
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"{path} cannot be made a folder ({error.strerror}). Choose another {option}.") from error
+        raise OSError(f"{path} cannot be created ({error.strerror}). Choose another {option}.") from error
 
 
 def refuse_input(out, inputs):
@@ -139,41 +131,18 @@ def refuse_input(out, inputs):
             raise ValueError(f"--out {out} would overwrite {path}, which is read. Choose another --out.")
 
 
-def until_interrupted(results, total):
-    """List `total` results; from where Ctrl-C comes, INTERRUPTED in their place, if there is one before."""
-    done = []
-    try:
-        for result in results:
-            done.append(result)
-    except KeyboardInterrupt:
-        if not done:
-            raise
-    return done + [INTERRUPTED] * (total - len(done))
-
-
 def one_line(error):
     """Text of an error without line breaks."""
     return " ".join(str(error).split())
 
 
-def tell(text):
+def report(text):
     """Write a line to standard error, above any progress bar."""
     from tqdm.auto import tqdm
 
     tqdm.write(f"stellarhml: {text}", file=sys.stderr)
 
 
-def json_text(value):
-    """Text of a JSON document; what is not finite, which JSON does not know, becomes null."""
-    return json.dumps(_plain(value), indent=1, allow_nan=False)
-
-
-def _plain(value):
-    """A value with nothing in it but what JSON knows."""
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if hasattr(value, "item"):  # numbers of NumPy
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def report_error(path, text):
+    """Write the error of a file to standard error, with the name of the file."""
+    report(f"error: {text if str(path) in text else f'{path}: {text}'}")

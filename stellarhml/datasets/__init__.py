@@ -1,4 +1,4 @@
-"""Grids of spectra: `load_` reads what is there, `make_` computes, `fetch_` downloads.
+"""Grids of spectra: `load_` reads local files, `make_` computes, `fetch_` downloads.
 
 Names load when they are first used, so that `import stellarhml.datasets` stays light.
 """

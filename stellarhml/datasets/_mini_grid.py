@@ -1,4 +1,4 @@
-"""The grid that comes with the package: 66 solar-type spectra around the infrared calcium triplet."""
+"""The packaged grid: 66 solar-type spectra around the infrared calcium triplet."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def load_mini_grid(*, return_X_y=False):
         label_names : tuple of str
             ("teff", "logg", "feh").
         DESCR : str
-            How the spectra were computed, and what they are not good for.
+            How the spectra were computed, and their caveats.
 
     See Also
     --------
@@ -74,7 +74,7 @@ def mini_grid_wavelength():
 
 
 def _decode(code, continuum, knots, wavelength):
-    """Flux from second differences of 16-bit fractions of a continuum that is given at knots."""
+    """Flux from second differences of 16-bit fractions of the continuum, which is stored at knots."""
     # tools/make_mini_grid.py took the differences modulo 2**16; summing twice undoes them exactly.
     for _ in range(2):
         code = np.cumsum(code, axis=1, dtype=np.uint16)
@@ -100,5 +100,5 @@ Caveats
     angstrom). The spectra were computed in chunks of 150 angstrom with a margin of 8, so that the far wings of strong
     lines stop there. This is not PHOENIX: do not mix the two in one grid.
 
-The off-grid spectra are for testing only: they are the truth that no node can give, so nothing may be fitted to them.
+The off-grid spectra are for testing only: nothing may be fitted to them.
 """

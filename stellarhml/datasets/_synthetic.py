@@ -1,4 +1,4 @@
-r"""A small stellar grid that is computed, not stored: saturated Voigt lines whose strengths follow the labels smoothly.
+r"""A small computed grid: saturated Voigt lines whose strengths vary smoothly with the labels.
 
 .. math:: F(\lambda) = \prod_j 1 - D_j \left(1 - e^{-\tau_j V_j(\lambda) / V_j(\lambda_j)}\right)
 
@@ -62,7 +62,7 @@ def make_stellar_grid(
         line_centers : ndarray of shape (n_lines,)
             Wavelengths of the lines in angstrom, sorted, the same in all spectra.
         DESCR : str
-            What the spectra are.
+            Description of the spectra.
 
     Raises
     ------
@@ -109,13 +109,13 @@ def make_stellar_grid(
 
 
 def _draw_centers(rng, n_lines, n_pixels):
-    """Line centres in angstrom, no two closer than `_MIN_DISTANCE`, between pixels as real ones are."""
+    """Line centres in angstrom, at least `_MIN_DISTANCE` apart, not on pixel centres."""
     slack = (n_pixels - 1) - _MIN_DISTANCE * (n_lines + 1)
     if slack < 0:
         need = int(np.ceil(_MIN_DISTANCE * (n_lines + 1))) + 1
         raise ValueError(
             f"`n_lines` is {n_lines}, but so many lines {_MIN_DISTANCE:g} pixels apart need at least {need} pixels, "
-            f"and `n_pixels` is {n_pixels}. Lower n_lines or raise n_pixels."
+            f"and `n_pixels` is {n_pixels}. Lower n_lines or increase n_pixels."
         )
     pixel = np.sort(rng.uniform(0, slack, n_lines)) + _MIN_DISTANCE * np.arange(1, n_lines + 1)
     return _FIRST_WAVELENGTH + _STEP * pixel
@@ -124,7 +124,7 @@ def _draw_centers(rng, n_lines, n_pixels):
 def _draw_lines(rng, centers, labels):
     """Limiting depth (n_lines,), and ln tau, sigma and gamma [angstrom], each (n_lines, n_spectra)."""
     n_lines = len(centers)
-    # Offsets from the Sun, each of order one over the grid; 5040 K / Teff is what the Boltzmann factor depends on.
+    # Offsets from the Sun, each of order one over the grid; the Boltzmann factor depends on 5040 K / Teff.
     heat, gravity, metals = (5040.0 / labels[:, 0] - 5040.0 / 5777.0) / 0.1, labels[:, 1] - 4.44, labels[:, 2]
     column = rng.uniform
     log_tau = (

@@ -1,1 +1,1 @@
-"""Model grids: PHOENIX folders, gollum, archives of blase; selection and download."""
+"""Model grids on disk: PHOENIX folders, spectra of gollum, archives of blase; selection and download."""

@@ -28,21 +28,21 @@ def read_state_dict(path) -> dict:
     Parameters
     ----------
     path : str or path-like
-        A `.pt` file. It is read with `torch.load(weights_only=True)`, which runs no code of the file.
+        A `.pt` file, read with `torch.load(weights_only=True)`, which runs no code.
 
     Returns
     -------
     state : dict of str to ndarray, dtype float64
         `lam_centers`, `amplitudes`, `sigma_widths`, `gamma_widths`, each (n_lines,), and of `pre_line_centers`
         (n_lines,), `a_coeff`, `b_coeff`, `c_coeff`, `radial_velocity` those that the file has. Values are as in the
-        file: logs are not taken back, NaN stays NaN.
+        file: logs stay logs, NaN stays NaN.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     BlaseStateError
-        If it is no file of torch, is cut short, lacks a key, or the lengths of its arrays differ.
+        If it is no file of torch, cut short, lacks a key, or its arrays differ in length.
     """
     import torch
 
@@ -78,7 +78,7 @@ def write_state_dict(path, state) -> None:
     Parameters
     ----------
     path : str or path-like
-        File to write; it appears under its name only when it is whole.
+        File to write. It appears under its name only when it is complete.
     state : dict of str to array-like
         As `read_state_dict` returns. `a_coeff` (1), `b_coeff`, `c_coeff` and `radial_velocity` (0) are added if
         absent; keys that blase does not know are refused.
@@ -106,7 +106,7 @@ def write_state_dict(path, state) -> None:
 
 
 def state_name(teff: float, logg: float, feh: float) -> str:
-    """Return the name of the file of a node, as blase writes it.
+    """Return blase's file name of a node.
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ def state_name(teff: float, logg: float, feh: float) -> str:
 
 
 def parse_state_name(name) -> tuple[float, float, float]:
-    """Return the labels that the name of a state file stands for.
+    """Return the labels in the name of a state file.
 
     Parameters
     ----------
     name : str or path-like
-        Name or path. "0", "0.0" and "-0.0" all mean a metallicity of zero.
+        Name or path. "0", "0.0" and "-0.0" are all a metallicity of zero.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def list_states(folder) -> tuple[np.ndarray, list[Path]]:
     Parameters
     ----------
     folder : str or path-like
-        Folder of the archive. Files with other names are passed over.
+        Folder of the archive. Files with other names are ignored.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def list_states(folder) -> tuple[np.ndarray, list[Path]]:
     GridNotFoundError
         If the folder does not exist or holds no state file.
     BlaseStateError
-        If two files stand for the same node.
+        If two files have the same node.
     """
     folder = Path(folder).expanduser()
     names = [p for p in folder.iterdir() if _STATE_NAME.fullmatch(p.name)] if folder.is_dir() else []
@@ -195,14 +195,14 @@ def list_states(folder) -> tuple[np.ndarray, list[Path]]:
     for (labels, path), (next_labels, next_path) in pairwise(found):
         if labels == next_labels:
             raise BlaseStateError(
-                f"{path.name} and {next_path.name} in {folder} stand for the same node {labels}, but there may be "
-                "one. Move one of them away."
+                f"{path.name} and {next_path.name} in {folder} have the same node {labels}, but only one may. Move one "
+                "of them away."
             )
     return np.array([labels for labels, _ in found]), [path for _, path in found]
 
 
 def _check_state(state, path):
-    """Refuse a state that lacks a key, or whose arrays do not fit together."""
+    """Raise if a state lacks a key, or its arrays differ in length."""
     missing = [key for key in LINE_KEYS if key not in state]
     if missing:
         raise BlaseStateError(

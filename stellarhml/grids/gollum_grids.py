@@ -21,7 +21,7 @@ def from_gollum(spectra) -> Bunch:
     Parameters
     ----------
     spectra : PHOENIXSpectrum, PHOENIXGrid or sequence of PHOENIXSpectrum
-        What gollum read. All spectra must share their wavelengths and be either all absolute or all normalised.
+        Spectra that gollum read. All must share their wavelengths and be either all absolute or all normalised.
 
     Returns
     -------
@@ -35,11 +35,11 @@ def from_gollum(spectra) -> Bunch:
         label_names : tuple of str
             ("teff", "logg", "feh").
         missing : ndarray of shape (n_missing, 3)
-            Nodes that are not there of the product of the values that are.
+            Nodes that are missing from the full grid of the label values.
         normalised : bool
             Whether the flux is dimensionless.
         DESCR : str
-            Where the spectra come from.
+            Description of the spectra.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def to_gollum(wavelength, flux, labels, *, normalised: bool) -> list:
     ImportError
         If gollum is not installed.
     ValueError
-        If the shapes do not fit together.
+        If the shapes do not match.
     """
     from astropy import units as u
     from astropy.utils.exceptions import AstropyDeprecationWarning
@@ -118,7 +118,7 @@ def to_gollum(wavelength, flux, labels, *, normalised: bool) -> list:
     native = u.erg / u.s / u.cm**2 / u.cm
     unit = u.dimensionless_unscaled if normalised else native
     with warnings.catch_warnings():
-        # gollum derives from a class that specutils has deprecated; no caller of this function can change that.
+        # gollum derives from a class that specutils has deprecated, which no caller can change.
         warnings.simplefilter("ignore", AstropyDeprecationWarning)
         return [
             PHOENIXSpectrum(
@@ -137,9 +137,9 @@ def to_gollum(wavelength, flux, labels, *, normalised: bool) -> list:
 
 
 def _import_gollum():
-    """Class PHOENIXSpectrum, without the warning filters that importing gollum would leave behind."""
+    """Class PHOENIXSpectrum, without the warning filters that gollum sets on import."""
     try:
-        # gollum silences RuntimeWarning and astropy's warnings for the whole process; leaving the block undoes that.
+        # gollum silences RuntimeWarning and astropy's warnings for the whole process; the block undoes that.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from gollum.phoenix import PHOENIXSpectrum

@@ -50,7 +50,7 @@ def phoenix_file_name(teff: float, logg: float, feh: float, alpha: float = 0.0) 
     Raises
     ------
     ValueError
-        If a label has more decimals than PHOENIX's names can hold.
+        If a label has more decimals than PHOENIX's names.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def phoenix_file_name(teff: float, logg: float, feh: float, alpha: float = 0.0) 
                 f"`{name}` is {value}, but PHOENIX file names hold {decimals} decimals of it. Pass the label of a "
                 "node of the grid."
             )
-    # Adding the zero turns -0.0 and -1e-9 into 0.0; the names hold -log g, so that log g = 0 becomes "-0.00".
+    # Adding the zero turns -0.0 and -1e-9 into 0.0; the names have -log g, so that log g = 0 becomes "-0.00".
     feh, alpha = np.round(feh, 1) + 0.0, np.round(alpha, 2) + 0.0
     metallicity = f"{feh:+.1f}" if feh else "-0.0"
     if alpha:
@@ -76,12 +76,12 @@ def phoenix_file_name(teff: float, logg: float, feh: float, alpha: float = 0.0) 
 
 
 def list_phoenix_nodes(folder) -> np.ndarray:
-    """List the nodes of which a folder holds a spectrum, by the names of the files.
+    """List the nodes with a spectrum in a folder, by the names of the files.
 
     Parameters
     ----------
     folder : str or path-like
-        Folder of the grid: the one that holds the WAVE file.
+        Folder of the grid, with the WAVE file.
 
     Returns
     -------
@@ -110,17 +110,17 @@ def list_phoenix_nodes(folder) -> np.ndarray:
 
 
 def missing_nodes(labels) -> np.ndarray:
-    """List the nodes that a set of labels lacks to be a full rectilinear grid of its own values.
+    """List the nodes that are missing from the full rectilinear grid of some labels.
 
     Parameters
     ----------
     labels : array-like of shape (n_nodes, n_labels)
-        Labels of the nodes that are there.
+        Labels of the nodes.
 
     Returns
     -------
     missing : ndarray of shape (n_missing, n_labels), dtype float64
-        Labels of the nodes that are not, sorted.
+        Labels of the missing nodes, sorted.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def read_phoenix_wavelength(folder) -> np.ndarray:
     GridNotFoundError
         If there is no WAVE file.
     SpectrumFileError
-        If it is truncated or no FITS file, says air or another unit, or does not increase.
+        If it is truncated or no FITS file, states air or another unit, or does not increase.
     """
     path = Path(folder).expanduser() / WAVE_NAME
     if not path.is_file():
@@ -167,7 +167,7 @@ def read_phoenix_wavelength(folder) -> np.ndarray:
         raise SpectrumFileError(f"{path} gives its unit as {unit!r}, but PHOENIX wavelengths are in angstrom. {_AGAIN}")
     medium = str(header.get("AIRORVAC", "")).strip().lower()
     if medium == "air" or str(header.get("CTYPE1", "")).strip().upper().startswith("AWAV"):
-        raise SpectrumFileError(f"{path} says that it holds air wavelengths, but PHOENIX is in vacuum. {_AGAIN}")
+        raise SpectrumFileError(f"{path} states air wavelengths, but PHOENIX is in vacuum. {_AGAIN}")
     steps = np.diff(wavelength)
     if not np.all(np.isfinite(wavelength)) or np.any(steps <= 0):
         first = int(np.argmax(~(steps > 0)))
@@ -186,7 +186,7 @@ def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _AL
     path : str or path-like
         The file.
     n_pixels : int, default=None
-        Number of pixels that the file must hold: that of the WAVE file. None accepts any.
+        Number of pixels that the file must have: that of the WAVE file. None accepts any.
     pixels : slice, default=slice(None)
         Pixels to return.
 
@@ -203,7 +203,7 @@ def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _AL
     FileNotFoundError
         If there is no such file.
     SpectrumFileError
-        If it is truncated, no FITS file, of another length, not finite, or if header and name disagree.
+        If it is truncated, no FITS file, of another length, not finite, or if header and name differ.
     """
     path = Path(path)
     flux, header = _read_image(path)
@@ -224,7 +224,7 @@ def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _AL
     if differ.any():
         first = int(np.argmax(differ))
         raise SpectrumFileError(
-            f"{path} says {_HEADER_KEYS[first]} = {labels[first]} in its header, but its name says {named[first]}. "
+            f"{path} has {_HEADER_KEYS[first]} = {labels[first]} in its header, but its name says {named[first]}. "
             "Rename the file after its header, or download it again."
         )
     return flux, labels

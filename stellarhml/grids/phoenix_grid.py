@@ -1,4 +1,4 @@
-"""PHOENIX spectra of a local folder as one array, read one file at a time."""
+"""load_phoenix: PHOENIX spectra of a local folder as one array, read one file at a time."""
 
 import json
 import warnings
@@ -52,7 +52,7 @@ def load_phoenix(
     folder : str or path-like
         Folder that holds `WAVE_PHOENIX-ACES-AGSS-COND-2011.fits` and `PHOENIX-ACES-AGSS-COND-2011/`.
     teff, logg, feh : None, tuple (lo, hi), float or array-like, default=None
-        Nodes to load, in K, dex(cm/s2) and dex. None takes all values that are there, a tuple a closed range of
+        Nodes to load, in K, dex(cm/s2) and dex. None takes all values in the folder, a tuple a closed range of
         them, a list or array exactly those values.
     alpha : float, default=0.0
         The one value of [alpha/Fe] to load, in dex.
@@ -62,11 +62,11 @@ def load_phoenix(
     dtype : dtype, default=numpy.float32
         Type of the fluxes. The files hold float32.
     missing : {"raise", "report"}, default="raise"
-        What to do if the product of the selected values has nodes without a file: raise, or leave them out, warn
-        and list them in `missing`. No spectrum is ever filled in.
+        If nodes of the selected values have no file: raise an error, or leave them out, warn and list them in
+        `missing`. No spectrum is ever filled in.
     cache : str or path-like, default=None
-        A `.npy` file for the fluxes, which come back as a read-only memory map. It is written once, with a JSON
-        file beside it, and used again as long as the request and the size and time of every source file agree.
+        A `.npy` file for the fluxes, which are returned as a read-only memory map. It is written once, with a JSON
+        file beside it, and used again while the request and the size and time of every source file are the same.
     verbose : bool, default=None
         Whether to show a progress bar; None shows one on a terminal if it takes over two seconds.
     return_X_y : bool, default=False
@@ -84,11 +84,11 @@ def load_phoenix(
         label_names : tuple of str
             ("teff", "logg", "feh").
         missing : ndarray of shape (n_missing, 3)
-            Nodes of the product of the values that have no file.
+            Nodes of the selected values that have no file.
         filenames : list of str
             The files, one for each row.
         DESCR : str
-            What the spectra are.
+            Description of the spectra.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def load_phoenix(
     folder = Path(folder).expanduser()
     labels, absent = _choose_nodes(folder, teff, logg, feh, alpha)
     if len(absent):
-        _tell_missing(folder, absent, len(labels), missing)
+        _report_missing(folder, absent, len(labels), missing)
     all_pixels = read_phoenix_wavelength(folder)
     pixels = _choose_pixels(all_pixels, wavelength, folder)
     files = [folder / phoenix_file_name(*label, alpha) for label in labels]
@@ -152,7 +152,7 @@ def _choose_nodes(folder, teff, logg, feh, alpha):
             f"{folder} holds no spectrum with [alpha/Fe] = {alpha}, only {', '.join(f'{a:g}' for a in alphas)}. Pass "
             "one of these as `alpha`."
         )
-    # "All values" and ranges are those that occur together with the other labels, not anywhere in the folder.
+    # "All values" and ranges count values that occur with the other selected labels, not anywhere in the folder.
     selections = dict(zip(LABELS, (teff, logg, feh), strict=True))
     for column, (name, selection) in enumerate(selections.items()):
         if selection is not None:
@@ -160,16 +160,16 @@ def _choose_nodes(folder, teff, logg, feh, alpha):
             if not len(there):
                 raise GridNotFoundError(
                     f"{folder} holds no spectrum with `{name}` = {selection} and the other labels as selected. See "
-                    "stellarhml.grids.phoenix_files.list_phoenix_nodes(folder) for what is there."
+                    "stellarhml.grids.phoenix_files.list_phoenix_nodes(folder) for its nodes."
                 )
     axes = [select_values(s, there[:, column], name) for column, (name, s) in enumerate(selections.items())]
     present = set(map(tuple, there.tolist()))
-    wanted = list(product(*(axis.tolist() for axis in axes)))
-    absent = [node for node in wanted if node not in present]
+    selected = list(product(*(axis.tolist() for axis in axes)))
+    absent = [node for node in selected if node not in present]
     return there, np.array(absent, dtype=np.float64).reshape(-1, 3)
 
 
-def _tell_missing(folder, absent, n_there, missing):
+def _report_missing(folder, absent, n_there, missing):
     """Raise or warn because of missing nodes."""
     first = ", ".join(f"({t:g}, {g:g}, {z:g})" for t, g, z in absent[:5])
     found = (
@@ -199,7 +199,7 @@ def _choose_pixels(all_pixels, limits, folder):
 
 
 def _describe_request(folder, files, pixels, dtype):
-    """Everything that decides about the content of a cache, as JSON can hold it."""
+    """Request and source files of a cache, as JSON can hold them."""
     sources = []
     for path in [folder / WAVE_NAME, *files]:
         status = path.stat()
@@ -208,19 +208,19 @@ def _describe_request(folder, files, pixels, dtype):
 
 
 def _open_cache(cache, request, shape):
-    """Memory map of a cache that answers the request, or None."""
+    """Memory map of a cache with the same request, or None."""
     try:
         if json.loads(_sidecar(cache).read_text()) != request:
             return None
         flux = np.load(cache, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # not there, or cut short: write it anew
+    except (OSError, ValueError):  # missing, or cut short: write it again
         return None
     return flux if flux.shape == shape and flux.dtype.str == request["dtype"] else None
 
 
 def _write_cache(cache, request, shape, fill):
     """Fill a new cache under a temporary name, rename it, and open it."""
-    # Without its sidecar a cache is never used, so a stop between the two renames leaves nothing wrong behind.
+    # A cache without its JSON file is never used, so that an interruption between the two renames does no harm.
     _sidecar(cache).unlink(missing_ok=True)
     with atomic_path(cache) as temporary:
         flux = np.lib.format.open_memmap(temporary, mode="w+", dtype=request["dtype"], shape=shape)

@@ -1,4 +1,4 @@
-"""Which nodes of a grid a caller asked for: all values of a label, a closed range, or exact values."""
+"""Select values of a label: all, a closed range, or exact values."""
 
 from numbers import Real
 
@@ -8,15 +8,15 @@ from stellarhml.exceptions import GridNotFoundError
 
 
 def select_values(selection, available, name):
-    """Values of one label that `selection` stands for.
+    """Select values of one label.
 
     Parameters
     ----------
     selection : None, tuple (lo, hi), float or array-like of floats
-        None selects all of `available`; a tuple selects those of `available` in the closed range; a number, a list
-        or an array stands for itself, whether available or not.
+        None selects all of `available`, a tuple those in the closed range; a number, a list or an array is taken as
+        exact values, whether available or not.
     available : array-like of shape (n_values,)
-        Values that the grid has.
+        Values of the grid.
     name : str
         Name of the label, for messages.
 
@@ -52,7 +52,7 @@ def select_values(selection, available, name):
                 f"{', '.join(f'{value:g}' for value in available)}. Widen the range."
             )
         return values
-    # Four decimals are more than any grid has, and undo what np.arange and np.linspace add.
+    # Four decimals are more than any grid has, and remove the rounding of np.arange and np.linspace.
     values = np.unique(np.round(np.asarray(selection, dtype=np.float64), 4) + 0.0)
     if not values.size or not np.all(np.isfinite(values)):
         raise ValueError(

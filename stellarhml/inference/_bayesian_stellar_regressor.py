@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from stellarhml._parallel import map_items, one_thread
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
-from stellarhml._state import StateError, check_keys, take, take_number
+from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_number
 from stellarhml._units import plain_array
 from stellarhml.exceptions import InferenceWarning, WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
@@ -286,9 +286,9 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
             What :func:`stellarhml.spectra.read_spectrum` returns; a `specutils.Spectrum` or a list of them
             (orders, arms); or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or
-            of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit; fluxes in any
-            unit; errors are standard deviations, in the unit of the flux unless they carry their own. Pixels whose flux
-            or error is not finite are left out, and those that a masked array masks.
+            of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit;
+            fluxes in any unit; errors are standard deviations, in the unit of the flux unless they carry their own.
+            Masked pixels are left out, and those whose flux or error is not finite.
         resolving_power : float, array-like, or sequence of one for each order
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
             for each pixel. None: the resolution of the generator.
@@ -424,39 +424,45 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def to_state(self):
         """State for a file, see `stellarhml.storage`."""
-        # a file does not say how many processes to start
-        parameters, fitted = self.get_params(deep=False) | {"n_jobs": None}, None
-        if hasattr(self, "generator_"):
-            if parameters["generator"] is self.generator_:
-                parameters["generator"] = "fitted"
+        fitted, own = None, getattr(self, "generator_", None)
+        if own is not None:
             fitted = {
-                "generator": self.generator_,
-                "node_spectra": None if self.node_spectra_ is None else self.node_spectra_.to_state(),
+                "generator": own,
+                "generator_was_given": self.generator is own,
+                "node_spectra": self.node_spectra_,
                 "seed": self._seed,
                 "one_output": self._one_output,
             }
-        return {"parameters": parameters, "fitted": fitted}
+        state = estimator_state(self, fitted)
+        if own is not None and self.generator is own:
+            state["parameters"]["generator"] = None
+        return state
 
     @classmethod
     def from_state(cls, state):
         """Make it again from a state, checked."""
-        check_keys(state, ("parameters", "fitted"))
-        parameters, fitted = dict(take(state, "parameters", dict)), take(state, "fitted", (dict, type(None)))
-        known = cls._get_param_names()
-        check_keys(parameters, known)
-        if parameters["n_jobs"] is not None:
-            raise StateError(f"`n_jobs` is {parameters['n_jobs']!r:.50}; it must be None in a file.")
+        regressor, fitted = make_estimator(cls, state)
         if fitted is None:
-            return _checked(cls(**parameters))
-        check_keys(fitted, ("generator", "node_spectra", "seed", "one_output"))
+            return regressor
+        check_keys(fitted, ("generator", "generator_was_given", "node_spectra", "seed", "one_output"))
         generator = take(fitted, "generator", SpectrumGenerator)
-        if parameters["generator"] == "fitted":
-            parameters["generator"] = generator
-        regressor = _checked(cls(**parameters))
+        if not hasattr(generator, "interpolator_"):
+            raise StateError("The regressor is fitted and its generator is not. Save it again.")
+        if take(fitted, "generator_was_given", bool):
+            regressor.generator = generator
+        spectra = take(fitted, "node_spectra", (NodeSpectra, type(None)))
+        if (spectra is None) != (regressor.search != "nodes"):
+            raise StateError(f"`node_spectra` belongs to search='nodes', but `search` is {regressor.search!r}.")
+        if spectra is not None:
+            spectra.check_against(generator)
         seed = take_number(fitted, "seed", low=0, high=2**31 - 1, integer=True)
-        spectra = take(fitted, "node_spectra", (dict, type(None)))
-        spectra = None if spectra is None else NodeSpectra.from_state(spectra, len(generator.wavelength_))
-        return regressor._adopt(generator, one_output=take(fitted, "one_output", bool), seed=seed, node_spectra=spectra)
+        one_output = take(fitted, "one_output", bool)
+        if one_output and len(generator.label_names_) > 1:
+            raise StateError(f"`one_output` is True, but the generator has {len(generator.label_names_)} labels.")
+        try:
+            return regressor._adopt(generator, one_output=one_output, seed=seed, node_spectra=spectra)
+        except (ValueError, TypeError) as error:
+            raise StateError(f"`bounds` or `priors` of the regressor are wrong: {error!s:.300}") from error
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -569,15 +575,6 @@ def _as_transmission(transmission):
         )
     wavelength, values = transmission
     return Transmission(plain_array(wavelength, "angstrom", "`transmission`", spectral=True), values)
-
-
-def _checked(regressor):
-    """The same, its parameters checked."""
-    try:
-        regressor._validate_params()
-    except ValueError as error:
-        raise StateError(str(error)) from error
-    return regressor
 
 
 def _bridge_masked(X, error):

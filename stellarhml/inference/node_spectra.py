@@ -16,7 +16,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 from scipy import fft
 
-from stellarhml._state import StateError, take, take_array
+from stellarhml._state import StateError, check_keys, take, take_array
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 _STEP = 8.0  # km/s, a pixel of the templates
@@ -101,6 +101,7 @@ class Templates:
     @classmethod
     def from_state(cls, state):
         """Make it again from a state, checked."""
+        check_keys(state, ("nodes", "start", "step", "depth"))
         nodes = take_array(state, "nodes", dtype="f8", shape=(None, None))
         depth = take_array(state, "depth", dtype="f4", shape=(len(nodes), None))
         start, step = take(state, "start", float), take(state, "step", float)
@@ -226,31 +227,37 @@ class NodeSpectra:
         return {"nodes": self.nodes, "pixels": self.pixels, "flux": self.flux, "templates": self.templates}
 
     @classmethod
-    def from_state(cls, state, n_pixels):
-        """Make it again from a state, checked.
+    def from_state(cls, state):
+        """Make it again from a state, checked but for the generator's pixels: see `check_against`."""
+        check_keys(state, ("nodes", "pixels", "flux", "templates"))
+        nodes = take_array(state, "nodes", dtype="f8", shape=(None, None))
+        pixels = take_array(state, "pixels", dtype="i8", shape=(None,), low=0, increasing=True)
+        flux = take_array(state, "flux", dtype="f8", shape=(len(nodes), len(pixels)))
+        templates = take(state, "templates", (Templates, type(None)))
+        if not len(nodes) or not len(pixels):
+            raise StateError(f"There are {len(nodes)} nodes on {len(pixels)} pixels; one of each is needed.")
+        return cls(nodes, pixels, flux, templates)
+
+    def check_against(self, generator):
+        """Check that the spectra can be of a generator.
 
         Parameters
         ----------
-        state : dict
-            What `to_state` gave.
-        n_pixels : int
-            Pixels of the generator.
+        generator : SpectrumGenerator
+            Fitted.
 
-        Returns
-        -------
-        spectra : NodeSpectra
-            The same.
+        Raises
+        ------
+        StateError
+            If they have other labels, or pixels that it has not.
         """
-        nodes = take_array(state, "nodes", dtype="f8", shape=(None, None))
-        pixels = take_array(state, "pixels", dtype="i8", shape=(None,), low=0, high=n_pixels - 1, increasing=True)
-        flux = take_array(state, "flux", dtype="f8", shape=(len(nodes), len(pixels)))
-        templates = take(state, "templates", (Templates, type(None)))
-        if templates is not None and templates.nodes.shape[1] != nodes.shape[1]:
+        n_labels, n_pixels = len(generator.label_names_), len(generator.wavelength_)
+        found = {self.nodes.shape[1], n_labels if self.templates is None else self.templates.nodes.shape[1]}
+        if found != {n_labels} or self.pixels[-1] >= n_pixels:
             raise StateError(
-                f"The templates have {templates.nodes.shape[1]} labels and the nodes {nodes.shape[1]}; both need the "
-                "same number."
+                f"The spectra of the nodes have {sorted(found)} labels and pixels up to {self.pixels[-1]}; the "
+                f"generator has {n_labels} labels and {n_pixels} pixels."
             )
-        return cls(nodes, pixels, flux, templates)
 
 
 def _some_nodes(n_nodes):

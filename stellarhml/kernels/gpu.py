@@ -36,7 +36,7 @@ class Layout:
     spectrum : tensor of shape (n_lines,), int32
         Spectrum of each line.
     flux_shape : tuple
-        (n_pixels,), or (n_spectra, n_pixels) where `lay_out` was told the spectra.
+        (n_pixels,), or (n_spectra, n_pixels) where `lay_out` got the spectra.
     block : int
         Pixels of a block.
     block_line : tensor of shape (n_pairs,), int32
@@ -260,6 +260,6 @@ def _to_device(array, device, dtype):
 
 
 def _repeat(counts):
-    """Repeat index i counts[i] times; say beside it the how manieth each is."""
+    """Repeat index i counts[i] times; with the number of each repetition."""
     index = torch.repeat_interleave(counts)
     return index, torch.arange(len(index), device=counts.device) - (counts.cumsum(0) - counts)[index]

@@ -1,6 +1,6 @@
 r"""Line profiles by name: from a line's own parameters to the components that the kernels evaluate.
 
-A profile says which parameters a line has, and turns them into rows (center, Lorentz peak, Lorentz half width, Gauss
+A profile defines the parameters of a line, and turns them into rows (center, Lorentz peak, Lorentz half width, Gauss
 peak, Gauss sigma, limiting depth) of `kernels.fused`: arrays, or tensors, through which gradients flow. Where only
 arrays come, torch is not imported: that takes seconds.
 

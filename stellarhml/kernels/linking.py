@@ -43,7 +43,7 @@ def mutual_nearest(position, start, pairs, tolerance, first, second, distance):
             gap = abs(position[b] - position[a])
             if gap > tolerance:
                 continue
-            # positions increase, so that the neighbours of `a` tell whether it is the nearest of `b`
+            # positions increase, so that the neighbours of `a` show whether it is the nearest of `b`
             if a > a_begin and abs(position[b] - position[a - 1]) <= gap:
                 continue
             if a + 1 < a_end and abs(position[b] - position[a + 1]) < gap:

@@ -314,7 +314,7 @@ def profile_windows(wavelength, components, profile, wing_cut, tolerance=WING_TO
 
     Returns
     -------
-    start, stop : ndarray of shape (n_lines,), or (2 * n_lines,) where blase's very pixels are asked for
+    start, stop : ndarray of shape (n_lines,), or (2 * n_lines,) with the exact pixels of blase
         Windows, [start, stop).
     """
     as_blase = profile == "blase" and wing_cut is not None

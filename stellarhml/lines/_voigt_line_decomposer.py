@@ -33,8 +33,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     the catalogue; `inverse_transform` renders line parameters; `decompose` is `transform` with errors and flags.
 
     By default saturating lines are fitted by Levenberg-Marquardt. `fit` then also fits the spectra, adds lines where
-    their residuals ask for them, and learns to predict a spectrum's lines from its look as a whole, which is where
-    later fits begin and what they are drawn to. Every spectrum gets every line of the catalogue that shows in it,
+    the residuals have minima, and learns to predict the lines of a spectrum from its overall appearance: the prediction
+    is the first guess and the prior of later fits. Every spectrum gets every line of the catalogue that shows in it,
     so that a line too weak to be detected in one spectrum keeps its place. The paper's method is
     ``profile="pseudo-voigt", solver="adam", wing_cut=6000, max_iter=100, match_tolerance=0, fit_undetected=False,
     line_margin=30, loss_margin=60`` (:data:`stellarhml.pipeline.PAPER_SETTINGS`): mean squared error, Adam with
@@ -68,20 +68,21 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Distance up to which minima of neighbouring spectra are the same line, in km/s. 0 takes equal pixels for the
         same line, which is the paper's rule.
     fit_undetected : bool, default=True
-        Whether a spectrum is fitted with all lines of the catalogue or only with those detected in it (the paper).
+        Whether a spectrum is fitted with all lines of the catalogue, or only with those detected in it (the paper).
     learning_rate : float, default=0.05
         Step of Adam, in angstrom for centers and in natural logarithms for the rest.
     noise : float, default=0.01
         How well "lm" fits the flux before its priors give way: the smaller, the closer the fit; the larger, the
-        smoother the parameters from spectrum to spectrum.
+        smoother the parameters from spectrum to spectrum. At several times the default, the prior holds back lines that
+        move by several pixels over the grid.
     n_rounds : int, default=3
         Largest number of times that "lm" adds lines where the residuals of the training spectra have minima of the
         given prominence.
     rms_tol : float, default=0.001
-        Median error of the clones, in units of the continuum, at which no more lines are added.
+        Median RMS of the residuals, in units of the continuum, at which no more lines are added.
     subsample : int, default=32
-        Largest number of spectra from which `fit` learns more than the detected lines; it takes those that differ
-        most. None takes all.
+        Largest number of training spectra, whose fits give the added lines and the prior: those that differ most. None
+        takes all.
     max_iter : int, default=200
         Number of epochs of "adam" (the paper: 100), largest number of steps of "lm".
     tol : float, default=1e-4
@@ -105,7 +106,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     wavelength_ : ndarray of shape (n_pixels,), dtype float64
         Wavelengths in use, in angstrom.
     line_catalog_ : ndarray of shape (n_catalog_lines,), dtype float64
-        Wavelength by which each line is known, in angstrom, increasing.
+        Wavelength of each line of the catalogue, in angstrom, increasing.
     n_detected_ : ndarray of shape (n_catalog_lines,), dtype int64
         Number of spectra in which `fit` detected each line; 0 for lines that were added.
     n_iter_ : int
@@ -119,7 +120,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Rendering and its derivatives are the numba kernels of :mod:`stellarhml.kernels.fused`; for "adam" they stand
+    Rendering and its derivatives are the numba kernels of :mod:`stellarhml.kernels.fused`; for "adam" they are
     behind a ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines. The
     result for a row depends on what `fit` has learnt, but neither on the other rows nor on `n_jobs`. Rows are taken one
     at a time, so that `X` may be a memory map.
@@ -298,7 +299,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         return dense
 
     def decompose(self, X):
-        """Fit lines to spectra, and say how well that went.
+        """Fit lines to spectra, with flags and residuals.
 
         Parameters
         ----------
@@ -308,7 +309,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Returns
         -------
         decomposition : Decomposition
-            Lines, flags of lines and spectra, errors of the clones by window. Raises and warns as `transform`.
+            Lines, flags of lines and spectra, RMS of the residuals by window. Raises and warns as `transform`.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)

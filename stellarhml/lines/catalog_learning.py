@@ -80,7 +80,7 @@ def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample,
     feature_flux = np.stack([np.asarray(X[i][features], dtype=np.float64) for i in rows])
     labels = None if labels is None else labels[rows]
     tracks = [tracks[i] for i in rows]
-    # once loosely, once as closely as `noise` says, and once more for each round of added lines
+    # once loosely, once as closely as `noise` demands, and once more for each round of added lines
     n_passes = n_rounds + 2
     for n_done in range(n_passes):
         fits = map_stored(

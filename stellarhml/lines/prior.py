@@ -1,4 +1,4 @@
-r"""Where a fit begins, learnt from spectra that were fitted already.
+r"""First guesses and priors of a fit, learnt from spectra that were fitted already.
 
 The parameters of all lines of a spectrum are predicted from a few numbers that describe the spectrum as a whole: the
 scores :math:`z_m` of its leading principal components (of the logarithm of the flux at the lines that were detected),
@@ -34,7 +34,7 @@ _LOG_WING = -3.0  # wings of a twentieth of the core, which is what weak lines o
 # residual against the node. Loose amplitudes and depths let one flat line swallow a blend at some nodes
 _PRIOR_WEAK, _PRIOR_STRONG = (0.3, 3.0, 0.3, 0.5, 0.25, 1.0), (0.5, 1.5, 0.4, 0.7, 0.12, 1.0)
 _REACH_WEAK, _REACH_STRONG = (1.0, 3.0, 1.0, 2.0, 3.0, 3.0), (1.0, 4.0, 2.0, 3.0, 5.0, 4.0)
-_SHRINK = 0.1  # of the prior's widths once they are around what many other spectra have taught
+_SHRINK = 0.1  # of the prior's widths, once it is centred on the prediction from other spectra
 _STEP = (0.5, 0.7, 0.7, 0.7, 0.7, 0.7)
 
 
@@ -52,7 +52,7 @@ class LinePrior(NamedTuple):
     coefficients: np.ndarray
     """A and B, shape (1 + n_scores, n_lines, n_parameters)."""
     leverage: float
-    """Share that a training spectrum has in its own prediction: 1 says that the prediction teaches nothing."""
+    """Share that a training spectrum has in its own prediction: at 1 the prediction holds no information."""
 
     @classmethod
     def learn(cls, pixels, flux, theta):
@@ -197,7 +197,7 @@ def second_order_start(centers, depths, prominences, widths, parameters):
     Parameters
     ----------
     centers : ndarray of shape (n_lines,)
-        Wavelengths by which the lines are known, in angstrom.
+        Wavelengths of the lines, in angstrom.
     depths : ndarray of shape (n_lines,)
         Depth of this spectrum there.
     prominences, widths : ndarray of shape (n_lines,)

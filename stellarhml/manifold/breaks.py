@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-_FEWEST = 8  # values of a label from which its usual changes can be told
+_FEWEST = 8  # values of a label from which its usual changes can be measured
 _UNUSUAL = 5.0  # third differences that are so many times the median of those that have no part in them
 _BESIDE = 0.75  # of the largest: a jump leaves half on either side, a single odd node as much again on one
 _PIXELS = 8192  # that are looked at
@@ -43,7 +43,7 @@ def find_breaks(labels, flux, names):
         size = _third_differences(labels, flux, k, axis)
         if size is None:
             continue
-        # at either end of the label it cannot be told which of two cells jumps, or whether changes just grow
+        # at either end of the label, a jump cannot be distinguished from growing changes, nor assigned to a cell
         inner, beside = size[1:-1], np.maximum(size[:-2], size[2:])
         usual = [np.median(np.delete(size, (i, i + 1, i + 2))) for i in range(len(inner))]
         jumps = (inner > _UNUSUAL * np.array(usual)) & (beside < _BESIDE * inner)

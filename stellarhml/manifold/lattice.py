@@ -271,7 +271,7 @@ class LatticeWeights:
         if len(self.missing):
             hole = self._entry < 0
             self._entry = np.where(hole, len(nodes) - 1 + np.cumsum(hole), self._entry).astype(np.int32)
-            self._stand_in, self._doubt, dead = fill_holes(
+            self._fill, self._error_ratio, dead = fill_holes(
                 owner, self.missing, self._positions, self._sides, 2 if smooth else 1
             )
             if dead.any():
@@ -349,7 +349,7 @@ class LatticeWeights:
         weights : csr_matrix of shape (n, n_nodes)
             Rows sum to 1.
         outside : ndarray of shape (n,), bool
-            Rows that were outside, or next to a missing node that nothing could stand for.
+            Rows that were outside, or next to a missing node that could not be filled.
         slopes : list of csr_matrix of shape (n, n_nodes)
             Derivatives of the weights by each label, only with `derivatives`. Rows sum to 0. Where weights have a
             kink they are those towards higher labels, at the upper bound towards lower ones. Zero in labels of one
@@ -395,7 +395,7 @@ class LatticeWeights:
         return lattice_samples(self._owner, self.nodes, self.axes, values, self._sides, n_side=n_side)
 
     def fill_weights(self, labels):
-        """How much of a place rests on nodes that are missing.
+        """Weights of missing nodes that are filled from others.
 
         Parameters
         ----------
@@ -418,12 +418,12 @@ class LatticeWeights:
             columns = self._columns(cells, places)
             hole = columns >= len(self.nodes)
             share = np.zeros((len(cells), len(self.axes)))
-            np.add.at(share, np.nonzero(hole)[0], np.abs(term[hole])[:, None] * self._doubt[columns[hole]])
+            np.add.at(share, np.nonzero(hole)[0], np.abs(term[hole])[:, None] * self._error_ratio[columns[hole]])
             parts.append(share)
         return np.concatenate(parts)
 
     def _batch(self, labels, derivatives):
-        """Weights, then derivatives by each label if asked for, and which rows are outside."""
+        """Weights, then derivatives by each label with `derivatives`, and which rows are outside."""
         beyond = (labels < self._floor) | (labels > self._ceiling)
         outside = beyond.any(axis=1)
         cells, t, rate = self._place(labels, beyond if derivatives else None)
@@ -447,7 +447,7 @@ class LatticeWeights:
         return columns
 
     def _place(self, labels, beyond=None):
-        """Cells of labels, places in them, and, if it is told which labels lie `beyond`, rates of the variables."""
+        """Cells of labels, places in them, and, with the mask `beyond` of labels outside, rates of the variables."""
         inner = np.minimum(np.maximum(labels, self._low), self._high)
         at = inner.copy() if self._bent else inner
         for k in self._bent:
@@ -471,7 +471,7 @@ class LatticeWeights:
         if columns.max(initial=0) < n_nodes:
             return sparse.csr_matrix((values[kept], columns, pointers), shape=(len(values), n_nodes))
         shape = (len(values), n_nodes + 2 * len(self.missing))
-        matrix = sparse.csr_matrix((values[kept], columns, pointers), shape=shape) @ self._stand_in
+        matrix = sparse.csr_matrix((values[kept], columns, pointers), shape=shape) @ self._fill
         matrix.eliminate_zeros()
         return matrix
 

@@ -53,7 +53,7 @@ class ErrorSamples(NamedTuple):
         return self.scale != MIDDLE_SCALE
 
     @property
-    def telling(self):
+    def most_accurate(self):
         """Of the nodes left out, those that are predicted best: from two on each side, where there are any.
 
         What is smooth is predicted from these, and what is not is noise; the line through the only two neighbours also
@@ -249,21 +249,21 @@ _HELD_OUT = {2: 1.0, 3: 2.0, 4: 4.0}
 
 
 class Fill(NamedTuple):
-    """What stands for missing nodes.
+    """Missing nodes as weighted sums of others.
 
     Attributes
     ----------
-    stand_in : csr_matrix of shape (n_nodes + 2 * n_missing, n_nodes)
+    fill_weights : csr_matrix of shape (n_nodes + 2 * n_missing, n_nodes)
         Weights of the nodes: for the nodes themselves, for missing ones in slopes, and for missing ones as corners.
-    doubt : ndarray of shape (n_nodes + 2 * n_missing, n_labels)
-        For the label along which a node was predicted, how much greater its error is than that of a node that is held
+    error_ratio : ndarray of shape (n_nodes + 2 * n_missing, n_labels)
+        For the label along which a node was predicted, the ratio of its error to that of a node that is held
         out between others; 0 for other labels, and for nodes.
     dead : ndarray of shape (n_missing,), bool
         Nodes that have no neighbours on both sides of any axis: no cell may have them as corners.
     """
 
-    stand_in: sparse.csr_matrix
-    doubt: np.ndarray
+    fill_weights: sparse.csr_matrix
+    error_ratio: np.ndarray
     dead: np.ndarray
 
 
@@ -290,14 +290,14 @@ def fill_holes(owner, missing, axes, sides, n_side):
     Returns
     -------
     fill : Fill
-        What stands for them. Those that are too far from any cell to be in use have no weights.
+        Their weights. Those that are too far from any cell to be in use have no weights.
     """
     n_nodes, n_missing = int(owner.max()) + 1, len(missing)
-    rows, doubt = {}, np.zeros((n_nodes + 2 * n_missing, owner.ndim))
+    rows, error_ratio = {}, np.zeros((n_nodes + 2 * n_missing, owner.ndim))
 
     def keep(row, k, support, shares, far):
         rows[row] = _composed(support, shares, rows, n_nodes)
-        doubt[row, k] = far + np.abs(shares) @ doubt[support].sum(axis=1)
+        error_ratio[row, k] = far + np.abs(shares) @ error_ratio[support].sum(axis=1)
 
     known, wanted = owner.copy(), owner >= 0
     dead = np.zeros(n_missing, dtype=bool)
@@ -330,12 +330,13 @@ def fill_holes(owner, missing, axes, sides, n_side):
     # on the face of a cell that is outside, a slope may lead to its corners
     for i in np.flatnonzero(dead):
         if n_nodes + i in rows:
-            rows[n_nodes + n_missing + i], doubt[n_nodes + n_missing + i] = rows[n_nodes + i], doubt[n_nodes + i]
-    return Fill(_matrix(rows, n_nodes, n_missing), doubt, dead)
+            filled = n_nodes + n_missing + i
+            rows[filled], error_ratio[filled] = rows[n_nodes + i], error_ratio[n_nodes + i]
+    return Fill(_matrix(rows, n_nodes, n_missing), error_ratio, dead)
 
 
 def _best(known, hole, axes, sides, n_side, *, beyond=False):
-    """Whether it crosses a break or is a line; axis, nodes, shares and doubt of the best prediction of a hole."""
+    """Whether it crosses a break or is a line; axis, nodes, shares and error ratio of the best prediction of a hole."""
     best = None
     for k, (axis, side) in enumerate(zip(axes, sides, strict=True)):
         line = known[tuple(hole[:k]) + (slice(None),) + tuple(hole[k + 1 :])]

@@ -15,7 +15,7 @@ from stellarhml.manifold.residual import take_pointers
 _ROUNDING = 1e-13  # of the largest eigenvalue: smaller ones are rounding of the scalar products
 
 _FEW = 32
-"""Components of which none is left out: small grids save little by it, and can tell little about it."""
+"""Components of which none is left out: small grids save little by it, and hold out few nodes."""
 
 
 def principal_components(gram):
@@ -66,10 +66,10 @@ def choose_rank(scores, samples, slack=1.0):
         The smallest number with the smallest held-out error, but for `slack`. Up to 32 components are all kept; without
         rows to hold out, no more are.
     """
-    telling = samples.telling
-    if not telling.any() or scores.shape[1] <= _FEW:
+    best = samples.most_accurate
+    if not best.any() or scores.shape[1] <= _FEW:
         return min(scores.shape[1], _FEW)
-    missed = (samples.targets - samples.weights)[telling] @ scores
+    missed = (samples.targets - samples.weights)[best] @ scores
     # a component that is kept errs where rows are held out, one that is left out is missed at all of them: those that
     # can be held out need not show it, such as the middle one of three in a row
     kept, left_out = (missed**2).mean(axis=0), (scores**2).mean(axis=0)

@@ -45,7 +45,7 @@ class ScatteredWeights:
         self._simplices = None
         if 2 <= nodes.shape[1] <= _MAX_SIMPLEX_LABELS and len(nodes) > nodes.shape[1] + 1:
             try:
-                with threadpool_limits(1):  # thousands of 3 x 3 systems: threads only stand in each other's way
+                with threadpool_limits(1):  # thousands of 3 x 3 systems: threads only slow each other down
                     self._simplices = Delaunay(self._points)
                     self._transform = self._simplices.transform
             except QhullError:  # nodes in a plane or on a line
@@ -158,8 +158,8 @@ class ScatteredWeights:
         if self._simplices is None:
             others = np.delete(np.arange(len(self.nodes)), node)
         else:
-            # the simplex that closes the gap is made of the node's neighbours; theirs make sure that it is a simplex
-            # of more nodes than one, and the outermost that labels keep their units
+            # the simplex that closes the gap has the node's neighbours as corners; their neighbours ensure that there
+            # is one, and the outermost nodes that labels keep their units
             start, neighbours = self._simplices.vertex_neighbor_vertices
             ring = neighbours[start[node] : start[node + 1]]
             rings = [neighbours[start[k] : start[k + 1]] for k in ring]

@@ -85,7 +85,7 @@ def check_variables(variables, names):
 
 
 def check_variable_values(nodes, variables, names):
-    """Refuse labels at which their variable is undefined, not finite, or cannot tell them apart.
+    """Refuse labels at which their variable is undefined, not finite, or the same for different labels.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ import numpy as np
 FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 """Full width at half maximum of a Gaussian, in units of its sigma: 2.3548."""
 
-_REACH = 8.0  # sigmas beyond which a Gaussian is nothing
+_REACH = 8.0  # sigmas at which a Gaussian is cut
 
 
 def rotation_profile(velocity, vsini, limb_darkening):

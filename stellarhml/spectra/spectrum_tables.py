@@ -12,12 +12,14 @@ from stellarhml.spectra.media import check_medium, to_vacuum
 from stellarhml.spectra.orders import OrderBuilder
 from stellarhml.spectra.table_columns import (
     KNOWN_NAMES,
+    astropy_columns,
     choose_columns,
     error_in_flux_unit,
+    read_fits_columns,
+    read_text_columns,
     take_mask,
     wavelength_in_angstrom,
 )
-from stellarhml.spectra.table_files import astropy_columns, read_fits_columns, read_text_columns
 
 META_KEY = "SHMLMETA"  # at most eight letters, for FITS; its value is JSON
 _COLUMNS = ("order", "wavelength", "flux", "error", "mask")
@@ -74,13 +76,13 @@ def read_own_table(path, *, medium, fits):
     from astropy.table import Table
 
     check_medium(medium, by_format="of ObservedSpectrum.write")
-    with _damage_told(path), open(path, "rb") as file:
+    with _one_error(path), open(path, "rb") as file:
         table = Table.read(file, format="fits") if fits else Table.read(path, format="ascii.ecsv")
     return _from_own(table, path)
 
 
 @contextmanager
-def _damage_told(path):
+def _one_error(path):
     """Raise one error for all that a damaged table of `to_table` can cause."""
     try:
         with warnings.catch_warnings(record=True), np.errstate(all="ignore"):
@@ -96,7 +98,7 @@ def _damage_told(path):
 
 def _from_own(table, path):
     """Orders and meta of a table that `to_table` made."""
-    with _damage_told(path):
+    with _one_error(path):
         columns = [np.ma.filled(np.ma.asarray(table[name]).astype(np.float64), np.nan) for name in _COLUMNS]
         written = json.loads(table.meta[META_KEY])
         meta = written["meta"]
@@ -129,8 +131,10 @@ def read_table(path, *, medium, fits):
     Parameters
     ----------
     path : pathlib.Path
-        Text, CSV, ECSV or FITS; columns as for
-        :func:`stellarhml.spectra.table_columns.read_spectrum_table`, and `order`, a whole number for each pixel.
+        Text, CSV, ECSV or FITS. Columns are found by name, in any case: `wavelength`, `wave` or `lambda`; `flux`;
+        `error`, `flux_error`, `sigma` or `uncertainty`; `order`, a whole number for each pixel; `mask`, not 0 where a
+        pixel is bad. Without names they are wavelength, flux and error, in this order. Wavelengths without a unit are
+        in angstrom; an error in another unit than the flux is converted.
     medium : {"vacuum", "air"}
         What the wavelengths are measured in.
     fits : bool

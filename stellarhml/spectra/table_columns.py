@@ -1,16 +1,11 @@
-"""Observed spectra in tables: wavelength, flux and its error as text, CSV, ECSV or a FITS binary table."""
+"""Columns of a table in a file: text, CSV, ECSV or FITS, and which of them are wavelength, flux, error and mask."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.physics.wavelength import air_to_vacuum
-from stellarhml.spectra.table_files import Column, read_fits_columns, read_text_columns
-from stellarhml.storage.atomic_files import atomic_path
-
-_FITS_SUFFIXES = (".fits", ".fit", ".fts")
+from stellarhml.storage.fits_files import read_fits
 
 # Names are compared in lower case.
 _NAMES = {
@@ -24,131 +19,179 @@ _NOT_ERRORS = {"ivar": "1 / sqrt(ivar)", "variance": "sqrt(variance)", "var": "s
 KNOWN_NAMES = {name for names in _NAMES.values() for name in names} | set(_NOT_ERRORS) | {"order", "mask"}
 
 
-@dataclass(frozen=True, eq=False)
-class SpectrumTable:
-    """One observed spectrum.
+class Column(NamedTuple):
+    """One column: its name ("" if the file gives none), its values, and its unit as text, or None."""
 
-    Attributes
-    ----------
-    wavelength : ndarray of shape (n_pixels,), dtype float64
-        Vacuum wavelengths in angstrom, strictly increasing.
-    flux : ndarray of shape (n_pixels,), dtype float64
-        Flux in the unit of the file, finite.
-    flux_error : ndarray of shape (n_pixels,), dtype float64, or None
-        Standard deviation of the flux in its unit, positive; infinite marks a masked pixel, whose flux is 0.
-    path : pathlib.Path
-        The file it was read from.
-    """
-
-    wavelength: np.ndarray
-    flux: np.ndarray
-    flux_error: np.ndarray | None
-    path: Path
+    name: str
+    values: np.ndarray
+    unit: str | None
 
 
-def read_spectrum_table(path, *, medium: str) -> SpectrumTable:
-    """Read a table of wavelength, flux and, if there, error.
-
-    Columns are found by name, in any case: `wavelength`, `wave` or `lambda`; `flux`; `error`, `flux_error`, `sigma` or
-    `uncertainty`. Without names the order is wavelength, flux, error. A column of wavelengths that states a unit (ECSV,
-    FITS) is converted to angstrom; one without is taken to be in angstrom. An error in another unit than the flux
-    is converted to that of the flux.
-
-    A pixel is masked if its flux is NaN or infinite, its error NaN, infinite or 0, or a column `mask` is not 0 there
-    (or True, as in NumPy). It gets flux 0 and an infinite error; in a table without errors it is left out, because
-    nothing could mark it.
+def read_text_columns(path, known_names) -> list[Column]:
+    """Columns of a text file, separated by commas or white space, or of an ECSV file.
 
     Parameters
     ----------
-    path : str or path-like
-        The file. `.fits`, `.fit` and `.fts` are FITS; everything else is text: ECSV if it says so in its first line,
-        otherwise separated by commas if its first row has any, or by white space. `#` begins a comment.
-    medium : {"vacuum", "air"}
-        What the wavelengths are measured in. Air is converted to vacuum.
+    path : pathlib.Path
+        The file.
+    known_names : set of str
+        Lower-case names: a comment right above the data that consists of such names alone is a header
+        (numpy.savetxt writes its headers so).
 
     Returns
     -------
-    spectrum : SpectrumTable
-        The checked spectrum.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    SpectrumFileError
-        If the file is empty, truncated or not numeric, or has no two columns, wavelengths that are not finite or do
-        not increase, negative errors, or inverse variances in place of errors.
+    columns : list of Column
+        The columns.
     """
-    if medium not in ("vacuum", "air"):
-        raise ValueError(
-            f"`medium` is {medium!r}, but it must be 'vacuum' or 'air': what the wavelengths of the file are measured "
-            "in."
+    raw = path.read_bytes()
+    if b"\0" in raw:
+        raise SpectrumFileError(
+            f"{path} is not a text file (it has zero bytes), and no other format was recognised. Name FITS files "
+            ".fits, or write a table of wavelength, flux and error."
         )
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. Pass the path of a table of wavelength, flux and error.")
-    if path.suffix.lower() in _FITS_SUFFIXES:
-        columns = read_fits_columns(path)
+    text = raw.decode("utf-8-sig", errors="replace")  # comments may be in any encoding, numbers are ASCII
+    if text.startswith("# %ECSV"):
+        return _read_ecsv(path)
+    rows, comment = [], ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        content, _, remark = line.partition("#")
+        if content.strip():
+            rows.append((number, content.strip()))
+        elif not rows and remark.strip():
+            comment = remark.strip()
+    if not rows:
+        raise SpectrumFileError(f"{path} is empty, but at least two columns, wavelength and flux, are needed.")
+    comma = "," in rows[0][1]
+    rows = [(number, _split(content, comma)) for number, content in rows]
+    names = [""] * len(rows[0][1])
+    if not any(_is_number(cell) for cell in rows[0][1]):
+        names = [cell.strip("\"'") for cell in rows.pop(0)[1]]
     else:
-        columns = read_text_columns(path, KNOWN_NAMES)
-    columns, marked = take_mask(columns, path)
-    wavelength, flux, error = choose_columns(columns, path)
-    grid = _check_wavelength(wavelength, path)
-    if medium == "air":
+        words = _split(comment, "," in comment)
+        if len(words) == len(names) and all(word.lower() in known_names for word in words):
+            names = words
+    if not rows:
+        raise SpectrumFileError(
+            f"{path} has a header ({', '.join(names)}) and no rows, but one for each pixel is needed."
+        )
+    values = np.empty((len(names), len(rows)))
+    for index, (number, cells) in enumerate(rows):
+        if len(cells) != len(names):
+            raise SpectrumFileError(
+                f"{path} has {len(cells)} columns in line {number}, but {len(names)} in its first; the file may be "
+                "cut short."
+            )
         try:
-            grid = air_to_vacuum(grid)
+            values[:, index] = [_number(*pair) for pair in zip(names, cells, strict=True)]
         except ValueError as error:
-            raise SpectrumFileError(f"{path} cannot be converted from air to vacuum: {error}") from error
-    values = flux.values.copy()
-    marked = np.zeros(len(values), dtype=bool) if marked is None else marked
-    if error is None:
-        good = np.isfinite(values) & ~marked
-        return SpectrumTable(grid[good], values[good], None, path)
-    errors = _check_error(error, flux, path)
-    masked = ~np.isfinite(values) | ~np.isfinite(errors) | (errors == 0) | marked
-    values[masked], errors[masked] = 0.0, np.inf
-    return SpectrumTable(grid, values, errors, path)
+            raise SpectrumFileError(
+                f"{path} has {error.args[0]!r} in line {number}, but a number is needed. Columns are separated by "
+                "commas or white space, and decimals by a point."
+            ) from None
+    return [Column(name, column, None) for name, column in zip(names, values, strict=True)]
 
 
-def write_spectrum_table(path, wavelength, flux, flux_error=None) -> None:
-    """Write a spectrum as a table that `read_spectrum_table` reads back exactly.
+def read_fits_columns(path) -> list[Column]:
+    """Columns of the first binary table of a FITS file.
 
     Parameters
     ----------
-    path : str or path-like
-        File to write; the suffix chooses the format: `.ecsv`, `.csv` or `.fits`. It appears under its name only
-        when it is whole.
-    wavelength : array-like of shape (n_pixels,)
-        Vacuum wavelengths in angstrom.
-    flux : array-like of shape (n_pixels,)
-        Flux, any unit.
-    flux_error : array-like of shape (n_pixels,), default=None
-        Standard deviation of the flux; infinite marks a masked pixel.
+    path : pathlib.Path
+        The file.
 
-    Raises
-    ------
-    ValueError
-        If the suffix is unknown or the lengths differ.
+    Returns
+    -------
+    columns : list of Column
+        The columns.
     """
+    data = read_fits(path, _first_table, "Copy it again.")
+    if data is None:
+        raise SpectrumFileError(f"{path} holds no table, but one with a column each for wavelength and flux is needed.")
+    return [_numeric(name, values, unit, path) for name, values, unit in data]
+
+
+def _first_table(hdus):
+    """Name, values and unit of each column of the first table, or None if there is none."""
+    from astropy.io import fits
+
+    table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+    return None if table is None else [(c.name, np.array(table.data[c.name]), c.unit) for c in table.columns]
+
+
+def _read_ecsv(path):
+    """Columns of an ECSV file; masked cells become NaN."""
     from astropy.table import Table
 
-    path = Path(path)
-    formats = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", **dict.fromkeys(_FITS_SUFFIXES, "fits")}
-    if path.suffix.lower() not in formats:
-        raise ValueError(
-            f"`path` is {path}, but its suffix must be one of {', '.join(formats)}, which choose the format."
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+    except Exception as error:  # astropy raises its own errors, ValueError or those of the YAML reader
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SpectrumFileError(f"{path} cannot be read as ECSV ({reason}); it is damaged or cut short.") from error
+    return astropy_columns(table, path)
+
+
+def astropy_columns(table, source) -> list[Column]:
+    """Columns of a table of astropy; masked cells become NaN.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        The table.
+    source : str or path-like
+        Where it is from, for messages.
+
+    Returns
+    -------
+    columns : list of Column
+        The columns.
+    """
+    columns = []
+    for name in table.colnames:
+        column = table[name]
+        unit = None if column.unit is None else column.unit.to_string()
+        values = getattr(column, "value", column)  # a Quantity, or a Column
+        if np.ma.isMaskedArray(values) and values.dtype.kind in ("biuf" if _is_mask(name) else "iuf"):
+            values = values.astype(np.float64).filled(np.nan)
+        columns.append(_numeric(name, np.asarray(values), unit, source))
+    return columns
+
+
+def _numeric(name, values, unit, path):
+    """A Column of float64, or an error that names the column."""
+    values = np.asarray(values)
+    if values.ndim != 1 or values.dtype.kind not in ("biuf" if _is_mask(name) else "iuf"):
+        raise SpectrumFileError(
+            f"{path} has a column {name!r} of shape {values.shape} and type {values.dtype}, but one real number for "
+            "each pixel is needed. Leave the column out, or write one row for each pixel."
         )
-    columns = {"wavelength": wavelength, "flux": flux}
-    if flux_error is not None:
-        columns["error"] = flux_error
-    columns = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
-    shapes = {name: values.shape for name, values in columns.items()}
-    if columns["wavelength"].ndim != 1 or len(set(shapes.values())) != 1:
-        raise ValueError(f"The columns have the shapes {shapes}, but one-dimensional arrays of one length are needed.")
-    table = Table(columns)
-    table["wavelength"].unit = "Angstrom"
-    with atomic_path(path) as temporary:
-        table.write(temporary, format=formats[path.suffix.lower()])
+    return Column(name, values.astype(np.float64), unit or None)
+
+
+def _split(content, comma):
+    return [cell.strip() for cell in content.split(",")] if comma else content.split()
+
+
+def _is_mask(name):
+    """Whether a column may be of truth values."""
+    return name.strip().lower() == "mask"
+
+
+def _number(name, cell):
+    """A cell of a column as a number; that of a mask may be a truth value, as pandas writes them."""
+    if not cell:
+        return np.nan
+    word = {"true": 1.0, "false": 0.0}.get(cell.lower()) if _is_mask(name) else None
+    if word is None and not _is_number(cell):
+        raise ValueError(cell)
+    return float(cell) if word is None else word
+
+
+def _is_number(cell):
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def take_mask(columns, path):
@@ -300,40 +343,3 @@ def error_in_flux_unit(column: Column, flux: Column, path):
             f"{path} has errors in {column.unit!r} and fluxes in {flux.unit!r}, but the two must convert into "
             "each other. Write both in one unit."
         ) from error
-
-
-def _check_wavelength(column: Column, path):
-    """Wavelengths in angstrom, finite and strictly increasing."""
-    grid = wavelength_in_angstrom(column, path)
-    n_bad = int(np.count_nonzero(~np.isfinite(grid)))
-    if n_bad:
-        raise SpectrumFileError(
-            f"{path} has {n_bad} wavelengths that are NaN or infinite, but all must be finite. Remove those rows."
-        )
-    if np.any(grid <= 0):
-        raise SpectrumFileError(f"{path} has a wavelength of {grid.min():g}, but all must be positive.")
-    steps = np.diff(grid)
-    if np.any(steps <= 0):
-        first = int(np.argmax(steps <= 0))
-        cure = (
-            "They decrease throughout: reverse the rows."
-            if np.all(steps < 0)
-            else "Sort the rows by wavelength, drop repeated ones, and read overlapping orders one by one."
-        )
-        raise SpectrumFileError(
-            f"{path} has wavelengths that do not increase strictly: row {first + 1} ({grid[first + 1]:.4f} angstrom) "
-            f"does not exceed row {first} ({grid[first]:.4f} angstrom). {cure}"
-        )
-    return np.asarray(grid, dtype=np.float64)
-
-
-def _check_error(column: Column, flux: Column, path):
-    """Errors in the unit of the flux, none of them negative."""
-    errors = error_in_flux_unit(column, flux, path)
-    n_negative = int(np.count_nonzero(errors < 0))
-    if n_negative:
-        raise SpectrumFileError(
-            f"{path} has {n_negative} negative errors, but a standard deviation is positive. Write 0, NaN or inf "
-            "where a pixel is to be masked."
-        )
-    return errors

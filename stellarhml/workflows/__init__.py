@@ -1,1 +1,1 @@
-"""What the command line does: build a generator, infer stars, write tables and figures."""
+"""What the commands do, as functions to call from Python: build a generator, infer stars, write tables and figures."""

@@ -1,17 +1,19 @@
 """Errors of a benchmark: summed up, as text beside the paper's, and as JSON."""
 
 import numpy as np
+import pandas as pd
 
-from stellarhml.workflows.tables import DECIMALS, UNITS, lay_out, number
+from stellarhml.storage.atomic_files import atomic_path
+from stellarhml.workflows.tables import DECIMALS, HEADS, number, text_of
 
 SPLIT = 7000.0
-"""Teff in K at which the paper tells hot stars from cool ones."""
+"""Teff in K that divides hot from cool stars in the paper."""
 
 PAPER_ERRORS = {
     "below 7000 K": {"teff": 93.0, "logg": 0.24, "feh": 0.056},
     "7000 K and above": {"teff": 347.0, "logg": 0.26, "feh": 0.16},
 }
-"""Mean errors that the paper gives: its own training nodes, without noise, Teff known to 500 K."""
+"""Mean absolute errors of the paper: its own training nodes, without noise, Teff known to 500 K."""
 
 _STATISTICS = ("mean", "median", "std")
 
@@ -29,8 +31,8 @@ def summarise(table, label_names):
     Returns
     -------
     summary : list of dict
-        For each method of search, and stars below and from 7000 K (where there are any): `search`, `stars` (which),
-        `n_stars`, `n_failed`, `errors` (mean, median and standard deviation of the absolute errors, by label),
+        For each method of search, and stars below and from 7000 K (where there are any): `search`, `stars` (the range),
+        `n_stars`, `n_failed`, `errors` (mean, median and standard deviation of the absolute differences, by label),
         `seconds` (mean of a star). None where all stars failed.
     """
     summary = []
@@ -38,7 +40,7 @@ def summarise(table, label_names):
         of_search = table[table["search"] == search]
         for stars, rows in _by_teff(of_search):
             done = of_search[rows & (of_search["status"] != "failed")]
-            errors = {name: _statistics(done[f"{name}_error"].abs()) for name in label_names}
+            errors = {name: _statistics(done[f"{name}_difference"].abs()) for name in label_names}
             record = {"search": search, "stars": stars, "n_stars": int(rows.sum())}
             record |= {"n_failed": int(rows.sum()) - len(done), "errors": errors}
             summary.append(record | {"seconds": float(done["seconds"].mean()) if len(done) else None})
@@ -46,7 +48,7 @@ def summarise(table, label_names):
 
 
 def format_summary(summary, label_names):
-    """Lay out a summary for a terminal, with the paper's figures below.
+    """Format a summary for a terminal, with the paper's numbers below.
 
     Parameters
     ----------
@@ -58,8 +60,8 @@ def format_summary(summary, label_names):
     Returns
     -------
     text : str
-        One line for each method of search and range of Teff, and one for each of the paper's; then which range is
-        empty.
+        One line for each method of search and range of Teff, and one for each of the paper's; then the range without
+        stars.
     """
     present = list(dict.fromkeys(record["stars"] for record in summary))
     rows = [(_describe(record), record["errors"], record["seconds"]) for record in summary]
@@ -68,16 +70,13 @@ def format_summary(summary, label_names):
             rows.append(
                 (f"as published: {stars}, seen nodes", {n: {"mean": v} for n, v in PAPER_ERRORS[stars].items()}, None)
             )
-    cells = [["", *(row[0] for row in rows)]]
-    heads = [""]
+    cells = {("", "search"): [row[0] for row in rows]}
     for name in label_names:
         for part in _STATISTICS:
-            heads.append(UNITS.get(name, name) if part == "mean" else "")
             values = [row[1].get(name, {}).get(part) for row in rows]
-            cells.append([part, *(number(value, DECIMALS.get(name, 3)) for value in values)])
-    heads.append("")
-    cells.append(["seconds", *(number(row[2], 1) for row in rows)])
-    text = lay_out(heads, cells, group=len(_STATISTICS))
+            cells[HEADS.get(name, name), part] = [number(value, DECIMALS.get(name, 3)) for value in values]
+    cells["", "seconds"] = [number(row[2], 1) for row in rows]
+    text = text_of(pd.DataFrame(cells), left=("search",))
     missing = [stars for stars in PAPER_ERRORS if stars not in present]
     if len(missing) == 1:
         text += f"\nNo star lies at {missing[0]}." if "above" in missing[0] else f"\nNo star lies {missing[0]}."
@@ -85,14 +84,14 @@ def format_summary(summary, label_names):
 
 
 def as_record(grid, result, summary):
-    """Gather what JSON can hold of a benchmark.
+    """Collect the settings and errors of a benchmark for JSON.
 
     Parameters
     ----------
     grid : Bunch
         The grid.
     result : BenchmarkResult
-        What was computed.
+        The results.
     summary : list of dict
         As from `summarise`.
 
@@ -122,7 +121,7 @@ def as_record(grid, result, summary):
 
 
 def edge_note(table, labels, label_names):
-    """Tell of stars at an end of the grid, where the bounds of a search help it.
+    """Count the stars at an edge of the grid, where the bounds help the search.
 
     Parameters
     ----------
@@ -136,17 +135,40 @@ def edge_note(table, labels, label_names):
     Returns
     -------
     text : str
-        A sentence; empty if there are none.
+        A sentence, empty if there are none.
     """
-    stars = labels[table["node"].unique()]
+    stars = labels[table["star"].unique()]
     n_at_end = ((stars == labels.min(axis=0)) | (stars == labels.max(axis=0))).sum(axis=0)
     counts = [f"{n} in {name}" for n, name in zip(n_at_end, label_names, strict=True) if n]
     if not counts:
         return ""
     return (
-        f"Of {len(stars)} stars, {', '.join(counts)} lie at an end of the grid, beyond which no search goes: errors "
-        "there are smaller than elsewhere."
+        f"Of {len(stars)} stars, {', '.join(counts)} lie at an edge of the grid, which bounds the search: errors there "
+        "are smaller than elsewhere."
     )
+
+
+def draw_differences(result, path):
+    """Draw the differences of each label against Teff.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+        The results.
+    path : str or path-like
+        Figure to write, in a format of matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    from stellarhml.plotting._inference_error_display import InferenceErrorDisplay
+
+    table, names = result.table, list(result.label_names)
+    truth, found = table[[f"{name}_true" for name in names]].to_numpy(), table[names].to_numpy()
+    figure = Figure(figsize=(8, 2.4 * len(names) + 0.8), layout="constrained")
+    method = table["search"].to_numpy(dtype=str)
+    InferenceErrorDisplay.from_predictions(truth, found, names=names, method=method, ax=figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _by_teff(table):

@@ -1,4 +1,4 @@
-"""The paper's experiment: labels of a grid's own spectra, inferred with generators that know them, or do not."""
+"""The paper's experiment: infer labels of a grid's own spectra, with generators trained with or without them."""
 
 import time
 from typing import NamedTuple
@@ -10,36 +10,35 @@ from stellarhml._parallel import map_items, progress
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
 from stellarhml.pipeline import PAPER_SETTINGS
 from stellarhml.synthesis.decomposed_grid import decompose_grid
-from stellarhml.workflows.building import make_generator
-from stellarhml.workflows.demo import add_noise
 from stellarhml.workflows.folds import choose_folds
-from stellarhml.workflows.inferring_at_rest import infer_observations
-from stellarhml.workflows.resampling import Observation
+from stellarhml.workflows.generators import make_generator
+from stellarhml.workflows.own_pixels import add_noise, infer_rows
+from stellarhml.workflows.tables import with_truth
 
 PAPER_SEARCH = "paper"
 """Name of the paper's own inference in tables."""
 
-_PAPER_BAND = 12849.0 - 8038.0  # angstrom, which the margins of the paper's generator belong to
+_PAPER_BAND = 12849.0 - 8038.0  # angstrom, for which the paper chose the margins of its generator
 _CHUNK = 16  # stars of one task, which share the preparation of a search
 
 
 class BenchmarkResult(NamedTuple):
-    """What a benchmark computed.
+    """Results of a benchmark.
 
     Parameters
     ----------
     table : DataFrame
-        One row for each star and method of search: `node` (row of the grid), `fold`, `search`, `status` ("ok",
-        "flagged" or "failed"), `<label>_true`, `<label>_inferred`, `<label>_error`, `<label>_std` for each label,
-        `rms`, `seconds`, `note`.
+        One row for each star and method of search: `star` (row of the grid), `fold`, `search`, `status` (ok, flagged or
+        failed), `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each label, `rms`, `reduced_chi2`, `seconds`,
+        `flags`, `message`.
     label_names : tuple of str
         Names of the labels.
     n_lines : int
         Lines of the generator.
     n_folds : int
-        Generators that were made.
+        Number of generators.
     build_seconds, infer_seconds : float
-        Wall times of finding the lines, and of all that followed.
+        Wall times of finding the lines, and of everything after.
     """
 
     table: pd.DataFrame
@@ -83,27 +82,27 @@ def search_settings(searches, *, paper=False, n_calls=None, n_initial_points=Non
     Raises
     ------
     ValueError
-        If something is asked of a search that is not among `searches`, or no call is left to be guided.
+        If a parameter belongs to a search that is not among `searches`, or all calls would be random.
     """
-    asked = {"n_calls": n_calls, "n_initial_points": n_initial_points}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    if "bayes" not in searches and (paper or asked):
+    calls = {"n_calls": n_calls, "n_initial_points": n_initial_points}
+    calls = {name: value for name, value in calls.items() if value is not None}
+    if "bayes" not in searches and (paper or calls):
         raise ValueError(
-            f"The searches are {', '.join(searches)}, but the paper's settings and numbers of calls are those of "
-            "bayes. Add bayes to the searches, or leave them out."
+            f"The searches are {', '.join(searches)}, but the paper's settings and numbers of calls belong to bayes. "
+            "Add bayes to the searches, or leave them out."
         )
     settings = {}
     for search in dict.fromkeys(searches):
         if search == "bayes" and paper:
-            settings[PAPER_SEARCH] = {**PAPER_SETTINGS["regressor"], **asked}
+            settings[PAPER_SEARCH] = {**PAPER_SETTINGS["regressor"], **calls}
         else:
-            settings[search] = {"search": search, **(asked if search == "bayes" else {})}
+            settings[search] = {"search": search, **(calls if search == "bayes" else {})}
     for parameters in settings.values():
         defaults = BayesianStellarRegressor().set_params(**parameters)
         if defaults.search == "bayes" and defaults.n_calls <= defaults.n_initial_points:
             raise ValueError(
-                f"Of {defaults.n_calls} calls {defaults.n_initial_points} would be random, and none guided. All calls "
-                "must be more than the random ones."
+                f"Of {defaults.n_calls} calls {defaults.n_initial_points} would be random, and none guided. Give more "
+                "calls in all than random ones."
             )
     return settings
 
@@ -131,13 +130,13 @@ def run_benchmark(
     searches : dict of str to dict
         As `search_settings` makes it.
     kind, n_folds, max_nodes : str, int, int
-        Which spectra, and which of them the generators do not know, see `stellarhml.workflows.folds.choose_folds`.
+        Which spectra, and which of them are held out, see `stellarhml.workflows.folds.choose_folds`.
     snr : float, default=None
-        Signal-to-noise ratio of a pixel. None: no noise. The paper's own inference does not see the errors.
+        Signal-to-noise ratio of a pixel. None: no noise. The paper's own inference does not use the errors.
     teff_known : float, default=500.0
-        The search is bounded to so many K on either side of the true Teff. None: by the grid alone.
+        Half width of the search range around the true Teff, in K. None: the whole grid.
     paper_generator : bool, default=False
-        Whether the generator is the paper's too, its margins in proportion to the window.
+        Whether to use the paper's generator too, with margins in proportion to the window.
     seed : int, default=0
         Seed of noise, searches and choice of stars. Each star has its own noise and search.
     n_jobs, verbose : int, bool, default=None
@@ -151,11 +150,11 @@ def run_benchmark(
     Raises
     ------
     ValueError
-        If the grid has no inner node, or the paper's generator is to do without single nodes.
+        If the grid has no inner node, or the paper's generator is combined with single held-out nodes.
     """
     if paper_generator and kind == "left-out":
         raise ValueError(
-            "The paper's generator interpolates linearly on a full grid, but single nodes are to be left out. Leave "
+            "The paper's generator interpolates linearly on a full grid, but single nodes would be left out. Leave "
             "out planes, or take seen nodes."
         )
     names = tuple(grid.label_names)
@@ -166,7 +165,7 @@ def run_benchmark(
         share = min(np.ptp(grid.wavelength) / _PAPER_BAND, 1.0)
         margins = {name: share * PAPER_SETTINGS["decomposer"][name] for name in ("line_margin", "loss_margin")}
         template.decomposer.set_params(**margins)
-    rows = []
+    tables = []
     n_steps = len(searches) * sum(len(test) for _, test in folds)
     with decompose_grid(template, grid.labels, grid.flux) as decomposed:
         built = time.perf_counter()
@@ -184,13 +183,16 @@ def run_benchmark(
                     )
                     results = map_items(_infer_stars, tasks, n_jobs=n_jobs, verbose=False)
                     for (_, nodes), found in zip(groups, results, strict=True):
-                        rows += [(node, k + 1, name, result) for node, result in zip(nodes, found, strict=True)]
+                        columns = {"star": nodes, "fold": k + 1, "search": name}
+                        tables.append(pd.concat([pd.DataFrame(columns), found], axis=1))
                         bar.update(len(found))
         n_lines = len(generator.decomposer_.line_catalog_)
     inferred = time.perf_counter()
-    return BenchmarkResult(
-        _tabulate(rows, grid.labels, names, list(searches)), names, n_lines, len(folds), built - start, inferred - built
-    )
+    table = pd.concat(tables, ignore_index=True)
+    order = np.lexsort([table["star"], table["search"].map(list(searches).index)])
+    table = table.iloc[order].reset_index(drop=True)
+    table = with_truth(table, names, grid.labels[table["star"]])
+    return BenchmarkResult(table, names, n_lines, len(folds), built - start, inferred - built)
 
 
 def _groups(generator, labels, test, teff_known):
@@ -210,43 +212,17 @@ def _groups(generator, labels, test, teff_known):
 
 
 def _infer_stars(task):
-    """What was found for each star of a task, an Inference or a text."""
-    regressor, found = None, []
+    """Table of the stars of a task."""
+    regressor, tables = None, []
     for node, flux in zip(task.nodes, task.flux, strict=True):
         own = [task.seed, int(node)]
-        if regressor is None or task.parameters["search"] == "bayes":  # whose calls are drawn for each star
+        if regressor is None or task.parameters["search"] == "bayes":  # its calls are drawn for each star
             state = int(np.random.SeedSequence(own).generate_state(1)[0])
             regressor = BayesianStellarRegressor.from_generator(
                 task.generator, bounds=task.bounds, random_state=state, verbose=False, **task.parameters
             )
-        observation = Observation(np.asarray(flux, dtype=np.float64), None, False, 1.0)
+        star, error = np.asarray(flux, dtype=np.float64)[None], None
         if task.snr is not None:
-            (observation,) = add_noise(flux[None], snr=task.snr, seed=own)
-        if not task.weigh:
-            observation = observation._replace(flux_error=None)
-        found += infer_observations(regressor, [observation], verbose=False)
-    return found
-
-
-def _tabulate(rows, labels, names, searches):
-    """Table of results, sorted by search and node."""
-    records = []
-    for node, fold, search, found in sorted(rows, key=lambda row: (searches.index(row[2]), row[0])):
-        failed = isinstance(found, str)
-        status = "failed" if failed else "flagged" if found.note else "ok"
-        record = {"node": int(node), "fold": fold, "search": search, "status": status}
-        for k, name in enumerate(names):
-            value, std = (np.nan, np.nan) if failed else (found.labels[k], found.std[k])
-            record |= {f"{name}_true": labels[node, k], f"{name}_inferred": value}
-            record |= {f"{name}_error": value - labels[node, k], f"{name}_std": std}
-        record |= (
-            {"rms": np.nan, "seconds": np.nan, "note": found}
-            if failed
-            else {
-                "rms": found.rms,
-                "seconds": found.seconds,
-                "note": found.note,
-            }
-        )
-        records.append(record)
-    return pd.DataFrame(records)
+            star, error = add_noise(flux[None], snr=task.snr, seed=own)
+        tables.append(infer_rows(regressor, star, error if task.weigh else None, verbose=False))
+    return pd.concat(tables, ignore_index=True)

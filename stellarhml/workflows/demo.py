@@ -1,4 +1,4 @@
-"""The main job on one grid: build its generator, infer stars that the grid has not seen, and show how well it went."""
+"""The demo: build a generator on one grid, infer stars between its nodes, and compare them with the truth."""
 
 import time
 from pathlib import Path
@@ -7,24 +7,30 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from stellarhml._rounding import rounded
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
-from stellarhml.spectra.table_columns import write_spectrum_table
+from stellarhml.plotting._manifold_display import ManifoldDisplay
+from stellarhml.plotting._spectrum_fit import compare
+from stellarhml.plotting._spectrum_fit_display import SpectrumFitDisplay
+from stellarhml.plotting._style import label_text
+from stellarhml.spectra.observed_spectrum import ObservedSpectrum
 from stellarhml.storage.atomic_files import atomic_path
 from stellarhml.storage.saving import save
-from stellarhml.workflows.building import make_generator
-from stellarhml.workflows.demo_figure import draw_demo
-from stellarhml.workflows.inferring_at_rest import infer_observations
-from stellarhml.workflows.resampling import Observation
-from stellarhml.workflows.tables import truth_table
+from stellarhml.workflows.generators import SUFFIX, build_generator
+from stellarhml.workflows.own_pixels import add_noise, infer_rows
+from stellarhml.workflows.tables import with_mean_row, with_truth, write_table
+
+_ZOOM = 0.1  # share of the band that the second panel shows
 
 
 class DemoResult(NamedTuple):
-    """What a demo computed.
+    """Results of a demo.
 
     Parameters
     ----------
     table : DataFrame
-        As `stellarhml.workflows.tables.truth_table` makes it.
+        One row for each star: `star`, then `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each label,
+        `reduced_chi2`, `seconds`, `flags`, `message`. The last row has the means of the absolute differences.
     label_names : tuple of str
         Names of the labels.
     n_lines : int
@@ -32,7 +38,7 @@ class DemoResult(NamedTuple):
     build_seconds, infer_seconds : float
         Wall times of the two steps.
     files : dict
-        Paths by what they are: "table", "figure", "generator", "spectrum".
+        Paths by content: "table", "figure", "generator", "spectrum".
     """
 
     table: pd.DataFrame
@@ -72,39 +78,35 @@ def run_demo(grid, out, *, n_jobs=None, search="nodes", snr=100.0, seed=0, verbo
     Raises
     ------
     ValueError
-        If an off-grid spectrum is one of the grid.
+        If an off-grid spectrum is one of the grid, or a star cannot be inferred.
     """
     require_unseen(grid.flux, grid.labels, grid.flux_offgrid, grid.labels_offgrid)
-    out = Path(out)
+    out, names = Path(out), grid.label_names
     start = time.perf_counter()
-    generator = make_generator(grid.wavelength, label_names=grid.label_names, n_jobs=n_jobs, verbose=verbose)
-    generator.fit(grid.labels, grid.flux)
+    generator = build_generator(grid, n_jobs=n_jobs, verbose=verbose)
     built = time.perf_counter()
     regressor = BayesianStellarRegressor.from_generator(generator, search=search, random_state=seed, verbose=False)
-    observations = add_noise(grid.flux_offgrid, snr=snr, seed=seed)
-    inferences = infer_observations(regressor, observations, n_jobs=n_jobs, verbose=verbose)
+    flux, error = add_noise(grid.flux_offgrid, snr=snr, seed=seed)
+    table = infer_rows(regressor, flux, error, n_jobs=n_jobs, verbose=verbose)
     inferred = time.perf_counter()
-    for i, inference in enumerate(inferences):
-        if isinstance(inference, str):
-            raise ValueError(f"Star {i + 1} could not be inferred: {inference}")
-    names = [f"star {i + 1}" for i in range(len(inferences))]
-    table = truth_table(names, grid.label_names, grid.labels_offgrid, inferences)
+    table.insert(0, "star", [f"star {i + 1}" for i in range(len(table))])
+    for row in table[table["status"] == "failed"].itertuples():
+        raise ValueError(f"{row.star} could not be inferred: {row.message}")
     files = {
         "table": out / "stars.csv",
         "figure": out / "figure.png",
-        "generator": out / "generator.joblib",
+        "generator": out / f"generator{SUFFIX}",
         "spectrum": out / "star_1.fits",
     }
-    with atomic_path(files["table"]) as temporary:
-        table.to_csv(temporary, index=False)
     with atomic_path(files["figure"]) as temporary:
-        draw_demo(regressor, observations[0], inferences[0], title=f"{names[0]}, S/N {snr:g}").savefig(
-            temporary, dpi=130
-        )
-    write_spectrum_table(files["spectrum"], grid.wavelength, observations[0].flux, observations[0].flux_error)
+        figure = draw_demo(regressor, flux[0], error[0], table.iloc[0], title=f"{table['star'][0]}, S/N {snr:g}")
+        figure.savefig(temporary, dpi=130)
+    table = with_mean_row(with_truth(table.drop(columns=["status", "rms"]), names, grid.labels_offgrid), names)
+    write_table(table, files["table"])
+    ObservedSpectrum([(grid.wavelength, flux[0], error[0])], {"object": "star 1"}).write(files["spectrum"])
     save(generator, files["generator"])
     n_lines = len(generator.decomposer_.line_catalog_)
-    return DemoResult(table, grid.label_names, n_lines, built - start, inferred - built, files)
+    return DemoResult(table, names, n_lines, built - start, inferred - built, files)
 
 
 def require_unseen(flux, labels, flux_test, labels_test):
@@ -131,26 +133,51 @@ def require_unseen(flux, labels, flux_test, labels_test):
             )
 
 
-def add_noise(flux, *, snr, seed):
-    """Observe spectra with Gaussian noise.
+def draw_demo(regressor, flux, error, row, *, title=None):
+    """Draw a star with its model, a part of both, and the manifold of a line.
 
     Parameters
     ----------
-    flux : ndarray of shape (n_stars, n_pixels)
-        Noise-free fluxes.
-    snr : float
-        Ratio of the median flux of each spectrum to the standard deviation of the noise.
-    seed : int or list of int
-        Seed of the noise.
+    regressor : BayesianStellarRegressor
+        Fitted regressor, of at least two labels.
+    flux, error : ndarray of shape (n_pixels,)
+        The star.
+    row : Series
+        Its row of `infer_rows`.
+    title : str, default=None
+        Name of the star.
 
     Returns
     -------
-    observations : list of Observation
-        Fluxes with noise, and its standard deviations.
+    figure : matplotlib Figure
+        Not tied to a window.
     """
-    rng = np.random.default_rng(seed)
-    observations = []
-    for row in flux.astype(np.float64):
-        sigma = np.median(row) / snr
-        observations.append(Observation(row + sigma * rng.normal(size=row.size), np.full(row.size, sigma), True, 1.0))
-    return observations
+    from matplotlib.figure import Figure
+
+    generator = regressor.generator_
+    names = generator.label_names_
+    labels = row[list(names)].to_numpy(dtype=np.float64)
+    fit = compare(regressor, flux, labels, flux_error=error)
+    line = _strong_line(generator, labels)
+    figure = Figure(figsize=(11, 10.5), layout="constrained")
+    rows = figure.add_gridspec(5, 2, height_ratios=(3, 1, 3, 1, 3.2))
+    found = ", ".join(
+        f"{label_text(name).split(' [')[0]} = {' ± '.join(rounded(row[name], row[f'{name}_std']))}" for name in names
+    )
+    text = f"{title}: {found}" if title else found
+    pairs = [[figure.add_subplot(rows[row, :]) for row in pair] for pair in ((0, 1), (2, 3))]
+    SpectrumFitDisplay.from_arrays(*fit[:2], fit.fitted, fit.flux_error, text, ax=pairs[0])
+    half = 0.5 * _ZOOM * (fit.wavelength[-1] - fit.wavelength[0])
+    centre = np.clip(line, fit.wavelength[0] + half, fit.wavelength[-1] - half)
+    window = (centre - half, centre + half)
+    SpectrumFitDisplay.from_arrays(*fit[:2], fit.fitted, fit.flux_error, ax=pairs[1], window=window)
+    axes = ("teff", "logg") if {"teff", "logg"} <= set(names) else names[:2]
+    maps = [figure.add_subplot(rows[4, column]) for column in range(2)]
+    ManifoldDisplay.from_estimator(generator, line=line, labels=axes, ax=maps)
+    return figure
+
+
+def _strong_line(generator, labels):
+    """Wavelength of the strongest line, in angstrom."""
+    table = generator.line_table(labels)
+    return float(table["equivalent_width"].idxmax() if len(table) else generator.wavelength_.mean())

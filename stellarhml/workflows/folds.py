@@ -30,7 +30,7 @@ def choose_folds(labels, label_names, *, kind="left-out", n_folds=5, max_nodes=N
     Returns
     -------
     folds : list of (training, test)
-        Rows of the nodes that the generator may know, and of the test stars.
+        Rows of the nodes to train on, and of the test stars.
 
     Raises
     ------

@@ -1,29 +1,30 @@
-"""What is in a file: a saved generator, or an observed spectrum. Each becomes a record that JSON can hold."""
+"""Contents of a file: a saved generator, or an observed spectrum. Each becomes a record that JSON can hold."""
 
 from pathlib import Path
 
 import numpy as np
 
-_PICKLE, _SAFE = b"\x80", b"stellarhml"  # first bytes of a joblib file and of a .shml file
-_ERROR_SHARE = 95.0  # percentage of the pixels that have a smaller error than the larger of the two told
+_HEADS = (b"#ASDF", b"\x80")  # first bytes of an ASDF file and of a pickle
+_SUFFIXES = (".asdf", ".joblib", ".pkl", ".pickle")
+_PERCENTILE = 95  # of the pixels, for the larger of the two errors in a record
 
 
-def inspect_file(path, *, medium=None, format=None, open_pickle=False, orders=False):
-    """Tell what is in a file, recognised by its content.
+def inspect_file(path, *, medium=None, format=None, trust_pickle=False, orders=False):
+    """Describe the contents of a file, recognised by its first bytes.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     medium : {"vacuum", "air"}, default=None
-        What the wavelengths of a spectrum are measured in. None: what the format says; where it says nothing, the
-        wavelengths are told as they are.
+        Medium of the wavelengths of a spectrum. None: as the format states; where it states none, wavelengths are
+        given as they are in the file.
     format : str, default=None
-        What kind of spectrum it is, see :func:`stellarhml.spectra.read_spectrum`. None: recognised.
-    open_pickle : bool, default=False
-        Whether to open a joblib file, which runs the code of its author. A .shml file is opened always.
+        Format of a spectrum, see :func:`stellarhml.spectra.read_spectrum`. None: recognised.
+    trust_pickle : bool, default=False
+        Whether to open a pickle (joblib), which runs the code of its author.
     orders : bool, default=False
-        Whether to tell each order of a spectrum.
+        Whether to describe each order of a spectrum.
 
     Returns
     -------
@@ -35,48 +36,34 @@ def inspect_file(path, *, medium=None, format=None, open_pickle=False, orders=Fa
     FileNotFoundError
         If there is no such file.
     ValueError, OSError, ImportError
-        If it is neither, or damaged.
+        If it is neither, damaged, or a pickle that is not trusted.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file. Pass a saved generator, or a spectrum.")
     with open(path, "rb") as file:
-        head = file.read(len(_SAFE))
-    safe = head == _SAFE or path.suffix.lower() == ".shml"
-    saved = safe or head.startswith(_PICKLE) or path.suffix.lower() == ".joblib" or _has_record(path)
+        head = file.read(5)
+    saved = head.startswith(_HEADS) or path.suffix.lower() in _SUFFIXES
     if saved and format is None:
-        if safe and path.suffix.lower() != ".shml":
-            raise ValueError(f"{path} is a .shml file under another name. Give it a name that ends in .shml.")
-        return {"file": str(path), "kind": "estimator"} | _describe_saved(path, safe or open_pickle)
+        return {"file": str(path), "kind": "estimator"} | _describe_saved(path, trust_pickle)
     return {"file": str(path), "kind": "spectrum"} | _read_and_describe(path, medium, format, orders)
 
 
-def _has_record(path):
-    """Whether the JSON file of a saved estimator lies beside a file: a compressed joblib file looks like any other."""
-    sidecar = path.with_name(path.name + ".json")
-    return sidecar.is_file() and b'"sha256"' in sidecar.read_bytes()[: 1 << 16]
-
-
-def _describe_saved(path, opened):
+def _describe_saved(path, trust_pickle):
     """Record of a saved estimator."""
     from stellarhml.storage.saving import inspect, load
 
-    found = inspect(path)
-    record = {"holds_code": found["format"] != "shml", "opened": opened, **found}
-    if opened:
-        # its checksums were just compared; a pickle compares them again
-        safe = found["format"] == "shml"
-        record |= describe_generator(load(path, **({"mmap_mode": "r", "verify": False} if safe else {})))
-    return record
+    estimator = load(path, trust_pickle=trust_pickle)
+    return inspect(path) | {"class": type(estimator).__name__} | describe_generator(estimator)
 
 
 def describe_generator(estimator):
-    """Tell what a fitted generator knows.
+    """Describe a fitted generator.
 
     Parameters
     ----------
     estimator : object
-        A generator, or what holds one: a regressor, or a pipeline that ends with one.
+        A generator, a regressor with one, or a pipeline that ends with either.
 
     Returns
     -------
@@ -116,17 +103,17 @@ def describe_generator(estimator):
 
 
 def _error_of(error_map, n_nodes):
-    """The generator's own error in the mean over the grid, as standard deviations in units of the continuum."""
+    """The generator's own error, averaged over the grid: standard deviations in units of the continuum."""
     if error_map is None:
         return None
     from scipy.sparse import csr_matrix
 
     std = error_map.std(csr_matrix(np.full((1, n_nodes), 1 / n_nodes)))[0]
-    return {"median": float(np.median(std)), f"percentile_{_ERROR_SHARE:.0f}": float(np.percentile(std, _ERROR_SHARE))}
+    return {"median": float(np.median(std)), f"percentile_{_PERCENTILE}": float(np.percentile(std, _PERCENTILE))}
 
 
 def _read_and_describe(path, medium, format, orders):
-    """Record of a spectrum, or an error that says that the file is neither."""
+    """Record of a spectrum; the error says that the file is neither."""
     from stellarhml.exceptions import SpectrumFileError
     from stellarhml.spectra.reading import read_spectrum
 
@@ -139,7 +126,7 @@ def _read_and_describe(path, medium, format, orders):
         except ValueError:
             if medium is not None:
                 raise
-            # nothing says what the wavelengths are measured in: they are told as they are
+            # the medium is not stated: wavelengths are given as they are
             spectrum, stated = read_spectrum(path, medium="vacuum", format=format), False
     except SpectrumFileError as error:
         why = str(error).removeprefix(f"{path} ")
@@ -152,19 +139,19 @@ def _read_and_describe(path, medium, format, orders):
 
 
 def describe_spectrum(spectrum, *, orders=False):
-    """Tell what is in an observed spectrum.
+    """Describe an observed spectrum.
 
     Parameters
     ----------
     spectrum : ObservedSpectrum
         The spectrum.
     orders : bool, default=False
-        Whether to tell each order.
+        Whether to describe each order.
 
     Returns
     -------
     record : dict
-        Format, source, orders, band, pixels, S/N; "orders" is a list of records where asked for.
+        Format, source, band, pixels, S/N, notes; with `orders`, "orders" is a list of records.
     """
     meta, known = spectrum.meta, spectrum.meta["errors_known"]
     keys = ("format", "instrument", "object", "date", "medium", "resolving_power", "flux_unit", "errors_known")

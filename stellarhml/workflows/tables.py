@@ -1,178 +1,203 @@
-"""Tables of inferred labels: as data frames for files, as text for a terminal."""
+"""Tables of inferred labels: data frames, their text on a terminal, and their files.
 
-import numpy as np
+All tables name their columns alike: `NAME` is the value of a parameter and `NAME_std` its standard deviation; where the
+truth is known, `NAME_true`, and `NAME_difference` is found minus true.
+"""
+
+import json
+import math
+from pathlib import Path
+
 import pandas as pd
 
-DECIMALS = {"teff": 1}
-"""Decimals of labels in large units; others get three."""
+from stellarhml.storage.atomic_files import atomic_path
 
-UNITS = {"teff": "Teff [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]"}
-"""Heads of the labels, with their units."""
+DECIMALS = {"teff": 1, "rv": 3, "vsini": 2, "reduced_chi2": 2, "n_pixels": 0, "n_rejected": 0, "seconds": 1}
+"""Decimals of columns in text; others have three."""
 
-MEAN_ROW = "mean |error|"
+HEADS = {"teff": "Teff [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]"}
+"""Heads of the labels in text, with their units."""
+
+MEAN_ROW = "mean |difference|"
+"""Name of the last row of a table with the truth."""
+
+SUFFIXES = (".csv", ".json", ".ecsv", ".fits")
+"""Endings of the files that `write_table` writes."""
 
 
-def truth_table(names, label_names, truth, inferences):
-    """Tabulate inferred labels beside true ones, with the mean absolute errors in the last row.
+def with_truth(table, label_names, truth):
+    """Add the true labels, and found minus true, to a table of inferred labels.
 
     Parameters
     ----------
-    names : list of str
-        Names of the stars.
-    label_names : tuple of str
+    table : DataFrame
+        With columns `NAME` and `NAME_std` for each label.
+    label_names : sequence of str
         Names of the labels.
-    truth : ndarray of shape (n_stars, n_labels)
+    truth : array-like of shape (n_stars, n_labels)
         True labels.
-    inferences : list of Inference
-        What was found.
 
     Returns
     -------
     table : DataFrame
-        Columns `star`, then `<label>_true`, `<label>_inferred`, `<label>_error`, `<label>_std` for each label,
-        `seconds`, `note`. The last row has the means of the absolute errors and of the seconds only.
+        With `NAME_true` before and `NAME_difference` after the columns of each label.
     """
-    inferred = np.stack([inference.labels for inference in inferences])
-    std = np.stack([inference.std for inference in inferences])
-    columns = {"star": list(names)}
-    for k, name in enumerate(label_names):
-        columns[f"{name}_true"] = truth[:, k]
-        columns[f"{name}_inferred"] = inferred[:, k]
-        columns[f"{name}_error"] = inferred[:, k] - truth[:, k]
-        columns[f"{name}_std"] = std[:, k]
-    columns["seconds"] = [inference.seconds for inference in inferences]
-    columns["note"] = [inference.note for inference in inferences]
-    table = pd.DataFrame(columns)
-    means = {f"{name}_error": table[f"{name}_error"].abs().mean() for name in label_names}
-    last = pd.DataFrame([{"star": MEAN_ROW, **means, "seconds": table["seconds"].mean(), "note": ""}])
+    true = dict(zip(label_names, truth.T, strict=True))
+    columns = {}
+    for column, values in table.items():
+        if column in true:
+            columns[f"{column}_true"] = true[column]
+        columns[column] = values
+        name = column.removesuffix("_std")
+        if name in true and name != column:
+            columns[f"{name}_difference"] = table[name] - true[name]
+    return pd.DataFrame(columns, index=table.index)
+
+
+def with_mean_row(table, label_names):
+    """Append the means of the absolute differences and of the seconds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `with_truth`, with `star`, `seconds` and `message`.
+    label_names : sequence of str
+        Names of the labels.
+
+    Returns
+    -------
+    table : DataFrame
+        With one more row, whose `star` is "mean |difference|".
+    """
+    means = {f"{name}_difference": table[f"{name}_difference"].abs().mean() for name in label_names}
+    texts = dict.fromkeys(table.select_dtypes(["object", "string"]).columns, "")
+    last = pd.DataFrame([texts | {"star": MEAN_ROW, "seconds": table["seconds"].mean()} | means])
     return pd.concat([table, last.reindex(columns=table.columns)], ignore_index=True)
 
 
-def spectrum_table(paths, label_names, results):
-    """Tabulate inferred labels of files.
+def format_truth_table(table, label_names):
+    """Format a table with the truth for a terminal.
 
     Parameters
     ----------
-    paths : list of str
-        The files.
-    label_names : tuple of str
+    table : DataFrame
+        Of `with_mean_row`.
+    label_names : sequence of str
         Names of the labels.
-    results : list of (Observation, Inference) or str
-        What was found, or why nothing was.
 
     Returns
     -------
-    table : DataFrame
-        Columns `spectrum`, `status` ("ok", "flagged" or "failed"), `<label>` and `<label>_std` for each label,
-        `coverage`, `rms`, `chi2`, `seconds`, `note`; one row for each file.
+    text : str
+        One line for each star and one for the means, under two header lines.
     """
-    rows = []
-    for path, result in zip(paths, results, strict=True):
-        if isinstance(result, str):
-            rows.append({"spectrum": path, "status": "failed", "note": result})
-            continue
-        observation, found = result
-        row = {"spectrum": path, "status": "flagged" if found.note else "ok"}
-        for name, value, std in zip(label_names, found.labels, found.std, strict=True):
-            row[name], row[f"{name}_std"] = value, std
-        row |= {"coverage": observation.coverage, "rms": found.rms, "chi2": found.chi2, "seconds": found.seconds}
-        rows.append(row | {"note": found.note})
-    labels = [column for name in label_names for column in (name, f"{name}_std")]
-    return pd.DataFrame(rows, columns=["spectrum", "status", *labels, "coverage", "rms", "chi2", "seconds", "note"])
+    cells = {("", "star"): table["star"]}
+    for name in label_names:
+        for part in ("true", "found", "std", "difference"):
+            values = table[name if part == "found" else f"{name}_{part}"]
+            texts = [number(value, DECIMALS.get(name, 3), "+" * (part == "difference")) for value in values]
+            if part == "difference":
+                texts[-1] = texts[-1].lstrip("+")  # a mean of absolute values has no sign
+            cells[HEADS.get(name, name), part] = texts
+    cells["", "seconds"] = [number(value, 1) for value in table["seconds"]]
+    return text_of(pd.DataFrame(cells))
 
 
-def format_truth_table(table, label_names):
-    """Lay out a table of `truth_table` for a terminal.
+def format_table(table):
+    """Format a table of inferred parameters for a terminal.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns as described above.
+
+    Returns
+    -------
+    text : str
+        One line for each star, under one of headers.
+    """
+    cells = {}
+    for column, values in table.items():
+        if pd.api.types.is_numeric_dtype(values):
+            digits = DECIMALS.get(column.removesuffix("_std"), 3)
+            cells[column] = [number(value, digits) for value in values]
+        else:
+            cells[column] = values.fillna("")
+    return text_of(pd.DataFrame(cells), left=("star", "status", "flags", "message"))
+
+
+def text_of(cells, left=("star",)):
+    """Text of a data frame of texts.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        All values are texts.
+    left : sequence of str
+        Columns (by their last header) that are aligned at the left; others are at the right.
+
+    Returns
+    -------
+    text : str
+        Without trailing spaces.
+    """
+    heads = [list(column) if isinstance(column, tuple) else [column] for column in cells.columns]
+    columns = []
+    for k, head in enumerate(heads):
+        texts = cells.iloc[:, k].tolist()
+        if head[-1] in left:
+            width = max(map(len, [head[-1], *texts]))
+            head[-1], texts = head[-1].ljust(width), [text.ljust(width) for text in texts]
+        columns.append(texts)
+    aligned = pd.DataFrame(dict(enumerate(columns)))
+    aligned.columns = pd.MultiIndex.from_tuples(map(tuple, heads))
+    text = aligned.to_string(index=False, justify="right", line_width=None, max_colwidth=None)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def number(value, digits, sign=""):
+    """Text of a number with some decimals, empty for NaN."""
+    return "" if pd.isna(value) else f"{value:{sign}.{digits}f}"
+
+
+def require_suffix(path):
+    """Raise, before any work, if `write_table` does not know the ending of a name."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} is to be a table, but its name ends in none of {', '.join(SUFFIXES)}. Rename it.")
+
+
+def write_table(table, path):
+    """Write a table as CSV, JSON, ECSV or FITS, by the ending of the name; ECSV and FITS state the units.
 
     Parameters
     ----------
     table : DataFrame
         The table.
-    label_names : tuple of str
-        Names of the labels.
-
-    Returns
-    -------
-    text : str
-        One line for each star and for the means, under two of headers.
+    path : str or path-like
+        File to write. It appears under its name only when it is complete.
     """
-    parts = ("true", "inferred", "error", "std")
-    cells = [["", *table["star"]]]
-    heads = [""]
-    for name in label_names:
-        digits = DECIMALS.get(name, 3)
-        for part in parts:
-            heads.append(UNITS.get(name, name) if part == "true" else "")
-            sign = "+" if part == "error" else ""
-            values = [number(value, digits, sign) for value in table[f"{name}_{part}"]]
-            if part == "error":
-                values[-1] = values[-1].lstrip("+")  # a mean of absolute values has no sign
-            cells.append([part, *values])
-    heads.append("")
-    cells.append(["seconds", *(number(value, 1) for value in table["seconds"])])
-    return lay_out(heads, cells, group=len(parts))
+    suffix = Path(path).suffix.lower()
+    with atomic_path(path) as temporary:
+        if suffix in (".ecsv", ".fits"):
+            from stellarhml.inference._inference_result import with_units
+
+            with_units(table).write(temporary, overwrite=True, format={".ecsv": "ascii.ecsv", ".fits": "fits"}[suffix])
+        elif suffix == ".json":
+            temporary.write_text(json_text(table.to_dict("records")) + "\n", encoding="utf-8")
+        else:
+            table.to_csv(temporary, index=False)
 
 
-def format_spectrum_table(table, label_names):
-    """Lay out a table of inferred parameters for a terminal.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `spectrum_table` or of :func:`stellarhml.workflows.predicting.table_of`.
-    label_names : tuple of str
-        Names of the parameters.
-
-    Returns
-    -------
-    text : str
-        One line for each spectrum.
-    """
-    cells = [["spectrum", *table["spectrum"]], ["status", *table["status"]]]
-    for name in label_names:
-        digits = DECIMALS.get(name, 3)
-        for column in (name, f"{name}_std"):
-            cells.append([column, *(number(value, digits) for value in table[column])])
-    for column, digits in (("coverage", 2), ("rms", 4), ("chi2", 2), ("n_pixels", 0), ("seconds", 1)):
-        if column in table:
-            cells.append([column, *(number(value, digits) for value in table[column])])
-    cells.append(["note", *table["note"].fillna("")])
-    return lay_out(None, cells, left=("spectrum", "status", "note"))
+def json_text(value):
+    """Text of a JSON document, with null for NaN and infinity."""
+    return json.dumps(_plain(value), indent=1, allow_nan=False)
 
 
-def number(value, digits, sign=""):
-    """Text of a number, empty for NaN."""
-    return "" if pd.isna(value) else f"{value:{sign}.{digits}f}"
-
-
-def lay_out(heads, cells, *, group=0, left=("",)):
-    """Put columns of text side by side.
-
-    Parameters
-    ----------
-    heads : list of str or None
-        What stands above the first column of each group, a text for each column.
-    cells : list of list of str
-        The columns, the head of each first.
-    group : int, default=0
-        Columns of a group; the first column and the last belong to none.
-    left : tuple of str, default=("",)
-        Heads of columns that are set to the left.
-
-    Returns
-    -------
-    text : str
-        One line for each row.
-    """
-    padded = []
-    for column in cells:
-        width = max(len(cell) for cell in column)
-        padded.append([cell.ljust(width) if column[0] in left else cell.rjust(width) for cell in column])
-    lines = ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
-    if heads is None:
-        return "\n".join(lines)
-    widths = [len(column[0]) for column in padded]
-    top = " " * (widths[0] + 2)
-    for k in range(1, len(widths) - 1, group):
-        top += heads[k].center(sum(widths[k : k + group]) + 2 * (group - 1)) + "  "
-    return "\n".join([top.rstrip(), *lines])
+def _plain(value):
+    """The same value in the types of JSON."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):  # a number of NumPy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

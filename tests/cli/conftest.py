@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from stellarhml import load, save
 from stellarhml.cli.main import main
 from stellarhml.datasets import make_stellar_grid
 
@@ -32,10 +33,16 @@ def folder(tmp_path_factory, grid):
 
 @pytest.fixture(scope="module")
 def generator_file(tmp_path_factory, folder):
-    """A generator that `build` wrote."""
-    path = tmp_path_factory.mktemp("generator") / "generator.joblib"
+    """A generator that `build` wrote, without code."""
+    path = tmp_path_factory.mktemp("generator") / "generator.asdf"
     assert main(["build", "--phoenix", str(folder), "--out", str(path), "--wavelength", "8500", "8520"]) == 0
     return path
+
+
+@pytest.fixture(scope="module")
+def pickle_file(tmp_path_factory, generator_file):
+    """The same generator as a pickle."""
+    return save(load(generator_file), tmp_path_factory.mktemp("pickle") / "generator.joblib")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,17 @@ def star(grid):
     slope = 3e-5 * (1 + 0.01 * (grid.wavelength - grid.wavelength[0]))
     noise = np.random.default_rng(0).normal(scale=0.005, size=grid.wavelength.size)
     return grid.wavelength, slope * (grid.flux[row] + noise), 0.005 * slope, grid.labels[row]
+
+
+@pytest.fixture
+def write_star():
+    """Write a table of wavelength, flux and, if given, error."""
+
+    def write(path, *columns):
+        np.savetxt(path, np.stack(columns, axis=1), fmt="%.12e")
+        return str(path)
+
+    return write
 
 
 @pytest.fixture

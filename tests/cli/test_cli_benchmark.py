@@ -32,14 +32,14 @@ def test_table_files_and_figure(packaged, tmp_path, capsys):
     out = capsys.readouterr().out
     table = pd.read_csv(files["csv"])
     assert table["search"].tolist() == 4 * ["nodes"] + 4 * ["paper"]
-    assert table["node"].nunique() == 4
+    assert table["star"].nunique() == 4
     record = json.loads(files["json"].read_text())
     assert record["stellarhml"] == __version__
     assert record["settings"]["teff_known"] == 500.0
     assert record["settings"]["searches"]["paper"]["n_calls"] == 4
     assert not record["settings"]["searches"]["paper"]["polish"]
     for row in record["summary"]:
-        errors = table.loc[table["search"] == row["search"], "teff_error"].abs()
+        errors = table.loc[table["search"] == row["search"], "teff_difference"].abs()
         assert row["errors"]["teff"]["mean"] == pytest.approx(errors.mean())
         assert f"{errors.mean():.1f}" in out
     # four random and one guided call cannot do what the search of the nodes and a polish do
@@ -47,7 +47,7 @@ def test_table_files_and_figure(packaged, tmp_path, capsys):
     assert nodes < 60 < paper
     assert "as published: below 7000 K, seen nodes" in out
     assert "No star lies at 7000 K and above." in out
-    assert "4 in feh lie at an end of the grid" in out
+    assert "4 in feh lie at an edge of the grid" in out
     assert imread(files["png"]).shape[0] > 800
 
 
@@ -100,7 +100,7 @@ def _fail():
         (["--snr", "-3"], "positive"),
         (["--folds", "1"], "1 is less than 2"),
         (["--max-nodes", "0"], "0 is less than 1"),
-        (["--jobs", "0"], "-1 for one a core"),
+        (["--jobs", "0"], "-1 for one per core"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_with_2(arguments, text, one_error, exit_code):

@@ -6,24 +6,16 @@ from types import SimpleNamespace
 import pytest
 
 from stellarhml import SpectrumGenerator, load, save
-from stellarhml.cli.explore import _tell_who_may_come
+from stellarhml.cli.explore import _warn_of_access
 from stellarhml.cli.main import main
 from stellarhml.datasets import make_stellar_grid
 
 
-def test_pickle_needs_trust(generator_file, one_error):
-    pytest.importorskip("bokeh")
-    assert main(["explore", "--generator", str(generator_file), "--no-browser"]) == 2
-    text = one_error()
-    assert "--trust-pickle" in text
-    assert ".shml" in text
-
-
 def test_broken_generator_is_an_error_of_one_line(tmp_path, one_error):
     pytest.importorskip("bokeh")
-    (tmp_path / "broken.shml").write_bytes(b"no generator")
-    assert main(["explore", "--generator", str(tmp_path / "broken.shml"), "--no-browser"]) == 2
-    assert "broken.shml" in one_error()
+    (tmp_path / "broken.asdf").write_bytes(b"no generator")
+    assert main(["explore", "--generator", str(tmp_path / "broken.asdf"), "--no-browser"]) == 2
+    assert "broken.asdf" in one_error()
 
 
 @pytest.mark.parametrize(
@@ -31,13 +23,13 @@ def test_broken_generator_is_an_error_of_one_line(tmp_path, one_error):
     [
         (["--port", "70000"], "70000 is not a port"),
         (["--port", "x"], "x is not a port, 0 to 65535"),
-        (["--origin", "http://x:1"], "http://x:1 is no name of a host"),
+        (["--origin", "http://x:1"], "http://x:1 is not a host name"),
         (["--resolving-power", "3"], "3 is not from 1000 to 500000"),
         (["--resolving-power", "abc"], "abc is not from 1000 to 500000"),
         (["--medium", "water"], "water"),
     ],
 )
-def test_wrong_arguments_are_told(arguments, text, exit_code, one_error):
+def test_wrong_arguments_are_one_line(arguments, text, exit_code, one_error):
     assert exit_code(["explore", *arguments]) == 2
     assert text in one_error()
 
@@ -45,8 +37,8 @@ def test_wrong_arguments_are_told(arguments, text, exit_code, one_error):
 def test_generator_without_wavelengths_is_refused(tmp_path, one_error):
     pytest.importorskip("bokeh")
     grid = make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=1500, n_lines=20, random_state=0)
-    save(SpectrumGenerator().fit(grid.labels, grid.flux), tmp_path / "pixels.shml")
-    assert main(["explore", "--generator", str(tmp_path / "pixels.shml"), "--no-browser"]) == 2
+    save(SpectrumGenerator().fit(grid.labels, grid.flux), tmp_path / "pixels.asdf")
+    assert main(["explore", "--generator", str(tmp_path / "pixels.asdf"), "--no-browser"]) == 2
     assert "without wavelengths" in one_error()
 
 
@@ -55,13 +47,13 @@ def test_generator_without_wavelengths_is_refused(tmp_path, one_error):
 )
 def test_address_that_others_reach_is_warned_of(origins, said, capsys):
     arguments = SimpleNamespace(address="0.0.0.0", origin=origins)
-    _tell_who_may_come(arguments, 5006)
+    _warn_of_access(arguments, 5006)
     text = capsys.readouterr().err
     assert "no password" in text
     assert said in text
 
 
-def test_without_bokeh_the_command_to_install_it_is_told(monkeypatch, one_error):
+def test_without_bokeh_the_message_says_how_to_install_it(monkeypatch, one_error):
     import builtins
 
     real = builtins.__import__
@@ -76,7 +68,7 @@ def test_without_bokeh_the_command_to_install_it_is_told(monkeypatch, one_error)
     assert 'pip install "stellarhml[explore]"' in one_error()
 
 
-def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generator_file, tmp_path):
+def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generator_file):
     pytest.importorskip("bokeh")
     from stellarhml.cli.explore import _free_port
     from stellarhml.explore.server import make_server
@@ -87,9 +79,8 @@ def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generat
         taken.listen()
         busy = taken.getsockname()[1]
         assert _free_port("127.0.0.1", busy) != busy
-    save(load(generator_file), tmp_path / "generator.shml")
     port = _free_port("127.0.0.1", 0)
-    server = make_server(ExplorerSession(load(tmp_path / "generator.shml"), "small"), port, origins=["star.example:80"])
+    server = make_server(ExplorerSession(load(generator_file), "small"), port, origins=["star.example:80"])
     try:
         assert server.address == "127.0.0.1"
         allowed = server._tornado.websocket_origins

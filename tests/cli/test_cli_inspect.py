@@ -12,8 +12,8 @@ from stellarhml.spectra import ObservedSpectrum
 
 
 @pytest.fixture(scope="module")
-def safe_file(tmp_path_factory, generator_file):
-    return save(load(generator_file), tmp_path_factory.mktemp("safe") / "generator.shml")
+def safe_file(generator_file):
+    return generator_file
 
 
 @pytest.fixture
@@ -33,18 +33,13 @@ def _json(capsys):
     return json.loads(captured.out, parse_constant=pytest.fail), captured.err
 
 
-def test_a_generator_tells_what_it_knows(safe_file, grid, capsys):
+def test_a_generator(safe_file, grid, capsys):
     assert main(["inspect", "--json", str(safe_file)]) == 0
     (record,), err = _json(capsys)
     assert err == ""
     generator = load(safe_file)
     assert record["file"] == str(safe_file)
-    assert (record["kind"], record["format"], record["holds_code"], record["opened"]) == (
-        "estimator",
-        "shml",
-        False,
-        True,
-    )
+    assert record["kind"] == "estimator"
     units = {"teff": "K", "logg": "dex(cm/s2)", "feh": "dex"}
     for label, column in zip(record["labels"], grid.labels.T, strict=True):
         assert (label["low"], label["high"]) == (column.min(), column.max())
@@ -67,11 +62,11 @@ def test_a_generator_tells_what_it_knows(safe_file, grid, capsys):
     assert f"error      {record['error']['median']:.2g} of the continuum in the median pixel" in text
 
 
-def test_jumps_are_told(safe_file, tmp_path, capsys):
+def test_jumps_are_listed(safe_file, tmp_path, capsys):
     generator = load(safe_file)
     generator.interpolator_.breaks = {"teff": [5050.0]}
-    save(generator, tmp_path / "g.shml")
-    assert main(["inspect", str(tmp_path / "g.shml")]) == 0
+    save(generator, tmp_path / "g.asdf")
+    assert main(["inspect", str(tmp_path / "g.asdf")]) == 0
     assert "jumps      teff at 5050\n" in capsys.readouterr().out
 
 
@@ -85,34 +80,33 @@ class _Marks:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("name", ["g.joblib", "g.pkl", "compressed.dat"])
-def test_a_pickle_is_not_opened_unless_asked_for(tmp_path, name, capsys):
+@pytest.mark.parametrize("name", ["g.joblib", "g.pkl", "compressed.joblib"])
+def test_a_pickle_is_not_opened_unless_it_is_trusted(tmp_path, name, capsys, one_error):
     marked = tmp_path / "code ran"
-    save(_Marks(marked), tmp_path / name, compress=3 if name == "compressed.dat" else 0)
-    assert main(["inspect", str(tmp_path / name)]) == 0
-    text = capsys.readouterr().out
-    assert "contents   not opened; --open opens it, and runs the code in it" in text
-    assert "_Marks" in text
+    save(_Marks(marked), tmp_path / name, compress=3 if name == "compressed.joblib" else 0)
+    assert main(["inspect", str(tmp_path / name)]) == 2
+    assert "--trust-pickle" in one_error()
     assert not marked.exists()
-    assert main(["inspect", "--open", str(tmp_path / name)]) == 0
+    assert main(["inspect", "--trust-pickle", str(tmp_path / name)]) == 0
     assert marked.is_dir()
-    assert "contents   no fitted generator" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "contents   no fitted generator" in text
+    assert "a pickle, which runs the code of its author" in text
 
 
-def test_an_opened_pickle_tells_the_same_as_a_file_without_code(generator_file, safe_file, capsys):
-    assert main(["inspect", "--json", "--open", str(generator_file), str(safe_file)]) == 0
+def test_a_pickle_has_the_contents_of_a_file_without_code(pickle_file, safe_file, capsys):
+    assert main(["inspect", "--json", "--trust-pickle", str(pickle_file), str(safe_file)]) == 0
     (pickled, safe), _ = _json(capsys)
     for key in ("labels", "n_nodes", "wavelength", "n_lines", "n_factors", "residual_rank", "breaks", "error"):
         assert pickled[key] == safe[key]
-    assert pickled["holds_code"]
 
 
-def test_what_holds_a_generator_tells_it_too(generator_file, tmp_path, capsys):
+def test_a_regressor_shows_its_generator(generator_file, tmp_path, capsys):
     from stellarhml import BayesianStellarRegressor
 
-    save(BayesianStellarRegressor.from_generator(load(generator_file)), tmp_path / "r.shml")
-    save(PhoenixPreprocessor(), tmp_path / "p.shml")
-    assert main(["inspect", "--json", str(tmp_path / "r.shml"), str(tmp_path / "p.shml")]) == 0
+    save(BayesianStellarRegressor.from_generator(load(generator_file)), tmp_path / "r.asdf")
+    save(PhoenixPreprocessor(), tmp_path / "p.asdf")
+    assert main(["inspect", "--json", str(tmp_path / "r.asdf"), str(tmp_path / "p.asdf")]) == 0
     (regressor, bare), _ = _json(capsys)
     assert regressor["n_nodes"] == 27
     assert "n_nodes" not in bare
@@ -121,10 +115,10 @@ def test_what_holds_a_generator_tells_it_too(generator_file, tmp_path, capsys):
 def test_a_spectrum(spectrum_file, capsys):
     assert main(["inspect", "--json", "--orders", str(spectrum_file)]) == 0
     (record,), _ = _json(capsys)
-    wanted = {"kind": "spectrum", "instrument": "HPF", "object": "a star", "date": None, "medium": "vacuum"}
-    wanted |= {"resolving_power": 55000.0, "n_orders": 2, "n_pixels": 180, "n_masked": 3, "errors_known": True}
-    wanted |= {"wavelength": [8500.0, 8520 + 0.1 * 79], "median_snr": 50.0}
-    for key, value in wanted.items():
+    expected = {"kind": "spectrum", "instrument": "HPF", "object": "a star", "date": None, "medium": "vacuum"}
+    expected |= {"resolving_power": 55000.0, "n_orders": 2, "n_pixels": 180, "n_masked": 3, "errors_known": True}
+    expected |= {"wavelength": [8500.0, 8520 + 0.1 * 79], "median_snr": 50.0}
+    for key, value in expected.items():
         assert record[key] == value, key
     assert [order["order"] for order in record["orders"]] == [4, 7]
     assert [order["median_snr"] for order in record["orders"]] == [50.0, 20.0]
@@ -137,7 +131,7 @@ def test_a_spectrum(spectrum_file, capsys):
     assert "order 4" not in text
 
 
-def test_a_table_that_states_no_medium_is_told_as_it_is(tmp_path, capsys):
+def test_wavelengths_of_an_unknown_medium_stay_as_they_are(tmp_path, capsys):
     (tmp_path / "star.txt").write_text("5000.0 1.0\n5000.1 0.9\n5000.2 1.0\n")
     ends = {}
     for medium in (None, "vacuum", "air"):
@@ -150,7 +144,7 @@ def test_a_table_that_states_no_medium_is_told_as_it_is(tmp_path, capsys):
     assert ends["air"] == pytest.approx(5001.39, abs=0.01)
     assert main(["inspect", str(tmp_path / "star.txt")]) == 0
     text = capsys.readouterr().out
-    assert "medium not stated, which predict needs" in text
+    assert "medium not stated: predict needs --medium" in text
     assert "S/N        unknown\n" in text
 
 
@@ -158,16 +152,14 @@ def test_files_that_are_neither(tmp_path, safe_file, spectrum_file, capsys):
     (tmp_path / "notes.md").write_text("# Notes\n\nNothing of interest, really.\nOr so.\n")
     np.savez(tmp_path / "air.npz", wavelength=[1.0, 2.0], transmission=[1.0, 0.5])
     (tmp_path / "empty").touch()
-    (tmp_path / "other.dat").write_bytes(safe_file.read_bytes())
-    (tmp_path / "cut.shml").write_bytes(safe_file.read_bytes()[:-7])
+    (tmp_path / "cut.asdf").write_bytes(safe_file.read_bytes()[:-7])
     (tmp_path / "lonely.joblib").write_bytes(b"\x80\x04N.")
     bad = {
         "notes.md": "is neither a saved generator nor a spectrum that can be read",
         "air.npz": "A transmission of the atmosphere is no star",
         "empty": "it is empty, but a spectrum is needed",
-        "other.dat": "a .shml file under another name",
-        "cut.shml": "cut short or was changed",
-        "lonely.joblib": "lonely.joblib.json does not exist",
+        "cut.asdf": "cut short or was changed",
+        "lonely.joblib": "--trust-pickle",
         "nothing": "does not exist or is not a file",
         ".": "does not exist or is not a file",
     }

@@ -19,6 +19,7 @@ PAGES = sorted(
 # Pages that need more than the package: test data, or another package.
 ALONE = {"tutorial.md"}  # from an empty folder: the reader has what the page makes, and nothing else
 NEEDED = {"real-star.md": "real_star", "how-to/muler.md": "muler_file"}
+SLOW = {"real-star.md", "how-to/paper.md", "how-to/cluster.md"}  # half a minute each
 LANGUAGES = {"python", "bash", "text", ""}
 
 
@@ -40,7 +41,12 @@ def test_blocks_are_of_a_kind_that_is_run_or_no_code(page):
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(kind in ("python", "bash") for kind, *_ in _blocks(page))], ids=_name
+    "page",
+    [
+        pytest.param(page, id=_name(page), marks=[pytest.mark.slow] if _name(page) in SLOW else [])
+        for page in PAGES
+        if any(kind in ("python", "bash") for kind, *_ in _blocks(page))
+    ],
 )
 def test_code_and_commands_run(page, workspace, capsys, request):
     if fixture := NEEDED.get(_name(page)):

@@ -31,8 +31,8 @@ def generator(folder):
     """27 nodes, 4,000 pixels, 60 lines; loaded from the file that the server loads."""
     grid = make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=4000, n_lines=60, random_state=3)
     made = SpectrumGenerator(wavelength=grid.wavelength, label_names=grid.label_names).fit(grid.labels, grid.flux)
-    save(made, folder / "generator.shml")
-    return load(folder / "generator.shml")
+    save(made, folder / "generator.asdf")
+    return load(folder / "generator.asdf")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def address(folder, generator, star):
         "--medium",
         "vacuum",
     ]
-    command += ["--generator", "generator.shml", "--resolving-power", str(POWER), "star.txt", "broken.fits"]
+    command += ["--generator", "generator.asdf", "--resolving-power", str(POWER), "star.txt", "broken.fits"]
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
     try:

@@ -98,8 +98,10 @@ def test_stages_that_do_nothing_change_nothing(generator, arms):
         np.testing.assert_allclose(two.flux, one.flux, rtol=0, atol=1e-12)
         for group in ("tangents", "modes"):
             for name, row in getattr(one, group).items():
-                # the shift of a pixel is found from its edges or from a derivative: at the ends of an order, 1e-5 apart
-                np.testing.assert_allclose(getattr(two, group)[name], row, rtol=0, atol=2e-5 * np.abs(row).max())
+                # the shift of a pixel is found from its edges or from a derivative: at the ends of orders, 1e-5 apart;
+                # a variance is divided by that of the line spread in the middle of the pixel, or nowhere
+                apart = (1e-3 if name == "line_variance" else 2e-5) * np.abs(row).max()
+                np.testing.assert_allclose(getattr(two, group)[name], row, rtol=0, atol=apart)
 
 
 def test_modes_of_the_error_are_shifts_and_widths_of_lines(whole_windows, arms):

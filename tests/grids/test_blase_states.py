@@ -155,5 +155,5 @@ def test_folders_without_states_or_with_two_of_a_node(tmp_path):
         list_states(tmp_path / "nowhere")
     (tmp_path / "T4700G4.5Z0.0.pt").touch()
     (tmp_path / "T4700G4.5Z-0.0.pt").touch()
-    with pytest.raises(BlaseStateError, match="stand for the same node"):
+    with pytest.raises(BlaseStateError, match="have the same node"):
         list_states(tmp_path)

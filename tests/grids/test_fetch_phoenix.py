@@ -5,9 +5,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 import numpy as np
+import pooch.core
 import pytest
 
-from stellarhml.datasets import _download, fetch_phoenix, get_data_home, load_phoenix
+from stellarhml.datasets import fetch_phoenix, get_data_home, load_phoenix
 from stellarhml.exceptions import DownloadError, GridIncompleteError
 from stellarhml.grids.phoenix_files import WAVE_NAME, phoenix_file_name
 
@@ -17,7 +18,7 @@ SECOND = phoenix_file_name(5100, 4.5, 0.0)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve files of a folder, with the faults that the server object is told to make."""
+    """Serve files of a folder, with the faults that the server object lists."""
 
     def do_HEAD(self):
         self.answer(body=False)
@@ -27,48 +28,41 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, *, body):
         server, path = self.server, unquote(self.path.lstrip("/"))
-        wanted = self.headers.get("Range")
-        server.requests.append((self.command, path, wanted))
-        file = server.folder / path
-        status = 200 if file.is_file() else 404
+        server.requests.append((self.command, path))
+        status = 200 if (server.folder / path).is_file() else 404
         if self.command == "HEAD" and not server.knows_head:
             status = 405
         if body and server.statuses.get(path):
             status = server.statuses[path].pop(0)
+        if self.command == "HEAD" and path in server.refused:
+            status = 403
         if status != 200:
             self.send_error(status)
             return
-        content = file.read_bytes()
-        start = 0
-        if wanted and server.knows_ranges:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(content):
-                self.send_error(416)
-                return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(content) - start))
+        content = (server.folder / path).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body:
             cuts = server.cuts.get(path)
-            sent = content[start:][: cuts.pop(0) if cuts else None]
-            server.n_sent[path] = server.n_sent.get(path, 0) + len(sent)
-            self.wfile.write(sent)
+            self.wfile.write(content[: cuts.pop(0) if cuts else None])
 
     def log_message(self, *args):
         pass
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(pooch.core.time, "sleep", lambda seconds: None)
+
+
 @pytest.fixture
-def server(phoenix_folder, monkeypatch):
-    monkeypatch.setattr(_download, "_FIRST_PAUSE", 0.0)
+def server(phoenix_folder):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.folder = phoenix_folder
-    server.requests, server.n_sent = [], {}
+    server.requests, server.refused = [], set()
     server.cuts, server.statuses = {}, {}  # path -> lengths or codes of the next answers
-    server.knows_head = server.knows_ranges = True
+    server.knows_head = True
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -84,7 +78,7 @@ def home(tmp_path):
 
 
 def _gets(server):
-    return [(path, wanted) for command, path, wanted in server.requests if command == "GET"]
+    return [path for command, path in server.requests if command == "GET"]
 
 
 def _files(home):
@@ -112,7 +106,7 @@ def test_fetched_spectra_equal_the_served_ones_and_are_not_fetched_again(server,
     )
     assert labels[:, 0].tolist() == [5000, 5100, 5200]
     assert len(flux) == 3
-    assert [path for path, _ in _gets(server)] == [phoenix_file_name(5200, 4.5, 0.0).as_posix()]
+    assert _gets(server) == [phoenix_file_name(5200, 4.5, 0.0).as_posix()]
 
 
 def test_progress_counts_bytes(server, home, capfd):
@@ -121,7 +115,7 @@ def test_progress_counts_bytes(server, home, capfd):
     assert f"{n_bytes}/{n_bytes}" in capfd.readouterr().err
 
 
-def test_dry_run_tells_the_size_and_downloads_nothing(server, home):
+def test_dry_run_gives_the_size_and_downloads_nothing(server, home):
     n_bytes = sum((server.folder / name).stat().st_size for name in (WAVE_NAME, FIRST, SECOND))
     plan = fetch_phoenix(**NODES, base_url=server.url, data_home=home, dry_run=True)
     assert plan.n_bytes == n_bytes
@@ -131,56 +125,38 @@ def test_dry_run_tells_the_size_and_downloads_nothing(server, home):
     assert not (home / "phoenix").exists()
 
 
-def test_cut_body_goes_on_where_it_stopped(server, home):
+def test_cut_body_is_fetched_again(server, home):
     server.cuts[FIRST.as_posix()] = [1000, 500]
     fetch_phoenix(**NODES, base_url=server.url, data_home=home)
-    assert [wanted for path, wanted in _gets(server) if path == FIRST.as_posix()] == [
-        None,
-        "bytes=1000-",
-        "bytes=1500-",
-    ]
-    # No byte was sent twice.
-    assert server.n_sent[FIRST.as_posix()] == (server.folder / FIRST).stat().st_size
+    assert _gets(server).count(FIRST.as_posix()) == 3
     assert (home / "phoenix" / FIRST).read_bytes() == (server.folder / FIRST).read_bytes()
-
-
-def test_next_call_goes_on_where_the_last_stopped(server, home):
-    server.cuts[SECOND.as_posix()] = [1000]
-    with pytest.raises(DownloadError, match=r"lte05100.* in 1 attempts: 1000 of \d+ bytes arrived.*load_phoenix"):
-        fetch_phoenix(**NODES, base_url=server.url, data_home=home, n_retries=0)
-    assert _files(home) == {WAVE_NAME, FIRST.as_posix(), SECOND.as_posix() + ".part"}
-    server.requests.clear()
-    plan = fetch_phoenix(**NODES, base_url=server.url, data_home=home, dry_run=True)
-    assert plan.n_bytes == (server.folder / SECOND).stat().st_size - 1000
-    fetch_phoenix(**NODES, base_url=server.url, data_home=home)
-    assert _gets(server) == [(SECOND.as_posix(), "bytes=1000-")]
     assert _files(home) == {WAVE_NAME, FIRST.as_posix(), SECOND.as_posix()}
 
 
-def test_server_without_ranges_restarts_the_file(server, home):
-    server.knows_ranges = False
-    server.cuts[FIRST.as_posix()] = [1000]
+def test_next_call_fetches_what_is_missing(server, home):
+    """A cut file leaves no part behind; complete ones are kept."""
+    server.cuts[SECOND.as_posix()] = [1000]
+    with pytest.raises(DownloadError, match=r"lte05100.* could not be downloaded: .*IncompleteRead.*load_phoenix"):
+        fetch_phoenix(**NODES, base_url=server.url, data_home=home, n_retries=0)
+    assert _files(home) == {WAVE_NAME, FIRST.as_posix()}
+    server.requests.clear()
+    plan = fetch_phoenix(**NODES, base_url=server.url, data_home=home, dry_run=True)
+    assert plan.n_bytes == (server.folder / SECOND).stat().st_size
     fetch_phoenix(**NODES, base_url=server.url, data_home=home)
-    assert (home / "phoenix" / FIRST).read_bytes() == (server.folder / FIRST).read_bytes()
-    assert len(_gets(server)) == 4
+    assert _gets(server) == [SECOND.as_posix()]
+    assert _files(home) == {WAVE_NAME, FIRST.as_posix(), SECOND.as_posix()}
 
 
-@pytest.mark.parametrize("knows_head", [True, False])
-def test_part_that_does_not_fit_is_begun_again(server, home, knows_head):
-    server.knows_head = knows_head
-    part = home / "phoenix" / (FIRST.as_posix() + ".part")
-    part.parent.mkdir(parents=True)
-    part.write_bytes(b"x" * 100_000)
+def test_server_that_states_no_sizes(server, home):
+    server.knows_head = False
+    assert fetch_phoenix(**NODES, base_url=server.url, data_home=home, dry_run=True).n_bytes == 0
     fetch_phoenix(**NODES, base_url=server.url, data_home=home)
-    assert (home / "phoenix" / FIRST).read_bytes() == (server.folder / FIRST).read_bytes()
+    assert _files(home) == {WAVE_NAME, FIRST.as_posix(), SECOND.as_posix()}
 
 
-def test_complete_part_is_only_checked(server, home):
-    part = home / "phoenix" / (FIRST.as_posix() + ".part")
-    part.parent.mkdir(parents=True)
-    part.write_bytes((server.folder / FIRST).read_bytes())
-    fetch_phoenix(**NODES, base_url=server.url, data_home=home)
-    assert FIRST.as_posix() not in [path for path, _ in _gets(server)]
+def test_nothing_is_printed_for_each_file(server, home, capfd):
+    fetch_phoenix(**NODES, base_url=server.url, data_home=home, verbose=False)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("knows_head", [True, False])
@@ -188,7 +164,7 @@ def test_node_that_the_server_lacks(server, home, knows_head):
     server.knows_head = knows_head
     with pytest.raises(GridIncompleteError, match=r"does not have 1 of the chosen nodes.*\(5300, 4\.5, 0\)"):
         fetch_phoenix(**NODES | {"teff": [5000, 5300]}, base_url=server.url, data_home=home)
-    if knows_head:  # told before anything is downloaded
+    if knows_head:  # before anything is downloaded
         assert not _gets(server)
 
 
@@ -204,19 +180,19 @@ def test_server_errors_are_tried_again(server, home):
     fetch_phoenix(**NODES, base_url=server.url, data_home=home, n_retries=2)
     server.statuses[phoenix_file_name(5200, 4.5, 0.0).as_posix()] = [500] * 9
     server.requests.clear()
-    with pytest.raises(DownloadError, match=r"lte05200.* in 3 attempts: Internal Server Error"):
+    with pytest.raises(DownloadError, match=r"lte05200.* could not be downloaded: 500 .*Internal Server Error"):
         fetch_phoenix(**NODES | {"teff": 5200}, base_url=server.url, data_home=home, n_retries=2)
     assert len(_gets(server)) == 3
 
 
 def test_refusal_is_not_tried_again(server, home):
-    server.statuses[WAVE_NAME] = [403] * 9
-    with pytest.raises(DownloadError, match="in 1 attempts: Forbidden"):
+    server.refused.add(WAVE_NAME)
+    with pytest.raises(DownloadError, match=r"could not be downloaded: 403 .*Forbidden"):
         fetch_phoenix(**NODES, base_url=server.url, data_home=home)
+    assert server.requests == [("HEAD", WAVE_NAME)]
 
 
-def test_offline(home, monkeypatch):
-    monkeypatch.setattr(_download, "_FIRST_PAUSE", 0.0)
+def test_offline(home):
     with socket.socket() as unused:  # a port that nobody listens on
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -243,7 +219,7 @@ def test_damaged_content_of_the_announced_length_is_not_kept(server, home, damag
     with pytest.raises(DownloadError, match=message):
         fetch_phoenix(**NODES, base_url=server.url, data_home=home, n_retries=1)
     assert _files(home) == {WAVE_NAME}
-    assert len([1 for path, _ in _gets(server) if path == FIRST.as_posix()]) == 2
+    assert _gets(server).count(FIRST.as_posix()) == 2
 
 
 def test_data_home(tmp_path, monkeypatch):
@@ -256,7 +232,9 @@ def test_data_home(tmp_path, monkeypatch):
     assert get_data_home() == tmp_path / ".cache" / "stellarhml"
 
 
-@pytest.mark.parametrize("arguments", [{"base_url": "www.example.org"}, {"n_retries": -1}, {"timeout": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"base_url": "www.example.org"}, {"base_url": "ftp://example.org"}, {"n_retries": -1}, {"timeout": 0}]
+)
 def test_bad_arguments(home, arguments):
     with pytest.raises(ValueError, match=r"base_url|n_retries"):
         fetch_phoenix(**NODES, data_home=home, **arguments)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from stellarhml.datasets import _phoenix, load_phoenix
+from stellarhml.datasets import load_phoenix
 from stellarhml.exceptions import (
     GridIncompleteError,
     GridNotFoundError,
@@ -15,6 +15,7 @@ from stellarhml.exceptions import (
     StellarHMLWarning,
     WavelengthCoverageError,
 )
+from stellarhml.grids import phoenix_grid
 from stellarhml.grids.phoenix_files import WAVE_NAME, phoenix_file_name
 
 GRID = "PHOENIX-ACES-AGSS-COND-2011"
@@ -159,13 +160,13 @@ def test_selections_that_mean_nothing(phoenix_folder, selection):
 def reads(monkeypatch):
     """Names of the spectra that load_phoenix reads."""
     seen = []
-    original = _phoenix.read_phoenix_spectrum
+    original = phoenix_grid.read_phoenix_spectrum
 
     def counting(path, *args):
         seen.append(path.name)
         return original(path, *args)
 
-    monkeypatch.setattr(_phoenix, "read_phoenix_spectrum", counting)
+    monkeypatch.setattr(phoenix_grid, "read_phoenix_spectrum", counting)
     return seen
 
 

@@ -47,17 +47,17 @@ def test_no_rotation_is_no_bound(regressor, make_star):
     assert result.flags & InferenceFlag.AT_BOUND
 
 
-def test_errors_are_the_scatter_over_noise(mini_generator, make_star):
+def test_errors_are_the_scatter_over_noise(mini_generator, make_model_star):
     regressor = BayesianStellarRegressor.from_generator(mini_generator, generator_error=False)
-    results = [regressor.infer(make_star(seed=seed).spectrum, resolving_power=40_000) for seed in range(16)]
-    off = np.array([make_star().off(result) for result in results])
+    stars = [make_model_star(seed=seed) for seed in range(16)]
+    off = np.array([star.off(regressor.infer(star.spectrum, resolving_power=star.power)) for star in stars])
     # the scatter of 16 draws is known to 18 %: three times that; each of five parameters
     assert np.all(np.abs(off.std(axis=0, ddof=1) - 1) < 0.55)
     assert np.abs(off.mean(axis=0)).max() < 4 / np.sqrt(16)
 
 
-def test_without_noise_the_truth_comes_out(regressor, make_star):
-    star = make_star(snr=1e6)
+def test_without_noise_the_truth_comes_out(regressor, make_model_star):
+    star = make_model_star(snr=1e6)
     result = regressor.infer(star.spectrum, resolving_power=star.power)
     found = np.array(list(result.values.values()))
     # the noise of the fluxes is 1e-6; the continuum polynomials are of the degree of the true ones
@@ -243,8 +243,9 @@ def test_the_result_holds_the_model_on_the_pixels_of_the_data(regressor, make_st
         np.testing.assert_array_equal(order.flux, flux)
         scatter = np.nanstd(order.residual / error)
         assert scatter == pytest.approx(1, abs=0.12)
-        # a continuum lies over the flux
-        assert np.nanmean(order.continuum >= order.model) == 1
+        # a continuum lies over the lines; between them a normalised spectrum may exceed one
+        assert np.nanmax(order.model / order.continuum) < 1.01
+        assert np.nanmin(order.model / order.continuum) < 0.8
     table = result.to_frame()
     assert list(table["unit"]) == ["K", "dex(cm/s2)", "dex", "km/s", "km/s"]
     assert "teff" in repr(result)
@@ -280,7 +281,7 @@ def test_a_spectrum_elsewhere_is_refused(regressor, make_star):
         regressor.infer(([x + 900 for x in star.wavelength], star.flux, star.error), resolving_power=star.power)
 
 
-@pytest.mark.parametrize("suffix", ["shml", "joblib"])
+@pytest.mark.parametrize("suffix", ["asdf", "joblib"])
 def test_a_saved_regressor_infers_the_same(regressor, make_star, tmp_path, suffix):
     from stellarhml import load, save
 

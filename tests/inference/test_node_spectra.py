@@ -36,7 +36,9 @@ def test_velocity_is_found(regressor, make_star, rv, vsini, snr):
 
 def test_the_nearest_node_comes_first(regressor, make_star):
     for node in regressor.generator_.interpolator_.nodes_[[4, 15, 29]]:
-        start = regressor.node_spectra_.templates.find_start(orders_of(make_star(labels=node, vsini=1.0)), (-500, 500), (0, 300), 1)
+        start = regressor.node_spectra_.templates.find_start(
+            orders_of(make_star(labels=node, vsini=1.0)), (-500, 500), (0, 300), 1
+        )
         assert np.all(np.abs(start.nodes[0] - node) <= [200, 0.5, 0])
 
 

@@ -98,7 +98,7 @@ from stellarhml.spectra import read_spectrum
 
 folder, power = sys.argv[1], float(sys.argv[2])
 found = {}
-for name in ("generator.shml", "generator.joblib", "regressor.shml", "regressor.joblib"):
+for name in ("generator.asdf", "generator.joblib", "regressor.asdf", "regressor.joblib"):
     for mmap_mode in (None, "r"):
         estimator = load(f"{folder}/{name}", mmap_mode=mmap_mode)
         regressor = estimator
@@ -117,7 +117,7 @@ def test_generator_and_regressor_infer_the_same_in_a_new_process(
     star = make_star()
     observed = ObservedSpectrum.from_specutils(spectra, medium="vacuum")
     observed.write(tmp_path / "star.fits")
-    for suffix in ("shml", "joblib"):
+    for suffix in ("asdf", "joblib"):
         save(mini_generator, tmp_path / f"generator.{suffix}")
         save(regressor, tmp_path / f"regressor.{suffix}")
     here = regressor.infer(observed, resolving_power=star.power)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stellarhml.kernels import normal_equations
+from stellarhml.kernels import second_order
 
 N_PIXELS, N_PARAMETERS = 120, 3  # an odd number: products are formed two by two
 
@@ -42,7 +42,7 @@ def to_dense(diagonal, upper, ahead):
 def test_neighbours_are_all_pairs_of_windows_that_share_a_pixel(problem):
     start, stop, *_ = problem
     found = {
-        (i, j) for i, ahead in enumerate(normal_equations.neighbours(start, stop)) for j in range(i + 1, i + 1 + ahead)
+        (i, j) for i, ahead in enumerate(second_order.neighbours(start, stop)) for j in range(i + 1, i + 1 + ahead)
     }
     pixels = [set(range(a, b)) for a, b in zip(start, stop, strict=True)]
     share = {(i, j) for i in range(12) for j in range(i + 1, 12) if pixels[i] & pixels[j]}
@@ -54,8 +54,8 @@ def test_neighbours_are_all_pairs_of_windows_that_share_a_pixel(problem):
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_assembled_blocks_equal_the_dense_product(problem, n_threads):
     start, stop, jac, dense, residual = problem
-    ahead = normal_equations.neighbours(start, stop)
-    diagonal, upper, rhs = normal_equations.assemble(jac, start, stop, residual, ahead, n_threads=n_threads)
+    ahead = second_order.neighbours(start, stop)
+    diagonal, upper, rhs = second_order.assemble(jac, start, stop, residual, ahead, n_threads=n_threads)
     # sums of at most 60 products
     np.testing.assert_allclose(to_dense(diagonal, upper, ahead), dense.T @ dense, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(rhs.ravel(), dense.T @ residual, rtol=1e-12, atol=1e-12)
@@ -63,10 +63,10 @@ def test_assembled_blocks_equal_the_dense_product(problem, n_threads):
 
 def test_solution_equals_the_dense_one(problem):
     start, stop, jac, dense, residual = problem
-    ahead = normal_equations.neighbours(start, stop)
-    diagonal, upper, rhs = normal_equations.assemble(jac, start, stop, residual, ahead)
+    ahead = second_order.neighbours(start, stop)
+    diagonal, upper, rhs = second_order.assemble(jac, start, stop, residual, ahead)
     diagonal += 0.5 * np.eye(N_PARAMETERS)
-    step = normal_equations.solve(diagonal, upper, ahead, rhs, 500, 1e-13)
+    step = second_order.solve(diagonal, upper, ahead, rhs, 500, 1e-13)
     exact = np.linalg.solve(dense.T @ dense + 0.5 * np.eye(dense.shape[1]), dense.T @ residual)
     # condition number of about 1e3 times the solver's 1e-13
     np.testing.assert_allclose(step.ravel(), exact, rtol=1e-8, atol=1e-10)
@@ -74,9 +74,9 @@ def test_solution_equals_the_dense_one(problem):
 
 def test_tolerance_stops_early_and_no_right_hand_side_gives_no_step(problem):
     start, stop, jac, _, residual = problem
-    ahead = normal_equations.neighbours(start, stop)
-    diagonal, upper, rhs = normal_equations.assemble(jac, start, stop, residual, ahead)
+    ahead = second_order.neighbours(start, stop)
+    diagonal, upper, rhs = second_order.assemble(jac, start, stop, residual, ahead)
     diagonal += 0.5 * np.eye(N_PARAMETERS)
-    rough, fine = (normal_equations.solve(diagonal, upper, ahead, rhs, 500, tol) for tol in (0.3, 1e-13))
+    rough, fine = (second_order.solve(diagonal, upper, ahead, rhs, 500, tol) for tol in (0.3, 1e-13))
     assert np.abs(rough - fine).max() > 1e-6
-    np.testing.assert_array_equal(normal_equations.solve(diagonal, upper, ahead, 0 * rhs, 500, 1e-3), 0 * rhs)
+    np.testing.assert_array_equal(second_order.solve(diagonal, upper, ahead, 0 * rhs, 500, 1e-3), 0 * rhs)

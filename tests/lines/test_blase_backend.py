@@ -64,13 +64,13 @@ def _decomposer(grid, **parameters):
     )
 
 
-def test_the_blazar_tool_is_told_apart(package, grid):
+def test_the_blazar_tool_is_refused(package, grid):
     package(blazar_sed="")
     with pytest.raises(BlaseNotInstalledError, match="not gully/blase but most likely the unrelated tool for blazars"):
         _decomposer(grid).fit(grid.flux)
 
 
-def test_nothing_installed_is_said(grid):
+def test_a_missing_package_is_named(grid):
     with pytest.raises(BlaseNotInstalledError, match="No package `blase` is installed"):
         _decomposer(grid).fit(grid.flux)
 

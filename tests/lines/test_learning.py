@@ -48,10 +48,6 @@ def blended(known):
         {},
         {"n_rounds": 0, "noise": 0.03},
         {"noise": 0.003},
-        # looser than the default: the prior holds lines that move by 6 pixels back, and a satellite makes up for it
-        pytest.param(
-            {"noise": 0.03}, marks=pytest.mark.xfail(strict=True, reason="too loose a fit for lines that move")
-        ),
     ],
     ids=str,
 )

@@ -48,7 +48,7 @@ def test_scores_have_unit_variance_and_are_uncorrelated(factors):
     np.testing.assert_allclose(scores.T @ scores / len(flux), np.eye(3), atol=1e-9)
 
 
-def test_what_the_scores_cannot_tell_is_averaged(factors):
+def test_what_the_scores_do_not_determine_is_averaged(factors):
     flux, theta = grid(*factors)
     noise = np.random.default_rng(4).normal(size=theta.shape)
     prior = learn(flux, theta + noise)
@@ -95,7 +95,7 @@ def test_the_order_of_rows_does_not_matter(factors):
         np.testing.assert_allclose(one.predict(row), other.predict(row), atol=1e-9)
 
 
-def test_no_more_scores_than_the_spectra_can_tell():
+def test_no_more_scores_than_spectra_less_one():
     rng = np.random.default_rng(6)
     pixels = np.arange(40)
     flux, theta = np.exp(-rng.uniform(size=(30, 40))), rng.normal(size=(30, 2, 6))

@@ -148,7 +148,7 @@ def test_single_precision_does_not_cost_accuracy(grid):
     np.testing.assert_allclose(single, double, atol=2e-5)
 
 
-def test_no_lines_is_said_and_renders_the_continuum(grid):
+def test_spectra_without_lines_warn_and_render_the_continuum(grid):
     decomposer = VoigtLineDecomposer(wavelength=grid.wavelength, fit_undetected=False).fit(grid.flux)
     flux = np.stack([grid.flux[0], np.ones(400), np.full(400, 0.7)])
     with pytest.warns(LineDetectionWarning, match="2 of 3 spectra have no line of the catalogue"):

@@ -89,7 +89,7 @@ def test_small_components_are_found_beside_large_ones():
 
 @pytest.mark.parametrize("k", [1, 2, 4, 6])
 @pytest.mark.parametrize("noise", [1e-5, 1e-3, 1e-2])
-def test_smooth_components_are_told_from_noise(k, noise):
+def test_smooth_components_are_separated_from_noise(k, noise):
     nodes, samples = samples_of(np.linspace(0, 1, 9), np.linspace(0, 1, 8))
     rng = np.random.default_rng(0)
     # a table of many columns: k patterns that go with smooth functions, and noise of rank 72

@@ -244,7 +244,7 @@ def test_how_much_rests_on_missing_nodes():
     np.testing.assert_allclose(wide.fill_weights(at)[:, 0], [3, 0, 3 / 16], atol=1e-12)
 
 
-def test_a_node_beyond_a_parabola_is_doubted_three_times_as_much():
+def test_a_node_beyond_a_parabola_has_three_times_the_error():
     nodes = np.array(list(itertools.product([0.0, 1, 2, 3, 4], [0.0, 1])))
     keep = ~(nodes == [4.0, 1.0]).all(axis=1)
     ours = plain().fit(nodes[keep], nodes[keep])

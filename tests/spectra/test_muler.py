@@ -8,8 +8,8 @@ import pytest
 from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 
-from stellarhml.inference.observed_data import read_data
 from stellarhml.spectra import ObservedSpectrum, read_spectrum
+from stellarhml.spectra.conversion import as_observed_spectrum
 
 specutils = pytest.importorskip("specutils")
 Spectrum = getattr(specutils, "Spectrum", None) or specutils.Spectrum1D
@@ -41,10 +41,10 @@ def test_spectra_of_hpf_go_in_as_they_are(muler_hpf, shared_data, tmp_path, name
         spectra = muler_hpf.HPFSpectrumList.read(str(tmp_path / named))
         got = ObservedSpectrum.from_specutils(spectra, medium="vacuum")
     wanted = read_spectrum(path, sky=None)
-    data = read_data(spectra)  # what `infer` makes of the same objects
-    for wavelength, error, same in zip(data.wavelengths, data.errors, wanted.orders, strict=True):
-        np.testing.assert_array_equal(wavelength, same.wavelength)
-        np.testing.assert_array_equal(np.isinf(error), np.isinf(same.error))
+    inferred, _ = as_observed_spectrum(spectra)  # what `infer` makes of the same objects
+    for order, same in zip(inferred.orders, wanted.orders, strict=True):
+        np.testing.assert_array_equal(order.wavelength, same.wavelength)
+        np.testing.assert_array_equal(np.isinf(order.error), np.isinf(same.error))
     assert got.meta["instrument"] == "HPF"
     assert got.meta["object"] == wanted.meta["object"]
     assert len(got.orders) == 28

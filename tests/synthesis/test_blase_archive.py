@@ -155,5 +155,6 @@ def test_an_archive_is_the_lines_that_were_written(archive, missing):
 def test_an_archive_knows_no_error(archive):
     generator = SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
     assert generator.error_map_ is None
+    assert generator.expected_error([5030.0, 4.1, -0.2]) is None
     with pytest.raises(ValueError, match="built from lines without spectra"):
         generator.predict([[5030.0, 4.1, -0.2]], return_std=True)

@@ -45,7 +45,7 @@ def test_weights_of_each_label_add_up_to_one(made):
             assert weight[shifts.axis == axis].sum() == pytest.approx(1, rel=1e-5)
 
 
-def test_shifts_foretell_the_size_of_errors_between_the_nodes(made):
+def test_shifts_predict_the_size_of_errors_between_the_nodes(made):
     """In least squares of the whole window, against stars that the generator has not seen."""
     generator, labels, flux = made
     shifts = generator.error_map_.shifts

@@ -27,11 +27,11 @@ def raw_generator(grid):
     return SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor).fit(grid.labels, grid.flux * SLOPE)
 
 
-def test_nodes_without_residual_are_the_clones_of_the_decomposer(grid, lines_alone):
+def test_nodes_without_residual_are_the_model_spectra_of_the_decomposer(grid, lines_alone):
     decomposer = VoigtLineDecomposer(wavelength=grid.wavelength)
-    clones = decomposer.inverse_transform(decomposer.fit_transform(grid.flux, grid.labels))
+    spectra = decomposer.inverse_transform(decomposer.fit_transform(grid.flux, grid.labels))
     # the generator's parameters are good to 1e-7, and it renders to TOLERANCE
-    np.testing.assert_allclose(lines_alone.predict(grid.labels), clones, rtol=0, atol=1.2 * TOLERANCE)
+    np.testing.assert_allclose(lines_alone.predict(grid.labels), spectra, rtol=0, atol=1.2 * TOLERANCE)
     assert lines_alone.residual_ is None
 
 
@@ -100,6 +100,34 @@ def test_wavelengths_reach_the_steps_and_the_window_crops(grid):
     assert model.predict(BETWEEN).shape == (3, inside.sum())
     assert preprocessor.wavelength is None  # what was passed in stays as it was
     assert not hasattr(preprocessor, "wavelength_")
+
+
+def test_errors_are_normalised_with_their_fluxes(grid):
+    preprocessor = PhoenixPreprocessor(window=(8502.0, 8512.0), peak_distance=40, degree=0)
+    decomposer = VoigtLineDecomposer(**QUICK)
+    model = SpectrumGenerator(wavelength=grid.wavelength, preprocessor=preprocessor, decomposer=decomposer)
+    raw = grid.flux * SLOPE
+    model.fit(grid.labels, raw)
+    np.testing.assert_array_equal(model.input_wavelength_, grid.wavelength)
+    flux, error = raw[:2].copy(), 0.01 * raw[:2]
+    flux[1, 150] = 0.0  # whose ratio is unknown: that of the others is taken
+    normalised = model.normalise(flux)
+    got = model.normalise_error(flux, error, normalised)
+    assert got.shape == normalised.shape
+    np.testing.assert_allclose(got[0], 0.01 * normalised[0], rtol=1e-12)
+    assert np.isfinite(got).all()
+    bare = SpectrumGenerator(wavelength=grid.wavelength, decomposer=decomposer).fit(grid.labels[:4], grid.flux[:4])
+    assert bare.normalise_error(flux, error, flux) is error
+    np.testing.assert_array_equal(bare.input_wavelength_, grid.wavelength)
+
+
+def test_the_expected_error_is_that_of_predict(generator, lines_alone):
+    std = generator.predict(BETWEEN, return_std=True)[1]
+    for labels, row in zip(BETWEEN, std, strict=True):
+        np.testing.assert_array_equal(generator.expected_error(labels), row)
+        np.testing.assert_array_equal(generator.expected_error(labels, slice(30, 50)), row[30:50])
+    outside = generator.expected_error([9000.0, 3.7, -0.35])
+    assert np.isfinite(outside).all()  # that of the nearest point of the grid
 
 
 def test_labels_without_a_teff_divide_no_black_body(grid):

@@ -44,6 +44,7 @@ def narrow_windows(monkeypatch):
     monkeypatch.setattr(grid_learning, "_WINDOW", 2048)
 
 
+@pytest.mark.slow
 def test_fit_never_holds_the_grid(long_grid, narrow_windows, generator, tmp_path):
     # `generator` is asked for so that all is compiled and imported before memory is counted
     labels, flux, wavelength = long_grid
@@ -127,10 +128,10 @@ def test_a_fit_that_fails_leaves_no_file(grid, monkeypatch, tmp_path):
 def test_files_give_the_same_bits(request, name, tmp_path):
     model = request.getfixturevalue(name)
     joblib.dump(model, tmp_path / "generator.joblib")
-    save(model, tmp_path / "generator.shml")
+    save(model, tmp_path / "generator.asdf")
     for mode in (None, "r"):
         same(joblib.load(tmp_path / "generator.joblib", mmap_mode=mode), model)
-        same(load(tmp_path / "generator.shml", mmap_mode=mode), model)
+        same(load(tmp_path / "generator.asdf", mmap_mode=mode), model)
 
 
 def test_clones_keep_parameters_and_forget_the_fit(generator):

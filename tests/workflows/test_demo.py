@@ -7,11 +7,11 @@ from sklearn.utils import Bunch
 
 from stellarhml import BayesianStellarRegressor
 from stellarhml.datasets import make_stellar_grid
-from stellarhml.spectra.table_columns import read_spectrum_table
-from stellarhml.storage.saving import load
-from stellarhml.workflows.building import continuum_settings
-from stellarhml.workflows.demo import add_noise, require_unseen, run_demo
-from stellarhml.workflows.inferring_at_rest import infer_observations
+from stellarhml.spectra import read_spectrum
+from stellarhml.workflows.demo import require_unseen, run_demo
+from stellarhml.workflows.generators import continuum_settings
+from stellarhml.workflows.own_pixels import add_noise, infer_rows
+from stellarhml.workflows.predicting import open_generator, predict_files
 from stellarhml.workflows.tables import MEAN_ROW, format_truth_table
 
 
@@ -37,18 +37,22 @@ def result(grid, tmp_path_factory):
 
 def test_table_is_what_was_computed(result, grid):
     table = pd.read_csv(result.files["table"])
+    parts = ("{}_true", "{}", "{}_std", "{}_difference")
+    columns = [part.format(name) for name in grid.label_names for part in parts]
+    assert table.columns.tolist() == ["star", *columns, "reduced_chi2", "seconds", "flags", "message"]
     assert table["star"].tolist() == ["star 1", "star 2", MEAN_ROW]
     stars, mean = table.iloc[:2], table.iloc[2]
     for k, name in enumerate(grid.label_names):
         np.testing.assert_allclose(stars[f"{name}_true"], grid.labels_offgrid[:, k])
-        error = stars[f"{name}_inferred"] - stars[f"{name}_true"]
-        np.testing.assert_allclose(stars[f"{name}_error"], error, atol=1e-9)
-        assert mean[f"{name}_error"] == pytest.approx(error.abs().mean())
+        difference = stars[name] - stars[f"{name}_true"]
+        np.testing.assert_allclose(stars[f"{name}_difference"], difference, atol=1e-9)
+        assert mean[f"{name}_difference"] == pytest.approx(difference.abs().mean())
         assert (stars[f"{name}_std"] > 0).all()
     assert (stars["seconds"] > 0).all()
+    np.testing.assert_allclose(stars["reduced_chi2"], 1, atol=0.3)
     # a tenth of the grid's steps, 250 K and 0.5 dex
-    assert mean["teff_error"] < 25
-    assert mean["feh_error"] < 0.05
+    assert mean["teff_difference"] < 25
+    assert mean["feh_difference"] < 0.05
 
 
 def test_printed_table_has_the_same_numbers(result):
@@ -59,19 +63,27 @@ def test_printed_table_has_the_same_numbers(result):
     for line, (_, row) in zip(lines[2:-1], result.table.iterrows(), strict=False):
         for name, digits in zip(result.label_names, (1, 3, 3), strict=True):
             assert f"{row[f'{name}_true']:.{digits}f}" in line
-            assert f"{row[f'{name}_error']:+.{digits}f}" in line
-    assert f"{result.table.iloc[-1]['teff_error']:.1f}" in lines[-1]
+            assert f"{row[f'{name}_difference']:+.{digits}f}" in line
+    assert f"{result.table.iloc[-1]['teff_difference']:.1f}" in lines[-1]
     assert "+" not in lines[-1]
 
 
 def test_generator_and_spectrum_can_be_used_again(result):
     """The files give the row of the table."""
-    generator = load(result.files["generator"])
-    star = read_spectrum_table(result.files["spectrum"], medium="vacuum")
+    generator = open_generator(result.files["generator"])
+    (order,) = read_spectrum(result.files["spectrum"]).orders
     regressor = BayesianStellarRegressor.from_generator(generator, search="nodes", random_state=0, verbose=False)
-    labels = regressor.predict(star.flux[None], flux_error=star.flux_error[None])[0]
+    labels = regressor.predict(order.flux[None], flux_error=order.error[None])[0]
     row = result.table.iloc[0]
-    np.testing.assert_allclose(labels, [row[f"{name}_inferred"] for name in result.label_names], rtol=1e-6)
+    np.testing.assert_allclose(labels, row[list(result.label_names)].astype(float), rtol=1e-6)
+
+
+def test_predict_at_rest_finds_the_star_of_the_demo(result):
+    generator = open_generator(result.files["generator"])
+    options = {"resolving_power": "grid", "at_rest": True}
+    table, _ = predict_files(generator, [result.files["spectrum"]], **options)
+    for name in result.label_names:
+        assert abs(table[name][0] - result.table[f"{name}_true"][0]) < 4 * table[f"{name}_std"][0]
 
 
 def test_figure_is_a_figure(result):
@@ -94,32 +106,31 @@ def test_a_star_of_the_training_grid_is_refused(grid):
         require_unseen(grid.flux, grid.labels, seen_flux, grid.labels_offgrid)
 
 
-def test_noise_is_as_asked():
+def test_noise_has_the_ratio_that_is_given():
     flux = np.stack([np.full(4000, 3.0), np.full(4000, 1e14)])
-    observations = add_noise(flux, snr=50, seed=1)
-    for level, observation in zip((3.0, 1e14), observations, strict=True):
-        scatter = (observation.flux - level) / observation.flux_error
+    noisy, errors = add_noise(flux, snr=50, seed=1)
+    for level, star, error in zip((3.0, 1e14), noisy, errors, strict=True):
         # 4000 draws know their standard deviation to 1.1 %
-        assert scatter.std() == pytest.approx(1, abs=0.05)
-        np.testing.assert_allclose(observation.flux_error, level / 50)
-    assert not np.allclose(observations[0].flux / 3.0, observations[1].flux / 1e14)
-    np.testing.assert_array_equal(add_noise(flux, snr=50, seed=1)[0].flux, observations[0].flux)
+        assert ((star - level) / error).std() == pytest.approx(1, abs=0.05)
+        np.testing.assert_allclose(error, level / 50)
+    assert not np.allclose(noisy[0] / 3.0, noisy[1] / 1e14)
+    np.testing.assert_array_equal(add_noise(flux, snr=50, seed=1)[0], noisy)
 
 
-def test_unknown_errors_are_taken_from_the_scatter(result, grid):
-    """Without errors, a standard deviation is that of the noise that is there, whatever constant stands in for it."""
-    generator = load(result.files["generator"])
-    regressor = BayesianStellarRegressor.from_generator(generator, search="nodes", random_state=0, verbose=False)
-    known = add_noise(grid.flux_offgrid, snr=100, seed=0)[0]
-    unknown = [known._replace(errors_known=False, flux_error=factor * known.flux_error) for factor in (1, 30)]
-    first, *others = infer_observations(regressor, [known, *unknown])
-    for other in others:
-        # 400 pixels know the noise to 3.5 %
-        np.testing.assert_allclose(other.std, first.std, rtol=0.15)
-        # a metallicity of zero, at the edge of the grid, has no relative error
-        np.testing.assert_allclose(other.labels, first.labels, rtol=1e-4, atol=1e-4)
-        assert np.isnan(other.chi2)
-    assert first.chi2 == pytest.approx(1, abs=0.3)
+def test_rows_are_what_predict_gives(result, grid):
+    generator = open_generator(result.files["generator"])
+    regressor = BayesianStellarRegressor.from_generator(generator, random_state=0, verbose=False)
+    flux, error = add_noise(grid.flux_offgrid, snr=100, seed=0)
+    names = list(grid.label_names)
+    rows = infer_rows(regressor, flux, error)
+    labels, std = regressor.predict(flux, flux_error=error, return_std=True)
+    np.testing.assert_array_equal(rows[names], labels)
+    np.testing.assert_array_equal(rows[[f"{name}_std" for name in names]], std)
+    edge = infer_rows(BayesianStellarRegressor.from_generator(generator, bounds={"teff": (5000, 5100)}), flux[1:])
+    assert edge["status"].tolist() == ["flagged"]
+    assert edge["flags"].tolist() == ["AT_BOUND"]
+    assert edge["message"][0] == "teff at a bound, the star may lie beyond"
+    assert np.isnan(edge["reduced_chi2"][0])
 
 
 def test_degree_of_the_continuum_follows_the_length():

@@ -1,0 +1,148 @@
+"""Generators: made for a grid, built and saved, and that of the packaged grid."""
+
+import warnings
+
+import numpy as np
+from sklearn.base import clone
+
+from stellarhml.exceptions import PersistenceError
+from stellarhml.pipeline import PAPER_SETTINGS, make_stellar_pipeline
+from stellarhml.storage.saving import load, save
+
+SUFFIX = ".asdf"
+"""Ending of the files of generators that commands choose a name for."""
+
+_PEAK_DISTANCE = 5001  # pixels, the paper's
+_ANCHOR_WIDTH = 11  # pixels: at a signal-to-noise ratio of 100, an anchor of one pixel would carry 1 % of noise
+
+
+def continuum_settings(n_pixels):
+    """Settings of the preprocessor for spectra of a given length.
+
+    Parameters
+    ----------
+    n_pixels : int
+        Number of pixels.
+
+    Returns
+    -------
+    settings : dict
+        The paper's distance between maxima, and a degree that leaves about two maxima to each coefficient: 5 for the
+        full band, as in the paper, and lower for short windows.
+    """
+    degree = min(5, n_pixels // (2 * _PEAK_DISTANCE))
+    return {"degree": degree, "peak_distance": _PEAK_DISTANCE, "anchor_width": _ANCHOR_WIDTH}
+
+
+def make_generator(wavelength, *, label_names=None, paper=False, prominence=None, n_jobs=None, verbose=None):
+    """Set up a generator with its own preprocessor, so that it takes raw flux.
+
+    Parameters
+    ----------
+    wavelength : ndarray of shape (n_pixels,)
+        Vacuum wavelengths of the grid, in angstrom.
+    label_names : sequence of str, default=None
+        Names of the labels.
+    paper : bool, default=False
+        Whether to use the paper's settings in place of the defaults.
+    prominence : float, default=None
+        Smallest prominence of a line. None is the default, 0.005, in either case.
+    n_jobs, verbose : int, bool, default=None
+        Workers, and progress bar.
+
+    Returns
+    -------
+    generator : SpectrumGenerator
+        Not fitted.
+    """
+    settings = {"preprocessor": continuum_settings(len(wavelength))}
+    if paper:
+        settings = {name: dict(step) for name, step in PAPER_SETTINGS.items()}
+    if prominence is not None:
+        settings.setdefault("decomposer", {})["prominence"] = prominence
+    pipeline = make_stellar_pipeline(
+        wavelength=wavelength, settings=settings, label_names=label_names, n_jobs=n_jobs, verbose=verbose
+    )
+    generator = clone(pipeline.named_steps["regress"].generator)
+    return generator.set_params(preprocessor=clone(pipeline.named_steps["preprocess"]))
+
+
+def build_generator(grid, path=None, *, paper=False, prominence=None, n_jobs=None, verbose=None):
+    """Fit a generator to a grid of raw spectra, and save it.
+
+    Parameters
+    ----------
+    grid : Bunch
+        With `flux`, `labels`, `wavelength` and `label_names`, such as :func:`stellarhml.datasets.load_phoenix` returns.
+    path : str or path-like, default=None
+        File to write, see :func:`stellarhml.save`. None saves nothing.
+    paper, prominence, n_jobs, verbose : bool, float, int, bool
+        As in `make_generator`.
+
+    Returns
+    -------
+    generator : SpectrumGenerator
+        Fitted.
+    """
+    settings = {"paper": paper, "prominence": prominence, "n_jobs": n_jobs, "verbose": verbose}
+    generator = make_generator(grid.wavelength, label_names=grid.label_names, **settings)
+    generator.fit(grid.labels, grid.flux)
+    if path is not None:
+        save(generator, path)
+    return generator
+
+
+def reproduction_rms(generator, flux, labels):
+    """Residual RMS of a generator at the nodes of its own grid.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted generator.
+    flux : ndarray of shape (n_spectra, n_pixels)
+        Raw fluxes of the grid.
+    labels : ndarray of shape (n_spectra, n_labels)
+        Their labels.
+
+    Returns
+    -------
+    rms : float
+        In units of the continuum.
+    """
+    total = 0.0
+    for row, label in zip(flux, labels, strict=True):
+        difference = generator.predict(label[None]) - generator.normalise(row[None], label[None])
+        total += float(np.mean(np.asarray(difference, dtype=np.float64) ** 2))
+    return float(np.sqrt(total / len(labels)))
+
+
+def packaged_generator(*, n_jobs=2, verbose=None):
+    """Generator of the packaged grid: built once, then kept in the folder of downloads.
+
+    Parameters
+    ----------
+    n_jobs, verbose : int, bool
+        Workers, and progress bar.
+
+    Returns
+    -------
+    generator : SpectrumGenerator
+        Fitted.
+    """
+    from stellarhml import __version__
+    from stellarhml.datasets._mini_grid import load_mini_grid
+    from stellarhml.grids.fetch import get_data_home
+
+    path = get_data_home() / f"packaged-{__version__}{SUFFIX}"
+    if path.is_file():
+        try:
+            return load(path, trust_pickle=False)
+        except PersistenceError:  # an interrupted build, or an older format
+            path.unlink()
+    print("Building the generator of the packaged grid, once", flush=True)
+    generator = build_generator(load_mini_grid(), n_jobs=n_jobs, verbose=verbose)
+    try:
+        save(generator, path)
+    except OSError as error:
+        warnings.warn(f"The generator could not be saved ({error}), and will be built again.", stacklevel=2)
+    return generator

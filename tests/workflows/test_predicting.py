@@ -1,0 +1,150 @@
+"""Prediction from files, called from Python."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import Table
+
+from stellarhml import SpectrumGenerator
+from stellarhml.datasets import make_stellar_grid
+from stellarhml.spectra import ObservedSpectrum
+from stellarhml.workflows import predicting
+from stellarhml.workflows.tables import format_table, json_text, write_table
+
+WAVE = np.arange(8503.0, 8513.0, 0.02)
+POWER, RV, VSINI = 30_000.0, 31.0, 12.0
+
+
+@pytest.fixture(scope="module")
+def generator():
+    grid = make_stellar_grid(n_teff=3, n_logg=3, n_feh=3, n_pixels=300, n_lines=12, random_state=3)
+    return SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
+
+
+@pytest.fixture(scope="module")
+def files(generator, tmp_path_factory):
+    """A moving star that states its resolving power, and two files that fail."""
+    folder = tmp_path_factory.mktemp("files")
+    (flux,) = generator.observe([[5310.0, 3.9, -0.2]], WAVE, resolving_power=POWER, rv=RV, vsini=VSINI)
+    error = np.full(len(WAVE), 1 / 300)
+    flux = flux + error * np.random.default_rng(0).normal(size=len(WAVE))
+    for name, meta in (("star.fits", {"resolving_power": POWER}), ("silent.ecsv", {})):
+        ObservedSpectrum([(WAVE, flux, error)], meta).write(folder / name)
+    (folder / "none.txt").write_text("no spectrum\nat all\n")
+    return [folder / name for name in ("star.fits", "silent.ecsv", "none.txt")]
+
+
+@pytest.fixture(scope="module")
+def predicted(generator, files):
+    return predicting.predict_files(generator, files)
+
+
+def test_one_row_for_each_file(predicted, files):
+    table, results = predicted
+    parameters = [c for name in ("teff", "logg", "feh", "rv", "vsini") for c in (name, f"{name}_std")]
+    last = ["reduced_chi2", "n_pixels", "n_rejected", "seconds", "flags", "message"]
+    assert table.columns.tolist() == ["star", "status", *parameters, *last]
+    assert table["star"].tolist() == [str(path) for path in files]
+    assert table["status"].tolist() == ["ok", "failed", "failed"]
+    star, silent, none = table.to_dict("records")
+    for name, truth in (("teff", 5310.0), ("logg", 3.9), ("feh", -0.2), ("rv", RV), ("vsini", VSINI)):
+        assert abs(star[name] - truth) < 4.5 * star[f"{name}_std"], name
+        assert star[name] == results[0].values[name]
+    assert "give --resolving-power" in silent["message"].lower()
+    assert silent["flags"] == none["flags"] == "FAILED"
+    assert np.isnan(none["teff"])
+    assert none["n_pixels"] == 0
+    assert results[1:] == [silent["message"], none["message"]]
+
+
+def test_failures_alone_need_no_generator(files):
+    table, _ = predicting.predict_files(SimpleNamespace(label_names_=("teff",)), files[1:])
+    assert table["status"].tolist() == ["failed", "failed"]
+
+
+def test_at_rest_fixes_velocity_and_rotation(generator, tmp_path):
+    """A star at rest at the generator's resolution is fitted as well as the truth allows, without their freedom."""
+    (flux,) = generator.observe([[5310.0, 3.9, -0.2]], WAVE)
+    error = np.full(len(WAVE), 1 / 300)
+    flux = flux + error * np.random.default_rng(1).normal(size=len(WAVE))
+    np.savetxt(tmp_path / "star.txt", np.stack([WAVE, flux, error], axis=1))
+    path, options = [tmp_path / "star.txt"], {"resolving_power": "grid", "medium": "vacuum"}
+    free, _ = predicting.predict_files(generator, path, **options)
+    rest, _ = predicting.predict_files(generator, path, at_rest=True, **options)
+    assert rest[["rv", "rv_std", "vsini", "vsini_std"]].to_numpy().tolist() == [[0.0, 0.0, 0.0, 0.0]]
+    assert free["rv_std"][0] > 0
+    for name, truth in (("teff", 5310.0), ("logg", 3.9), ("feh", -0.2)):
+        assert abs(rest[name][0] - truth) < 4.5 * rest[f"{name}_std"][0], name
+        assert rest[f"{name}_std"][0] <= free[f"{name}_std"][0] * 1.001
+
+
+def test_figures_have_the_names_of_the_files(predicted, files, tmp_path):
+    _, results = predicted
+    figures = predicting.draw_results([files[0], files[1], files[0]], [results[0], "failed", results[0]], tmp_path)
+    assert figures == [tmp_path / "star.png", None, tmp_path / "star-2.png"]
+    assert all(path.stat().st_size > 10_000 for path in figures if path)
+
+
+def test_files_of_a_table_say_the_same(predicted, tmp_path):
+    table, _ = predicted
+    for suffix in ("csv", "json", "ecsv", "fits"):
+        write_table(table, tmp_path / f"t.{suffix}")
+    read = pd.read_csv(tmp_path / "t.csv").fillna({"flags": "", "message": ""})
+    pd.testing.assert_frame_equal(read, table, check_dtype=False)
+    rows = json.loads((tmp_path / "t.json").read_text(), parse_constant=pytest.fail)
+    assert rows[1]["teff"] is None
+    assert rows[0]["teff"] == table["teff"][0]
+    for suffix in ("ecsv", "fits"):
+        read = Table.read(tmp_path / f"t.{suffix}")
+        assert read["teff_std"].unit == "K"
+        assert read["rv"].unit == "km/s"
+        assert read["rv"][0] == table["rv"][0]
+
+
+def test_text_of_a_table(predicted):
+    table, _ = predicted
+    lines = format_table(table).splitlines()
+    assert lines[0].split() == table.columns.tolist()
+    assert len(lines) == 4
+    assert f"{table['teff'][0]:.1f}" in lines[1]
+    # aligned: texts at the left, numbers at the right
+    end = lines[0].index(" teff_std")
+    assert lines[1][:end].endswith(f"{table['teff'][0]:.1f}")
+    assert lines[1].index("ok") == lines[2].index("failed") == lines[0].index("status")
+    assert "nan" not in "".join(lines).lower()
+
+
+def test_json_has_null_for_what_is_not_finite():
+    value = {"a": [np.float32(1.5), np.nan, np.int64(3)], "b": {"c": float("inf"), "d": None, "e": np.bool_(True)}}
+    assert json.loads(json_text(value)) == {"a": [1.5, None, 3], "b": {"c": None, "d": None, "e": True}}
+
+
+def test_chosen_orders():
+    orders = [(5000.0 + 100 * k + np.arange(3.0), np.ones(3), np.ones(3)) for k in range(3)]
+    spectrum = ObservedSpectrum(orders, {"order_numbers": [11, 12, 15], "file": "star.fits"})
+    assert predicting.choose_orders(spectrum, [15, 11]).meta["order_numbers"] == [11, 15]
+    with pytest.raises(ValueError, match=r"star\.fits has no order 1, 13: its 3 orders have the numbers 11 to 15"):
+        predicting.choose_orders(spectrum, [13, 12, 1])
+
+
+def test_an_interruption_keeps_what_was_done_at_another_resolving_power(monkeypatch):
+    def infer_each(spectra, *, resolving_power, **settings):
+        if resolving_power == 50_000:
+            raise KeyboardInterrupt
+        yield from (FOUND for _ in spectra)
+
+    regressor = SimpleNamespace(infer_each=infer_each)
+    maker = SimpleNamespace(from_generator=lambda generator, **settings: regressor)
+    monkeypatch.setattr(predicting, "BayesianStellarRegressor", maker)
+    spectra = [SimpleNamespace(meta={"resolving_power": power}) for power in (50_000.0, 30_000.0)]
+    monkeypatch.setattr(predicting, "read_spectra", lambda paths: [*spectra, "is damaged"])
+    table, _ = predicting.predict_files(None, ["a", "b", "c"])
+    assert table["message"].tolist() == [predicting.INTERRUPTED, "", "is damaged"]
+    assert table["status"].tolist() == ["failed", "ok", "failed"]
+
+
+FOUND = SimpleNamespace(flags=0, status="ok", names=("teff",))
+FOUND.to_row = lambda: {"teff": 5000.0, "teff_std": 10.0, "message": ""}
