@@ -331,6 +331,8 @@ def estimator_state(estimator, fitted):
         "parameters", "fitted" and, where metadata were requested by `set_predict_request` and its like, "requests".
     """
     parameters = {name: _compact(value) for name, value in estimator.get_params(deep=False).items()}
+    if "n_jobs" in parameters:  # a file does not say how many processes to start
+        parameters["n_jobs"] = None
     state = {"parameters": parameters, "fitted": fitted}
     requests = getattr(estimator, "_metadata_request", None)
     if requests is not None:
@@ -367,6 +369,8 @@ def make_estimator(cls, state):
     """
     check_keys(state, ("parameters", "fitted"), ("requests",))
     parameters = dict(take(state, "parameters", dict))
+    if parameters.get("n_jobs") is not None:
+        raise StateError(f"`n_jobs` is {_short(parameters['n_jobs'])}; it must be None in a file.")
     default = cls()
     known = default.get_params(deep=False)
     check_keys(parameters, known)

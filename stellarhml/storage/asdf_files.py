@@ -281,7 +281,8 @@ def read_asdf(path, *, mmap_mode=None, verify=True):
         arrays = _read_arrays(file, path, tree["estimator"], blocks, mmap_mode, verify)
     try:
         return _make(tree["estimator"], arrays)
-    except StateError as error:
+    # a StateError is meant; the others are what a check that is missing somewhere would let through
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise PersistenceError(
             f"{path} is whole, but no estimator can be made from it: {error!s:.500} Ask its author to save it again."
         ) from error

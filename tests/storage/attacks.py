@@ -84,8 +84,8 @@ def damage(content, rng):
     return f"{kind}{' repaired' if repaired else ''}", data
 
 
-def crafted(path, rng):
-    """Yield names and contents of all files that are whole but of other structure, size, index or value."""
+def crafted(path, rng, share=1.0):
+    """Yield names and contents of files, or a share of them, of other structure, size, index or value."""
     tree, arrays = unpack(path)
     yield from _headers(pack(tree, arrays))
     nodes = list(_walk(tree["estimator"], ()))
@@ -94,9 +94,11 @@ def crafted(path, rng):
         where = ".".join(map(str, place))
         if isinstance(node, Array):
             for name, array in _arrays(arrays[node.source], rng):
-                yield f"{where} {name}", _with_array(tree, arrays, place, array)
+                if rng.random() < share:
+                    yield f"{where} {name}", _with_array(tree, arrays, place, array)
         for name, value in _values(node, nodes, rng):
-            yield f"{where} -> {name}", _with_value(tree, arrays, place, value)
+            if rng.random() < share:
+                yield f"{where} -> {name}", _with_value(tree, arrays, place, value)
 
 
 def _scaled(tree, arrays):

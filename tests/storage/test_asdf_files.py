@@ -37,6 +37,7 @@ def _predict(generator):
 @pytest.fixture
 def with_extension():
     with asdf.config_context() as config:
+        config.validate_on_read = True
         for extension in get_extensions():
             config.add_extension(extension)
         for mapping in get_resource_mappings():
@@ -124,7 +125,9 @@ def test_predictions_are_equal_to_the_last_bit(tmp_path, name, request):
         got = load(path, mmap_mode=mode)
         np.testing.assert_array_equal(_predict(got), want)
         pd.testing.assert_frame_equal(got.line_table([5300.0, 3.8, -0.2]), table, check_exact=True)
-        assert repr(got) == repr(generator)
+        assert type(got.wavelength) is np.ndarray or name == "archived"
+        if isinstance(generator.wavelength, np.ndarray):  # a list becomes an array
+            assert repr(got) == repr(generator)
     # and once more through the format: the very same file
     again = save(got, tmp_path / "again.asdf")
     assert again.read_bytes() == path.read_bytes()
@@ -164,7 +167,10 @@ def test_a_generator_stands_once_in_a_regressor(tmp_path, plain, regressor):
 
 def test_unfitted_estimators_come_back(tmp_path):
     estimator = VoigtLineDecomposer(store=str(tmp_path / "store"), wavelength=[1.0, 2.0])
-    assert load(save(estimator, tmp_path / "d.asdf")).get_params() == estimator.get_params()
+    got = load(save(estimator, tmp_path / "d.asdf")).get_params()
+    np.testing.assert_array_equal(got.pop("wavelength"), [1.0, 2.0])
+    want = {name: value for name, value in estimator.get_params().items() if name != "wavelength"}
+    assert got == want | {"store": None}  # a file does not say where to write
 
 
 def test_large_arrays_are_mapped_read_only(small):
