@@ -88,7 +88,7 @@ def sme(args):
     begin = time.perf_counter()
     generator = SpectrumGenerator(wavelength=wavelength, n_jobs=args.jobs).fit(labels, flux)
     fit_s = time.perf_counter() - begin
-    for suffix in ("joblib", "shml"):
+    for suffix in ("joblib", "asdf"):
         save(generator, args.folder / f"sme.{suffix}")
     wanted, truth = stars["labels"], stars["flux"]
     flux_of, std = generator.predict(wanted, return_std=True)
@@ -112,7 +112,7 @@ def sme(args):
 
     bank, residual = table_bytes(generator)
     ratio = flux.nbytes / (bank + residual)
-    opened = {suffix: open_seconds(args.folder / f"sme.{suffix}") for suffix in ("joblib", "shml")}
+    opened = {suffix: open_seconds(args.folder / f"sme.{suffix}") for suffix in ("joblib", "asdf")}
     print(f"tables {bank / 1e6:.2f} + {residual / 1e6:.2f} MB, 1/{ratio:.1f} of the float32 grid; ", end="")
     print("memory-mapped open " + ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in opened.items()))
     n_parameters = len(generator.decomposer_.line_parameters)
@@ -136,7 +136,7 @@ def sme(args):
 
 def speed(args, generator, stars):
     """Time and memory of rendering."""
-    generator = load(args.folder / "sme.shml", mmap_mode="r")
+    generator = load(args.folder / "sme.asdf", mmap_mode="r")
     x, wavelength = stars[:1], generator.wavelength_
     batch = np.resize(stars, (60, stars.shape[1]))
     windows = [slice(*np.searchsorted(wavelength, (low, low + 200.0))) for low in (8400.0, 9600.0, 10400.0, 12200.0)]
@@ -239,7 +239,7 @@ def hband(args):
 def error_map(args):
     wavelength, labels, flux = read_hband(args)
     generator = SpectrumGenerator(wavelength=wavelength, n_jobs=args.jobs).fit(labels, flux)
-    save(generator, args.folder / "hband.shml")
+    save(generator, args.folder / "hband.asdf")
     table = generator.error_map_.to_frame()
     table = table[table["measured"]]
     print(f"PHOENIX, 216 nodes of {len(wavelength)} pixels: RMS of nodes that are predicted without themselves")
@@ -268,7 +268,7 @@ def gpu(args):
     if not torch.cuda.is_available():
         print("gpu: no GPU here")
         return {"skipped": "no GPU"}
-    generator = load(args.folder / "sme.shml").set_params(device="cuda")
+    generator = load(args.folder / "sme.asdf").set_params(device="cuda")
     low, high = generator.interpolator_.bounds_.T
     labels = np.random.default_rng(0).uniform(low, high, (64, len(low)))
     found = {}

@@ -44,7 +44,7 @@ N_BINS = 8
 
 def sme_generator(args):
     """Generator of the full band, fitted once."""
-    path = args.folder / f"sme{args.nodes}.shml"
+    path = args.folder / f"sme{args.nodes}.asdf"
     if not path.is_file():
         grid = load_tool("shared_data").sme_hpf_grid(normalised=True)
         kept = grid["labels"][:, 2] < (1 if args.nodes == 99 else 0.25)
@@ -250,7 +250,7 @@ def infer_held_out(args, grid, held_out):
 def star(args):
     from stellarhml.plotting import InferenceDisplay
 
-    path = args.folder / "hband216.shml"
+    path = args.folder / "hband216.asdf"
     if not path.is_file():
         wavelength, labels, flux = read_hband()
         save(hband_generator(args, wavelength).fit(labels, flux), path)
