@@ -53,42 +53,58 @@ def read_text_columns(path, known_names) -> list[Column]:
     if text.startswith("# %ECSV"):
         return _read_ecsv(path)
     rows, comment = [], ""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for line in text.splitlines():
         content, _, remark = line.partition("#")
         if content.strip():
-            rows.append((number, content.strip()))
+            rows.append(" ".join(content.split()))
         elif not rows and remark.strip():
             comment = remark.strip()
     if not rows:
         raise SpectrumFileError(f"{path} is empty, but at least two columns, wavelength and flux, are needed.")
-    comma = "," in rows[0][1]
-    rows = [(number, _split(content, comma)) for number, content in rows]
-    names = [""] * len(rows[0][1])
-    if not any(_is_number(cell) for cell in rows[0][1]):
-        names = [cell.strip("\"'") for cell in rows.pop(0)[1]]
-    else:
-        words = _split(comment, "," in comment)
-        if len(words) == len(names) and all(word.lower() in known_names for word in words):
-            names = words
+    comma = "," in rows[0]
+    first, names = _split(rows[0], comma), None
+    if not any(_is_number(cell) for cell in first):
+        names = [cell.strip("\"'") for cell in first]
+        rows.pop(0)
+    elif len(words := _split(comment, "," in comment)) == len(first):
+        names = words if all(word.lower() in known_names for word in words) else None
     if not rows:
         raise SpectrumFileError(
             f"{path} has a header ({', '.join(names)}) and no rows, but one for each pixel is needed."
         )
-    values = np.empty((len(names), len(rows)))
-    for index, (number, cells) in enumerate(rows):
-        if len(cells) != len(names):
+    return _parse(rows, comma, names or [""] * len(first), path)
+
+
+def _parse(rows, comma, names, path):
+    """Columns of rows of text."""
+    from astropy.io import ascii
+
+    try:
+        table = ascii.read(rows, format="fast_no_header", delimiter="," if comma else " ", guess=False)
+        if len(table.colnames) != len(names):
+            raise ascii.InconsistentTableError(f"{len(table.colnames)} columns")
+    except Exception as error:  # astropy raises its own errors, and those of its parser in C
+        short = [k for k, row in enumerate(rows, start=1) if len(_split(row, comma)) != len(names)]
+        what = f"another number of columns in row {short[0]} than {len(names)}" if short else f"no columns ({error})"
+        raise SpectrumFileError(f"{path} has {what}; the file may be cut short.") from error
+    pairs = zip(names, table.colnames, strict=True)
+    return [Column(name, _numbers(name, np.ma.asarray(table[key]), path), None) for name, key in pairs]
+
+
+def _numbers(name, cells, path):
+    """Cells of a column as float64; empty ones are NaN, and those of a mask may be truth values."""
+    if cells.dtype.kind in "iuf":
+        return cells.astype(np.float64).filled(np.nan)
+    values = np.empty(len(cells))
+    for k, cell in enumerate(np.ma.filled(cells, "").astype(str).tolist()):
+        word = {"true": "1", "false": "0"}.get(cell.lower(), cell) if _is_mask(name) else cell
+        if not _is_number(word or "nan"):
             raise SpectrumFileError(
-                f"{path} has {len(cells)} columns in line {number}, but {len(names)} in its first; the file may be "
-                "cut short."
+                f"{path} has {cell!r} in row {k + 1}, but a number is needed. Columns are separated by commas or white "
+                "space, and decimals by a point."
             )
-        try:
-            values[:, index] = [_number(*pair) for pair in zip(names, cells, strict=True)]
-        except ValueError as error:
-            raise SpectrumFileError(
-                f"{path} has {error.args[0]!r} in line {number}, but a number is needed. Columns are separated by "
-                "commas or white space, and decimals by a point."
-            ) from None
-    return [Column(name, column, None) for name, column in zip(names, values, strict=True)]
+        values[k] = float(word or "nan")
+    return values
 
 
 def read_fits_columns(path) -> list[Column]:
@@ -174,16 +190,6 @@ def _split(content, comma):
 def _is_mask(name):
     """Whether a column may be of truth values."""
     return name.strip().lower() == "mask"
-
-
-def _number(name, cell):
-    """A cell of a column as a number; that of a mask may be a truth value, as pandas writes them."""
-    if not cell:
-        return np.nan
-    word = {"true": 1.0, "false": 0.0}.get(cell.lower()) if _is_mask(name) else None
-    if word is None and not _is_number(cell):
-        raise ValueError(cell)
-    return float(cell) if word is None else word
 
 
 def _is_number(cell):
