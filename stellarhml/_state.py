@@ -369,8 +369,9 @@ def make_estimator(cls, state):
     """
     check_keys(state, ("parameters", "fitted"), ("requests",))
     parameters = dict(take(state, "parameters", dict))
-    if parameters.get("n_jobs") is not None:
-        raise StateError(f"`n_jobs` is {_short(parameters['n_jobs'])}; it must be None in a file.")
+    for name in ("n_jobs", "store"):  # a file starts no processes, and does not say where to write
+        if parameters.get(name) is not None:
+            raise StateError(f"`{name}` is {_short(parameters[name])}; it must be None in a file.")
     default = cls()
     known = default.get_params(deep=False)
     check_keys(parameters, known)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from stellarhml import PhoenixPreprocessor
+from stellarhml import PhoenixPreprocessor, VoigtLineDecomposer
 from stellarhml._state import (
     Sizes,
     StateError,
@@ -155,6 +155,15 @@ def test_parameters_of_estimators():
     for change in ({"degree": -1}, {"degree": "x"}, {"continuum": np.zeros(3)}, {"unknown": 1}):
         with pytest.raises(StateError):
             make_estimator(PhoenixPreprocessor, state | {"parameters": state["parameters"] | change})
+
+
+@pytest.mark.parametrize("change", [{"n_jobs": 1000}, {"store": "folder"}])
+def test_files_start_no_processes_and_name_no_folders(change):
+    estimator = VoigtLineDecomposer(n_jobs=2)
+    state = estimator_state(estimator, None)
+    assert state["parameters"]["n_jobs"] is None
+    with pytest.raises(StateError, match="must be None in a file"):
+        make_estimator(VoigtLineDecomposer, state | {"parameters": state["parameters"] | change})
 
 
 def test_requested_metadata():

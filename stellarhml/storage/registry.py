@@ -35,7 +35,6 @@ READERS = {
         "stellarhml.inference._bayesian_stellar_regressor:BayesianStellarRegressor.from_state"
     ),
     "node_spectra-1.0.0": "stellarhml.inference.node_spectra:NodeSpectra.from_state",
-    "node_spectra-1.0.0": "stellarhml.inference.node_spectra:NodeSpectra.from_state",
     "templates-1.0.0": "stellarhml.inference.node_spectra:Templates.from_state",
 }
 
