@@ -10,8 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
-from stellarhml.forward.parameters import Parameter, label_parameters
-from stellarhml.forward.stages import Rows
+from stellarhml.forward.stages import Parameter, Rows, label_parameters
 from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
 

@@ -16,7 +16,7 @@ from stellarhml._units import plain_array
 from stellarhml.exceptions import InferenceWarning, WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import RV, VSINI
-from stellarhml.forward.parameters import label_parameters
+from stellarhml.forward.stages import label_parameters
 from stellarhml.forward.transmission import Transmission
 from stellarhml.inference._inference_result import InferenceResult, draw_within
 from stellarhml.inference.node_spectra import NodeSpectra

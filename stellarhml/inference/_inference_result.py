@@ -8,7 +8,7 @@ import pandas as pd
 from stellarhml._rounding import rounded
 from stellarhml.flags import InferenceFlag, name_flags
 from stellarhml.forward.chain import RV, VSINI
-from stellarhml.forward.parameters import LABEL_DESCRIPTIONS
+from stellarhml.forward.stages import LABEL_DESCRIPTIONS
 from stellarhml.inference.parameter_set import UNITS
 
 GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE)

@@ -4,7 +4,7 @@ import numpy as np
 
 from stellarhml._units import plain_number
 from stellarhml.forward.chain import RV, VSINI
-from stellarhml.forward.parameters import LABEL_UNITS
+from stellarhml.forward.stages import LABEL_UNITS
 
 UNITS = LABEL_UNITS | {RV.name: RV.unit, VSINI.name: VSINI.unit}
 """Units of the parameters that every chain has."""

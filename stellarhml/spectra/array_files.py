@@ -11,8 +11,7 @@ import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.igrins import RESOLVING_POWER
-from stellarhml.spectra.media import check_medium, to_vacuum
-from stellarhml.spectra.orders import OrderBuilder
+from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
 
 _NPZ = {
     "wavelength": ("wavelength", "wave", "wavelength_A", "lambda"),

@@ -212,7 +212,7 @@ class ObservedSpectrum:
         >>> ObservedSpectrum.from_table(table, medium="vacuum")
         <ObservedSpectrum: 1 order, 8500.0-8500.1 angstrom, 2 pixels, 0 masked>
         """
-        from stellarhml.spectra.spectrum_tables import from_table
+        from stellarhml.spectra.tables import from_table
 
         return cls(*from_table(table, medium))
 
@@ -225,7 +225,7 @@ class ObservedSpectrum:
             Columns `order`, `wavelength` (angstrom, vacuum), `flux`, `error` (infinite where masked) and `mask` (True
             where masked), and `meta` as JSON. `read_spectrum` reads it back from ECSV and FITS.
         """
-        from stellarhml.spectra.spectrum_tables import to_table
+        from stellarhml.spectra.tables import to_table
 
         return to_table(self)
 

@@ -9,10 +9,10 @@ from stellarhml.spectra.array_files import read_hdf5, read_npz
 from stellarhml.spectra.echelle import list_extensions
 from stellarhml.spectra.hpf import is_hpf, read_hpf
 from stellarhml.spectra.igrins import is_igrins, read_igrins
-from stellarhml.spectra.media import check_medium
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
-from stellarhml.spectra.spectrum_tables import META_KEY, is_own_text, read_own_table, read_table
+from stellarhml.spectra.orders import check_medium
 from stellarhml.spectra.specutils_objects import read_specutils
+from stellarhml.spectra.tables import META_KEY, is_own_text, read_own_table, read_table
 
 _FORMATS = ("hpf", "igrins", "table", "npz", "hdf5", "specutils")
 

@@ -6,8 +6,7 @@ import warnings
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.media import check_medium, to_vacuum
-from stellarhml.spectra.orders import OrderBuilder
+from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
 
 _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.table_columns import read_fits_columns, read_text_columns, wavelength_in_angstrom
+from stellarhml.spectra.tables import read_fits_columns, read_text_columns, wavelength_in_angstrom
 
 _WAVELENGTH = ("wavelength", "wavelength_a", "wavelength_angstrom", "wave", "lambda")
 _TRANSMISSION = ("transmission", "trans", "flux")

@@ -19,8 +19,13 @@ from stellarhml.manifold.residual import ResidualBasis
 from stellarhml.synthesis.blase_archive import parts_of_archive
 from stellarhml.synthesis.decomposed_grid import FittedParts, decompose_grid
 from stellarhml.synthesis.error_model import ErrorModel
-from stellarhml.synthesis.evaluation import expected_error, generate, generate_jacobian, generate_with_jacobian
-from stellarhml.synthesis.line_model import LineModel
+from stellarhml.synthesis.evaluation import (
+    LineModel,
+    expected_error,
+    generate,
+    generate_jacobian,
+    generate_with_jacobian,
+)
 from stellarhml.synthesis.line_table import make_line_table
 
 

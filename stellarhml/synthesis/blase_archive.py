@@ -9,7 +9,7 @@ from stellarhml.exceptions import LineDetectionWarning
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.lines.decomposition import rows_to_csr
 from stellarhml.synthesis.decomposed_grid import FittedParts, fit_interpolator
-from stellarhml.synthesis.line_model import LineModel
+from stellarhml.synthesis.evaluation import LineModel
 
 
 def parts_of_archive(folder, wavelength, wing_cut, interpolator):

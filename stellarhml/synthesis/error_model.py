@@ -29,7 +29,7 @@ import pandas as pd
 from stellarhml._parallel import map_items
 from stellarhml._state import Sizes, StateError, check_keys, take, take_array, take_list
 from stellarhml.manifold.leave_one_out import JUMP_SCALE
-from stellarhml.synthesis.line_model import split_rows
+from stellarhml.synthesis.evaluation import split_rows
 
 _WINDOW = 4096  # pixels, a divisor of those of a window of the grid
 _RIDGE = 1e-4  # of unit directions: those that look alike in a window share what they explain

@@ -14,7 +14,7 @@ from stellarhml.kernels.rendering import line_effects
 from stellarhml.manifold.line_tables import LineFactors, choose_rank, principal_components
 from stellarhml.manifold.residual import CodedRows, ResidualBasis
 from stellarhml.synthesis.error_model import ErrorModel, LabelShifts, thin
-from stellarhml.synthesis.line_model import LineModel
+from stellarhml.synthesis.evaluation import LineModel
 
 _WINDOW = 8192
 """Pixels of a window, a multiple of `kernels.combine.BLOCK`."""

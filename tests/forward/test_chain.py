@@ -11,8 +11,7 @@ from stellarhml import SpectrumGenerator
 from stellarhml.exceptions import LabelsOutsideGridError, WavelengthCoverageError
 from stellarhml.forward.chain import ForwardChain, RestChain
 from stellarhml.forward.observation import Observation
-from stellarhml.forward.parameters import Parameter
-from stellarhml.forward.stages import Stage
+from stellarhml.forward.stages import Parameter, Stage
 from stellarhml.kernels.fourier_broadening import observe_rows
 from stellarhml.physics.broadening import line_spread_sigma, observe_quadrature
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.polynomial import legendre
 
-from stellarhml.forward.parameters import Parameter
-from stellarhml.forward.stages import Rows
+from stellarhml.forward.stages import Parameter, Rows
 from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import Likelihood, minimise
 from stellarhml.inference.parameter_set import ParameterSet

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stellarhml.forward.chain import RV, VSINI
-from stellarhml.forward.parameters import Parameter
+from stellarhml.forward.stages import Parameter
 from stellarhml.inference.parameter_set import ParameterSet, check_bounds
 
 PARAMETERS = (

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stellarhml.kernels.pixel_integrals import integrate_pixels, resample_rows
+from stellarhml.kernels.fourier_broadening import integrate_pixels, resample_rows
 
 UNEVEN = np.concatenate([np.linspace(-2, 0, 30, endpoint=False), np.linspace(0, 3, 20)])  # the step grows by 2.4
 

@@ -11,7 +11,7 @@ from stellarhml.exceptions import BlaseStateError, GridNotFoundError, LabelsOuts
 from stellarhml.grids.blase_states import state_name, write_state_dict
 from stellarhml.kernels.rendering import render_lines
 from stellarhml.synthesis.decomposed_grid import FittedParts, fit_interpolator
-from stellarhml.synthesis.line_model import TOLERANCE, LineModel
+from stellarhml.synthesis.evaluation import TOLERANCE, LineModel
 
 LAM = 8500 + 0.05 * np.arange(400)
 AXES = ((5000, 5100), (4.0, 4.5), (-0.5, 0.0))

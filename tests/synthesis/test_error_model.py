@@ -11,8 +11,8 @@ from stellarhml.exceptions import LineDetectionWarning
 from stellarhml.kernels.rendering import render_lines
 from stellarhml.manifold.leave_one_out import ErrorSamples
 from stellarhml.synthesis.error_model import ErrorModel, thin
+from stellarhml.synthesis.evaluation import TOLERANCE
 from stellarhml.synthesis.grid_learning import Grid
-from stellarhml.synthesis.line_model import TOLERANCE
 
 BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1]])
 QUICK = VoigtLineDecomposer(n_rounds=0, subsample=6)

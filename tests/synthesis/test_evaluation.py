@@ -8,7 +8,7 @@ import pytest
 from stellarhml.kernels.interpolation import interpolate_cubic
 from stellarhml.kernels.rendering import line_components, line_windows, render_lines
 from stellarhml.physics.wavelength import doppler_shift
-from stellarhml.synthesis.line_model import TOLERANCE
+from stellarhml.synthesis.evaluation import TOLERANCE
 
 BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1]])
 SPAN = np.array([750.0, 1.0, 0.5])

@@ -14,7 +14,7 @@ from stellarhml import LineManifoldInterpolator, PhoenixPreprocessor, SpectrumGe
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
 from stellarhml.kernels.rendering import render_lines
-from stellarhml.synthesis.line_model import TOLERANCE
+from stellarhml.synthesis.evaluation import TOLERANCE
 
 BETWEEN = np.array([[5120.0, 3.7, -0.35], [5480.0, 4.2, -0.1], [5600.0, 4.4, -0.25]])
 QUICK = {"n_rounds": 0, "subsample": 6}  # for tests that do not ask how well lines were learnt
