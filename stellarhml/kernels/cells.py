@@ -5,7 +5,7 @@ line, :math:`\ln f` is smooth: on a cell of half width h, whose middle lies D fr
 `NODES` Chebyshev nodes leaves about :math:`v\,(h/2D)^8`. So a line multiplies its factors into the nodes of cells that
 grow with the distance, and only its neighbourhood into pixels. Once per block the logarithms of the nodes are passed
 down to the leaves and from there to the pixels; the gradient passes the pixels' weights up the same way, which is the
-exact adjoint. All cells are the same in wavelength, so any increasing wavelengths will do; leaves hold more
+exact adjoint. All cells are the same in wavelength, so any increasing wavelengths serve; leaves hold more
 pixels where these are dense.
 """
 

@@ -77,7 +77,7 @@ def add_blocks(indptr, row, exponent, code, coefficients, scales, blocks, total)
 
     The entries of block b are ``indptr[b]:indptr[b + 1]``; entry e has BLOCK pixels `code[e]`, int8, of the row
     `row[e]`, uint16, in units of `scales[exponent[e] + 128]`. `coefficients` (n, n_rows), float32, weigh the rows. The
-    sums are added to `total` (n, n_wanted, BLOCK), float32, for the `blocks` (n_wanted,).
+    sums are added to `total` (n, len(blocks), BLOCK), float32, for those `blocks`.
     """
     for i in range(blocks.size):
         b = blocks[i]

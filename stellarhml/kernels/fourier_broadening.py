@@ -160,7 +160,7 @@ _PAD = 64  # points over which the ends of a window are joined, for transforms a
 _SPREAD_TOL = 1e-7  # of a polynomial between widths
 _SMALL = 0.3  # arguments below which Bessel functions are taken from their series
 _FAINT = 40.0  # k^2 sigma^2 / 2 above which nothing is left
-_STEPS_PER_SIGMA = 4.5  # points that tell a broadened spectrum to 1e-7
+_STEPS_PER_SIGMA = 4.5  # points a sigma that hold a broadened spectrum to 1e-7
 
 
 def light_reach(vsini, sigma):
