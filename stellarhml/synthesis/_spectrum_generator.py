@@ -502,13 +502,10 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return make_line_table(self, weights, slopes)
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State that a file holds: parameters, and what was fitted.
 
-        Returns
-        -------
-        state : dict
-            Parameters, and what was fitted: "preprocessor", "decomposer", "interpolator", "residual", "error_map",
-            "line_span" [angstrom], "grid_id", "one_output" and "feature_names".
+        The latter: "preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span" [angstrom],
+        "grid_id", "one_output" and "feature_names".
         """
         fitted = None
         if hasattr(self, "lines_"):
@@ -531,23 +528,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        generator : SpectrumGenerator
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if that is invalid."""
         generator, fitted = make_estimator(cls, state)
         if fitted is None:
             return generator

@@ -23,22 +23,9 @@ _IN_MEMORY = 1 << 29
 
 
 class FittedParts(NamedTuple):
-    """All that a fitted generator consists of.
+    """All that a fitted generator consists of: its fitted steps (`preprocessor` may be None) and what they have learnt.
 
-    Attributes
-    ----------
-    label_names : tuple of str
-        Names of the labels.
-    preprocessor, decomposer, interpolator : estimator
-        The fitted steps; the preprocessor may be None.
-    lines : LineModel
-        The lines.
-    residual : ResidualBasis or None
-        Residuals of the line model.
-    error_map : ErrorModel or None
-        Error over the grid.
-    grid_id : str or None
-        Hash of the grid.
+    `residual` (of the line model) and `error_map` may be None; `grid_id` is the hash of the grid.
     """
 
     label_names: tuple
@@ -58,20 +45,9 @@ class DecomposedGrid(NamedTuple):
     residuals) and its error are learnt from the other nodes alone. What the nodes share does come from all of them: the
     catalogue of lines, the prior of their fit, and the pixels that carry the continuum.
 
-    Attributes
-    ----------
-    generator : SpectrumGenerator
-        Its parameters count.
-    label_names : tuple of str
-        Names of the labels.
-    preprocessor, decomposer : estimator
-        Fitted to all nodes; the preprocessor may be None.
-    labels : ndarray of shape (n_spectra, n_labels)
-        Labels of the grid.
-    flux, normalised : ndarray of shape (n_spectra, n_pixels) and (n_spectra, n_pixels_out)
-        Its raw and its normalised fluxes; may be memory maps.
-    theta : csr_matrix or ndarray of shape (n_spectra, n_parameters * n_lines)
-        Lines of each spectrum.
+    Of `generator` the parameters count; `preprocessor` (or None) and `decomposer` are fitted to all nodes. `labels`
+    (n_spectra, n_labels); raw `flux` (n_spectra, n_pixels) and `normalised` (n_spectra, n_pixels_out), perhaps memory
+    maps; `theta` csr_matrix or ndarray (n_spectra, n_parameters * n_lines), the lines of each spectrum.
     """
 
     generator: object
@@ -84,18 +60,7 @@ class DecomposedGrid(NamedTuple):
     theta: object
 
     def learn(self):
-        """Learn a model from all nodes.
-
-        Returns
-        -------
-        parts : FittedParts
-            What `SpectrumGenerator.fit` keeps.
-
-        Raises
-        ------
-        GridIncompleteError
-            If the interpolator needs a full grid and nodes are missing.
-        """
+        """FittedParts of all nodes; GridIncompleteError if the interpolator needs a full grid and nodes are missing."""
         generator, decomposer, names = self.generator, self.decomposer, self.label_names
         interpolator = fit_interpolator(
             generator.interpolator, self.labels, self.theta, decomposer.line_parameters, names, self.normalised
@@ -115,24 +80,9 @@ class DecomposedGrid(NamedTuple):
         return FittedParts(names, self.preprocessor, decomposer, *learnt, grid_id)
 
     def fit(self, rows, *, verbose=False):
-        """Make a generator of some of the nodes.
+        """Fitted SpectrumGenerator of some `rows` of the grid; of all rows it is what `SpectrumGenerator.fit` makes.
 
-        Parameters
-        ----------
-        rows : ndarray of int
-            Rows of the grid from which it is learnt.
-        verbose : bool, default=False
-            Whether to show progress bars.
-
-        Returns
-        -------
-        generator : SpectrumGenerator
-            Fitted. Of all rows it is what `SpectrumGenerator.fit` makes.
-
-        Raises
-        ------
-        GridIncompleteError
-            If the interpolator needs a full grid and nodes are missing.
+        Raises GridIncompleteError if the interpolator needs a full grid and nodes are missing.
         """
         tables = {name: getattr(self, name)[rows] for name in ("labels", "flux", "normalised", "theta")}
         some = self._replace(decomposer=copy(self.decomposer).set_params(verbose=verbose), **tables)
@@ -142,21 +92,10 @@ class DecomposedGrid(NamedTuple):
 
 @contextmanager
 def decompose_grid(generator, labels, flux):
-    """Find the lines of all nodes of a grid.
+    """Find the lines of all nodes of a grid; yields a DecomposedGrid.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Its parameters count; it need not be fitted.
-    labels : array-like of shape (n_spectra, n_labels)
-        Labels of the grid.
-    flux : array-like of shape (n_spectra, n_pixels)
-        Fluxes: raw where the generator has a preprocessor, else normalised.
-
-    Yields
-    ------
-    grid : DecomposedGrid
-        The grid and its lines. Normalised fluxes that are large lie in a temporary file, which is removed at the end.
+    Of `generator` only the parameters count. `labels` (n_spectra, n_labels); `flux` (n_spectra, n_pixels), raw where it
+    has a preprocessor, else normalised. Large normalised fluxes lie in a temporary file, which is removed at the end.
     """
     labels, flux = check_array(labels, dtype=np.float64), check_array(flux, dtype=FLOAT_DTYPES)
     names = check_label_names(generator.label_names, labels.shape[1])
@@ -175,25 +114,10 @@ def decompose_grid(generator, labels, flux):
 
 
 def fit_interpolator(interpolator, labels, theta, parameters, label_names, flux=None):
-    """Fit an interpolator to the lines of a grid.
+    """Fitted copy of an interpolator (None: with default parameters) on the lines of a grid.
 
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator or None
-        Not fitted; None is one with default parameters.
-    labels : ndarray of shape (n_rows, n_labels)
-        Labels of the grid.
-    theta : csr_matrix or ndarray of shape (n_rows, n_parameters * n_lines)
-        Lines of each spectrum, NaN in a dense array where one is absent.
-    parameters, label_names : tuple of str
-        Names of the line parameters and of the labels.
-    flux : ndarray of shape (n_rows, n_pixels), default=None
-        Normalised fluxes, in which jumps of the grid are looked for.
-
-    Returns
-    -------
-    interpolator : LineManifoldInterpolator
-        A fitted clone.
+    `theta` csr_matrix or ndarray (n_rows, n_parameters * n_lines), NaN in a dense array where a line is absent; `flux`
+    normalised (n_rows, n_pixels), in which jumps of the grid are looked for.
     """
     interpolator = LineManifoldInterpolator() if interpolator is None else clone(interpolator)
     interpolator.set_params(parameters=parameters, label_names=label_names)
@@ -204,21 +128,10 @@ def fit_interpolator(interpolator, labels, theta, parameters, label_names, flux=
 
 @contextmanager
 def normalised_rows(preprocessor, flux, teff):
-    """Normalise the spectra of a grid, spectrum by spectrum.
+    """Normalise the spectra of a grid one by one; yields them, shape (n_spectra, n_pixels_out).
 
-    Parameters
-    ----------
-    preprocessor : PhoenixPreprocessor or None
-        Fitted. None: they are normalised already.
-    flux : ndarray of shape (n_spectra, n_pixels)
-        Raw fluxes; may be a memory map.
-    teff : ndarray of shape (n_spectra,) or None
-        Effective temperatures in K.
-
-    Yields
-    ------
-    flux : ndarray of shape (n_spectra, n_pixels_out)
-        Normalised fluxes; a memory map of a temporary file where they are large.
+    `flux` raw (n_spectra, n_pixels), perhaps a memory map; `teff` (n_spectra,) [K] or None. Without a preprocessor they
+    are normalised already. Large results are a memory map of a temporary file.
     """
     if preprocessor is None:
         yield flux

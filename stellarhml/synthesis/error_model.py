@@ -76,23 +76,8 @@ class LabelShifts:
     def learn(cls, grid, residual, samples, interpolator, wavelength, labels, *, n_jobs, verbose):
         """Project the errors of a generator on its grid.
 
-        Parameters
-        ----------
-        grid, residual, samples : Grid, ResidualBasis or None, ErrorSamples
-            As in `ErrorModel.learn`.
-        interpolator : LineManifoldInterpolator
-            Fitted.
-        wavelength : ndarray of shape (n_pixels,)
-            Wavelengths in angstrom.
-        labels : ndarray of shape (n_rows, n_labels)
-            Labels of the rows of the grid.
-        n_jobs, verbose : int, bool
-            As in `stellarhml._parallel.map_items`.
-
-        Returns
-        -------
-        shifts : LabelShifts
-            The errors.
+        `grid`, `residual`, `samples` as in `ErrorModel.learn`; `wavelength` (n_pixels,) [angstrom]; `labels` (n_rows,
+        n_labels) of the grid's rows.
         """
         rows = np.unique(np.linspace(0, len(labels) - 1, min(_MAX_NODES, len(labels))).round().astype(int))
         places = np.concatenate([samples.labels, labels[rows]])
@@ -120,35 +105,13 @@ class LabelShifts:
         return shifts
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            The arguments of the constructor but the interpolator, which belongs to the generator.
-        """
+        """State that a file holds: the constructor's arguments but the interpolator, which belongs to the generator."""
         state = {name: value for name, value in vars(self).items() if name != "interpolator"}
         return {**state, "names": list(self.names), "broken": list(self.broken)}
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state, without an interpolator: see `with_interpolator`.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        shifts : LabelShifts
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state (StateError if invalid), without an interpolator: see `with_interpolator`."""
         check_keys(state, ("edges", "values", "names", "labels", "axis", "steps", "across", "broken", "scale"))
         names = take_list(state, "names", str, distinct=True)
         n_labels = len(names) - len(shift_names(()))
@@ -169,18 +132,10 @@ class LabelShifts:
         return cls(edges, values, tuple(names), labels, axis, steps, across, broken, scale, None)
 
     def near(self, labels):
-        """Shifts expected at some labels.
+        """Shifts expected at `labels` (n_labels,), shape (n_samples, n_windows, n_names).
 
-        Parameters
-        ----------
-        labels : ndarray of shape (n_labels,)
-            The labels.
-
-        Returns
-        -------
-        values : ndarray of shape (n_samples, n_windows, n_names)
-            Shifts of `names`, weighted by their distance, such that their sum of squares is the expected variance;
-            greater where missing nodes are in use.
+        They are weighted by their distance, such that their sum of squares is the expected variance; greater where
+        missing nodes are in use.
         """
         apart = (((self.labels - labels) / (_NEAR * self.steps)) ** 2).sum(axis=1)
         weight = np.zeros(len(apart))
@@ -327,27 +282,8 @@ class ErrorModel:
     def learn(cls, grid, samples, residual, labels, label_names, shifts=None, *, n_jobs, verbose):
         """Measure the error of a generator on its grid.
 
-        Parameters
-        ----------
-        grid : Grid
-            The grid.
-        samples : ErrorSamples
-            Places where nodes are held out, not too many of them: see `thin`.
-        residual : ResidualBasis or None
-            Residuals of the line model.
-        labels : ndarray of shape (n_rows, n_labels)
-            Labels of the rows of the grid.
-        label_names : tuple of str
-            Their names.
-        shifts : LabelShifts, default=None
-            The error in terms of what is inferred.
-        n_jobs, verbose : int, bool
-            As in `stellarhml._parallel.map_items`.
-
-        Returns
-        -------
-        model : ErrorModel
-            The error.
+        `samples` are the places where nodes are held out, not too many of them: see `thin`. `residual` is a
+        ResidualBasis or None, `labels` (n_rows, n_labels) are those of the grid's rows.
         """
         n_pixels = grid.flux.shape[1]
         edges = np.unique(np.linspace(0, n_pixels, _N_WINDOWS + 1).round().astype(int))
@@ -375,51 +311,18 @@ class ErrorModel:
         )
 
     def with_interpolator(self, interpolator):
-        """The same model, whose shifts know where nodes are missing.
-
-        Parameters
-        ----------
-        interpolator : LineManifoldInterpolator
-            Of the same grid.
-
-        Returns
-        -------
-        model : ErrorModel
-            A shallow copy.
-        """
+        """Shallow copy whose shifts know, by the interpolator of the same grid, where nodes are missing."""
         model = copy.copy(self)
         model.shifts = None if self.shifts is None else self.shifts.with_interpolator(interpolator)
         return model
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            The arguments of the constructor.
-        """
+        """State that a file holds: the constructor's arguments."""
         return {**vars(self), "label_names": list(self.label_names)}
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        model : ErrorModel
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if that is invalid."""
         keys = ("labels", "axis", "measured", "scale", "windows", "window_rms", "code", "gain", "label_names", "shifts")
         check_keys(state, keys)
         names = take_list(state, "label_names", str, distinct=True)
@@ -443,21 +346,10 @@ class ErrorModel:
         return cls(labels, axis, measured, scale, windows, window_rms, code, gain, tuple(names), shifts)
 
     def std(self, weights, pixels=slice(None), fill_weights=None):
-        """Standard deviations of generated spectra.
+        """Standard deviations of generated spectra, shape (n, n_wanted) float64, in units of the normalised flux.
 
-        Parameters
-        ----------
-        weights : csr_matrix of shape (n, n_rows)
-            Weights of the training rows.
-        pixels : slice or ndarray of int, default=slice(None)
-            Pixels wanted.
-        fill_weights : ndarray of shape (n, n_labels), default=None
-            Weights of missing nodes, as of `LineManifoldInterpolator.fill_weights`. None: no node is missing.
-
-        Returns
-        -------
-        std : ndarray of shape (n, n_wanted), float64
-            In units of the normalised flux; NaN if there was no place where the error could be probed.
+        `weights` csr_matrix (n, n_rows) of the training rows; `fill_weights` (n, n_labels) of missing nodes, see
+        `LineManifoldInterpolator.fill_weights`, None if none is missing. NaN if the error could be probed nowhere.
         """
         size = abs(weights)
         gain = size @ self.gain / np.asarray(size.sum(axis=1)).ravel()
@@ -475,13 +367,10 @@ class ErrorModel:
         return np.nan_to_num([part.mean() / mean if len(part) else 0.0 for part in chosen])
 
     def to_frame(self):
-        """Tabulate the map.
+        """DataFrame with one row a sample: the labels, `along`, `measured`, `rms` and `expected`.
 
-        Returns
-        -------
-        table : DataFrame
-            One row a sample: the labels, `along` (the label along which a node was held out), `measured`, `rms` (root
-            mean square error over all pixels of the node predicted without itself), and `expected` (within a cell).
+        `along` is the label along which a node was held out, `rms` the root mean square error over all pixels of the
+        node predicted without itself, `expected` that within a cell.
         """
         table = pd.DataFrame(self.labels, columns=list(self.label_names))
         table["along"] = [self.label_names[k] if k >= 0 else "all" for k in self.axis]
@@ -523,18 +412,7 @@ def _gain(per_sample, per_row, samples, labels):
 
 
 def thin(samples):
-    """At most so many samples of each label, evenly.
-
-    Parameters
-    ----------
-    samples : ErrorSamples
-        Places where nodes are held out.
-
-    Returns
-    -------
-    samples : ErrorSamples
-        Some of them.
-    """
+    """At most so many ErrorSamples of each label, evenly."""
     kept = []
     for axis in np.unique(samples.axis):
         chosen = np.flatnonzero(samples.axis == axis)

@@ -17,20 +17,10 @@ _REACH_MARGIN = 1.3  # lines may reach further between them
 
 
 class LineModel:
-    """Lines of a grid, interpolated and rendered.
+    """Lines of a grid, interpolated by `interpolator` and rendered on `wavelength` (n_pixels,) float64 [angstrom].
 
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator
-        Fitted on lines.
-    wavelength : ndarray of shape (n_pixels,), float64
-        Wavelengths of the grid's pixels, in angstrom.
-    profile : str
-        Name of the line profile.
-    wing_cut : int or None
-        Pixels on which a line is evaluated. None: as far as the tolerance of rendering requires.
-    span : ndarray of shape (n_lines, 2), default=None
-        Wavelengths between which each line has an effect at any node. None measures it, where there is no `wing_cut`.
+    `wing_cut` is the number of pixels on which a line is evaluated; None goes as far as `TOLERANCE` requires. `span`
+    (n_lines, 2) [angstrom] is where each line has an effect at any node; None measures it unless there is a `wing_cut`.
     """
 
     def __init__(self, interpolator, wavelength, *, profile, wing_cut, span=None):
@@ -40,23 +30,10 @@ class LineModel:
             self.span = self._measure_span()
 
     def lines(self, weights, slopes=None, pixels=None, rv=0.0):
-        """Lines that have an effect on given pixels.
+        """Lines that have an effect on given pixels, as `LineBank.lines_at` returns them: lines, theta, slopes.
 
-        Parameters
-        ----------
-        weights : csr_matrix of shape (1, n_rows)
-            Weights of the training rows.
-        slopes : list of csr_matrix of shape (1, n_rows), default=None
-            Derivatives of the weights with respect to each label.
-        pixels : slice or ndarray of int, default=None
-            Pixels, in increasing order. None: all lines, wherever they are.
-        rv : float, default=0.0
-            Radial velocity in km/s.
-
-        Returns
-        -------
-        lines, theta, slopes : ndarray
-            As from `LineBank.lines_at`.
+        `weights` csr_matrix (1, n_rows) of the training rows; `slopes` one such matrix for each label; `pixels` a slice
+        or increasing indices, None for all lines wherever they are; `rv` [km/s].
         """
         wanted = None
         if self.span is not None and pixels is not None:
@@ -66,39 +43,16 @@ class LineModel:
         return self.interpolator.lines_at(weights, slopes, wanted=wanted)
 
     def render(self, weights, pixels=slice(None), rv=0.0):
-        """Render the lines.
-
-        Parameters
-        ----------
-        weights, pixels, rv : csr_matrix, slice or ndarray of int, float
-            As in `lines`.
-
-        Returns
-        -------
-        flux : ndarray of shape (n_wanted,), float64
-            Product of the lines.
-        """
+        """Product of the lines, shape (n_wanted,) float64; arguments as in `lines`."""
         _, theta, _ = self.lines(weights, pixels=pixels, rv=rv)
         if self.wing_cut is not None:  # windows are counted in pixels of the whole grid
             return self._render(render_lines, self._rest(slice(None), rv), theta)[pixels]
         return self._render(render_lines, self._rest(pixels, rv), theta)
 
     def render_many(self, weights, pixels, device):
-        """Render the lines of many spectra on a GPU.
+        """Products of the lines of many spectra on a GPU, shape (n, n_wanted) float64, to rounding those of `render`.
 
-        Parameters
-        ----------
-        weights : csr_matrix of shape (n, n_rows)
-            Weights of the training rows.
-        pixels : slice or ndarray of int
-            As in `lines`.
-        device : str
-            Where to render, such as "cuda".
-
-        Returns
-        -------
-        flux : ndarray of shape (n, n_wanted), float64
-            Products of the lines, to rounding those of `render`.
+        `weights` csr_matrix (n, n_rows); `device` such as "cuda".
         """
         whole = self.wing_cut is not None
         wavelength = self.wavelength if whole else self.wavelength[pixels]
@@ -109,20 +63,7 @@ class LineModel:
         return flux[:, pixels] if whole else flux
 
     def render_jacobian(self, weights, slopes, pixels=slice(None), rv=0.0):
-        """Render the lines and their derivatives with respect to the labels.
-
-        Parameters
-        ----------
-        weights, slopes, pixels, rv : csr_matrix, list of csr_matrix, slice or ndarray of int, float
-            As in `lines`.
-
-        Returns
-        -------
-        flux : ndarray of shape (n_wanted,), float64
-            Product of the lines.
-        jacobian : ndarray of shape (n_labels, n_wanted), float64
-            Its derivatives.
-        """
+        """Product of the lines (n_wanted,), and its derivatives by the labels (n_labels, n_wanted), both float64."""
         _, theta, change = self.lines(weights, slopes, pixels, rv)
         if self.wing_cut is not None:
             flux, jacobian = self._render(render_lines_tangents, self._rest(slice(None), rv), theta, change)
@@ -159,23 +100,10 @@ def split_rows(table):
 
 
 def generate(generator, labels, weights, pixels=None, rv=None, return_std=False):
-    """Generate spectra.
+    """Fluxes and, with `return_std`, standard deviations: a list of arrays of shape (n, n_wanted) float64.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    labels : ndarray of shape (n, n_labels)
-        Labels.
-    weights : csr_matrix of shape (n, n_rows)
-        Weights of the training rows.
-    pixels, rv, return_std : object
-        As in `SpectrumGenerator.predict`.
-
-    Returns
-    -------
-    results : list of ndarray of shape (n, n_wanted), float64
-        Fluxes, and standard deviations with `return_std`.
+    `labels` (n, n_labels), `weights` csr_matrix (n, n_rows) of the training rows; the rest as in
+    `SpectrumGenerator.predict`.
     """
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
     if return_std and generator.error_map_ is None:
@@ -205,57 +133,21 @@ def _generate(generator, labels, weights, pixels, rv, return_std):
 
 
 def expected_error(generator, labels, pixels=slice(None)):
-    """Standard deviations of generated spectra alone, at the nearest point of the grid.
+    """Standard deviations alone at `labels` (n, n_labels), shape (n, n_wanted); outside, at the grid's nearest point.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted, with an error map.
-    labels : ndarray of shape (n, n_labels)
-        Labels.
-    pixels : slice or ndarray of int, default=slice(None)
-        Pixels wanted.
-
-    Returns
-    -------
-    std : ndarray of shape (n, n_wanted)
-        As of `ErrorModel.std`.
+    The generator must have an error map.
     """
     interpolator = generator.interpolator_
     return generator.error_map_.std(interpolator.locate(labels)[0], pixels, interpolator.fill_weights(labels))
 
 
 def generate_jacobian(generator, labels, pixels=None, rv=None):
-    """Differentiate spectra with respect to the labels.
-
-    Parameters
-    ----------
-    generator, labels, pixels, rv : object
-        As in `generate`.
-
-    Returns
-    -------
-    jacobian : ndarray of shape (n, n_wanted, n_labels), float64
-        Derivatives.
-    """
+    """Derivatives of spectra by the labels, shape (n, n_wanted, n_labels) float64."""
     return generate_with_jacobian(generator, labels, pixels, rv)[1]
 
 
 def generate_with_jacobian(generator, labels, pixels=None, rv=None):
-    """Generate spectra and differentiate them with respect to the labels.
-
-    Parameters
-    ----------
-    generator, labels, pixels, rv : object
-        As in `generate`.
-
-    Returns
-    -------
-    flux : ndarray of shape (n, n_wanted), float64
-        Fluxes.
-    jacobian : ndarray of shape (n, n_wanted, n_labels), float64
-        Derivatives.
-    """
+    """Fluxes (n, n_wanted) and their derivatives by the labels (n, n_wanted, n_labels), both float64."""
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, len(labels))
     interpolator = generator.interpolator_
     mixture = interpolator.split_at_breaks(labels)

@@ -28,14 +28,8 @@ TOLERANCE = 1.5e-4
 class Grid(NamedTuple):
     """The spectra of a grid and their lines, window by window.
 
-    Attributes
-    ----------
-    lines : LineModel
-        The lines.
-    flux : ndarray of shape (n_rows, n_pixels)
-        Normalised fluxes; may be a memory map.
-    weights : csr_matrix of shape (n_rows, n_rows)
-        Weights at the labels of the rows themselves.
+    `flux` normalised (n_rows, n_pixels), perhaps a memory map; `weights` csr_matrix (n_rows, n_rows) at the labels of
+    the rows themselves.
     """
 
     lines: object
@@ -58,19 +52,7 @@ class Grid(NamedTuple):
 
 
 class LearntModel(NamedTuple):
-    """What `learn_from_grid` returns.
-
-    Attributes
-    ----------
-    interpolator : LineManifoldInterpolator
-        Interpolator of the lines, with factors where these are as good.
-    lines : LineModel
-        The lines.
-    residual : ResidualBasis or None
-        Residuals of the line model.
-    error_map : ErrorModel or None
-        Error over the grid.
-    """
+    """What `learn_from_grid` returns; the interpolator has factors of its lines where these are as good."""
 
     interpolator: object
     lines: LineModel
@@ -79,29 +61,11 @@ class LearntModel(NamedTuple):
 
 
 def learn_from_grid(interpolator, labels, flux, wavelength, line_options, *, n_factors, residual_rank, n_jobs, verbose):
-    """Learn factors, residuals and error of a grid whose lines are known.
+    """Learn factors, residuals and error of a grid whose lines are known; returns a LearntModel.
 
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator
-        Fitted on the lines of the grid.
-    labels : ndarray of shape (n_rows, n_labels)
-        Labels of the grid.
-    flux : ndarray of shape (n_rows, n_pixels)
-        Normalised fluxes; may be a memory map.
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom.
-    line_options : dict
-        `profile` and `wing_cut` of the lines.
-    n_factors, residual_rank : int, "auto" or None
-        As in `SpectrumGenerator`.
-    n_jobs, verbose : int, bool
-        As in `stellarhml._parallel.map_items`.
-
-    Returns
-    -------
-    learnt : LearntModel
-        The model of the grid.
+    `interpolator` is fitted on the lines of the grid; `labels` (n_rows, n_labels); `flux` normalised (n_rows,
+    n_pixels), perhaps a memory map; `wavelength` [angstrom]; `line_options` are `profile` and `wing_cut`; the rest as
+    in `SpectrumGenerator`.
     """
     options = {"n_jobs": n_jobs, "verbose": verbose}
     samples = interpolator.error_samples()
@@ -118,25 +82,11 @@ def learn_from_grid(interpolator, labels, flux, wavelength, line_options, *, n_f
 
 
 def compressed_lines(interpolator, samples, *, profile, n_factors):
-    """Factors in place of an interpolator's bank of lines, where that loses nothing.
+    """LineFactors in place of an interpolator's LineBank, where that loses nothing; else the bank.
 
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator
-        Fitted on lines.
-    samples : ErrorSamples
-        Places where nodes are held out.
-    profile : str
-        Name of the line profile.
-    n_factors : int, "auto" or None
-        Number of factors. "auto": as many as predict held-out nodes best, provided that there are such nodes and nearly
-        every line is present at nearly every one of them. None keeps the bank.
-
-    Returns
-    -------
-    table : LineBank or LineFactors
-        The lines of the nodes. In factors, a line that is absent from a node has its mean shape there, at the least of
-        its amplitudes.
+    With `n_factors` "auto" as many as predict held-out nodes (`samples`) best, provided that there are such nodes and
+    nearly every line is present at nearly every one of them; None keeps the bank. In factors, a line that is absent
+    from a node has its mean shape there, at the least of its amplitudes.
     """
     bank = interpolator.table_
     automatic = n_factors == "auto"
@@ -155,23 +105,9 @@ def compressed_lines(interpolator, samples, *, profile, n_factors):
 
 
 def learn_residual(grid, samples, rank, *, n_jobs, verbose):
-    """Learn the components of the residuals of the line model.
+    """Learn a ResidualBasis of the line model, of `rank` components.
 
-    Parameters
-    ----------
-    grid : Grid
-        The grid.
-    samples : ErrorSamples
-        Places where nodes are held out.
-    rank : int or "auto"
-        Number of components. "auto": as many as predict held-out nodes best.
-    n_jobs, verbose : int, bool
-        As in `stellarhml._parallel.map_items`.
-
-    Returns
-    -------
-    residual : ResidualBasis
-        The components.
+    "auto" takes as many as predict held-out nodes (`samples`) best.
     """
     windows = grid.windows()
     options = {"n_jobs": n_jobs, "verbose": verbose}

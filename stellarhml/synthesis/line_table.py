@@ -9,21 +9,9 @@ _STEP = 1e-3  # of a label's range
 
 
 def make_line_table(generator, weights, slopes):
-    """Tabulate lines.
+    """Lines as a DataFrame, one row each, see `SpectrumGenerator.line_table`.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    weights : csr_matrix of shape (1, n_rows)
-        Weights of the training rows.
-    slopes : list of csr_matrix of shape (1, n_rows)
-        Derivatives of the weights with respect to each label.
-
-    Returns
-    -------
-    table : DataFrame
-        One row per line, as in `SpectrumGenerator.line_table`.
+    `weights` of the training rows, csr_matrix (1, n_rows), and for each label their derivatives, `slopes`, alike.
     """
     decomposer, names = generator.decomposer_, generator.label_names_
     profile = decomposer.profile
@@ -38,23 +26,10 @@ def make_line_table(generator, weights, slopes):
 
 
 def slope_of(quantity, theta, slope, bounds, profile):
-    """Derivative of a quantity of lines by a label.
+    """Derivative of a quantity of lines by a label, by central differences, shape (n_lines,).
 
-    Parameters
-    ----------
-    quantity : callable
-        One of `QUANTITIES`.
-    theta, slope : ndarray of shape (n_lines, n_parameters)
-        Parameters of lines, and their derivatives by the label.
-    bounds : tuple of (float, float)
-        Range of the label, a small part of which is the step.
-    profile : str
-        Name of the line profile.
-
-    Returns
-    -------
-    derivative : ndarray of shape (n_lines,)
-        By central differences.
+    `quantity` is a function of `QUANTITIES`; `theta` and `slope` (n_lines, n_parameters) are the parameters and their
+    derivatives by the label, whose range `bounds` sets the step.
     """
     low, high = bounds
     step = _STEP * (high - low) if high > low else 1.0

@@ -13,28 +13,10 @@ QUANTITIES = {
 
 
 def line_values(generator, labels, name, lines=None):
-    """Compute one number of each line at many labels.
+    """One number of each line at `labels` (n, n_labels), shape (n, n_lines) float64.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    labels : array-like of shape (n, n_labels)
-        Labels.
-    name : str
-        One of the decomposer's `line_parameters`, or of `QUANTITIES`.
-    lines : array-like of int, default=None
-        Catalogue indices, increasing. None: all lines.
-
-    Returns
-    -------
-    values : ndarray of shape (n, n_lines), float64
-        The numbers; NaN where a line is absent, and at labels outside the grid.
-
-    Raises
-    ------
-    ValueError
-        If there is no such number.
+    `name` is one of the decomposer's `line_parameters` or of `QUANTITIES` (else ValueError); `lines` are increasing
+    catalogue indices, None for all. NaN where a line is absent, and at labels outside the grid.
     """
     decomposer, interpolator = generator.decomposer_, generator.interpolator_
     parameters = tuple(decomposer.line_parameters)
@@ -55,21 +37,9 @@ def line_values(generator, labels, name, lines=None):
 
 
 def count_lines(generator, labels, *, depth=0.005):
-    """Count the lines that show at given labels.
+    """Number of lines at `labels` (n, n_labels), shape (n,) int64; zero outside the grid.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    labels : array-like of shape (n, n_labels)
-        Labels.
-    depth : float, default=0.005
-        Depth from which on a line counts, in units of the continuum. It is that of the line alone, at its center.
-
-    Returns
-    -------
-    counts : ndarray of shape (n,), int64
-        Numbers of lines; zero at labels outside the grid.
+    A line counts whose `depth` alone, at its center, is at least this, in units of the continuum.
     """
     # row by row: depths of all lines at all nodes would fill the memory
     rows = (line_values(generator, [row], "depth") for row in np.asarray(labels, dtype=np.float64))
