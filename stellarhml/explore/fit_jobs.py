@@ -74,22 +74,7 @@ class FitRunner:
         self._workers, self._jobs = ThreadPoolExecutor(2, thread_name_prefix="fit"), weakref.WeakSet()
 
     def start(self, name, spectrum, **settings):
-        """Start a fit.
-
-        Parameters
-        ----------
-        name : str
-            Name of the spectrum.
-        spectrum : object
-            As `BayesianStellarRegressor.infer` takes it.
-        **settings : dict
-            Other parameters of `infer`.
-
-        Returns
-        -------
-        job : FitJob
-            The fit.
-        """
+        """Start a fit and return its FitJob; `spectrum` and `settings` are as `BayesianStellarRegressor.infer` has."""
         job = FitJob(name)
         self._jobs.add(job)
         self._workers.submit(self._run, job, spectrum, settings)
