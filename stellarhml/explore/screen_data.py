@@ -108,7 +108,7 @@ def spectrum_in_window(generator, labels, window, *, rv=0.0, vsini=0.0, resolvin
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     labels : array-like of shape (n_labels,)
         Labels; outside the grid they are moved to its nearest point.
     window : tuple of (float, float)
@@ -278,7 +278,7 @@ def line_response(generator, labels, index, *, n_points=25):
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     labels : array-like of shape (n_labels,)
         Labels; outside the grid they are moved to its nearest point.
     index : int

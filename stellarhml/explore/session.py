@@ -17,7 +17,7 @@ class ExplorerSession:
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     title : str
         Title of the pages.
     spectra : list of (str, ObservedSpectrum or str), default=()

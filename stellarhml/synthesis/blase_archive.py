@@ -13,7 +13,7 @@ from stellarhml.synthesis.evaluation import LineModel
 
 
 def parts_of_archive(folder, wavelength, wing_cut, interpolator):
-    """Parts of a generator of lines alone, see `SpectrumGenerator.from_blase_archive`.
+    """Parts of a generator with lines only, see `SpectrumGenerator.from_blase_archive`.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def parts_of_archive(folder, wavelength, wing_cut, interpolator):
     wavelength : array-like of shape (n_pixels,)
         Wavelengths in angstrom.
     wing_cut : int
-        Pixels on which a line is evaluated.
+        Number of pixels on which a line is evaluated.
     interpolator : LineManifoldInterpolator or None
-        Not fitted; None is one with default parameters.
+        An interpolator to fit; None is one with default parameters.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def parts_of_archive(folder, wavelength, wing_cut, interpolator):
     if n_dropped:
         warnings.warn(
             f"{n_dropped} lines of the archive were left out: their parameters are not finite, or an earlier line "
-            "of the same spectrum sits on their pixel.",
+            "of the same spectrum has the same pixel.",
             LineDetectionWarning,
             stacklevel=3,
         )

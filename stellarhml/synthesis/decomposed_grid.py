@@ -1,4 +1,4 @@
-"""DecomposedGrid: the lines of all nodes of a grid, found once, and models learnt from all nodes or some of them."""
+"""DecomposedGrid: the fitted lines of all nodes of a grid, and generators trained on all or some of the nodes."""
 
 import tempfile
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ from stellarhml.storage.result_store import digest
 from stellarhml.synthesis.grid_learning import learn_from_grid
 
 _IN_MEMORY = 1 << 29
-"""Bytes of normalised spectra up to which they are held in memory."""
+"""Bytes: larger tables of normalised spectra go to a temporary file."""
 
 
 class FittedParts(NamedTuple):
-    """All that a fitted generator consists of.
+    """Parts of a fitted generator.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class FittedParts(NamedTuple):
     residual : ResidualBasis or None
         Residuals of the line model.
     error_map : ErrorModel or None
-        Error over the grid.
+        Error of the generator over the grid.
     grid_id : str or None
         Hash of the grid.
     """
@@ -52,16 +52,16 @@ class FittedParts(NamedTuple):
 
 
 class DecomposedGrid(NamedTuple):
-    """A grid of which the lines are known, and generators of parts of it: what a cross-validation over nodes needs.
+    """A grid with fitted lines, for cross-validation over nodes.
 
-    A generator for held-out nodes needs no lines to be fitted again: all that it interpolates (lines, their factors,
-    residuals) and its error are learnt from the other nodes alone. What the nodes share does come from all of them: the
-    catalogue of lines, the prior of their fit, and the pixels that carry the continuum.
+    A generator without the held-out nodes does not fit the lines again: it learns everything that it interpolates
+    (lines, factors, residuals) and its error from the other nodes. The line catalogue, the prior of the line fits and
+    the continuum pixels still come from all nodes.
 
     Attributes
     ----------
     generator : SpectrumGenerator
-        Its parameters count.
+        Generator with the parameters to use; need not be fitted.
     label_names : tuple of str
         Names of the labels.
     preprocessor, decomposer : estimator
@@ -69,9 +69,9 @@ class DecomposedGrid(NamedTuple):
     labels : ndarray of shape (n_spectra, n_labels)
         Labels of the grid.
     flux, normalised : ndarray of shape (n_spectra, n_pixels) and (n_spectra, n_pixels_out)
-        Its raw and its normalised fluxes; may be memory maps.
+        Raw and normalised fluxes; may be memory maps.
     theta : csr_matrix or ndarray of shape (n_spectra, n_parameters * n_lines)
-        Lines of each spectrum.
+        Line parameters of each spectrum.
     """
 
     generator: object
@@ -84,12 +84,12 @@ class DecomposedGrid(NamedTuple):
     theta: object
 
     def learn(self):
-        """Learn a model from all nodes.
+        """Train a generator on all nodes.
 
         Returns
         -------
         parts : FittedParts
-            What `SpectrumGenerator.fit` keeps.
+            Parts of the generator.
 
         Raises
         ------
@@ -115,19 +115,19 @@ class DecomposedGrid(NamedTuple):
         return FittedParts(names, self.preprocessor, decomposer, *learnt, grid_id)
 
     def fit(self, rows, *, verbose=False):
-        """Make a generator of some of the nodes.
+        """Train a generator on some of the nodes.
 
         Parameters
         ----------
         rows : ndarray of int
-            Rows of the grid from which it is learnt.
+            Training rows of the grid.
         verbose : bool, default=False
             Whether to show progress bars.
 
         Returns
         -------
         generator : SpectrumGenerator
-            Fitted. Of all rows it is what `SpectrumGenerator.fit` makes.
+            A fitted generator. With all rows it equals that of `SpectrumGenerator.fit`.
 
         Raises
         ------
@@ -142,12 +142,12 @@ class DecomposedGrid(NamedTuple):
 
 @contextmanager
 def decompose_grid(generator, labels, flux):
-    """Find the lines of all nodes of a grid.
+    """Fit the lines of all nodes of a grid.
 
     Parameters
     ----------
     generator : SpectrumGenerator
-        Its parameters count; it need not be fitted.
+        Generator with the parameters to use; need not be fitted.
     labels : array-like of shape (n_spectra, n_labels)
         Labels of the grid.
     flux : array-like of shape (n_spectra, n_pixels)
@@ -156,7 +156,7 @@ def decompose_grid(generator, labels, flux):
     Yields
     ------
     grid : DecomposedGrid
-        The grid and its lines. Normalised fluxes that are large lie in a temporary file, which is removed at the end.
+        The grid and its lines. Large tables of normalised fluxes are in a temporary file, which is removed at the end.
     """
     labels, flux = check_array(labels, dtype=np.float64), check_array(flux, dtype=FLOAT_DTYPES)
     names = check_label_names(generator.label_names, labels.shape[1])
@@ -180,15 +180,15 @@ def fit_interpolator(interpolator, labels, theta, parameters, label_names, flux=
     Parameters
     ----------
     interpolator : LineManifoldInterpolator or None
-        Not fitted; None is one with default parameters.
+        An interpolator to clone and fit; None is one with default parameters.
     labels : ndarray of shape (n_rows, n_labels)
         Labels of the grid.
     theta : csr_matrix or ndarray of shape (n_rows, n_parameters * n_lines)
-        Lines of each spectrum, NaN in a dense array where one is absent.
+        Line parameters of each spectrum, NaN in a dense array where a line is absent.
     parameters, label_names : tuple of str
         Names of the line parameters and of the labels.
     flux : ndarray of shape (n_rows, n_pixels), default=None
-        Normalised fluxes, in which jumps of the grid are looked for.
+        Normalised fluxes, in which to find jumps of the grid.
 
     Returns
     -------
@@ -209,7 +209,7 @@ def normalised_rows(preprocessor, flux, teff):
     Parameters
     ----------
     preprocessor : PhoenixPreprocessor or None
-        Fitted. None: they are normalised already.
+        A fitted preprocessor. None: the fluxes are already normalised.
     flux : ndarray of shape (n_spectra, n_pixels)
         Raw fluxes; may be a memory map.
     teff : ndarray of shape (n_spectra,) or None

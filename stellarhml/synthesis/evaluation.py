@@ -1,4 +1,4 @@
-"""A fitted generator at given weights of its nodes: lines, flux, error and derivatives on the pixels needed."""
+"""Evaluation of a fitted generator at given weights of its nodes: lines, flux, error and derivatives."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from stellarhml.kernels.rendering import line_components, line_windows, render_l
 from stellarhml.physics.wavelength import doppler_shift
 
 TOLERANCE = 1e-6
-"""Error of the flux that rendering may make."""
+"""Largest error of rendering, in units of the continuum."""
 
 SPAN_TOLERANCE = 1e-7
-"""Effect of a line at which its span ends: what all lines beyond the span of a window do to it adds up to 1e-6."""
+"""Effect of a line at the ends of its span, in units of the continuum: all lines left out add up to 1e-6."""
 
-_REACH_NODES = 8  # nodes at which the reach of each line is measured
-_REACH_MARGIN = 1.3  # lines may reach further between them
+_REACH_NODES = 8  # nodes at which the extent of each line is measured
+_REACH_MARGIN = 1.3  # factor, since lines may extend further between these nodes
 
 
 class LineModel:
@@ -22,15 +22,15 @@ class LineModel:
     Parameters
     ----------
     interpolator : LineManifoldInterpolator
-        Fitted on lines.
+        An interpolator fitted on lines.
     wavelength : ndarray of shape (n_pixels,), float64
         Wavelengths of the grid's pixels, in angstrom.
     profile : str
         Name of the line profile.
     wing_cut : int or None
-        Pixels on which a line is evaluated. None: as far as the tolerance of rendering requires.
+        Number of pixels on which a line is evaluated. None: as many as the tolerance of rendering requires.
     span : ndarray of shape (n_lines, 2), default=None
-        Wavelengths between which each line has an effect at any node. None measures it, where there is no `wing_cut`.
+        Wavelengths between which each line has an effect at any node. None measures them if there is no `wing_cut`.
     """
 
     def __init__(self, interpolator, wavelength, *, profile, wing_cut, span=None):
@@ -56,7 +56,7 @@ class LineModel:
         Returns
         -------
         lines, theta, slopes : ndarray
-            As from `LineBank.lines_at`.
+            As `LineBank.lines_at` returns them.
         """
         wanted = None
         if self.span is not None and pixels is not None:
@@ -79,7 +79,7 @@ class LineModel:
             Product of the lines.
         """
         _, theta, _ = self.lines(weights, pixels=pixels, rv=rv)
-        if self.wing_cut is not None:  # windows are counted in pixels of the whole grid
+        if self.wing_cut is not None:  # the window of a line is counted in pixels of the whole grid
             return self._render(render_lines, self._rest(slice(None), rv), theta)[pixels]
         return self._render(render_lines, self._rest(pixels, rv), theta)
 
@@ -93,12 +93,12 @@ class LineModel:
         pixels : slice or ndarray of int
             As in `lines`.
         device : str
-            Where to render, such as "cuda".
+            Device, such as "cuda".
 
         Returns
         -------
         flux : ndarray of shape (n, n_wanted), float64
-            Products of the lines, to rounding those of `render`.
+            Products of the lines, equal to those of `render` up to rounding.
         """
         whole = self.wing_cut is not None
         wavelength = self.wavelength if whole else self.wavelength[pixels]
@@ -164,7 +164,7 @@ def generate(generator, labels, weights, pixels=None, rv=None, return_std=False)
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     labels : ndarray of shape (n, n_labels)
         Labels.
     weights : csr_matrix of shape (n, n_rows)
@@ -180,8 +180,8 @@ def generate(generator, labels, weights, pixels=None, rv=None, return_std=False)
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
     if return_std and generator.error_map_ is None:
         raise ValueError(
-            "`return_std` needs the generator's error, but this one has none: it was built from lines without spectra "
-            "to compare them with. Fit a generator to spectra, or leave `return_std` out."
+            "`return_std` needs the generator's error, but this generator was built from lines without spectra, and "
+            "its error is unknown. Fit a generator to spectra, or leave `return_std` out."
         )
     mixture = generator.interpolator_.split_at_breaks(labels)
     if mixture is None:
@@ -192,7 +192,7 @@ def generate(generator, labels, weights, pixels=None, rv=None, return_std=False)
 
 
 def _generate(generator, labels, weights, pixels, rv, return_std):
-    """`generate` where no cell is broken."""
+    """As `generate`, for labels outside cells with a jump."""
     rows = split_rows(weights)
     flux = _lines(generator, weights, rows, pixels, rv)
     for i, row in enumerate(rows):
@@ -205,21 +205,21 @@ def _generate(generator, labels, weights, pixels, rv, return_std):
 
 
 def expected_error(generator, labels, pixels=slice(None)):
-    """Standard deviations of generated spectra alone, at the nearest point of the grid.
+    """Standard deviations of generated spectra, at the nearest point of the grid.
 
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted, with an error map.
+        A fitted generator with an error map.
     labels : ndarray of shape (n, n_labels)
         Labels.
     pixels : slice or ndarray of int, default=slice(None)
-        Pixels wanted.
+        Pixels of the result.
 
     Returns
     -------
     std : ndarray of shape (n, n_wanted)
-        As of `ErrorModel.std`.
+        As `ErrorModel.std` returns them.
     """
     interpolator = generator.interpolator_
     return generator.error_map_.std(interpolator.locate(labels)[0], pixels, interpolator.fill_weights(labels))
@@ -267,7 +267,7 @@ def generate_with_jacobian(generator, labels, pixels=None, rv=None):
 
 
 def _jacobian(generator, located, pixels, rv):
-    """Fluxes and their derivatives where no cell is broken."""
+    """Fluxes and their derivatives, for labels outside cells with a jump."""
     weights, _, slopes = located
     n_wanted = len(generator.wavelength_[pixels])
     flux, jacobian = np.empty((len(rv), n_wanted)), np.empty((len(rv), len(slopes), n_wanted))
@@ -291,7 +291,7 @@ def _lines(generator, weights, rows, pixels, rv):
 
 
 def _residual(generator, weights, pixels, rv, *, slopes=False):
-    """Residual of the line model, shape (n_wanted,); NaN beyond the band."""
+    """Residual of the line model, shape (n_wanted,); NaN outside the band."""
     residual, wavelength = generator.residual_, generator.wavelength_
     if not rv:
         return 0.0 if residual is None else residual.at(weights, pixels, slopes=slopes)[0]
@@ -305,7 +305,7 @@ def _residual(generator, weights, pixels, rv, *, slopes=False):
 
 
 def _std(generator, weights, pixels, rv, filled):
-    """Standard deviations, shape (1, n_wanted): under a velocity, that of the nearest pixel."""
+    """Standard deviations, shape (1, n_wanted); with a radial velocity, those of the nearest pixels."""
     if not rv:
         return generator.error_map_.std(weights, pixels, filled)
     wavelength = generator.wavelength_
@@ -345,7 +345,7 @@ def _check_pixels(generator, pixels):
     if len(pixels) and (pixels[0] < 0 or pixels[-1] >= n_pixels or (np.diff(pixels) <= 0).any()):
         raise ValueError(
             f"`pixels` must increase strictly from 0 to at most {n_pixels - 1}, but they go from {pixels[0]} to "
-            f"{pixels[-1]}. Sort them, and leave out those that occur twice."
+            f"{pixels[-1]}. Sort them, and leave out duplicates."
         )
     return pixels.astype(np.int64)
 

@@ -1,11 +1,11 @@
-"""Lines at given labels as a table that people read."""
+"""Tables of the lines at given labels."""
 
 import pandas as pd
 
 from stellarhml.kernels.rendering import line_equivalent_widths
 from stellarhml.synthesis.line_values import QUANTITIES
 
-_STEP = 1e-3  # of a label's range
+_STEP = 1e-3  # step of the differences, in units of the label's range
 
 
 def make_line_table(generator, weights, slopes):
@@ -14,7 +14,7 @@ def make_line_table(generator, weights, slopes):
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     weights : csr_matrix of shape (1, n_rows)
         Weights of the training rows.
     slopes : list of csr_matrix of shape (1, n_rows)
@@ -38,23 +38,23 @@ def make_line_table(generator, weights, slopes):
 
 
 def slope_of(quantity, theta, slope, bounds, profile):
-    """Derivative of a quantity of lines by a label.
+    """Derivative of a quantity of lines with respect to a label.
 
     Parameters
     ----------
     quantity : callable
         One of `QUANTITIES`.
     theta, slope : ndarray of shape (n_lines, n_parameters)
-        Parameters of lines, and their derivatives by the label.
+        Parameters of lines, and their derivatives with respect to the label.
     bounds : tuple of (float, float)
-        Range of the label, a small part of which is the step.
+        Range of the label; the step is 0.001 of it.
     profile : str
         Name of the line profile.
 
     Returns
     -------
     derivative : ndarray of shape (n_lines,)
-        By central differences.
+        Derivatives from central differences.
     """
     low, high = bounds
     step = _STEP * (high - low) if high > low else 1.0

@@ -1,4 +1,4 @@
-"""Single numbers of lines at many labels: what is drawn as a map over a grid."""
+"""One quantity of each line at many labels, such as for a map over the grid."""
 
 import numpy as np
 
@@ -9,16 +9,16 @@ QUANTITIES = {
     "equivalent_width": line_equivalent_widths,
     "saturation": line_saturations,
 }
-"""Quantities of a line besides its parameters: functions of these and of the name of the profile."""
+"""Quantities of a line besides its parameters, as functions of the parameters and the name of the profile."""
 
 
 def line_values(generator, labels, name, lines=None):
-    """Compute one number of each line at many labels.
+    """Compute one quantity of each line at many labels.
 
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     labels : array-like of shape (n, n_labels)
         Labels.
     name : str
@@ -29,12 +29,12 @@ def line_values(generator, labels, name, lines=None):
     Returns
     -------
     values : ndarray of shape (n, n_lines), float64
-        The numbers; NaN where a line is absent, and at labels outside the grid.
+        Values; NaN where a line is absent, and at labels outside the grid.
 
     Raises
     ------
     ValueError
-        If there is no such number.
+        If `name` is unknown.
     """
     decomposer, interpolator = generator.decomposer_, generator.interpolator_
     parameters = tuple(decomposer.line_parameters)
@@ -55,16 +55,16 @@ def line_values(generator, labels, name, lines=None):
 
 
 def count_lines(generator, labels, *, depth=0.005):
-    """Count the lines that show at given labels.
+    """Count the lines above a depth at given labels.
 
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     labels : array-like of shape (n, n_labels)
         Labels.
     depth : float, default=0.005
-        Depth from which on a line counts, in units of the continuum. It is that of the line alone, at its center.
+        Smallest central depth of a single line, in units of the continuum.
 
     Returns
     -------

@@ -82,7 +82,7 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, n_jobs=Non
     Returns
     -------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     """
     settings = {"paper": paper, "prominence": prominence, "n_jobs": n_jobs, "verbose": verbose}
     generator = make_generator(grid.wavelength, label_names=grid.label_names, **settings)
@@ -127,7 +127,7 @@ def packaged_generator(*, n_jobs=2, verbose=None):
     Returns
     -------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     """
     from stellarhml import __version__
     from stellarhml.datasets._mini_grid import load_mini_grid
