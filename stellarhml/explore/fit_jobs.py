@@ -74,7 +74,7 @@ class FitRunner:
         self._workers, self._jobs = ThreadPoolExecutor(2, thread_name_prefix="fit"), weakref.WeakSet()
 
     def start(self, name, spectrum, **settings):
-        """Start a fit and return its FitJob; `spectrum` and `settings` are as `BayesianStellarRegressor.infer` has."""
+        """Start a fit and return its FitJob; `spectrum` and `settings` as for `BayesianStellarRegressor.infer`."""
         job = FitJob(name)
         self._jobs.add(job)
         self._workers.submit(self._run, job, spectrum, settings)

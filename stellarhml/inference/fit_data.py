@@ -1,4 +1,4 @@
-"""FitData: the pixels of a spectrum in a fit, which of them count, and with what errors."""
+"""FitData: the pixels of a spectrum that are used in a fit, and their errors."""
 
 import itertools
 
@@ -11,12 +11,12 @@ from stellarhml.inference.node_spectra import first_continuum
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 _REJECT = 5.0  # standard deviations, or robust scatters if these are larger
-_FEW_IN_ORDER = 8  # pixels of an order that are too few to find its continuum
-_LIGHT_PER_TERM = 1000.0  # km/s of wavelengths for each coefficient of a continuum
+_FEW_IN_ORDER = 8  # an order with fewer good pixels is left out: its continuum cannot be found
+_LIGHT_PER_TERM = 1000.0  # km/s for each coefficient of a continuum
 _LIGHT_PER_PIECE = 6000.0  # km/s: longer orders have several polynomials
-_LEAST_DEGREE = 5  # of an order: what remains of a blaze after its flat field
-_FEW_PER_TERM = 20  # pixels for each coefficient, at least
-_RUN, _N_RUNS = 2048, 4  # pixels of a first fit
+_LEAST_DEGREE = 5  # of the continuum of an order: enough for the blaze that a flat field leaves
+_FEW_PER_TERM = 20  # minimum number of pixels for each coefficient
+_RUN, _N_RUNS = 2048, 4  # pixels of a run, and number of runs, of a first fit
 
 
 class Piece:
@@ -25,15 +25,15 @@ class Piece:
     Parameters
     ----------
     order : int
-        Place of the order.
+        Index of the order.
     pixels : ndarray of int
-        Its pixels in use.
+        Pixels of the order that are in use.
     flux, weight : ndarray of shape (n_pixels_in_use,)
         Fluxes, and one over their standard deviations.
     basis : ndarray of shape (n_pixels_in_use, n_terms) or None
-        Terms of the polynomial. None: fluxes are compared as they are.
+        Terms of the polynomial. None: no continuum is fitted.
     first, last : int
-        Pixels between which the piece lies; `last` is the first beyond.
+        First pixel of the piece, and the first pixel after it.
     degree : int
         Degree of the polynomial.
     """
@@ -43,7 +43,7 @@ class Piece:
         self._first, self._last, self._degree = first, last, degree
 
     def continuum(self, terms):
-        """Pixels from first to last and the polynomial there; ones where `terms` is None."""
+        """Pixels of the piece and the polynomial on them; ones if `terms` is None."""
         pixels = np.arange(self._first, self._last)
         if terms is None:
             return pixels, np.ones(len(pixels))
@@ -51,28 +51,28 @@ class Piece:
 
 
 class FitData:
-    """Pixels of a spectrum, with what is left out and how large the errors are.
+    """Pixels of a spectrum with their errors; an infinite error marks a pixel that is left out.
 
     Parameters
     ----------
     wavelengths, fluxes, errors : list of ndarray of shape (n_pixels,)
-        Of each order: vacuum wavelengths in angstrom, fluxes, and standard deviations, infinite where a pixel is
+        For each order: vacuum wavelengths in angstrom, fluxes, and standard deviations, infinite where a pixel is
         masked.
     errors_known : bool, default=True
-        Whether errors came with the spectrum. If not, they are found from the scatter of neighbouring pixels.
+        Whether errors came with the spectrum. If not, they are estimated from the scatter of neighbouring pixels.
     numbers : list of int, default=None
-        Numbers of the orders as their file has them. None: their places.
+        Numbers of the orders as in their file. None: 0, 1, 2, ...
 
     Attributes
     ----------
     errors : list of ndarray of shape (n_pixels,)
         Standard deviations of the data, infinite where a pixel is left out.
     extra : list of ndarray of shape (n_pixels,)
-        Variances by the generator's own error and by jitter.
+        Additional variances: the generator's own error and jitter.
     n_given, n_rejected : int
-        Good pixels at the beginning, and how many of them were rejected since.
+        Number of good pixels at the beginning, and number of those rejected since.
     jitter : float
-        Standard deviation that was added, in units of the continuum.
+        Standard deviation added in quadrature, in units of the continuum.
     """
 
     def __init__(self, wavelengths, fluxes, errors, *, errors_known=True, numbers=None):
@@ -87,7 +87,7 @@ class FitData:
 
     @classmethod
     def of(cls, spectrum):
-        """Take the pixels of an ObservedSpectrum.
+        """Make FitData from an ObservedSpectrum.
 
         Parameters
         ----------
@@ -104,20 +104,20 @@ class FitData:
         return cls(*map(list, columns), errors_known=known, numbers=numbers)
 
     def count(self):
-        """Number of pixels that count."""
+        """Number of pixels in use."""
         return sum(int(np.isfinite(error).sum()) for error in self.errors)
 
     def total_errors(self):
-        """Standard deviations with those of the generator and of jitter."""
+        """Standard deviations of the data, the generator and jitter together."""
         return [np.sqrt(error**2 + extra) for error, extra in zip(self.errors, self.extra, strict=True)]
 
     def normalise(self):
-        """Reject what is not starlight and bring the rest to a rough continuum of one.
+        """Reject spikes, and divide each order by a rough continuum.
 
         Returns
         -------
         orders : list of tuple of ndarray
-            ln wavelength, depth and weight of the good pixels of each order, as `NodeSpectra.start` takes them.
+            ln wavelength, depth and weight of the good pixels of each order, as `Templates.find_start` takes them.
 
         Raises
         ------
@@ -135,10 +135,10 @@ class FitData:
             good = np.isfinite(error) & (continuum > 0)
             if good.any():
                 depth, weight = 1 - flux[good] / continuum[good], (continuum[good] / error[good]) ** 2
-                # a pixel that is too good, or far off, must not decide alone
+                # limit the influence of pixels with a tiny error or a flux far from the rest
                 weight = np.minimum(weight, np.median(weight))
                 orders.append((np.log(wavelength[good]), np.clip(depth, -0.3, 1.3), weight))
-            else:  # no light
+            else:  # the order has no light
                 self.n_rejected += int(np.isfinite(error).sum())
                 error[:] = np.inf
         if not orders:
@@ -149,12 +149,12 @@ class FitData:
         return orders
 
     def keep(self, reached):
-        """Leave out pixels that the model does not reach.
+        """Leave out pixels that the model does not cover.
 
         Parameters
         ----------
         reached : list of ndarray of shape (n_pixels,), bool
-            Pixels that it reaches.
+            True where the model covers a pixel.
 
         Returns
         -------
@@ -170,12 +170,12 @@ class FitData:
         return outside
 
     def compare(self, fluxes, continua, model_errors):
-        """Put data beside a model.
+        """Combine the data with a model.
 
         Parameters
         ----------
         fluxes, continua, model_errors : list of ndarray of shape (n_pixels,)
-            Model without continuum, continuum, and the generator's own error.
+            Model in units of the continuum, continuum, and the generator's own error.
 
         Returns
         -------
@@ -189,17 +189,17 @@ class FitData:
         ]
 
     def reject(self, orders):
-        """Leave out pixels that a model misses by far.
+        """Clip pixels whose residuals exceed five standard deviations, or five robust scatters if these are larger.
 
         Parameters
         ----------
         orders : list of OrderFit
-            Data beside the model.
+            Data and model.
 
         Returns
         -------
         new : bool
-            Whether there were any.
+            Whether any pixel was clipped.
         """
         scaled = [np.abs(order.residual) / np.hypot(order.error, order.model_error) for order in orders]
         limit = _REJECT * max(1.0, 1.4826 * np.nanmedian(np.concatenate(scaled)))
@@ -217,9 +217,9 @@ class FitData:
         Parameters
         ----------
         orders : list of OrderFit
-            Data beside the model, with the error of the generator.
+            Data and model, with the error of the generator.
         jitter : bool
-            Whether to add a constant to the errors, such that they explain the residuals.
+            Whether to add a jitter term to the errors, so that the mean squared residual does not exceed 1.
         """
         if not self.errors_known:
             for order, error in zip(orders, self.errors, strict=True):
@@ -231,20 +231,20 @@ class FitData:
                 extra += (self.jitter * np.nan_to_num(order.continuum)) ** 2
 
     def pieces(self, degree, runs=None):
-        """Cut orders into pieces with a continuum each.
+        """Cut orders into pieces, each with its own continuum.
 
         Parameters
         ----------
         degree : int, "auto" or None
-            Degree of the polynomial of each order; "auto": a degree for each 1,000 km/s, five at least, and several
-            polynomials where an order has over 6,000 km/s; None: no polynomial.
+            Degree of the polynomial of each order; "auto": one degree for each 1,000 km/s, five at least, and several
+            polynomials where an order is longer than 6,000 km/s; None: no polynomial.
         runs : sequence of (int, slice), default=None
-            Runs of pixels, which count as orders: place of the order, and its pixels. None: whole orders.
+            Runs of pixels, treated as orders: index of the order, and its pixels. None: whole orders.
 
         Returns
         -------
         pieces : list of Piece
-            Those with enough pixels for their polynomial.
+            Pieces with enough pixels for their polynomial.
         """
         columns = self.wavelengths, self.fluxes, self.total_errors()
         if runs is not None:
@@ -271,12 +271,12 @@ class FitData:
         return pieces
 
     def some_runs(self):
-        """Choose runs of pixels, spread over the spectrum, that are enough for a first fit.
+        """Choose runs of pixels, spread over the spectrum, for a first fit.
 
         Returns
         -------
         runs : list of (int, slice)
-            Place of the order, and its pixels; all where there are few.
+            Index of the order, and its pixels; all pixels of a short spectrum.
         """
         runs = []
         for i, error in enumerate(self.errors):

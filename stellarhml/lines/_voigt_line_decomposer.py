@@ -396,7 +396,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         return found.pixels, found.prominences, found.widths
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file.
 
         Returns
         -------
@@ -420,12 +420,12 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
+        """Rebuild from its state.
 
         Parameters
         ----------
         state : dict
-            As from `to_state`.
+            As `to_state` returns it.
 
         Returns
         -------
@@ -435,7 +435,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Raises
         ------
         StateError
-            If a value is not one that it can have.
+            If a value is missing or invalid.
         """
         decomposer, fitted = make_estimator(cls, state)
         if fitted is None:

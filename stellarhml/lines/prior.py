@@ -91,7 +91,7 @@ class LinePrior(NamedTuple):
         )
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file.
 
         Returns
         -------
@@ -102,12 +102,12 @@ class LinePrior(NamedTuple):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
+        """Rebuild from its state.
 
         Parameters
         ----------
         state : dict
-            As from `to_state`.
+            As `to_state` returns it.
 
         Returns
         -------
@@ -117,7 +117,7 @@ class LinePrior(NamedTuple):
         Raises
         ------
         StateError
-            If a value is not one that it can have.
+            If a value is missing or invalid.
         """
         check_keys(state, cls._fields)
         sizes = Sizes()

@@ -1,6 +1,7 @@
-"""Jumps of a grid: where spectra change between two nodes as nowhere else along a label, and what is between these.
+"""Jumps of a grid: cells of a label in which spectra change abruptly, and interpolation within these cells.
 
-Line parameters on the two sides of a jump are those of different atmospheres. Between them, what is linear is the flux.
+Line parameters on the two sides of a jump belong to different kinds of model atmosphere. Between them the flux is
+interpolated linearly, not the line parameters.
 """
 
 from typing import NamedTuple
@@ -8,17 +9,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-_FEWEST = 8  # values of a label from which its usual changes can be measured
-_UNUSUAL = 5.0  # third differences that are so many times the median of those that have no part in them
-_BESIDE = 0.75  # of the largest: a jump leaves half on either side, a single odd node as much again on one
-_PIXELS = 8192  # that are looked at
+_FEWEST = 8  # minimum number of values of a label: fewer do not show its usual changes
+_UNUSUAL = 5.0  # a jump has a third difference of this many times the median of the others
+_BESIDE = 0.75  # of the third difference: a jump has half of it on both sides, an outlying node as much on one side
+_PIXELS = 8192  # about so many pixels are compared
 
 
 def find_breaks(labels, flux, names):
     """Find the jumps of a grid.
 
-    Along each label, the third differences of the spectra are small where these change smoothly: a jump of J between
-    two nodes shows as (J, -2 J, J).
+    Along each label, the third differences of the spectra are small where the spectra change smoothly. A jump of J
+    between two nodes has the third differences (J, -2 J, J).
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def find_breaks(labels, flux, names):
     Returns
     -------
     breaks : dict of str to list of float
-        Middles of the cells with a jump, for labels that have any. Labels of fewer than eight values have none.
+        Middles of the cells with a jump, for labels that have any. Labels with fewer than eight values are not tested.
     """
     flux = np.asarray(flux[:, :: max(flux.shape[1] // _PIXELS, 1)], dtype=np.float64)
     found = {}
@@ -43,7 +44,7 @@ def find_breaks(labels, flux, names):
         size = _third_differences(labels, flux, k, axis)
         if size is None:
             continue
-        # at either end of the label, a jump cannot be distinguished from growing changes, nor assigned to a cell
+        # at the ends of a label, a jump cannot be distinguished from a steep change, nor assigned to a cell
         inner, beside = size[1:-1], np.maximum(size[:-2], size[2:])
         usual = [np.median(np.delete(size, (i, i + 1, i + 2))) for i in range(len(inner))]
         jumps = (inner > _UNUSUAL * np.array(usual)) & (beside < _BESIDE * inner)
@@ -54,14 +55,14 @@ def find_breaks(labels, flux, names):
 
 
 def _third_differences(labels, flux, k, axis):
-    """Root mean square of third divided differences, over all lines of nodes along label k that are whole."""
+    """RMS of third divided differences, over all complete lines of nodes along label k; None without any."""
     others, member = np.unique(np.delete(labels, k, axis=1), axis=0, return_inverse=True)
     lines = [np.flatnonzero(member.ravel() == i) for i in range(len(others))]
     lines = [line[np.argsort(labels[line, k])] for line in lines]
     lines = [line for line in lines if np.array_equal(labels[line, k], axis)]
     if not lines:
         return None
-    # on an uneven axis: the value that the cubic's third derivative has, times the width of the middle cell, cubed
+    # on an uneven axis: third derivative of the cubic times the cube of the middle cell's width
     four = np.stack([axis[i : len(axis) - 3 + i] for i in range(4)], axis=1)
     apart = four[:, :, None] - four[:, None, :] + np.eye(4)
     weights = 6 / apart.prod(axis=2) * (four[:, 2] - four[:, 1])[:, None] ** 3
@@ -73,20 +74,20 @@ def _third_differences(labels, flux, k, axis):
 
 
 class Mixture(NamedTuple):
-    """Labels, and how much of each is in which row.
+    """Labels whose spectra are averaged to give the spectrum of each row.
 
     Attributes
     ----------
     labels : ndarray of shape (m, n_labels)
-        Labels at which nothing is divided.
+        Labels, none inside a cell with a jump.
     row : ndarray of shape (m,), int
-        Row to which each belongs, increasing.
+        Row of each of them, increasing.
     share : ndarray of shape (m,)
-        How much of it is in the row; the shares of a row add up to 1.
+        Weight of each in its row; the weights of a row add up to 1.
     slopes : ndarray of shape (m, n_labels)
-        Derivatives of the shares by the labels of the row.
+        Derivatives of the weights with respect to the labels of the row.
     moves : ndarray of shape (m, n_labels), bool
-        Which labels follow those of the row; the others are on the edge of a jump and stay.
+        True where a label equals that of the row, False where it is at the edge of a jump.
     """
 
     labels: np.ndarray
@@ -96,17 +97,17 @@ class Mixture(NamedTuple):
     moves: np.ndarray
 
     def mix(self, values):
-        """Add up the shares of each row.
+        """Average values for each row.
 
         Parameters
         ----------
         values : ndarray of shape (m, ...)
-            What was computed at `labels`.
+            Values at `labels`.
 
         Returns
         -------
         mixed : ndarray of shape (n, ...)
-            The same at the rows.
+            Values at the rows.
         """
         return self._matrix(self.share) @ values.reshape(len(values), -1)
 
@@ -118,12 +119,12 @@ class Mixture(NamedTuple):
         values : ndarray of shape (m, n_pixels)
             Values at `labels`.
         jacobian : ndarray of shape (m, n_pixels, n_labels)
-            Their derivatives.
+            Derivatives of the values.
 
         Returns
         -------
         jacobian : ndarray of shape (n, n_pixels, n_labels)
-            Derivatives by the labels of the rows.
+            Derivatives with respect to the labels of the rows.
         """
         columns = []
         for k in range(self.labels.shape[1]):
@@ -137,7 +138,7 @@ class Mixture(NamedTuple):
 
 
 def split_at_breaks(labels, axes, variables, broken):
-    """Divide labels in broken cells.
+    """Replace labels in cells with a jump by the edges of the cell.
 
     Parameters
     ----------
@@ -148,12 +149,12 @@ def split_at_breaks(labels, axes, variables, broken):
     variables : list of Variable
         Variable of each label.
     broken : list of ndarray of bool
-        Which cells of each axis hold a jump.
+        True for cells of each axis with a jump.
 
     Returns
     -------
     mixture : Mixture
-        The labels; those that are in no broken cell are by themselves.
+        The labels; those outside cells with a jump are unchanged.
     """
     found = Mixture(
         labels.copy(), np.arange(len(labels)), np.ones(len(labels)), np.zeros(labels.shape), np.full(labels.shape, True)
@@ -175,7 +176,7 @@ def split_at_breaks(labels, axes, variables, broken):
 
 
 def _both_sides(found, inside, k, *sides):
-    """The mixture with the rows `inside` replaced by two: label k on a side, and the share and slope of that side."""
+    """Replace each row of `inside` by two, with label k at either edge and the weight and slope of that edge."""
     parts = [Mixture(*(part[~inside] for part in found))]
     for edge, share, rate in sides:
         labels, row, weight, slopes, moves = (part[inside] for part in found)

@@ -7,7 +7,7 @@ with their first derivative, exact for quadratics on any spacing, at most four n
 .. math:: (1 + 2t)(1 - t)^2 f_i + t^2 (3 - 2t) f_{i+1} + h\,[t (1 - t)^2 f'_i - t^2 (1 - t) f'_{i+1}],
 
 where the slope :math:`f'` at a node is that of the parabola through it and its neighbours, on uneven axes too. A cell
-that is broken is linear, and slopes beside it are those of the parabola on their own side of it.
+with a jump (broken) is linear, and slopes next to it are those of a parabola on their own side of the jump.
 """
 
 import math
@@ -24,7 +24,7 @@ from stellarhml.manifold.variables import VARIABLES, take_nodes
 
 
 class TensorProduct:
-    """The weights of the nodes around a point, as far as they are the same everywhere in a cell.
+    """Weights of the nodes around a point, with everything precomputed that is constant in a cell.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ class TensorProduct:
     smooth : bool
         Cubic rather than linear weights, on axes of three nodes and more.
     broken : list of ndarray of bool, default=None
-        Which cells of each axis are broken. None: none.
+        True for cells of each axis that are broken. None: no cell is.
 
     Attributes
     ----------
     offsets : ndarray of shape (n_stencil,)
-        Flat places of the nodes around a point, from the lowest of them; the highest comes first.
+        Flat indices of the nodes around a point, relative to the lowest of them; the highest comes first.
     first_cell : ndarray of shape (n_labels,)
-        Number of the first cell of each axis: cells of all axes are in one row.
+        Number of the first cell of each axis; cells of all axes are numbered consecutively.
     """
 
     def __init__(self, axes, *, smooth, broken=None):
@@ -63,7 +63,7 @@ class TensorProduct:
             self.offsets = (self.offsets[:, None] + np.arange(size)[::-1] * stride).ravel()
 
     def locate(self, x):
-        """Cell of each axis and place in it.
+        """Cell of each axis and position in it.
 
         Parameters
         ----------
@@ -89,16 +89,16 @@ class TensorProduct:
         Parameters
         ----------
         cells, t : ndarray of shape (n, n_labels)
-            What `locate` returned.
+            As `locate` returns them.
         rate : ndarray of shape (n, n_labels), default=None
-            Derivatives of the axes' values by the labels. None: no derivatives.
+            Derivatives of the axes' values with respect to the labels. None: no derivatives.
 
         Returns
         -------
         places : ndarray of shape (n, n_stencil), dtype int64
-            Flat places of the nodes in the grid.
+            Flat indices of the nodes in the grid.
         terms : list of ndarray of shape (n, n_stencil)
-            The weights; with `rate`, their derivatives by each label too.
+            The weights; with `rate`, then their derivatives with respect to each label.
         """
         places = self._lowest[cells].sum(axis=1)[:, None] + self.offsets
         basis = self._basis[cells]
@@ -117,12 +117,12 @@ class TensorProduct:
         cells : ndarray of shape (n, n_labels)
             Cells.
         t : ndarray of shape (n, n_labels), default=None
-            Places in them. None: the middle, where all corners have weights.
+            Positions in them. None: the middle, where all corners have weights.
 
         Returns
         -------
         weights : ndarray of shape (n, n_stencil)
-            Not zero for the corners in use.
+            Weights; zero for all nodes but corners with a weight.
         """
         functions = np.full((*cells.shape, 4), 0.5)
         if t is not None:
@@ -131,12 +131,12 @@ class TensorProduct:
         return _product(self._by_axis(functions, self._basis[cells]))
 
     def _by_axis(self, functions, basis):
-        """Shares of the nodes on each axis, shape (n, n_nodes of the axis), from those of the four functions."""
+        """Weights of the nodes on each axis, shape (n, n_nodes of the axis), from the four functions."""
         shares = (functions[:, :, None, :] @ basis)[:, :, 0]
         return [shares[:, k, :size] for k, size in enumerate(self._sizes)]
 
     def _functions(self, t):
-        """The four functions of a cell: of the values at its ends, and of the slopes there."""
+        """The four Hermite functions of a cell: of the values at its ends, and of the slopes there."""
         s = 1 - t
         out = np.empty((*t.shape, 4))
         if not self._cubic.any():
@@ -192,9 +192,9 @@ def _axis_cells(axis, smooth, broken):
 
 
 def _slope(axis, node, broken):
-    """Derivative at a node that has a whole cell beside it: nodes, and their weights in it.
+    """Nodes, and their weights in the derivative at a node with an unbroken cell next to it.
 
-    It is that of the parabola through three neighbours of one side of all breaks, or of the chord of two.
+    The derivative is that of the parabola through three nodes on one side of all breaks, or of the line through two.
     """
     breaks = np.flatnonzero(broken)
     first = max((b + 1 for b in breaks if b < node), default=0)
@@ -212,21 +212,21 @@ def _slope(axis, node, broken):
     return support, np.array(weights)
 
 
-_STORED_HOLES, _STORED_AXIS = 2000, 2000  # of a grid in a file: more take longer than a second
+_STORED_HOLES, _STORED_AXIS = 2000, 2000  # limits for a grid in a file: more takes longer than a second
 
 LATTICE_SHARE = 0.5
-"""Nodes that fill at least this share of their rectilinear grid are taken as a grid with holes."""
+"""Nodes that fill at least this share of their rectilinear grid are treated as a grid with missing nodes."""
 
 _EDGE = 1e-9  # labels this close to a bound, relative to the axis, count as inside
-_BATCH = 2**19  # numbers that are in memory at once
+_BATCH = 2**19  # numbers in memory at once
 
 
 class LatticeWeights:
-    """Weights of grid nodes at any labels, the same for everything that is interpolated.
+    """Weights of grid nodes at any labels, the same for every interpolated quantity.
 
-    A node that is missing is itself predicted from others, see `stellarhml.manifold.leave_one_out.fill_holes`, so that
-    cells whose corners are all there are as exact beside a missing node as elsewhere. Where a missing node has no
-    neighbours on both sides of any axis, the cells that touch it count as outside.
+    A missing node is predicted from others, see `stellarhml.manifold.leave_one_out.fill_holes`, so that cells with all
+    corners are as accurate next to a missing node as elsewhere. Where a missing node has no neighbours on both sides
+    of any axis, the cells that touch it count as outside.
 
     Parameters
     ----------
@@ -239,8 +239,8 @@ class LatticeWeights:
     variables : tuple of str, default=None
         Name of the variable of each label in which to interpolate. None: the labels themselves.
     breaks : tuple of tuple of float, default=None
-        Values of each label at which the grid jumps: smooth weights are linear in the cells that hold one, and do not
-        reach across.
+        Values of each label at which the grid jumps: smooth weights are linear in cells with a jump, and do not use
+        nodes across it.
 
     Raises
     ------
@@ -279,12 +279,12 @@ class LatticeWeights:
                 self._dead[hole] = dead
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file.
 
         Returns
         -------
         state : dict
-            "nodes", "smooth", "variables" and "breaks", from which all else follows.
+            "nodes", "smooth", "variables" and "breaks", from which everything else is computed.
         """
         variables, breaks = self._arguments["variables"], self._arguments["breaks"]
         return {
@@ -296,12 +296,12 @@ class LatticeWeights:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
+        """Rebuild from its state.
 
         Parameters
         ----------
         state : dict
-            As from `to_state`.
+            As `to_state` returns it.
 
         Returns
         -------
@@ -311,7 +311,7 @@ class LatticeWeights:
         Raises
         ------
         StateError
-            If a value is not one that it can have.
+            If a value is missing or invalid.
         """
         check_keys(state, ("nodes", "smooth", "variables", "breaks"))
         nodes, variables = take_nodes(state)
@@ -319,7 +319,7 @@ class LatticeWeights:
         breaks = take_list(state, "breaks", list, length=nodes.shape[1], optional=True)
         if breaks is not None:
             breaks = tuple(tuple(take_number({"breaks": x}, "breaks") for x in values) for values in breaks)
-        # scattered nodes span a grid that no memory holds
+        # the grid of scattered nodes would not fit into memory
         share, longest = cls.share(nodes), max(len(np.unique(column)) for column in nodes.T)
         n_missing = len(nodes) / share - len(nodes)
         if share < LATTICE_SHARE or n_missing > _STORED_HOLES or longest > _STORED_AXIS:
@@ -331,7 +331,7 @@ class LatticeWeights:
 
     @staticmethod
     def share(nodes):
-        """Fraction of the rectilinear grid spanned by `nodes` that is there."""
+        """Fraction of the rectilinear grid spanned by `nodes` that has a node."""
         return len(nodes) / np.prod([float(len(np.unique(column))) for column in nodes.T])
 
     def weights(self, labels, derivatives=False):
@@ -340,7 +340,7 @@ class LatticeWeights:
         Parameters
         ----------
         labels : ndarray of shape (n, n_labels)
-            Where to interpolate; labels outside are moved to the edge of the grid.
+            Labels; those outside are moved to the edge of the grid.
         derivatives : bool, default=False
             Whether to return derivatives too.
 
@@ -349,11 +349,11 @@ class LatticeWeights:
         weights : csr_matrix of shape (n, n_nodes)
             Rows sum to 1.
         outside : ndarray of shape (n,), bool
-            Rows that were outside, or next to a missing node that could not be filled.
+            True for rows outside the grid, or next to a missing node that could not be filled.
         slopes : list of csr_matrix of shape (n, n_nodes)
-            Derivatives of the weights by each label, only with `derivatives`. Rows sum to 0. Where weights have a
-            kink they are those towards higher labels, at the upper bound towards lower ones. Zero in labels of one
-            value and in those that were moved.
+            Derivatives of the weights with respect to each label, only with `derivatives`. Rows sum to 0. At a kink of
+            the weights, those towards higher labels, and at the upper bound towards lower ones. Zero for labels with
+            one value and for those that were moved.
         """
         n_rows = max(1, _BATCH // len(self._smooth.offsets))
         if len(labels) <= n_rows:
@@ -366,7 +366,7 @@ class LatticeWeights:
         return (terms[0], outside, terms[1:]) if derivatives else (terms[0], outside)
 
     def split_at_breaks(self, labels):
-        """Labels in cells that hold a break, as mixtures of those on either side.
+        """Replace labels in cells with a jump by the edges of the cell.
 
         Parameters
         ----------
@@ -383,12 +383,12 @@ class LatticeWeights:
         return split_at_breaks(np.clip(labels, self._low, self._high), self.axes, self._variables, self._broken)
 
     def leave_one_out(self):
-        """Where the error of interpolation can be probed, over nodes.
+        """Held-out predictions that measure the error of interpolation.
 
         Returns
         -------
         samples : ErrorSamples
-            Inner nodes of each axis predicted without themselves; middles of cells on axes of two values.
+            Inner nodes of each axis, predicted from their neighbours; middles of cells on axes with two values.
         """
         values = [variable.value for variable in self._variables]
         n_side = 2 if self._arguments["smooth"] else 1
@@ -400,13 +400,13 @@ class LatticeWeights:
         Parameters
         ----------
         labels : ndarray of shape (n, n_labels)
-            Where; labels outside are moved to the edge of the grid.
+            Labels; those outside are moved to the edge of the grid.
 
         Returns
         -------
         shares : ndarray of shape (n, n_labels)
-            Weights of the missing nodes that were predicted along each label, in size, each times how much greater its
-            error is than that of a node that is held out; 0 in a full grid.
+            For each label, the absolute weights of the missing nodes that are predicted along it, each times the ratio
+            of its error to that of a held-out node; 0 in a full grid.
         """
         if not len(self.missing):
             return np.zeros((len(labels), len(self.axes)))
@@ -423,7 +423,7 @@ class LatticeWeights:
         return np.concatenate(parts)
 
     def _batch(self, labels, derivatives):
-        """Weights, then derivatives by each label with `derivatives`, and which rows are outside."""
+        """Weights, then with `derivatives` those with respect to each label, and a mask of rows outside."""
         beyond = (labels < self._floor) | (labels > self._ceiling)
         outside = beyond.any(axis=1)
         cells, t, rate = self._place(labels, beyond if derivatives else None)
@@ -439,7 +439,7 @@ class LatticeWeights:
         return [self._matrix(columns, term) for term in terms], outside
 
     def _columns(self, cells, places):
-        """Numbers of nodes at flat places; missing ones follow, in slopes and then as corners of the cell."""
+        """Numbers of nodes at flat indices; missing nodes follow, first those in slopes, then those at corners."""
         columns = self._entry[places]
         hole = columns >= len(self.nodes)
         if hole.any():
@@ -447,12 +447,12 @@ class LatticeWeights:
         return columns
 
     def _place(self, labels, beyond=None):
-        """Cells of labels, places in them, and, with the mask `beyond` of labels outside, rates of the variables."""
+        """Cells, positions in them, and, if the mask `beyond` of labels outside is given, slopes of the variables."""
         inner = np.minimum(np.maximum(labels, self._low), self._high)
         at = inner.copy() if self._bent else inner
         for k in self._bent:
             at[:, k] = self._variables[k].value(inner[:, k])
-            # a node is exactly where it is on the axis, however its variable was rounded
+            # at a node, use the stored value of its variable: rounding must not move it
             nearest = np.minimum(self.axes[k].searchsorted(inner[:, k]), len(self.axes[k]) - 1)
             np.copyto(at[:, k], self._positions[k][nearest], where=self.axes[k][nearest] == inner[:, k])
         rate = None
@@ -477,7 +477,7 @@ class LatticeWeights:
 
 
 def _require_full(nodes, axes, names):
-    """Raise GridIncompleteError if a node is missing; scattered nodes span a grid that no memory holds."""
+    """Raise GridIncompleteError if a node is missing; does not build the grid, which may not fit into memory."""
     n_full = math.prod(len(axis) for axis in axes)
     if len(nodes) == n_full:
         return
@@ -505,7 +505,7 @@ def _nearest(nodes, axes, labels):
 
 
 def _broken(axis, breaks):
-    """Which cells of an axis hold a break; one on a node breaks the cell above it."""
+    """Mask of the cells of an axis with a jump; a jump at a node breaks the cell above it."""
     broken = np.zeros(max(len(axis) - 1, 1), dtype=bool)
     cells = np.searchsorted(axis, np.asarray(breaks, dtype=np.float64), side="right") - 1
     broken[cells[(cells >= 0) & (cells < len(axis) - 1)]] = True

@@ -1,10 +1,10 @@
-r"""Nodes predicted from others: left out, to measure the error of interpolation, or missing from the grid.
+r"""Prediction of nodes from others: held-out nodes, to measure the error of interpolation, and missing nodes.
 
-A node is predicted along one axis by the polynomial through its neighbours there. A missing node that is a corner of a
-cell is predicted from nodes on both sides, and cells with a corner that has none are outside. For the slopes of a
-cubic, nodes of one side will do: the parabola through three of them is as exact for quadratics as the cubic is, and
-with its value the slope, :math:`(f_{i+1} - f_{i-1}) / 2h` on an even axis, is the parabola's own. So cells whose
-corners are all there are what they are at the end of an axis.
+A node is predicted along one axis by the polynomial through its neighbours. A missing node at the corner of a cell is
+predicted from nodes on both sides; if there are none, the cell counts as outside. For the slopes of a cubic, nodes on
+one side are enough: the parabola through three nodes is exact for quadratics, as the cubic is, and with the predicted
+value the slope, :math:`(f_{i+1} - f_{i-1}) / 2h` on an even axis, is that of the parabola. Cells with all corners then
+behave like those at the end of an axis.
 """
 
 from typing import NamedTuple
@@ -12,32 +12,33 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-CUBIC_SCALE = 0.6  # of the error of a node predicted from two on each side; an upper bound, for it contains noise
-LINEAR_SCALE = 0.25  # an error that goes with the square of the spacing, halved once
-MIDDLE_SCALE = 0.35  # measured where a node in the middle was left out: 0.25 on SME spectra, 0.55 on PHOENIX in H
-JUMP_SCALE = 1.0  # across a jump: an error that does not shrink with the spacing
+# Factors from the error of a held-out node to that within a cell
+CUBIC_SCALE = 0.6  # node predicted from two on each side; an upper bound, since the error contains noise
+LINEAR_SCALE = 0.25  # node predicted from one on each side: the error scales with the square of the spacing
+MIDDLE_SCALE = 0.35  # middle of two nodes; 0.25 on SME spectra, 0.55 on PHOENIX in H
+JUMP_SCALE = 1.0  # prediction across a jump: the error does not depend on the spacing
 
 
 class ErrorSamples(NamedTuple):
-    """Places where two estimates of the same thing differ by an error of interpolation.
+    """Pairs of a prediction and its target, whose difference measures the error of interpolation.
 
     Attributes
     ----------
     labels : ndarray of shape (n, n_labels)
-        The places.
+        Labels of the samples.
     axis : ndarray of shape (n,), dtype int64
-        Label along which the error is probed; -1 among scattered nodes.
+        Label along which the prediction is made; -1 among scattered nodes.
     weights : csr_matrix of shape (n, n_rows)
-        Weights of the prediction. Those of a node leave that node out.
+        Weights of the prediction. That of a held-out node is zero.
     targets : csr_matrix of shape (n, n_rows)
-        Weights of what it is compared with: the node itself, or, on a label of two values, half of each, where the
-        prediction is the interpolation in the middle. Two nodes do not show how far parameters are from linear: there,
-        compare the spectrum of the predicted parameters with the mean of the two spectra.
+        Weights of the target: the held-out node, or, on a label with two values, half of each node, for the
+        interpolation in the middle. There, compare the spectrum of the interpolated parameters with the mean of the two
+        spectra: the parameters themselves are linear by construction.
     scale : ndarray of shape (n,)
-        Factor from the difference to the root-mean-square error inside the cells with all nodes in use.
+        Factor from the difference to the RMS error inside cells when all nodes are used.
     reach : ndarray of shape (n,)
-        Where a label has three values, and the interpolation goes through all of them but the prediction through two:
-        half the distance between these. NaN elsewhere.
+        On a label with three values, which are interpolated by a parabola but predicted by a line: half the distance
+        between the two nodes of the line. NaN elsewhere.
     """
 
     labels: np.ndarray
@@ -49,41 +50,41 @@ class ErrorSamples(NamedTuple):
 
     @property
     def measured(self):
-        """Which samples are nodes that were left out, rather than middles between two; shape (n,), bool."""
+        """True for held-out nodes, False for middles between two nodes; shape (n,), bool."""
         return self.scale != MIDDLE_SCALE
 
     @property
     def most_accurate(self):
-        """Of the nodes left out, those that are predicted best: from two on each side, where there are any.
+        """Held-out nodes predicted from two nodes on each side, if there are any, else all held-out nodes.
 
-        What is smooth is predicted from these, and what is not is noise; the line through the only two neighbours also
-        misses what is smooth.
+        The error of such a prediction is mostly noise from node to node; that of a line through two neighbours also has
+        a smooth part.
         """
         cubic = self.scale == CUBIC_SCALE
         return cubic if cubic.any() else self.measured
 
 
 def predict_node(there, position, axis, n_side, side=None):
-    """How a node of one axis is predicted from others: the polynomial through up to `n_side` on each side.
+    """Predict a node on one axis by the polynomial through up to `n_side` nodes on each side.
 
     Parameters
     ----------
     there : ndarray of int
-        Positions of the nodes that exist, increasing.
+        Positions of the existing nodes, increasing.
     position : int
         Position of the node to predict, which is not used.
     axis : ndarray of shape (n_values,)
         Variable of the label at each position.
     n_side : int
-        1 is linear interpolation.
+        Number of nodes on each side; 1 is linear interpolation.
     side : ndarray of shape (n_values,), default=None
-        Number of the breaks of the grid below each position. Where there are nodes on both sides of the predicted one
-        and on its own side of all breaks, only these are used; where there are not, the line across a break is.
+        Number of breaks of the grid below each position. Only nodes on the same side of all breaks are used if they
+        surround the predicted node; otherwise the line across the break.
 
     Returns
     -------
     support, weights : ndarray, list of float or None
-        Positions in use and their weights; None where a side has no node.
+        Positions and weights of the nodes; None where a side has no node.
     """
     below, above = there[there < position], there[there > position]
     if not (len(below) and len(above)):
@@ -96,7 +97,7 @@ def predict_node(there, position, axis, n_side, side=None):
 
 
 def predict_node_beyond(there, position, axis, n_side, side):
-    """How a node of one axis is predicted from those on one side of it, and on its side of all breaks.
+    """Predict a node on one axis from nodes on one side of it, and on its side of all breaks.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def predict_node_beyond(there, position, axis, n_side, side):
     Returns
     -------
     support, weights : ndarray, list of float or None
-        The nearest nodes, three at most (two, if ``n_side=1``), and their weights; None where there are not two.
+        The nearest nodes, at most three (two, if ``n_side=1``), and their weights; None where there are fewer than two.
     """
     own = there[side[there] == side[position]]
     parts = [own[own < position][::-1][: n_side + 1], own[own > position][: n_side + 1]]
@@ -129,14 +130,14 @@ def lattice_samples(owner, nodes, axes, variables, sides, *, n_side):
     variables : list of callable
         Variable of each label, as a function.
     sides : list of ndarray
-        Number of the breaks below each value of each label.
+        Number of breaks below each value of each label.
     n_side : int
-        Nodes in use on each side, at most.
+        Largest number of nodes on each side.
 
     Returns
     -------
     samples : ErrorSamples
-        Over nodes; empty where every label has one value.
+        Samples over nodes; empty where every label has one value.
     """
     labels, along, rows, scales, reaches = [], [], [], [], []
     for k, (axis, variable, side) in enumerate(zip(axes, variables, sides, strict=True)):
@@ -166,18 +167,18 @@ def scattered_samples(without, nodes, inside, *, at_most=256):
     Parameters
     ----------
     without : callable
-        Takes the number of a node; returns other nodes, their weights at it, and whether it is outside of them.
+        Takes the number of a node; returns other nodes, their weights at it, and whether it lies outside them.
     nodes : ndarray of shape (n_nodes, n_labels)
         Labels of the nodes.
     inside : ndarray of int
         Nodes strictly inside the hull.
     at_most : int, default=256
-        Number of nodes to leave out, taken evenly.
+        Largest number of held-out nodes, evenly chosen.
 
     Returns
     -------
     samples : ErrorSamples
-        Over nodes.
+        Samples over nodes.
     """
     if len(inside) > at_most:
         inside = inside[np.linspace(0, len(inside) - 1, at_most).round().astype(np.int64)]
@@ -201,7 +202,7 @@ def scattered_samples(without, nodes, inside, *, at_most=256):
 def _left_out(lines, axis, variable, side, n_side):
     """Nodes with neighbours on both sides: label, node, weights, targets, scale and reach of each."""
     positions = variable(axis)
-    known = {}  # lines of a grid have few patterns of missing nodes
+    known = {}  # cache: the lines of a grid have few patterns of missing nodes
     for line in lines:
         there = np.flatnonzero(line >= 0)
         for i in there:
@@ -218,7 +219,7 @@ def _left_out(lines, axis, variable, side, n_side):
 
 
 def _middles(lines, axis, variable, *_):
-    """Middles between two nodes, on an axis that has no more."""
+    """Middles between two nodes, on an axis with two values."""
     middle = axis.mean()
     low, at, high = variable(np.array([axis[0], middle, axis[1]]))
     t = (at - low) / (high - low)
@@ -228,7 +229,7 @@ def _middles(lines, axis, variable, *_):
 
 
 def _rows(rows, n_columns):
-    """Rows of columns and values as a matrix."""
+    """Sparse matrix from the columns and values of each row."""
     indptr = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows])]).astype(np.int32)
     columns = np.concatenate([np.empty(0), *(columns for columns, _ in rows)]).astype(np.int32)
     values = np.concatenate([np.empty(0), *(values for _, values in rows)])
@@ -243,8 +244,8 @@ def _lagrange(points, x):
     ]
 
 
-# product of the steps to the nodes by which one between them is predicted, to which the error of a polynomial is
-# proportional; a parabola misses a node one step beyond it by three times what it misses one between its nodes
+# The error of a polynomial is proportional to the product of the distances to its nodes. These are the products, in
+# steps, of a held-out node between 2, 3 or 4 others; one step outside three nodes the product is three times as large.
 _HELD_OUT = {2: 1.0, 3: 2.0, 4: 4.0}
 
 
@@ -254,12 +255,13 @@ class Fill(NamedTuple):
     Attributes
     ----------
     fill_weights : csr_matrix of shape (n_nodes + 2 * n_missing, n_nodes)
-        Weights of the nodes: for the nodes themselves, for missing ones in slopes, and for missing ones as corners.
+        Weights of the nodes: rows for the nodes themselves, for missing nodes in slopes, and for missing nodes at
+        corners.
     error_ratio : ndarray of shape (n_nodes + 2 * n_missing, n_labels)
-        For the label along which a node was predicted, the ratio of its error to that of a node that is held
-        out between others; 0 for other labels, and for nodes.
+        For the label along which a missing node is predicted, the ratio of its error to that of a held-out node
+        between others; 0 for other labels, and for existing nodes.
     dead : ndarray of shape (n_missing,), bool
-        Nodes that have no neighbours on both sides of any axis: no cell may have them as corners.
+        True for missing nodes without neighbours on both sides of any axis: cells with such a corner are outside.
     """
 
     fill_weights: sparse.csr_matrix
@@ -270,27 +272,27 @@ class Fill(NamedTuple):
 def fill_holes(owner, missing, axes, sides, n_side):
     """Predict missing nodes.
 
-    The best of all axes is taken: one on which no break is crossed; one on which neighbours are fewest steps apart; on
-    a tie, the axis with most values. For slopes, one on which three nodes or more are at hand comes before all others,
-    for a line through two misses what a parabola does not, and what has no such nodes is predicted from predictions.
+    Each is predicted along the best axis: one without a break in between, then the one with the fewest steps between
+    the neighbours, then the one with most values. For slopes, an axis with three nodes or more comes first, since a
+    parabola is more accurate than a line; where there is none, nodes are predicted from predicted ones.
 
     Parameters
     ----------
     owner : ndarray of int, one dimension for each label
         Number of the node at each place of the grid, negative where it is missing.
     missing : ndarray of shape (n_missing, n_labels)
-        Places without a node, in the order of `owner`.
+        Indices of the missing nodes, in the order of `owner`.
     axes : list of ndarray
         Variable of each label.
     sides : list of ndarray
-        Number of the breaks below each value of each label.
+        Number of breaks below each value of each label.
     n_side : int
-        Nodes in use on each side, at most.
+        Largest number of nodes on each side.
 
     Returns
     -------
     fill : Fill
-        Their weights. Those that are too far from any cell to be in use have no weights.
+        Weights of the missing nodes; empty for those too far from any cell to be used.
     """
     n_nodes, n_missing = int(owner.max()) + 1, len(missing)
     rows, error_ratio = {}, np.zeros((n_nodes + 2 * n_missing, owner.ndim))
@@ -310,7 +312,7 @@ def fill_holes(owner, missing, axes, sides, n_side):
             if best[0] == (False, False):
                 keep(n_nodes + i, *best[1:])
                 known[tuple(hole)] = n_nodes + i
-    # cubics of a cell reach one step beyond its corners
+    # the cubic of a cell uses nodes one step outside it
     pending = [
         i
         for i, hole in enumerate(missing)
@@ -327,7 +329,7 @@ def fill_holes(owner, missing, axes, sides, n_side):
         for i in found:
             known[tuple(missing[i])] = n_nodes + i
         pending = [i for i in pending if i not in found]
-    # on the face of a cell that is outside, a slope may lead to its corners
+    # on the face of a cell that counts as outside, a slope may use its missing corners
     for i in np.flatnonzero(dead):
         if n_nodes + i in rows:
             filled = n_nodes + n_missing + i
@@ -336,7 +338,7 @@ def fill_holes(owner, missing, axes, sides, n_side):
 
 
 def _best(known, hole, axes, sides, n_side, *, beyond=False):
-    """Whether it crosses a break or is a line; axis, nodes, shares and error ratio of the best prediction of a hole."""
+    """Best prediction of a missing node: (crosses a break, is a line), axis, nodes, weights and error ratio."""
     best = None
     for k, (axis, side) in enumerate(zip(axes, sides, strict=True)):
         line = known[tuple(hole[:k]) + (slice(None),) + tuple(hole[k + 1 :])]
@@ -359,7 +361,7 @@ def _best(known, hole, axes, sides, n_side, *, beyond=False):
 
 
 def _composed(support, shares, rows, n_nodes):
-    """Weights of nodes, from those of nodes and of missing ones that are predicted themselves."""
+    """Weights over existing nodes, with predicted ones replaced by their own weights."""
     total = {}
     for place, share in zip(support, shares, strict=True):
         for node, part in (rows[place] if place >= n_nodes else {place: 1.0}).items():
@@ -368,7 +370,7 @@ def _composed(support, shares, rows, n_nodes):
 
 
 def _matrix(rows, n_nodes, n_missing):
-    """Weights as a matrix, after those of the nodes."""
+    """Matrix of the weights: identity rows for the nodes, then rows for the missing nodes."""
     places = [np.full(len(row), place) for place, row in rows.items()]
     places = np.concatenate([np.arange(n_nodes), *places])
     columns = np.concatenate([np.arange(n_nodes), *(list(row) for row in rows.values())]).astype(np.int64)

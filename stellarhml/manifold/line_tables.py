@@ -1,8 +1,8 @@
-r"""Lines of all nodes of a grid: as a bank, where they are present, or as a few factors, a fraction of the size.
+r"""Line parameters of all nodes of a grid: a bank of the lines present at each node, or a few factors.
 
-In factors, the parameters of all lines at node k are :math:`\theta_k = \bar\theta + \sum_r s_{kr} f_r`: the
-:math:`f_r` are the principal components of the parameters, each in units of its effect on the flux. Interpolated are
-the few scores of a node; noise from node to node is in the components that are left out.
+With factors, the parameters of all lines at node k are :math:`\theta_k = \bar\theta + \sum_r s_{kr} f_r`: the
+:math:`f_r` are the principal components of the parameters, each parameter weighted by its effect on the flux. Only the
+scores of the nodes are interpolated; the components left out carry noise from node to node.
 """
 
 import numpy as np
@@ -12,10 +12,10 @@ from stellarhml._state import Sizes, StateError, check_keys, take_array
 from stellarhml.kernels.combine import add_factors, add_lines, count_lines, frozen
 from stellarhml.manifold.residual import take_pointers
 
-_ROUNDING = 1e-13  # of the largest eigenvalue: smaller ones are rounding of the scalar products
+_ROUNDING = 1e-13  # of the largest eigenvalue: smaller ones are rounding errors of the scalar products
 
 _FEW = 32
-"""Components of which none is left out: small grids save little by it, and hold out few nodes."""
+"""Up to this number, all components are kept: small grids save little otherwise, and have few nodes to hold out."""
 
 
 def principal_components(gram):
@@ -29,49 +29,49 @@ def principal_components(gram):
     Returns
     -------
     vectors : ndarray of shape (n_rows, n_components)
-        Orthonormal weights: ``vectors.T @ rows`` are the components, each as long as its `sizes`, and
+        Orthonormal weights: ``vectors.T @ rows`` are the components, with norms `sizes`, and
         ``vectors @ vectors.T @ rows`` are the rows.
     sizes : ndarray of shape (n_components,)
-        Their lengths, decreasing, without those that are rounding.
+        Norms of the components, decreasing, without those that are rounding errors.
     """
     squares, vectors = np.linalg.eigh(gram)
     order = np.argsort(squares)[::-1]
     order = order[squares[order] > _ROUNDING * max(squares.max(initial=0.0), 0.0)]
     vectors = vectors[:, order]
-    # the first of the largest: which of equal ones is larger by rounding differs between processors
+    # fix the sign by the first of the largest entries; rounding decides between equal ones, differently on each CPU
     size = np.abs(vectors)
     largest = (size >= (1 - 1e-6) * size.max(axis=0, initial=0.0)).argmax(axis=0)
-    vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])  # no sign left free
+    vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])
     return vectors, np.sqrt(squares[order])
 
 
 def choose_rank(scores, samples, slack=1.0):
-    """Number of components with which held-out rows are predicted best.
+    """Number of components that predicts held-out rows best.
 
-    A component that varies smoothly with the labels is predicted by its interpolated scores; one that is noise from row
-    to row is better left out.
+    A component that varies smoothly with the labels can be interpolated; one that is noise from row to row is better
+    left out.
 
     Parameters
     ----------
     scores : ndarray of shape (n_rows, n_components)
         Scores of the rows, components in decreasing order.
     samples : ErrorSamples
-        Places where rows are held out.
+        Held-out rows.
     slack : float, default=1.0
-        Factor above the smallest held-out error that is as good, if it takes fewer components.
+        Tolerated factor above the smallest held-out error, for the sake of fewer components.
 
     Returns
     -------
     rank : int
-        The smallest number with the smallest held-out error, but for `slack`. Up to 32 components are all kept; without
-        rows to hold out, no more are.
+        The smallest number of components whose held-out error is within `slack` of the smallest. Up to 32 components,
+        all are kept; without held-out rows, at most 32.
     """
     best = samples.most_accurate
     if not best.any() or scores.shape[1] <= _FEW:
         return min(scores.shape[1], _FEW)
     missed = (samples.targets - samples.weights)[best] @ scores
-    # a component that is kept errs where rows are held out, one that is left out is missed at all of them: those that
-    # can be held out need not show it, such as the middle one of three in a row
+    # a kept component costs its error at held-out rows; one left out costs its scores at all rows, since the rows that
+    # can be held out (the middle one of three) need not show it
     kept, left_out = (missed**2).mean(axis=0), (scores**2).mean(axis=0)
     error = np.concatenate([[0.0], np.cumsum(kept)]) + np.concatenate([np.cumsum(left_out[::-1])[::-1], [0.0]])
     return int(np.argmax(error <= slack**2 * (1 + 1e-9) * error.min()))  # equal but for rounding
@@ -85,9 +85,9 @@ VANISHED_LOG_AMPLITUDE = -100.0
 
 
 class LineBank:
-    """Lines of many nodes, stored where they are present only, in single precision about the mean of each line.
+    """Parameters of the lines present at each node, in single precision relative to the mean of each line.
 
-    A wavelength of 10^4 angstrom in single precision is good to 10^-3 angstrom, its distance from the line's mean to
+    A wavelength of 10^4 angstrom in single precision is accurate to 10^-3 angstrom, its distance from the mean to
     10^-8.
 
     Parameters
@@ -97,7 +97,7 @@ class LineBank:
     line : ndarray of shape (n_entries,), int32
         Catalogue index of each entry, increasing within a node.
     values : ndarray of shape (n_entries, n_parameters), float32
-        Line parameters less `origin`.
+        Line parameters minus `origin`.
     origin : ndarray of shape (n_lines, n_parameters), float64
         Mean of each line.
     """
@@ -134,7 +134,7 @@ class LineBank:
         table : csr_matrix or ndarray of shape (n_nodes, n_parameters * n_lines)
             Line parameters, a block of columns per line.
         n_parameters : int
-            Parameters of a line.
+            Number of parameters of a line.
 
         Returns
         -------
@@ -160,7 +160,7 @@ class LineBank:
         return cls(indptr, line.astype(np.int32), (values - origin[line]).astype(np.float32), origin)
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file.
 
         Returns
         -------
@@ -171,12 +171,12 @@ class LineBank:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
+        """Rebuild from its state.
 
         Parameters
         ----------
         state : dict
-            As from `to_state`.
+            As `to_state` returns it.
 
         Returns
         -------
@@ -186,7 +186,7 @@ class LineBank:
         Raises
         ------
         StateError
-            If a value is not one that it can have.
+            If a value is missing or invalid.
         """
         check_keys(state, ("indptr", "line", "values", "origin"))
         sizes = Sizes()
@@ -202,7 +202,7 @@ class LineBank:
         return cls(indptr, line, values, origin)
 
     def only(self, lines):
-        """The same bank without the other lines, which then are absent everywhere: faster for many labels.
+        """Keep some lines and make the others absent at all nodes, which is faster for many labels.
 
         Parameters
         ----------
@@ -212,7 +212,7 @@ class LineBank:
         Returns
         -------
         bank : LineBank
-            With the same catalogue.
+            A bank with the same catalogue.
         """
         kept = np.isin(self.line, lines)
         indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
@@ -229,7 +229,7 @@ class LineBank:
         Returns
         -------
         values : ndarray of shape (n_nodes, n_lines, n_parameters), float32
-            Line parameters less `origin`. A line that is absent has its mean shape, at the least of its amplitudes.
+            Line parameters minus `origin`. An absent line has its mean shape and its smallest amplitude.
         """
         values = np.zeros((self.n_nodes, *self.origin.shape), dtype=np.float32)
         least = np.zeros(self.n_lines, dtype=np.float32)
@@ -259,33 +259,33 @@ class LineBank:
         return lines, self.origin[lines] + self.values[span]
 
     def lines_at(self, nodes, weights, slopes=None, *, amplitude, absent, wanted=None):
-        """Lines at a weighted mean of nodes, and how they change when the weights do.
+        """Lines at a weighted mean of nodes, and their derivatives.
 
         Parameters
         ----------
         nodes : ndarray of shape (k,), int
             Nodes with a weight.
         weights : ndarray of shape (k,)
-            Their weights, of sum 1.
+            Weights of the nodes, of sum 1.
         slopes : ndarray of shape (n_slopes, k), default=None
             Derivatives of the weights, of sum 0.
         amplitude : int
             Index of the log amplitude among the parameters.
         absent : {"fade", "vanish"}
-            What becomes of a line that is absent from some of the nodes. "fade": the mean over the nodes that have
-            it, its amplitude times their total weight. "vanish": the paper's rule, log amplitude -1000 at the nodes
+            Treatment of a line that is absent at some of the nodes. "fade": the mean over the nodes that have it, with
+            its amplitude times their total weight. "vanish": the paper's rule, log amplitude -1000 at the nodes
             without it, and the line dropped below -100.
         wanted : ndarray of int, default=None
-            Catalogue indices of the lines to look at, increasing. None: all.
+            Catalogue indices of the lines to compute, increasing. None: all.
 
         Returns
         -------
         lines : ndarray of shape (n,), int64
             Catalogue indices of the lines present, increasing.
         theta : ndarray of shape (n, n_parameters), float64
-            Their parameters.
+            Parameters of these lines.
         slopes : ndarray of shape (n_slopes, n, n_parameters), float64
-            Derivatives of their parameters.
+            Derivatives of the parameters.
         """
         wanted = np.arange(self.n_lines) if wanted is None else np.asarray(wanted)
         place = np.full(self.n_lines, -1)
@@ -317,8 +317,8 @@ class LineBank:
 
 
 def _positive(sums):
-    """Weights without the negative ones of smooth interpolation, which have no meaning where a line is absent."""
-    # on a node, the others have no weight, but a derivative
+    """Weights without the negative ones of cubic interpolation, which have no meaning where a line is absent."""
+    # at a node, the other nodes have zero weight but a derivative
     positive = np.where(sums[0] >= 0, sums, 0.0)
     whole = positive[0].sum()
     positive[0] /= whole
@@ -340,7 +340,7 @@ class LineFactors:
     factors : ndarray of shape (n_lines, n_parameters, n_factors), int16
         Factors.
     unit : ndarray of shape (n_lines, n_parameters), float32
-        What a factor is multiplied by to give line parameters.
+        Units of the factors: their products are line parameters.
     scores : ndarray of shape (n_nodes, n_factors), float64
         Scores of the nodes.
     """
@@ -374,9 +374,10 @@ class LineFactors:
         bank : LineBank
             The lines.
         effect : ndarray of shape (n_lines, n_parameters)
-            What a unit of each parameter does to the flux: how much an error of it matters.
+            Effect of one unit of each parameter on the flux, which weights the parameters.
         choose : callable
-            From the scores on all components, of shape (n_nodes, n), largest first, to the number to be kept.
+            Takes the scores on all components, shape (n_nodes, n), largest first; returns the number of components to
+            keep.
         amplitude : int
             Index of the log amplitude among the parameters.
 
@@ -385,7 +386,7 @@ class LineFactors:
         factors : LineFactors
             The lines.
         """
-        # what does nothing to the flux still needs a value
+        # parameters without an effect on the flux still need a positive weight
         effect = np.maximum(effect, 1e-6 * effect.max(initial=1e-20)).astype(np.float32)
         table = bank.to_array(amplitude)
         mean = table.mean(axis=0, dtype=np.float64)
@@ -401,7 +402,7 @@ class LineFactors:
         return cls(bank.origin + mean, code, 1 / effect, vectors * step)
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file.
 
         Returns
         -------
@@ -412,12 +413,12 @@ class LineFactors:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
+        """Rebuild from its state.
 
         Parameters
         ----------
         state : dict
-            As from `to_state`.
+            As `to_state` returns it.
 
         Returns
         -------
@@ -427,7 +428,7 @@ class LineFactors:
         Raises
         ------
         StateError
-            If a value is not one that it can have.
+            If a value is missing or invalid.
         """
         check_keys(state, ("origin", "factors", "unit", "scores"))
         sizes, shape = Sizes(), ("n_lines", "n_parameters")
@@ -439,7 +440,7 @@ class LineFactors:
         )
 
     def only(self, lines):
-        """These factors: they are as fast for a few lines, see `LineBank.only`.
+        """Return the same factors: a selection of lines would not be faster, see `LineBank.only`.
 
         Parameters
         ----------
@@ -464,13 +465,13 @@ class LineFactors:
         Returns
         -------
         lines, theta : ndarray
-            As from `LineBank.at_node`.
+            As `LineBank.at_node` returns them.
         """
         lines, theta, _ = self.lines_at([node], np.ones(1))
         return lines, theta
 
     def lines_at(self, nodes, weights, slopes=None, *, amplitude=None, absent=None, wanted=None):
-        """Lines at a weighted mean of nodes, and how they change when the weights do.
+        """Lines at a weighted mean of nodes, and their derivatives.
 
         Parameters
         ----------
@@ -482,7 +483,7 @@ class LineFactors:
         Returns
         -------
         lines, theta, slopes : ndarray
-            As from `LineBank.lines_at`.
+            As `LineBank.lines_at` returns them.
         """
         wanted = np.arange(self.n_lines) if wanted is None else np.asarray(wanted)
         sums = np.asarray(weights)[None] if slopes is None else np.vstack([weights, slopes])
@@ -492,7 +493,7 @@ class LineFactors:
 
 
 def _gram(table):
-    """Scalar products of rows, in double precision: small components would drown in the rounding of large ones."""
+    """Scalar products of rows, in double precision: rounding of large components would hide small ones."""
     gram = np.zeros((len(table), len(table)))
     for first in range(0, table.shape[1], _AT_ONCE):
         part = table[:, first : first + _AT_ONCE].astype(np.float64)

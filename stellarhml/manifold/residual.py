@@ -1,11 +1,11 @@
-r"""Residuals of the line model: a mean and a few components over the nodes, interpolated like the lines.
+r"""Residuals of the line model: a mean and a few principal components, interpolated like the lines.
 
-The residual of each training spectrum, flux minus its own lines, is :math:`\bar r + \sum_m c_{km} b_m`; its
-coefficients are interpolated with the weights that the lines have.
+The residual of training spectrum k, flux minus line model, is :math:`\bar r + \sum_m c_{km} b_m`; its coefficients are
+interpolated with the same weights as the lines.
 
-CodedRows keeps such rows in eight bits. Pixels are stored in blocks of 32. A block of a row is an entry of 32 signed
-bytes and a scale, as long as it holds anything above the row's tolerance; what the rounding leaves, if it exceeds the
-tolerance, is another entry. Blocks without entries take no memory, and a window of pixels is decoded by itself.
+CodedRows stores such rows in eight bits, in blocks of 32 pixels. A block of a row that exceeds the row's tolerance has
+an entry of 32 signed bytes and a scale; if the rounding error still exceeds the tolerance, it has another entry. Blocks
+without entries take no memory, and each window of pixels can be decoded by itself.
 """
 
 import numpy as np
@@ -25,15 +25,15 @@ class CodedRows:
     Parameters
     ----------
     n_rows, n_pixels : int
-        Shape of what is stored.
+        Shape of the table.
     indptr : ndarray of shape (n_blocks + 1,), int64
         The entries of block b, pixels ``32 b`` to ``32 b + 31``, are ``indptr[b]:indptr[b + 1]``.
     row : ndarray of shape (n_entries,), uint16
         Row of each entry.
     exponent : ndarray of shape (n_entries,), int8
-        Its scale is 2^((exponent + 128) / 4 - 48).
+        Exponent of each entry; its scale is 2^((exponent + 128) / 4 - 48).
     code : ndarray of shape (n_entries, 32), int8
-        Its pixels, in units of the scale.
+        Pixels of each entry, in units of its scale.
     """
 
     def __init__(self, n_rows, n_pixels, indptr, row, exponent, code):
@@ -42,7 +42,7 @@ class CodedRows:
 
     @classmethod
     def encode(cls, rows, tolerance):
-        """Store rows.
+        """Encode rows.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class CodedRows:
 
     @classmethod
     def join(cls, pieces):
-        """Put pieces side by side.
+        """Concatenate pieces along the pixels.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class CodedRows:
         return cls(pieces[0].n_rows, n_pixels, np.concatenate([*indptr, offsets[-1:]]), *parts)
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file.
 
         Returns
         -------
@@ -116,12 +116,12 @@ class CodedRows:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
+        """Rebuild from its state.
 
         Parameters
         ----------
         state : dict
-            As from `to_state`.
+            As `to_state` returns it.
 
         Returns
         -------
@@ -131,7 +131,7 @@ class CodedRows:
         Raises
         ------
         StateError
-            If a value is not one that it can have.
+            If a value is missing or invalid.
         """
         check_keys(state, ("n_rows", "n_pixels", "indptr", "row", "exponent", "code"))
         n_rows = take_number(state, "n_rows", low=0, high=1 << 16, integer=True)
@@ -153,7 +153,7 @@ class CodedRows:
         coefficients : ndarray of shape (n, n_rows)
             Weights.
         pixels : slice or ndarray of int, default=slice(None)
-            Pixels wanted: a slice of step 1, or indices.
+            Pixels of the result: a slice of step 1, or indices.
 
         Returns
         -------
@@ -181,16 +181,16 @@ class CodedRows:
 
 
 def take_pointers(state, key, length, n_entries, sizes=None):
-    """Where the entries of each group begin, and where the last end.
+    """Take the pointers to the first entry of each group, and to the end, from a state.
 
     Parameters
     ----------
     state : dict
         The state.
     key : str
-        Its key.
+        Key of the pointers.
     length : int or str
-        Number of groups plus 1, or the name of it.
+        Number of groups plus 1, or the name of this length in `sizes`.
     n_entries : int
         Number of entries.
     sizes : Sizes, default=None
@@ -204,7 +204,7 @@ def take_pointers(state, key, length, n_entries, sizes=None):
     Raises
     ------
     StateError
-        If they are not such.
+        If the pointers are missing or invalid.
     """
     pointers = take_array(state, key, dtype="i8", shape=(length,), sizes=sizes, low=0, high=n_entries, increasing=True)
     if not len(pointers) or pointers[0] != 0 or pointers[-1] != n_entries:
@@ -218,7 +218,7 @@ class ResidualBasis:
     Parameters
     ----------
     rows : CodedRows of shape (1 + rank, n_pixels)
-        The mean, then the components, such that no coefficient exceeds 1.
+        The mean, then the components, scaled so that no coefficient exceeds 1.
     coefficients : ndarray of shape (n_rows, rank), float64
         Coefficients of the training rows.
     """
@@ -227,7 +227,7 @@ class ResidualBasis:
         self.rows, self.coefficients = rows, coefficients
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file.
 
         Returns
         -------
@@ -238,12 +238,12 @@ class ResidualBasis:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
+        """Rebuild from its state.
 
         Parameters
         ----------
         state : dict
-            As from `to_state`.
+            As `to_state` returns it.
 
         Returns
         -------
@@ -253,14 +253,14 @@ class ResidualBasis:
         Raises
         ------
         StateError
-            If a value is not one that it can have.
+            If a value is missing or invalid.
         """
         check_keys(state, ("rows", "coefficients"))
         rows = take(state, "rows", CodedRows)
         coefficients = take_array(state, "coefficients", dtype="f8", shape=(None, None))
         if rows.n_rows != 1 + coefficients.shape[1]:
             raise StateError(
-                f"There are {rows.n_rows} `rows`, but {coefficients.shape[1]} coefficients; rows have a mean, too."
+                f"There are {rows.n_rows} `rows` for {coefficients.shape[1]} coefficients; the mean needs one more."
             )
         return cls(rows, coefficients)
 
@@ -282,7 +282,7 @@ class ResidualBasis:
         weights : csr_matrix or ndarray of shape (n, n_rows)
             Weights of the rows, of sum 1.
         pixels : slice or ndarray of int, default=slice(None)
-            Pixels wanted.
+            Pixels of the result.
         slopes : bool, default=False
             Whether the weights are derivatives, of sum 0.
 

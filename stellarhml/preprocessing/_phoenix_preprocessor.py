@@ -338,7 +338,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         return np.array([f"{value:.3f}" for value in self.wavelength_out_], dtype=object)
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Orders of a spectrum out of raw arrays: medium, what is trimmed, what is masked, and what is an error."""
+"""Orders of a spectrum from raw arrays: conversion to vacuum, trimming, masking, and checks."""
 
 from typing import NamedTuple
 
@@ -9,24 +9,24 @@ from stellarhml.physics.wavelength import air_to_vacuum
 
 
 def check_medium(medium, *, by_format=None):
-    """The medium of a file.
+    """Check the medium of the wavelengths of a file.
 
     Parameters
     ----------
     medium : {"vacuum", "air"} or None
-        What the caller says.
+        Medium that the caller states.
     by_format : str, default=None
-        Name of a format whose wavelengths are in vacuum always.
+        Name of the format, if its wavelengths are always in vacuum.
 
     Returns
     -------
     medium : {"vacuum", "air"}
-        What is true.
+        The medium.
 
     Raises
     ------
     ValueError
-        If nobody says it, or both do and differ.
+        If neither states it, or the two differ.
     """
     if by_format is not None:
         if medium not in (None, "vacuum"):
@@ -36,28 +36,27 @@ def check_medium(medium, *, by_format=None):
         return "vacuum"
     if medium is None:
         raise ValueError(
-            "`medium` is None, and nothing else says whether the wavelengths are measured in vacuum or in air. Pass "
+            "`medium` is None, and the file does not state whether the wavelengths are in vacuum or in air. Pass "
             "'vacuum' or 'air', on the command line with --medium."
         )
     if medium not in ("vacuum", "air"):
         raise ValueError(
-            f"`medium` is {medium!r}, but it must be 'vacuum' or 'air': what the wavelengths of the file are measured "
-            "in."
+            f"`medium` is {medium!r}, but it must be 'vacuum' or 'air', the medium of the wavelengths in the file."
         )
     return medium
 
 
 def to_vacuum(wavelength, medium, source):
-    """Vacuum wavelengths; those that are not finite or not positive stay as they are.
+    """Convert wavelengths to vacuum; values that are not finite or not positive stay as they are.
 
     Parameters
     ----------
     wavelength : ndarray of shape (n_pixels,)
         Wavelengths in angstrom.
     medium : {"vacuum", "air"}
-        What they are measured in.
+        Medium of the wavelengths.
     source : str or path-like
-        Where they are from, the first word of an error.
+        Source of the wavelengths, for messages.
 
     Returns
     -------
@@ -86,7 +85,7 @@ _NO_ERROR = 0.01  # error where a file gives none, in units of the order's media
 
 
 class Order(NamedTuple):
-    """One order (or arm, or the whole) of a spectrum.
+    """One order (or arm) of a spectrum, or a whole one-dimensional spectrum.
 
     Parameters
     ----------
@@ -104,19 +103,19 @@ class Order(NamedTuple):
 
 
 class OrderBuilder:
-    """Turn raw arrays into orders, one after the other, and count what was done to them.
+    """Make orders from raw arrays, one after the other, and count the changes.
 
     Parameters
     ----------
     source : str or path-like
-        Where the arrays are from, the first word of every error.
+        Source of the arrays, for messages.
 
     Attributes
     ----------
     orders : list of Order
         The orders so far.
     numbers : list of int
-        The number of each.
+        Number of each order.
     errors_known : bool
         Whether all orders came with errors.
     """
@@ -132,7 +131,7 @@ class OrderBuilder:
         Parameters
         ----------
         number : int
-            What the file calls it.
+            Number of the order in the file.
         wavelength, flux : array-like of shape (n_pixels,)
             Vacuum wavelengths in angstrom, and fluxes. Pixels at the ends without a wavelength are trimmed.
         error : array-like of shape (n_pixels,), default=None
@@ -185,12 +184,12 @@ class OrderBuilder:
         self.numbers.append(int(number))
 
     def notes(self) -> list[str]:
-        """What was done, in sentences.
+        """Describe the changes in sentences.
 
         Returns
         -------
         notes : list of str
-            One for each kind of thing.
+            One sentence for each kind of change.
 
         Raises
         ------
@@ -202,7 +201,7 @@ class OrderBuilder:
             raise SpectrumFileError(
                 f"{self.source} has {len(self._dropped)} order{'s' * (len(self._dropped) != 1)} and no good pixel in "
                 f"any of them{': ' if reasons else ''}{', '.join(reasons)}; at least two pixels with a finite flux and "
-                "a positive error are needed. Check that the columns are what they are taken for."
+                "a positive error are needed. Check that the columns are the right ones."
             )
         notes = []
         n_masked = sum(self._masked.values())
@@ -216,8 +215,8 @@ class OrderBuilder:
             notes.append(f"Orders {_names(self._dropped)} left out: no good pixel.")
         if not self.errors_known:
             notes.append(
-                f"No errors given: {_NO_ERROR:g} of the median flux of each order stands in for them; only relative "
-                "weights mean anything."
+                f"No errors given: {_NO_ERROR:g} of the median flux of each order replaces them; only relative "
+                "weights are meaningful."
             )
         return notes
 

@@ -1,4 +1,4 @@
-"""Spectra of specutils to orders and back, with their units, uncertainties and masks."""
+"""Conversion between orders and spectra of specutils, with units, uncertainties and masks."""
 
 import copy
 import warnings
@@ -11,13 +11,13 @@ from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
 _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
 
 
-def import_specutils(asker):
-    """The package specutils.
+def import_specutils(caller):
+    """Import the package specutils.
 
     Parameters
     ----------
-    asker : str
-        What needs it, for the message.
+    caller : str
+        Function that needs it, for the message.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def import_specutils(asker):
             import specutils
     except ImportError as error:
         raise ImportError(
-            f'{asker} needs the package specutils. Install it with: pip install "stellarhml[specutils]"'
+            f'{caller} needs the package specutils. Install it with: pip install "stellarhml[specutils]"'
         ) from error
     return specutils
 
@@ -131,7 +131,7 @@ def _rows(spectrum, unit):
     except u.UnitConversionError as error:
         raise ValueError(
             f"`spectra` has fluxes in {spectrum.flux.unit} and in {unit}, but the two must convert into each other. "
-            "Read them apart."
+            "Convert them separately."
         ) from error
     error = _error(spectrum.uncertainty, spectrum.flux.unit, unit)
     mask = None if spectrum.mask is None else np.broadcast_to(np.asarray(spectrum.mask, dtype=bool), flux.shape)
@@ -171,7 +171,7 @@ def _error(uncertainty, own_unit, unit):
 
 
 def _word(meta, *names):
-    """The first of some entries of a meta, as text, also in its FITS header."""
+    """The first entry of `meta` or of its FITS header with one of the names, as text."""
     for place in (meta, meta.get("header") or {}):
         for name in names:
             value = place.get(name) if hasattr(place, "get") else None
@@ -188,7 +188,7 @@ def read_specutils(path, medium):
     path : pathlib.Path
         The file.
     medium : {"vacuum", "air"}
-        What the wavelengths are measured in.
+        Medium of the wavelengths.
 
     Returns
     -------

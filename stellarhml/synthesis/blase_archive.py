@@ -13,7 +13,7 @@ from stellarhml.synthesis.evaluation import LineModel
 
 
 def parts_of_archive(folder, wavelength, wing_cut, interpolator):
-    """FittedParts of a generator of lines alone; arguments as in `SpectrumGenerator.from_blase_archive`."""
+    """FittedParts of a generator with lines only; arguments as in `SpectrumGenerator.from_blase_archive`."""
     # the one place where an estimator reads files: the archive *is* the training set
     from stellarhml.grids.blase_states import list_states, read_state_dict
 
@@ -23,7 +23,7 @@ def parts_of_archive(folder, wavelength, wing_cut, interpolator):
     if n_dropped:
         warnings.warn(
             f"{n_dropped} lines of the archive were left out: their parameters are not finite, or an earlier line "
-            "of the same spectrum sits on their pixel.",
+            "of the same spectrum has the same pixel.",
             LineDetectionWarning,
             stacklevel=3,
         )
@@ -41,8 +41,9 @@ def archive_lines(states, wavelength):
     """Identify the lines of blase states by the pixel on which blase found them.
 
     `states` as from `read_state_dict`, `wavelength` (n_pixels,) [angstrom]. Returns the pixels of all lines (n_lines,)
-    int64, increasing; for each state (catalogue indices, parameters: center, log_amplitude, log_sigma, log_gamma); and
-    the number of lines left out: parameters that are not finite, or the second of two lines on one pixel.
+    int64, increasing; for each state the catalogue indices and parameters (center, log_amplitude, log_sigma, log_gamma)
+    of its lines; and the number of lines left out: parameters that are not finite, or the second of two lines on one
+    pixel.
     """
     pixels, thetas, n_dropped = [], [], 0
     for state in states:

@@ -1,17 +1,18 @@
-"""Lines at given labels as a table that people read."""
+"""Tables of the lines at given labels."""
 
 import pandas as pd
 
 from stellarhml.kernels.rendering import line_equivalent_widths
 from stellarhml.synthesis.line_values import QUANTITIES
 
-_STEP = 1e-3  # of a label's range
+_STEP = 1e-3  # step of the differences, in units of the label's range
 
 
 def make_line_table(generator, weights, slopes):
     """Lines as a DataFrame, one row each, see `SpectrumGenerator.line_table`.
 
-    `weights` of the training rows, csr_matrix (1, n_rows), and for each label their derivatives, `slopes`, alike.
+    `weights` of the training rows, csr_matrix (1, n_rows); `slopes`, a matrix of the same shape with their derivatives
+    for each label.
     """
     decomposer, names = generator.decomposer_, generator.label_names_
     profile = decomposer.profile
@@ -26,10 +27,10 @@ def make_line_table(generator, weights, slopes):
 
 
 def slope_of(quantity, theta, slope, bounds, profile):
-    """Derivative of a quantity of lines by a label, by central differences, shape (n_lines,).
+    """Derivative of a quantity of lines with respect to a label, from central differences, shape (n_lines,).
 
     `quantity` is a function of `QUANTITIES`; `theta` and `slope` (n_lines, n_parameters) are the parameters and their
-    derivatives by the label, whose range `bounds` sets the step.
+    derivatives with respect to the label. The step is 0.001 of the label's range, `bounds`.
     """
     low, high = bounds
     step = _STEP * (high - low) if high > low else 1.0

@@ -1,4 +1,4 @@
-"""Single numbers of lines at many labels: what is drawn as a map over a grid."""
+"""One quantity of each line at many labels, such as for a map over the grid."""
 
 import numpy as np
 
@@ -9,11 +9,11 @@ QUANTITIES = {
     "equivalent_width": line_equivalent_widths,
     "saturation": line_saturations,
 }
-"""Quantities of a line besides its parameters: functions of these and of the name of the profile."""
+"""Quantities of a line besides its parameters, as functions of the parameters and the name of the profile."""
 
 
 def line_values(generator, labels, name, lines=None):
-    """One number of each line at `labels` (n, n_labels), shape (n, n_lines) float64.
+    """One quantity of each line at `labels` (n, n_labels), shape (n, n_lines) float64.
 
     `name` is one of the decomposer's `line_parameters` or of `QUANTITIES` (else ValueError); `lines` are increasing
     catalogue indices, None for all. NaN where a line is absent, and at labels outside the grid.
@@ -39,7 +39,7 @@ def line_values(generator, labels, name, lines=None):
 def count_lines(generator, labels, *, depth=0.005):
     """Number of lines at `labels` (n, n_labels), shape (n,) int64; zero outside the grid.
 
-    A line counts whose `depth` alone, at its center, is at least this, in units of the continuum.
+    `depth` is the smallest central depth of a single line that is counted, in units of the continuum.
     """
     # row by row: depths of all lines at all nodes would fill the memory
     rows = (line_values(generator, [row], "depth") for row in np.asarray(labels, dtype=np.float64))

@@ -25,10 +25,10 @@ _CHUNK = 16  # stars of one task, which share the preparation of a search
 class BenchmarkResult(NamedTuple):
     """Results of a benchmark.
 
-    `table` has one row for each star and method of search: `star` (row of the grid), `fold`, `search`, `status` (ok,
-    flagged or failed), `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each label, `rms`, `reduced_chi2`,
-    `seconds`, `flags`, `message`. `n_lines` are those of the generator, `n_folds` is the number of generators.
-    `build_seconds` and `infer_seconds` are wall times of finding the lines, and of everything after.
+    `table` has one row for each star and method of search: `star` (row of the grid), `fold`, `search`, `status`
+    (ok, flagged or failed), `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each label, `rms`,
+    `reduced_chi2`, `seconds`, `flags`, `message`. `n_lines` are those of the generator, `n_folds` is the number of
+    generators. `build_seconds` and `infer_seconds` are wall times of finding the lines, and of everything after.
     """
 
     table: pd.DataFrame

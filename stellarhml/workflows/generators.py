@@ -59,7 +59,7 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, n_jobs=Non
     Returns
     -------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     """
     settings = {"paper": paper, "prominence": prominence, "n_jobs": n_jobs, "verbose": verbose}
     generator = make_generator(grid.wavelength, label_names=grid.label_names, **settings)

@@ -68,7 +68,7 @@ def _judge(regressor, labels, caught):
     near = [name for name, value in zip(names, labels, strict=True) if any(near_bound(value, *regressor.bounds_[name]))]
     if near:
         flags |= InferenceFlag.AT_BOUND
-        messages.append(f"{', '.join(near)} at a bound, the star may lie beyond")
+        messages.append(f"{', '.join(near)} at a bound, the star may lie outside")
     elif any(issubclass(warning.category, InferenceWarning) for warning in caught):
         flags |= InferenceFlag.NOT_CONVERGED
         messages.append("did not converge")

@@ -93,7 +93,7 @@ def open_generator(path, *, trust_pickle=False):
     Returns
     -------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
 
     Raises
     ------
