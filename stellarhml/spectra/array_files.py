@@ -31,25 +31,9 @@ _HDF5 = {
 def read_npz(path, *, medium, igrins):
     """Orders and meta of an npz file: `wavelength` in angstrom, `flux`, and optionally `sigma`, `order` and `mask`.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file. Its arrays are one-dimensional, with the order number of each pixel in `order`, or have a row for
-        each order.
-    medium : {"vacuum", "air"} or None
-        Medium of the wavelengths.
-    igrins : bool
-        Whether the spectrum is from IGRINS, which implies vacuum and the resolving power.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the file is damaged, or has other arrays.
+    Arrays are one-dimensional, with the order number of each pixel in `order`, or have a row for each order. `igrins`:
+    the spectrum is from IGRINS, which implies vacuum and the resolving power. SpectrumFileError if the file is damaged,
+    or has other arrays.
     """
     try:
         # a damaged file raises any of a dozen exceptions; pickles, which could run code, are refused
@@ -75,25 +59,8 @@ def read_npz(path, *, medium, igrins):
 def read_hdf5(path, *, medium):
     """Orders and meta of an HDF5 file of Starfish: `waves` (or `wls`) in angstrom, `fluxes`, `sigmas`, `masks`.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file. Each data set has one row for each order, or is one order. A mask is True (or 1) where a pixel is
-        good.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the file is damaged, or has other data sets.
-    ImportError
-        If h5py is not installed.
+    Each data set has one row for each order, or is one order. A mask is True (or 1) where a pixel is good.
+    SpectrumFileError if the file is damaged, or has other data sets; ImportError if h5py is not installed.
     """
     medium = check_medium(medium)
     if importlib.util.find_spec("h5py") is None:
@@ -214,24 +181,9 @@ def _build(path, chosen, mask, medium, meta):
 
 
 def split_orders(path, labels):
-    """Number and rows of each order, in order of first appearance.
+    """Number and indices of each order, in order of first appearance, from the order number of each pixel (n_pixels,).
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, for messages.
-    labels : ndarray of shape (n_pixels,)
-        Order number of each pixel.
-
-    Returns
-    -------
-    groups : list of (int, ndarray)
-        Number and indices.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the labels are not whole numbers.
+    SpectrumFileError if these are not whole numbers.
     """
     with np.errstate(all="ignore"):
         whole = labels.astype(np.float64)

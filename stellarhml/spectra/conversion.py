@@ -11,38 +11,18 @@ _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power
 
 
 def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_power=None):
-    """Convert a spectrum and its per-pixel arguments.
+    """Convert a spectrum and its per-pixel arguments, as `BayesianStellarRegressor.infer` takes them.
 
-    Parameters
-    ----------
-    spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
-        As `stellarhml.spectra.read_spectrum` returns it; a `specutils.Spectrum` or a list of them (orders, arms); or
-        (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape (n_orders,
-        n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit, errors in the unit of the
-        flux unless they carry their own. Masks of masked arrays are kept. An order of specutils with decreasing
-        wavelengths is reversed, together with its `mask` and `resolving_power`.
-    medium : {"vacuum", "air"}, default="vacuum"
-        Medium of the wavelengths; air is converted to vacuum.
-    mask : array-like or list of those, default=None
-        True where a pixel is to be left out, in the shape of the flux.
-    resolving_power : float, array-like, or sequence of one for each order, default=None
-        A number, or a value for each pixel.
+    Masks of masked arrays are kept. An order of specutils with decreasing wavelengths is reversed, together with its
+    `mask` and `resolving_power`. `medium` "air" is converted to vacuum.
 
-    Returns
-    -------
-    spectrum : ObservedSpectrum
-        The spectrum in vacuum. Pixels that are masked, or whose flux or error is not finite, have an infinite error.
-        Without errors, `meta["errors_known"]` is False and errors are 1.
-    resolving_powers : list of float, ndarray of shape (n_pixels,) or None
-        Resolving power of each order.
+    Returns an ObservedSpectrum and the resolving power of each order: a number, an array (n_pixels,) or None. Pixels
+    that are masked, or whose flux or error is not finite, have an infinite error. Without errors,
+    `meta["errors_known"]` is False and errors are 1.
 
-    Raises
-    ------
-    TypeError
-        If the spectrum is none of these.
-    ValueError
-        If shapes do not match, errors are zero or negative, wavelengths do not increase, no pixel is left, or
-        `medium` is "air" for frequencies, energies or an ObservedSpectrum.
+    TypeError if the spectrum is of no known kind. ValueError if shapes do not match, errors are zero or negative,
+    wavelengths do not increase, no pixel is left, or `medium` is "air" for frequencies, energies or an
+    ObservedSpectrum.
     """
     if medium not in ("vacuum", "air"):
         raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', the medium of the wavelengths.")

@@ -11,41 +11,19 @@ _CURE = "Copy or download it again."
 
 
 def list_extensions(path) -> dict:
-    """List the extensions and header entries of a FITS file.
+    """List the extensions and header entries of a FITS file, as a dict.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    content : dict
-        `names` (list of str, upper case), `tables` (whether each is a table), `keys` (set of the primary header's and
-        the first table's keywords), `object`, `date`, `instrument` (str or None).
+    `names` (list of str, upper case), `tables` (whether each is a table), `keys` (set of the primary header's and the
+    first table's keywords), `object`, `date`, `instrument` (str or None).
     """
     return read_fits(path, _content, _CURE)
 
 
 def read_images(path, names, *, optional=()) -> dict:
-    """Images of a FITS file by the names of their extensions, in any case.
+    """Images of a FITS file by the names of their extensions, in any case; each (n_orders, n_pixels) float64.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    names, optional : iterable of str
-        Required and optional extensions. The name "" is the first image.
-
-    Returns
-    -------
-    images : dict of str to ndarray of shape (n_orders, n_pixels), dtype float64
-        Images found, by name.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the file is damaged, a required extension is missing, one is not an image of numbers, or shapes differ.
+    The name "" is the first image. `optional` ones may be missing. SpectrumFileError if the file is damaged, a required
+    extension is missing, one is not an image of numbers, or shapes differ.
     """
     names = list(names)
     found, images = read_fits(path, lambda hdus: _images(hdus, [*names, *optional]), _CURE)
@@ -75,21 +53,8 @@ def read_images(path, names, *, optional=()) -> dict:
 def check_range(path, wavelength, low, high, unit):
     """Refuse wavelengths outside the range of the instrument: they are in another unit, or damaged.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    wavelength : ndarray
-        Wavelengths in `unit`; values that are not finite and positive are ignored.
-    low, high : float
-        Limits in `unit`.
-    unit : str
-        Unit that the format prescribes.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the median lies outside, or no value is valid.
+    `low` and `high` are in `unit`, which the format prescribes. SpectrumFileError if the median lies outside, or no
+    value is finite and positive.
     """
     with np.errstate(all="ignore"):
         known = wavelength[np.isfinite(wavelength) & (wavelength > 0)]

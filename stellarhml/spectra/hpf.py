@@ -22,29 +22,11 @@ def is_hpf(content) -> bool:
 
 
 def read_hpf(path, content, *, sky, sky_scale=1.0):
-    """Orders and meta of an HPF file.
+    """Orders and meta of an HPF file with the `content` that `list_extensions` returned.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    content : dict
-        Result of `list_extensions`.
-    sky : {"subtract", None}
-        Whether the flux of the sky fibre is subtracted, interpolated linearly to the pixels of the science fibre,
-        and its variance added.
-    sky_scale : float, default=1.0
-        Factor of the sky flux: throughput of the science fibre over that of the sky fibre.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the file is damaged or not as those pipelines write it.
+    With `sky` "subtract" the flux of the sky fibre is subtracted, interpolated linearly to the pixels of the science
+    fibre, times `sky_scale` (throughput of the science fibre over that of the sky fibre), and its variance is added.
+    SpectrumFileError if the file is damaged or not as those pipelines write it.
     """
     variances = "SCI VARIANCE" in content["names"]
     kind = "Variance" if variances else "Error"

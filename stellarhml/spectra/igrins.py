@@ -32,27 +32,10 @@ def is_igrins(content) -> bool:
 
 
 def read_igrins(path, content, *, error_file):
-    """Orders and meta of a ``spec_a0v.fits`` file.
+    """Orders and meta of a ``spec_a0v.fits`` file with the `content` that `list_extensions` returned.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    content : dict
-        Result of `list_extensions`.
-    error_file : pathlib.Path or None
-        The file of variances or S/N. None: the extension of the file, or a file in the same folder with the name that
-        the pipeline gives.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If a file is damaged, not as the pipeline writes it, or there are no errors.
+    `error_file` has variances or S/N. None: the extension of the file, or a file in the same folder with the name that
+    the pipeline gives. SpectrumFileError if a file is damaged, not as the pipeline writes it, or there are no errors.
     """
     images = read_images(path, [_FLUX, _WAVE], optional=[_TARGET, _VARIANCE])
     flux, micron = images[_FLUX], images[_WAVE]
@@ -123,9 +106,7 @@ def _companion(path):
         for name in names:
             if path.with_name(name).is_file():
                 return path.with_name(name)
-    tried = (
-        f"{names[0]} or {names[2]} in its folder" if stem != path.name else "other file (its name has no spec_a0v)"
-    )
+    tried = f"{names[0]} or {names[2]} in its folder" if stem != path.name else "other file (its name has no spec_a0v)"
     raise SpectrumFileError(
         f"{path} has no extension {_VARIANCE!r}, and there is no {tried}, but errors are needed. Copy the pipeline's "
         "variance.fits to its folder, or pass its path as `error_file`."

@@ -9,24 +9,10 @@ from stellarhml.physics.wavelength import air_to_vacuum
 
 
 def check_medium(medium, *, by_format=None):
-    """Check the medium of the wavelengths of a file.
+    """Medium of the wavelengths of a file, "vacuum" or "air", as the caller states it.
 
-    Parameters
-    ----------
-    medium : {"vacuum", "air"} or None
-        Medium that the caller states.
-    by_format : str, default=None
-        Name of the format, if its wavelengths are always in vacuum.
-
-    Returns
-    -------
-    medium : {"vacuum", "air"}
-        The medium.
-
-    Raises
-    ------
-    ValueError
-        If neither states it, or the two differ.
+    `by_format` is the name of the format, if its wavelengths are always in vacuum. ValueError if neither states the
+    medium, or the two differ.
     """
     if by_format is not None:
         if medium not in (None, "vacuum"):
@@ -47,26 +33,9 @@ def check_medium(medium, *, by_format=None):
 
 
 def to_vacuum(wavelength, medium, source):
-    """Convert wavelengths to vacuum; values that are not finite or not positive stay as they are.
+    """Convert wavelengths [angstrom] to vacuum; values that are not finite or not positive stay as they are.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
-    source : str or path-like
-        Source of the wavelengths, for messages.
-
-    Returns
-    -------
-    wavelength : ndarray of shape (n_pixels,)
-        Vacuum wavelengths in angstrom.
-
-    Raises
-    ------
-    SpectrumFileError
-        If there are air wavelengths below 2000 angstrom.
+    SpectrumFileError, which names the `source`, if there are air wavelengths below 2000 angstrom.
     """
     if medium == "vacuum":
         return wavelength
@@ -85,16 +54,10 @@ _NO_ERROR = 0.01  # error where a file gives none, in units of the order's media
 
 
 class Order(NamedTuple):
-    """One order (or arm) of a spectrum, or a whole one-dimensional spectrum.
+    """One order (or arm) of a spectrum, or a whole one-dimensional spectrum: arrays of shape (n_pixels,), float64.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,), dtype float64
-        Vacuum wavelengths in angstrom, strictly increasing.
-    flux : ndarray of shape (n_pixels,), dtype float64
-        Flux, finite.
-    error : ndarray of shape (n_pixels,), dtype float64
-        Standard deviation of the flux in its unit, positive; infinite marks a masked pixel.
+    `wavelength` [vacuum angstrom], strictly increasing; `flux`, finite; `error`, its standard deviation, positive,
+    infinite where a pixel is masked.
     """
 
     wavelength: np.ndarray
@@ -105,19 +68,8 @@ class Order(NamedTuple):
 class OrderBuilder:
     """Make orders from raw arrays, one after the other, and count the changes.
 
-    Parameters
-    ----------
-    source : str or path-like
-        Source of the arrays, for messages.
-
-    Attributes
-    ----------
-    orders : list of Order
-        The orders so far.
-    numbers : list of int
-        Number of each order.
-    errors_known : bool
-        Whether all orders came with errors.
+    Messages name the `source` of the arrays. Attributes: `orders` so far, with their `numbers`; `errors_known`: all of
+    them came with errors.
     """
 
     def __init__(self, source):
@@ -126,23 +78,11 @@ class OrderBuilder:
         self._masked, self._trimmed, self._reversed, self._dropped = {}, 0, [], []
 
     def add(self, number, wavelength, flux, error=None, bad=None):
-        """Check one order and keep it.
+        """Check one order and keep it; `number` is that in the file, arrays have shape (n_pixels,).
 
-        Parameters
-        ----------
-        number : int
-            Number of the order in the file.
-        wavelength, flux : array-like of shape (n_pixels,)
-            Vacuum wavelengths in angstrom, and fluxes. Pixels at the ends without a wavelength are trimmed.
-        error : array-like of shape (n_pixels,), default=None
-            Standard deviations. A pixel whose flux or error is not finite, or whose error is not positive, is masked.
-        bad : array-like of shape (n_pixels,), dtype bool, default=None
-            Pixels that the file itself masks.
-
-        Raises
-        ------
-        SpectrumFileError
-            If the shapes differ, or wavelengths are missing or do not increase inside the order.
+        Pixels at the ends without a wavelength [vacuum angstrom] are trimmed. A pixel is masked that is `bad` or whose
+        flux or error is not finite, or whose error is not positive. SpectrumFileError if the shapes differ, or
+        wavelengths are missing or do not increase inside the order.
         """
         with np.errstate(all="ignore"):  # signalling NaN
             wavelength, flux, error = (
@@ -184,18 +124,7 @@ class OrderBuilder:
         self.numbers.append(int(number))
 
     def notes(self) -> list[str]:
-        """Describe the changes in sentences.
-
-        Returns
-        -------
-        notes : list of str
-            One sentence for each kind of change.
-
-        Raises
-        ------
-        SpectrumFileError
-            If no order is left.
-        """
+        """Describe the changes, one sentence for each kind; SpectrumFileError if no order is left."""
         reasons = [f"{n} {reason}" for reason, n in self._masked.items() if n]
         if not self.orders:
             raise SpectrumFileError(

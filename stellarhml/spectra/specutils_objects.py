@@ -12,23 +12,7 @@ _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power
 
 
 def import_specutils(caller):
-    """Import the package specutils.
-
-    Parameters
-    ----------
-    caller : str
-        Function that needs it, for the message.
-
-    Returns
-    -------
-    specutils : module
-        The package.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
+    """Import the package specutils; the message of the ImportError names the caller."""
     try:
         with warnings.catch_warnings():  # its own dependencies deprecate things
             warnings.simplefilter("ignore")
@@ -181,25 +165,7 @@ def _word(meta, *names):
 
 
 def read_specutils(path, medium):
-    """Orders and meta of a file that specutils reads with one of its own loaders.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `from_spectra`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If specutils cannot read it.
-    """
+    """Orders and meta of a file that specutils reads with one of its own loaders; SpectrumFileError if it cannot."""
     specutils = import_specutils("read_spectrum(format='specutils')")
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -35,18 +35,8 @@ class Column(NamedTuple):
 def read_text_columns(path, known_names) -> list[Column]:
     """Columns of a text file, separated by commas or white space, or of an ECSV file.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    known_names : set of str
-        Lower-case names: a comment right above the data that consists of such names alone is a header
-        (numpy.savetxt writes its headers so).
-
-    Returns
-    -------
-    columns : list of Column
-        The columns.
+    A comment right above the data that consists of `known_names` (lower case) alone is a header: numpy.savetxt writes
+    its headers so.
     """
     raw = path.read_bytes()
     if b"\0" in raw:
@@ -113,18 +103,7 @@ def _numbers(name, cells, path):
 
 
 def read_fits_columns(path) -> list[Column]:
-    """Columns of the first binary table of a FITS file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    columns : list of Column
-        The columns.
-    """
+    """Columns of the first binary table of a FITS file."""
     data = read_fits(path, _first_table, "Copy it again.")
     if data is None:
         raise SpectrumFileError(f"{path} holds no table, but one with a column each for wavelength and flux is needed.")
@@ -152,20 +131,7 @@ def _read_ecsv(path):
 
 
 def astropy_columns(table, source) -> list[Column]:
-    """Columns of a table of astropy; masked cells become NaN.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-        The table.
-    source : str or path-like
-        Source of the table, for messages.
-
-    Returns
-    -------
-    columns : list of Column
-        The columns.
-    """
+    """Columns of a table of astropy; masked cells become NaN. Messages name its `source`."""
     columns = []
     for name in table.colnames:
         column = table[name]
@@ -206,26 +172,9 @@ def _is_number(cell):
 
 
 def take_mask(columns, path):
-    """Separate the column `mask` from the others.
+    """Separate the column `mask` from the others; returns these, and where a pixel is to be left out, (n_pixels,) bool.
 
-    Parameters
-    ----------
-    columns : list of Column
-        All columns of a table.
-    path : pathlib.Path
-        Its file, for messages.
-
-    Returns
-    -------
-    others : list of Column
-        The other columns.
-    masked : ndarray of shape (n_pixels,), bool, or None
-        True where `mask` is not 0, as in NumPy: a pixel to leave out. None without such a column.
-
-    Raises
-    ------
-    SpectrumFileError
-        If there are several columns `mask`.
+    That is where `mask` is not 0, as in NumPy; None without such a column. SpectrumFileError if there are several.
     """
     masks = [column for column in columns if column.name.strip().lower() == "mask"]
     if len(masks) > 1:
@@ -237,22 +186,8 @@ def take_mask(columns, path):
 def choose_columns(columns, path):
     """Choose the columns of wavelength, flux and error (or None), by name, or by position in a file without names.
 
-    Parameters
-    ----------
-    columns : list of Column
-        All columns of a table.
-    path : pathlib.Path
-        Its file, for messages.
-
-    Returns
-    -------
-    wavelength, flux, error : Column
-        The three columns; `error` may be None.
-
-    Raises
-    ------
-    SpectrumFileError
-        If one is missing or ambiguous, or the table has variances or inverse variances in place of errors.
+    SpectrumFileError if one is missing or ambiguous, or the table has variances or inverse variances in place of
+    errors.
     """
     named = any(column.name for column in columns)
     if len(columns) < 2:
@@ -291,22 +226,7 @@ def choose_columns(columns, path):
 def wavelength_in_angstrom(column: Column, path):
     """Convert the wavelengths of a column to angstrom, which is assumed where it has no unit.
 
-    Parameters
-    ----------
-    column : Column
-        Wavelengths.
-    path : pathlib.Path
-        Its file, for messages.
-
-    Returns
-    -------
-    wavelength : ndarray of shape (n_pixels,)
-        In angstrom.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the unit is unknown, or not a length.
+    SpectrumFileError if the unit is unknown, or not a length.
     """
     from astropy import units as u
 
@@ -324,25 +244,7 @@ def wavelength_in_angstrom(column: Column, path):
 
 
 def error_in_flux_unit(column: Column, flux: Column, path):
-    """Convert the errors of a column to the unit of the fluxes.
-
-    Parameters
-    ----------
-    column, flux : Column
-        Errors and fluxes.
-    path : pathlib.Path
-        Their file, for messages.
-
-    Returns
-    -------
-    errors : ndarray of shape (n_pixels,)
-        A copy, in the unit of the flux.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the units do not convert into each other.
-    """
+    """Convert the errors of a column to the unit of the fluxes; a copy, SpectrumFileError if they do not convert."""
     from astropy import units as u
 
     if column.unit is None or flux.unit is None or column.unit == flux.unit:
@@ -387,26 +289,9 @@ def to_table(observed):
 
 
 def read_own_table(path, *, medium, fits):
-    """Orders and meta of a table that `to_table` made.
+    """Orders and meta of a table, FITS or else ECSV, that `to_table` made; SpectrumFileError if the file is damaged.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        An ECSV or FITS file.
-    medium : {"vacuum", None}
-        Medium that the caller states; these files are in vacuum.
-    fits : bool
-        Whether the file is FITS rather than ECSV.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the file is damaged.
+    `medium` is what the caller states; these files are in vacuum.
     """
     from astropy.table import Table
 
@@ -461,29 +346,12 @@ def is_own_text(path) -> bool:
 
 
 def read_table(path, *, medium, fits):
-    """Orders and meta of a table of wavelength, flux and optionally error, order and mask.
+    """Orders and meta of a table of wavelength, flux and optionally error, order and mask: text, CSV, ECSV or FITS.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Text, CSV, ECSV or FITS. Columns are found by name, in any case: `wavelength`, `wave` or `lambda`; `flux`;
-        `error`, `flux_error`, `sigma` or `uncertainty`; `order`, a whole number for each pixel; `mask`, not 0 where a
-        pixel is bad. Without names they are wavelength, flux and error, in this order. Wavelengths without a unit are
-        in angstrom; errors are converted to the unit of the flux.
-    medium : {"vacuum", "air"}
-        Medium of the wavelengths.
-    fits : bool
-        Whether the file is FITS.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the file is damaged, or has other columns.
+    Columns are found by name, in any case: `wavelength`, `wave` or `lambda`; `flux`; `error`, `flux_error`, `sigma` or
+    `uncertainty`; `order`, a whole number for each pixel; `mask`, not 0 where a pixel is bad. Without names they are
+    wavelength, flux and error, in this order. Wavelengths without a unit are in angstrom; errors are converted to the
+    unit of the flux. SpectrumFileError if the file is damaged, or has other columns.
     """
     medium = check_medium(medium)
     columns = read_fits_columns(path) if fits else read_text_columns(path, KNOWN_NAMES)
