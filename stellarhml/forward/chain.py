@@ -264,17 +264,7 @@ class ForwardChain:
 class RestChain:
     """The forward model of a star at rest on the generator's own pixels: no rotation, velocity or line spread.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        A fitted generator.
-    runs : sequence of slice, default=None
-        Runs of pixels, each an order. None: one order with all pixels.
-
-    Attributes
-    ----------
-    parameters : tuple of Parameter
-        The labels.
+    `runs` are slices of pixels, each an order; None: one order with all pixels. `parameters` are the labels.
     """
 
     def __init__(self, generator, runs=None):

@@ -12,14 +12,8 @@ from stellarhml.physics.wavelength import air_to_vacuum
 class DetectorOrder(NamedTuple):
     """One run of pixels of a detector.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Vacuum wavelengths of the pixel centers in angstrom, strictly increasing.
-    edges : ndarray of shape (n_pixels + 1,)
-        Vacuum wavelengths of the pixel edges in angstrom.
-    resolving_power : float or ndarray of shape (n_pixels,) or None
-        Wavelength over the full width at half maximum of the line-spread function. None: the generator's own.
+    Centers `wavelength` (n_pixels,), strictly increasing, and `edges` (n_pixels + 1,) [vacuum angstrom];
+    `resolving_power` is a number, an array (n_pixels,), or None for the generator's own.
     """
 
     wavelength: np.ndarray

@@ -77,20 +77,7 @@ class Parameter:
 
 
 def label_parameters(names, bounds):
-    """Declare the labels of a generator as parameters.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the labels.
-    bounds : ndarray of shape (n_labels, 2)
-        Lowest and highest value of each in the grid.
-
-    Returns
-    -------
-    parameters : tuple of Parameter
-        One for each label.
-    """
+    """Declare the labels of a generator as parameters; `bounds` (n_labels, 2) are their ranges in the grid."""
     return tuple(
         Parameter(name, LABEL_UNITS.get(name, ""), (float(low), float(high)), LABEL_DESCRIPTIONS.get(name, "label"))
         for name, (low, high) in zip(names, bounds, strict=True)
