@@ -289,18 +289,8 @@ def results_table(results, names=None, *, kind="pandas", status=False):
 def with_units(frame, units=None):
     """Convert a table of inferred parameters to an astropy table with units and descriptions.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        The table.
-    units : dict of str to str, default=None
-        Units of the parameters by name; `NAME_std` and the like have that of `NAME`. None: the units of the labels and
-        velocities.
-
-    Returns
-    -------
-    table : astropy.table.Table
-        The same values.
+    `units` are those of the parameters by name, and `NAME_std` and the like have that of `NAME`; None: the units of the
+    labels and velocities.
     """
     from astropy.table import Table
 
@@ -340,25 +330,10 @@ _DESCRIPTIONS = LABEL_DESCRIPTIONS | {
 
 
 def draw_within(rng, mean, covariance, bounds, n_draws):
-    """Draw from a Gaussian within bounds.
+    """Draw from a Gaussian within `bounds` (n, 2); returns shape (n_draws, n).
 
-    Parameters
-    ----------
-    rng : Generator
-        Source of randomness.
-    mean : ndarray of shape (n,)
-        Mean.
-    covariance : ndarray of shape (n, n)
-        Covariance; a parameter with infinite variance is drawn uniformly within its bounds.
-    bounds : ndarray of shape (n, 2)
-        Bounds.
-    n_draws : int
-        Number of draws.
-
-    Returns
-    -------
-    draws : ndarray of shape (n_draws, n)
-        Draws out of bounds are repeated, up to 50 times, and then clipped to the bounds.
+    A parameter with infinite variance is drawn uniformly. Draws out of bounds are repeated, up to 50 times, and then
+    clipped to the bounds.
     """
     low, high = bounds.T
     seen = np.isfinite(np.diag(covariance))

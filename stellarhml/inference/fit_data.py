@@ -20,22 +20,11 @@ _RUN, _N_RUNS = 2048, 4  # pixels of a run, and number of runs, of a first fit
 
 
 class Piece:
-    """Pixels that share a continuum.
+    """Pixels that share a continuum: those in use of one order, `order` being its index.
 
-    Parameters
-    ----------
-    order : int
-        Index of the order.
-    pixels : ndarray of int
-        Pixels of the order that are in use.
-    flux, weight : ndarray of shape (n_pixels_in_use,)
-        Fluxes, and one over their standard deviations.
-    basis : ndarray of shape (n_pixels_in_use, n_terms) or None
-        Terms of the polynomial. None: no continuum is fitted.
-    first, last : int
-        First pixel of the piece, and the first pixel after it.
-    degree : int
-        Degree of the polynomial.
+    `flux` and `weight`, one over the standard deviations, (n_pixels_in_use,); `basis` (n_pixels_in_use, n_terms), the
+    terms of the polynomial of degree `degree`, None if no continuum is fitted; `first` pixel of the piece, and the
+    first after it, `last`.
     """
 
     def __init__(self, order, pixels, flux, weight, basis, first, last, degree):
@@ -53,15 +42,9 @@ class Piece:
 class FitData:
     """Pixels of a spectrum with their errors; an infinite error marks a pixel that is left out.
 
-    Parameters
-    ----------
-    wavelengths, fluxes, errors : list of ndarray of shape (n_pixels,)
-        For each order: vacuum wavelengths in angstrom, fluxes, and standard deviations, infinite where a pixel is
-        masked.
-    errors_known : bool, default=True
-        Whether errors came with the spectrum. If not, they are estimated from the scatter of neighbouring pixels.
-    numbers : list of int, default=None
-        Numbers of the orders as in their file. None: 0, 1, 2, ...
+    `wavelengths` [vacuum angstrom], `fluxes` and `errors` have an array (n_pixels,) for each order. If errors are not
+    known, they are estimated from the scatter of neighbouring pixels. `numbers` of the orders as in their file; None:
+    0, 1, 2, ...
 
     Attributes
     ----------
@@ -87,18 +70,7 @@ class FitData:
 
     @classmethod
     def of(cls, spectrum):
-        """Make FitData from an ObservedSpectrum.
-
-        Parameters
-        ----------
-        spectrum : ObservedSpectrum
-            The spectrum.
-
-        Returns
-        -------
-        data : FitData
-            Its pixels.
-        """
+        """Make FitData from an ObservedSpectrum."""
         columns = zip(*spectrum.orders, strict=True)
         known, numbers = spectrum.meta["errors_known"], spectrum.meta["order_numbers"]
         return cls(*map(list, columns), errors_known=known, numbers=numbers)
@@ -112,17 +84,9 @@ class FitData:
         return [np.sqrt(error**2 + extra) for error, extra in zip(self.errors, self.extra, strict=True)]
 
     def normalise(self):
-        """Reject spikes, and divide each order by a rough continuum.
+        """Reject spikes, and divide each order by a rough continuum; ValueError if no order has enough pixels.
 
-        Returns
-        -------
-        orders : list of tuple of ndarray
-            ln wavelength, depth and weight of the good pixels of each order, as `Templates.find_start` takes them.
-
-        Raises
-        ------
-        ValueError
-            If no order has enough pixels.
+        Returns ln wavelength, depth and weight of the good pixels of each order, as `Templates.find_start` takes them.
         """
         orders = []
         for wavelength, flux, error in zip(self.wavelengths, self.fluxes, self.errors, strict=True):
@@ -149,17 +113,9 @@ class FitData:
         return orders
 
     def keep(self, reached):
-        """Leave out pixels that the model does not cover.
+        """Leave out pixels that the model does not cover; `reached` has an array (n_pixels,) of bool for each order.
 
-        Parameters
-        ----------
-        reached : list of ndarray of shape (n_pixels,), bool
-            True where the model covers a pixel.
-
-        Returns
-        -------
-        outside : list of int
-            Numbers of the orders that lost more than half of their good pixels.
+        Returns the numbers of the orders that lost more than half of their good pixels.
         """
         outside = []
         for number, error, there in zip(self.numbers, self.errors, reached, strict=True):
@@ -170,17 +126,10 @@ class FitData:
         return outside
 
     def compare(self, fluxes, continua, model_errors):
-        """Combine the data with a model.
+        """Combine the data with a model: an OrderFit for each order.
 
-        Parameters
-        ----------
-        fluxes, continua, model_errors : list of ndarray of shape (n_pixels,)
-            Model in units of the continuum, continuum, and the generator's own error.
-
-        Returns
-        -------
-        orders : list of OrderFit
-            One for each order.
+        Lists have an array (n_pixels,) for each order: model in units of the continuum, continuum, and the generator's
+        own error.
         """
         parts = (self.numbers, self.wavelengths, self.fluxes, self.errors, fluxes, continua, model_errors)
         return [
@@ -191,15 +140,7 @@ class FitData:
     def reject(self, orders):
         """Clip pixels whose residuals exceed five standard deviations, or five robust scatters if these are larger.
 
-        Parameters
-        ----------
-        orders : list of OrderFit
-            Data and model.
-
-        Returns
-        -------
-        new : bool
-            Whether any pixel was clipped.
+        `orders` are data and model (OrderFit). Returns whether any pixel was clipped.
         """
         scaled = [np.abs(order.residual) / np.hypot(order.error, order.model_error) for order in orders]
         limit = _REJECT * max(1.0, 1.4826 * np.nanmedian(np.concatenate(scaled)))
@@ -212,14 +153,9 @@ class FitData:
         return n_new > 0
 
     def weigh(self, orders, *, jitter):
-        """Set errors from the residuals of a model.
+        """Set errors from the residuals of a model and the error of the generator (`orders`, OrderFit).
 
-        Parameters
-        ----------
-        orders : list of OrderFit
-            Data and model, with the error of the generator.
-        jitter : bool
-            Whether to add a jitter term to the errors, so that the mean squared residual does not exceed 1.
+        With `jitter` a term is added to the errors, so that the mean squared residual does not exceed 1.
         """
         if not self.errors_known:
             for order, error in zip(orders, self.errors, strict=True):
@@ -233,18 +169,10 @@ class FitData:
     def pieces(self, degree, runs=None):
         """Cut orders into pieces, each with its own continuum.
 
-        Parameters
-        ----------
-        degree : int, "auto" or None
-            Degree of the polynomial of each order; "auto": one degree for each 1,000 km/s, five at least, and several
-            polynomials where an order is longer than 6,000 km/s; None: no polynomial.
-        runs : sequence of (int, slice), default=None
-            Runs of pixels, treated as orders: index of the order, and its pixels. None: whole orders.
-
-        Returns
-        -------
-        pieces : list of Piece
-            Pieces with enough pixels for their polynomial.
+        Pieces with enough pixels for their polynomial are returned. `degree` is that of the polynomial of each order;
+        "auto": one degree for each 1,000 km/s, five at least, and several polynomials where an order is longer than
+        6,000 km/s; None: no polynomial. `runs` of pixels are treated as orders: index of the order, and its pixels;
+        None: whole orders.
         """
         columns = self.wavelengths, self.fluxes, self.total_errors()
         if runs is not None:
@@ -271,12 +199,9 @@ class FitData:
         return pieces
 
     def some_runs(self):
-        """Choose runs of pixels, spread over the spectrum, for a first fit.
+        """Choose runs of pixels, (index of the order, slice), spread over the spectrum, for a first fit.
 
-        Returns
-        -------
-        runs : list of (int, slice)
-            Index of the order, and its pixels; all pixels of a short spectrum.
+        All pixels of a short spectrum are chosen.
         """
         runs = []
         for i, error in enumerate(self.errors):

@@ -16,17 +16,7 @@ from scipy.optimize import least_squares
 
 
 class Likelihood:
-    """Residuals of a spectrum with their derivatives.
-
-    Parameters
-    ----------
-    chain : ForwardChain or RestChain
-        The forward model.
-    parameters : ParameterSet
-        Parameters, bounds and priors of the fit.
-    pieces : list of Piece
-        The data.
-    """
+    """Residuals of a spectrum (`pieces`) with their derivatives, under a ForwardChain or RestChain."""
 
     def __init__(self, chain, parameters, pieces):
         self.chain, self.parameters, self.pieces = chain, parameters, pieces
@@ -85,25 +75,10 @@ class Likelihood:
 
 
 class Linear:
-    """A likelihood linearised at given parameters.
+    """A likelihood linearised at given parameters: `values` by name.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        The likelihood.
-    values : dict of str to float
-        Parameters by name.
-
-    Attributes
-    ----------
-    values : dict of str to float
-        Parameters by name.
-    orders : list of Rows
-        Model and derivatives at `values`.
-    residuals : ndarray of shape (n_pixels + n_priors,)
-        Weighted residuals.
-    jacobian : ndarray of shape (n_pixels + n_priors, n_free)
-        Derivatives of the residuals with respect to the fitted parameters.
+    `orders` are the model and its derivatives there (Rows); `residuals` (n_pixels + n_priors,) are weighted, `jacobian`
+    (n_pixels + n_priors, n_free) are their derivatives with respect to the fitted parameters.
     """
 
     def __init__(self, likelihood, values):
@@ -118,15 +93,7 @@ class Linear:
     def project(self, tables):
         """Convert derivatives of the model to derivatives of the weighted residuals, continua projected out.
 
-        Parameters
-        ----------
-        tables : list of ndarray of shape (n_pixels, n)
-            Derivatives of the model of each order.
-
-        Returns
-        -------
-        projected : ndarray of shape (n_pixels_in_use, n)
-            Derivatives of the residuals of all pieces.
+        `tables` has an array (n_pixels, n) for each order; the result is (n_pixels_in_use, n), of all pieces.
         """
         parts = []
         for (_level, q), table in zip(self._levels, self._weighted(tables), strict=True):
@@ -134,20 +101,10 @@ class Linear:
         return np.vstack(parts)
 
     def error_projections(self, edges, names):
-        """Products of the Jacobian with the modes of the generator's error, window by window.
+        """Products of the Jacobian with the modes of the generator's error, shape (n_windows, n_free, n_modes).
 
-        Parameters
-        ----------
-        edges : ndarray of shape (n_windows + 1,)
-            Edges of the windows, in pixels of the generator.
-        names : sequence of str
-            Modes of the error, see `Rows.modes`.
-
-        Returns
-        -------
-        products : ndarray of shape (n_windows, n_free, n_modes)
-            :math:`J^T e` for an error of one unit along each mode in each window. The error is a sum over modes and
-            windows, so its product is the same sum.
+        They are :math:`J^T e` for an error of one unit along each mode (`names`, see `Rows.modes`) in each window of
+        the generator's pixels (`edges`). The error is a sum over modes and windows, so its product is the same sum.
         """
         jacobian = self.jacobian[: self._likelihood.n_pixels]
         directions = np.vstack(self._weighted([_table(rows.modes, names) for rows in self.orders]))
@@ -190,16 +147,8 @@ class Linear:
 class Solution(NamedTuple):
     """The result of a least-squares fit.
 
-    Attributes
-    ----------
-    variables : ndarray of shape (n_free,)
-        Variables of the fit at the minimum.
-    cost : float
-        Half the sum of squares at the minimum.
-    converged : bool
-        Whether the fit met its tolerance.
-    n_evaluations : int
-        Evaluations of the model with its derivatives, from all starts.
+    `variables` (n_free,) at the minimum; `cost`, half the sum of squares there; `converged`, whether the fit met its
+    tolerance. `n_evaluations` of the model with its derivatives are from all starts.
     """
 
     variables: np.ndarray
@@ -209,23 +158,10 @@ class Solution(NamedTuple):
 
 
 def minimise(likelihood, starts, *, max_evaluations=60, tolerance=1e-8):
-    """Find the best minimum from several starts.
+    """Find the best minimum from several starts; returns the Solution with the lowest sum of squares.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        The likelihood.
-    starts : sequence of dict of str to float
-        Values to start from; those of fixed parameters are ignored.
-    max_evaluations : int, default=60
-        Limit on the evaluations of the model from each start.
-    tolerance : float, default=1e-8
-        Relative change of the sum of squares, or of the variables, at which to stop.
-
-    Returns
-    -------
-    solution : Solution
-        The solution with the lowest sum of squares.
+    `starts` are dicts of values, in which those of fixed parameters are ignored. `max_evaluations` of the model are for
+    each start; `tolerance` is the relative change of the sum of squares, or of the variables, at which to stop.
     """
     parameters = likelihood.parameters
     if not parameters.free:
@@ -252,19 +188,9 @@ def minimise(likelihood, starts, *, max_evaluations=60, tolerance=1e-8):
 
 
 def fit_continua(pieces, fluxes):
-    """Fit the continuum of each piece, for a given model.
+    """Fit the continuum of each piece, for the `fluxes` (n_pixels,) of a model by the index of the order.
 
-    Parameters
-    ----------
-    pieces : list of Piece
-        The data.
-    fluxes : list or dict of ndarray of shape (n_pixels,)
-        The model, by the index of the order.
-
-    Returns
-    -------
-    continua : list of tuple of ndarray
-        For each piece its pixels, and the continuum on them.
+    Returns for each piece its pixels, and the continuum on them.
     """
     found = []
     for piece in pieces:

@@ -32,15 +32,7 @@ _SPIKE_LEAST = 0.2  # of the continuum: error allowed to a first continuum
 
 
 class Start(NamedTuple):
-    """Starting point of a fit.
-
-    Attributes
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Nodes, the nearest to the star first.
-    rv, vsini : float
-        Velocities in km/s.
-    """
+    """Starting point of a fit: `nodes` (n_nodes, n_labels), the nearest to the star first; `rv` and `vsini` [km/s]."""
 
     nodes: np.ndarray
     rv: float
@@ -48,16 +40,9 @@ class Start(NamedTuple):
 
 
 class Templates:
-    """Spectra of nodes on pixels of equal velocity.
+    """Spectra of nodes on pixels of equal velocity; `start` and `step` in ln wavelength.
 
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Labels of the nodes.
-    start, step : float
-        First ln wavelength and step.
-    depth : ndarray of shape (n_nodes, n_pixels), float32
-        One minus flux, minus its running mean.
+    `nodes` (n_nodes, n_labels); `depth` (n_nodes, n_pixels) float32, one minus flux, minus its running mean.
     """
 
     def __init__(self, nodes, start, step, depth):
@@ -67,19 +52,8 @@ class Templates:
     def make(cls, wavelength, nodes, fluxes):
         """Resample the spectra of nodes to pixels of equal velocity.
 
-        Parameters
-        ----------
-        wavelength : ndarray of shape (n_pixels,)
-            Wavelengths of the generator, in angstrom.
-        nodes : ndarray of shape (n_nodes, n_labels)
-            Labels of the nodes.
-        fluxes : iterable of ndarray of shape (n_pixels,)
-            Spectra of the nodes.
-
-        Returns
-        -------
-        templates : Templates or None
-            None if the generator has pixel indices in place of wavelengths, or fewer than 8 pixels.
+        `wavelength` (n_pixels,) [angstrom] of the generator, `fluxes` an iterable of (n_pixels,). None if the generator
+        has pixel indices in place of wavelengths, or fewer than 8 pixels.
         """
         wavelength = np.asarray(wavelength)
         if wavelength[0] <= 0 or len(wavelength) < 8:
@@ -113,21 +87,10 @@ class Templates:
         return cls(nodes, start, step, depth)
 
     def find_start(self, orders, rv_bounds, vsini_bounds, n_starts):
-        """Find the velocities and the nearest nodes of a star.
+        """Find the velocities and the `n_starts` nearest nodes of a star; returns a Start.
 
-        Parameters
-        ----------
-        orders : list of tuple of ndarray
-            ln wavelength, depth (one minus flux over continuum) and weight of the good pixels of each order.
-        rv_bounds, vsini_bounds : tuple of float
-            Range of the velocities in km/s; both ends are equal for a fixed velocity.
-        n_starts : int
-            Number of nodes to return.
-
-        Returns
-        -------
-        start : Start
-            Nearest nodes and velocities.
+        `orders` has ln wavelength, depth (one minus flux over continuum) and weight of the good pixels of each order.
+        Bounds of the velocities [km/s] have equal ends for a fixed one.
         """
         n = self.depth.shape[1]
         x, depth, weight = (np.concatenate(parts) for parts in zip(*orders, strict=True))
@@ -167,18 +130,10 @@ class Templates:
 
 
 class NodeSpectra:
-    """Spectra of the nodes of a grid, from which searches start.
+    """Spectra of the nodes (n_nodes, n_labels) of a grid, from which searches start.
 
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Labels of the nodes.
-    pixels : ndarray of int
-        Pixels of the generator in which the nodes differ most.
-    flux : ndarray of shape (n_nodes, n_chosen)
-        Spectra of the nodes in these pixels.
-    templates : Templates or None
-        Spectra at low resolution, for stars of unknown velocity; None where the generator has no wavelengths.
+    `flux` (n_nodes, n_chosen) is that in those `pixels` of the generator in which the nodes differ most. `templates`
+    are spectra at low resolution, for stars of unknown velocity; None where the generator has no wavelengths.
     """
 
     def __init__(self, nodes, pixels, flux, templates):
@@ -186,20 +141,7 @@ class NodeSpectra:
 
     @classmethod
     def render(cls, generator, nodes):
-        """Render the spectra of nodes.
-
-        Parameters
-        ----------
-        generator : SpectrumGenerator
-            A fitted generator.
-        nodes : ndarray of shape (n_nodes, n_labels)
-            Labels of the nodes.
-
-        Returns
-        -------
-        spectra : NodeSpectra
-            Spectra of the nodes.
-        """
+        """Render the spectra of `nodes` (n_nodes, n_labels)."""
         flux = np.concatenate([generator.predict_nearest(node[None])[0].astype(np.float32) for node in nodes])
         pixels = np.sort(np.argsort(-flux.std(axis=0), kind="stable")[:_SCAN_PIXELS])
         few = _some_nodes(len(nodes))
@@ -207,17 +149,9 @@ class NodeSpectra:
         return cls(nodes, pixels, flux[:, pixels].astype(np.float64), templates)
 
     def nearest(self, flux, weight):
-        """Sort the nodes by their distance from a spectrum at rest.
+        """Nodes (n_nodes, n_labels), sorted by their weighted sum of squared differences from a spectrum at rest.
 
-        Parameters
-        ----------
-        flux, weight : ndarray of shape (n_pixels,)
-            Spectrum on the generator's pixels, and the weights of its pixels.
-
-        Returns
-        -------
-        nodes : ndarray of shape (n_nodes, n_labels)
-            The nodes, sorted by their weighted sum of squared differences, the smallest first.
+        `flux` and `weight` (n_pixels,) are on the generator's pixels.
         """
         distance = ((self.flux - flux[self.pixels]) ** 2) @ weight[self.pixels]
         return self.nodes[np.argsort(distance, kind="stable")]
@@ -239,18 +173,7 @@ class NodeSpectra:
         return cls(nodes, pixels, flux, templates)
 
     def check_against(self, generator):
-        """Check that the spectra match a generator.
-
-        Parameters
-        ----------
-        generator : SpectrumGenerator
-            A fitted generator.
-
-        Raises
-        ------
-        StateError
-            If the number of labels differs, or a pixel lies outside the generator.
-        """
+        """Check that the spectra match a generator; StateError for another number of labels, or a pixel outside it."""
         n_labels, n_pixels = len(generator.label_names_), len(generator.wavelength_)
         found = {self.nodes.shape[1], n_labels if self.templates is None else self.templates.nodes.shape[1]}
         if found != {n_labels} or self.pixels[-1] >= n_pixels:
@@ -268,19 +191,10 @@ def _some_nodes(n_nodes):
 
 
 def first_continuum(flux, error):
-    """Estimate the continuum of an order, and find its spikes (cosmic rays, emission lines).
+    """Estimate the continuum of an order, and find its spikes (cosmic rays, emission lines), each (n_pixels,).
 
-    Parameters
-    ----------
-    flux, error : ndarray of shape (n_pixels,)
-        Flux, and standard deviations, infinite where a pixel is masked.
-
-    Returns
-    -------
-    continuum : ndarray of shape (n_pixels,)
-        A polynomial through bright pixels; 0 where the order is dark.
-    spikes : ndarray of shape (n_pixels,), bool
-        Pixels far above the continuum, or far below zero.
+    The continuum is a polynomial through bright pixels, 0 where the order is dark; spikes are pixels far above it, or
+    far below zero. `error` is infinite where a pixel is masked.
     """
     good = np.isfinite(error)
     x = np.linspace(-1, 1, len(flux))

@@ -15,17 +15,8 @@ _ALSO = {"logg": ("dex",)}  # other units in which a value has the same number
 class ParameterSet:
     """Parameters of a fit, and the map between their values and the variables of the optimiser.
 
-    Parameters
-    ----------
-    parameters : sequence of Parameter
-        All parameters of the forward model.
-    bounds : dict of str to tuple of (float, float), default=None
-        Narrower bounds by name.
-    fixed : dict of str to float, default=None
-        Values of parameters that are not fitted.
-    priors : dict of str to tuple of (float, float), default=None
-        Mean and standard deviation of normal priors by name, in place of the parameters' own. Names of fixed or absent
-        parameters are ignored.
+    `bounds` narrow those of the parameters; `priors`, mean and standard deviation by name, replace their own. Names of
+    priors of fixed or absent parameters are ignored.
 
     Attributes
     ----------
@@ -69,18 +60,7 @@ class ParameterSet:
         return np.stack([self.variables({n: self.bounds[n][side] for n in self.free}) for side in (0, 1)], axis=1)
 
     def start(self, values):
-        """Starting values: the given ones, else those of the parameters, clipped to the bounds.
-
-        Parameters
-        ----------
-        values : dict of str to float
-            Starting values of some parameters, by name.
-
-        Returns
-        -------
-        values : dict of str to float
-            Starting values of all parameters.
-        """
+        """Starting values of all parameters: the given ones, else those of the parameters, clipped to the bounds."""
         found = {}
         for name, parameter in self._parameters.items():
             low, high = self.bounds[name]
@@ -131,24 +111,9 @@ class ParameterSet:
 
 
 def plain_values(given, argument):
-    """Convert values with units to plain numbers in the units of the parameters.
+    """Convert values with units, by name, to plain numbers in the units of the parameters.
 
-    Parameters
-    ----------
-    given : dict or None
-        A number, or a sequence of numbers, by name, with units or without.
-    argument : str
-        Name of the argument, for messages.
-
-    Returns
-    -------
-    plain : dict
-        The same without units.
-
-    Raises
-    ------
-    ValueError
-        If a unit does not convert to that of the parameter.
+    A value may be a sequence, and `given` None. ValueError, which names the `argument`, if a unit does not convert.
     """
     plain = {}
     for name, value in (given or {}).items():
@@ -164,24 +129,9 @@ def plain_values(given, argument):
 
 
 def check_bounds(given, limits):
-    """Narrow the bounds to those that a user gives.
+    """Narrow the bounds `limits` to those that a user gives; returns bounds of all names.
 
-    Parameters
-    ----------
-    given : dict or None
-        Lowest and highest value by name.
-    limits : dict of str to tuple of (float, float)
-        Widest bounds by name.
-
-    Returns
-    -------
-    bounds : dict of str to tuple of (float, float)
-        Bounds of all names.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a range does not increase or exceeds the limits.
+    ValueError if a name is unknown, or a range does not increase or exceeds the limits.
     """
     bounds = dict(limits)
     for name, (low, high) in plain_values(given, "bounds").items():
@@ -199,24 +149,9 @@ def check_bounds(given, limits):
 
 
 def check_priors(given, names):
-    """Check priors that a user gives.
+    """Check priors that a user gives; returns them without units.
 
-    Parameters
-    ----------
-    given : dict or None
-        Mean and standard deviation by name.
-    names : sequence of str
-        Names of the parameters.
-
-    Returns
-    -------
-    priors : dict of str to tuple of (float, float)
-        The same without units.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a prior is not a pair of a finite mean and a positive standard deviation.
+    ValueError if a name is unknown, or a prior is not a pair of a finite mean and a positive standard deviation.
     """
     priors = plain_values(given, "priors")
     for name, prior in priors.items():
@@ -230,24 +165,9 @@ def check_priors(given, names):
 
 
 def check_fixed(given, bounds):
-    """Check values that a user fixes.
+    """Check values that a user fixes; returns them without units. `bounds` are those of all parameters.
 
-    Parameters
-    ----------
-    given : dict or None
-        Values by name.
-    bounds : dict of str to tuple of (float, float)
-        Bounds of all parameters.
-
-    Returns
-    -------
-    fixed : dict of str to float
-        The same without units.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a value lies out of bounds.
+    ValueError if a name is unknown, or a value lies out of bounds.
     """
     fixed = plain_values(given, "fixed")
     for name, value in fixed.items():

@@ -10,27 +10,9 @@ _START = 0.3  # scatter of the walkers' starting points about the best fit, in s
 
 
 def sample_posterior(fit, result, *, method, n_draws, random_state):
-    """Sample the posterior of a fit, and write draws, errors and diagnostics into its result.
+    """Sample the posterior of a StarFit that has run, with `method` "emcee" or "dynesty".
 
-    Parameters
-    ----------
-    fit : StarFit
-        A fit that has run.
-    result : InferenceResult
-        Its result; changed.
-    method : {"emcee", "dynesty"}
-        Sampler.
-    n_draws : int
-        Number of draws.
-    random_state : int, RandomState instance or None
-        Seed.
-
-    Raises
-    ------
-    ImportError
-        If the sampler is not installed.
-    ValueError
-        If the sampler is unknown.
+    Writes draws, errors and diagnostics into `result`. ImportError if the sampler is not installed.
     """
     from sklearn.utils import check_random_state
 

@@ -15,24 +15,7 @@ _LEAST_VSINI = 0.5  # km/s; slower rotation cannot decrease enough to narrow the
 
 
 def fit_flags(generator, likelihood, linear, uncertainty):
-    """Flags of the fit itself.
-
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        A fitted generator.
-    likelihood : Likelihood
-        The likelihood.
-    linear : Linear
-        The likelihood linearised at the best fit.
-    uncertainty : Uncertainty
-        Uncertainty of the fitted parameters.
-
-    Yields
-    ------
-    flag, message : InferenceFlag, str
-        Flag, and a message about this star.
-    """
+    """Flags of the fit itself, each with a message about this star, from the likelihood linearised at the best fit."""
     parameters = likelihood.parameters
     at = [name for name in parameters.free if _at_bound(parameters, name, linear.values[name])]
     if not at and grid_ends_near(generator, linear.values, parameters):
@@ -52,18 +35,7 @@ def fit_flags(generator, likelihood, linear, uncertainty):
 
 
 def rejection_flags(data):
-    """Flags of the rejected pixels.
-
-    Parameters
-    ----------
-    data : FitData
-        The data.
-
-    Yields
-    ------
-    flag, message : InferenceFlag, str
-        Flag, and a message about this star.
-    """
+    """Flags of the rejected pixels, each with a message about this star."""
     if data.n_rejected > max(_MANY_REJECTED * data.n_given, 3):
         share = 100 * data.n_rejected / data.n_given
         yield InferenceFlag.REJECTED_PIXELS, f"{data.n_rejected} pixels rejected, {share:.1f} %"
@@ -72,21 +44,8 @@ def rejection_flags(data):
 def instrument_flags(linear, parameters, reduced_chi2):
     """Score tests of resolving power and of the medium of the wavelengths, each as one more parameter.
 
-    Parameters
-    ----------
-    linear : Linear
-        The likelihood linearised at the best fit.
-    parameters : ParameterSet
-        Parameters of the fit.
-    reduced_chi2 : float
-        Reduced chi-square.
-
-    Returns
-    -------
-    factor : tuple of float
-        Factor by which the resolving power would change, and the standard deviation of its logarithm.
-    found : list of (InferenceFlag, str)
-        Flags, and messages about this star.
+    Returns the factor by which the resolving power would change with the standard deviation of its logarithm, and a
+    list of flags with messages about this star.
     """
     found, scale = [], max(reduced_chi2, 1.0)
     # vsini is degenerate with the resolving power, unless it is too small to decrease
@@ -107,23 +66,9 @@ def instrument_flags(linear, parameters, reduced_chi2):
 
 
 def grid_ends_near(generator, values, parameters):
-    """Whether the grid ends within 0.3 % of its range from given labels.
+    """Whether the grid ends within 0.3 % of its range from given labels, within the bounds of the `parameters`.
 
     A grid with missing corners, or scattered nodes, does not fill the ranges of its labels.
-
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        A fitted generator.
-    values : dict of str to float
-        Values of the parameters.
-    parameters : ParameterSet
-        Bounds of the parameters.
-
-    Returns
-    -------
-    near : bool
-        Whether the grid ends there, within the bounds.
     """
     names = generator.label_names_
     labels = np.array([values[name] for name in names])

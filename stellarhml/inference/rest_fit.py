@@ -20,17 +20,7 @@ _MANY_PIXELS = 32768  # with more pixels, several starts are compared on some of
 
 
 class RestSettings(NamedTuple):
-    """Settings of a fit at rest, see `BayesianStellarRegressor`.
-
-    Attributes
-    ----------
-    search, n_initial_points, n_calls, polish, n_starts, continuum_degree, generator_error
-        Parameters of the regressor.
-    bounds, priors : dict
-        Bounds and priors of the labels, by name.
-    seed : int
-        Seed of the search.
-    """
+    """Settings of a fit at rest, with the names of `BayesianStellarRegressor`; `seed` is that of the search."""
 
     search: str
     n_initial_points: int
@@ -45,25 +35,10 @@ class RestSettings(NamedTuple):
 
 
 def fit_at_rest(generator, node_spectra, settings, with_covariance, item):
-    """Infer the labels of one spectrum.
+    """Infer the labels of one spectrum; returns an InferenceResult whose `orders` is empty.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        A fitted generator.
-    node_spectra : NodeSpectra or None
-        Spectra of the nodes, for search="nodes".
-    settings : RestSettings
-        Settings of the fit.
-    with_covariance : bool
-        Whether to compute the covariance; without it, errors are NaN.
-    item : tuple of ndarray
-        Normalised flux, shape (n_pixels,), and its standard deviations, infinite where a pixel is masked, or None.
-
-    Returns
-    -------
-    result : InferenceResult
-        Labels with errors; `orders` is empty.
+    `node_spectra` are for search="nodes"; without `with_covariance` errors are NaN. `item` is the normalised flux
+    (n_pixels,) and its standard deviations, infinite where a pixel is masked, or None.
     """
     begin, (flux, error) = time.perf_counter(), item
     chain = RestChain(generator)

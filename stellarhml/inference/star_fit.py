@@ -23,27 +23,7 @@ _LINE_SPREAD_REACH = 6.0  # half width of the line-spread function, in sigma
 
 
 class FitSettings(NamedTuple):
-    """Settings of the fit of a spectrum, see `BayesianStellarRegressor.infer`.
-
-    Attributes
-    ----------
-    bounds, priors, fixed : dict
-        Bounds, priors and fixed values by name.
-    stages : tuple of Stage
-        Stages between rotation and line spread.
-    limb_darkening : float
-        Linear coefficient of limb darkening.
-    continuum_degree : int, "auto" or None
-        Degree of the continua.
-    jitter : bool
-        Whether a jitter term is added to the errors.
-    generator_error : bool
-        Whether the generator's own error is included.
-    n_starts : int
-        Number of nodes to start from.
-    callback : callable or None
-        Called before each evaluation of the model.
-    """
+    """Settings of the fit of a spectrum, with the names of the regressor and of its `infer`."""
 
     bounds: dict
     priors: dict
@@ -58,29 +38,10 @@ class FitSettings(NamedTuple):
 
 
 class StarFit:
-    """The fit of one spectrum.
+    """The fit of one ObservedSpectrum, with the resolving power of each order: a number, an array (n_pixels,) or None.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        A fitted generator.
-    templates : Templates
-        Templates of its nodes.
-    spectrum : ObservedSpectrum
-        The spectrum.
-    resolving_powers : list of float, ndarray of shape (n_pixels,) or None
-        Resolving power of each order.
-    settings : FitSettings
-        Settings of the fit.
-
-    Attributes
-    ----------
-    parameters : ParameterSet
-        Parameters, bounds and priors of the fit.
-    likelihood : Likelihood
-        Likelihood of the last fit.
-    inflation : float
-        Inflation of the standard deviations, root mean square over the fitted parameters.
+    `templates` are those of the generator's nodes. Attributes: `parameters` (ParameterSet); `likelihood` of the last
+    fit; `inflation` of the standard deviations, root mean square over the fitted parameters.
     """
 
     def __init__(self, generator, templates, spectrum, resolving_powers, settings):
@@ -103,19 +64,9 @@ class StarFit:
         self._flags, self._messages, self._n_evaluations = InferenceFlag(0), [], 0
 
     def run(self):
-        """Fit the spectrum.
+        """Fit the spectrum and return an InferenceResult.
 
-        Returns
-        -------
-        result : InferenceResult
-            Parameters, errors, flags, data and model.
-
-        Raises
-        ------
-        WavelengthCoverageError
-            If no order overlaps the generator's band.
-        ValueError
-            If too few pixels are left.
+        WavelengthCoverageError if no order overlaps the generator's band, ValueError if too few pixels are left.
         """
         self._watch(0)
         start = self._start()
