@@ -28,7 +28,7 @@ VSINI = Parameter(
 ERROR_DIRECTIONS = ("ln_wavelength", "line_variance")
 """Modes of the generator's own error besides the labels, see `Rows.modes`."""
 
-_SLOWEST = 0.1  # km/s: slower rotation changes no spectrum by more than 1e-5, and the derivative vanishes at zero
+_SLOWEST = 0.1  # km/s: derivatives need some rotation; this changes fluxes by 2e-4, at R 55,000 by 5e-5
 _ROTATION = 0.225  # variance over vsini squared of Gray's rotation profile with limb darkening 0.6
 _MARGIN = 12  # pixels of the generator at each end of a window: two interpolation stencils
 _LONGEST = 2**16  # pixels of one Fourier transform, whose sampling is set by the finest of them
@@ -249,7 +249,7 @@ class ForwardChain:
             modes = {"line_variance": table[-1]}
         rows = Rows(wavelength, table[0], tangents, modes)
         for stage in self._stages:
-            rows = stage.apply(rows, values)
+            rows = _checked_rows(stage, rows, stage.apply(rows, values))
         if not tangents:
             return rows.flux[None]
         missing = [parameter.name for parameter in self.parameters if parameter.name not in rows.tangents]
@@ -301,6 +301,24 @@ class RestChain:
 
     def _labels(self, values):
         return [values[name] for name in self._generator.label_names_]
+
+
+def _checked_rows(stage, before, rows):
+    """What a stage returned, if it is on the same wavelengths: a shift of one pixel would be a wrong velocity."""
+    name, shape = type(stage).__name__, before.flux.shape
+    if not isinstance(rows, Rows):
+        raise ValueError(f"{name}.apply returned a {type(rows).__name__}; it needs Rows, such as from `Rows.through`.")
+    parts = {"wavelength": rows.wavelength, "flux": rows.flux, **rows.tangents, **rows.modes}
+    wrong = [key for key, row in parts.items() if np.shape(row) != shape]
+    wrong += [key for key in before.modes if key not in rows.modes]
+    if wrong or not np.array_equal(rows.wavelength, before.wavelength):
+        raise ValueError(
+            f"{name}.apply returned rows that do not fit: {', '.join(wrong) or 'wavelength'}. All need the {shape[0]} "
+            "wavelengths that the stage was given; use `Rows.through`."
+        )
+    if not np.isfinite(rows.flux[np.isfinite(before.flux)]).all():
+        raise ValueError(f"{name}.apply returned fluxes that are not finite. Bound its parameters.")
+    return rows
 
 
 def _check(name, value, low, high, unit=" km/s"):

@@ -58,6 +58,23 @@ class Parameter:
     prior: tuple | None = None
     physical_floor: bool = False
 
+    def __post_init__(self):
+        low, high = self.bounds
+        finite = np.isfinite(low) and np.isfinite(high)
+        problems = {
+            f"bounds {self.bounds}, which decrease": not low <= high,
+            f"scale {self.scale}, which is not positive": self.scale is not None and not self.scale > 0,
+            f"softening {self.softening}, which is negative": not self.softening >= 0,
+            f"prior {self.prior}, whose standard deviation is not positive": self.prior and not self.prior[1] > 0,
+            f"start {self.start}, which is not within {self.bounds}": (
+                self.start is not None and not low <= self.start <= high
+            ),
+            "an infinite bound and no start: state where a fit begins": self.start is None and not finite,
+        }
+        for problem, there in problems.items():
+            if there:
+                raise ValueError(f"The parameter {self.name!r} has {problem}.")
+
     def variable(self, value):
         """Variable of a fit at a value, before scaling."""
         return np.sqrt(value**2 + self.softening**2) - self.softening if self.softening else value

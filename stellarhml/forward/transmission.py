@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from stellarhml._units import plain_array
 from stellarhml.forward.stages import Stage
 from stellarhml.kernels.interpolation import interpolate_cubic
 
 _FEW = 16  # minimum number of points of a table
+_NOISE = 0.5  # by which a measured transmission may exceed the range from 0 to 1
 
 
 class Transmission(Stage):
@@ -37,7 +39,8 @@ class Transmission(Stage):
     """
 
     def __init__(self, wavelength, transmission):
-        wavelength, transmission = (np.asarray(part, dtype=np.float64) for part in (wavelength, transmission))
+        wavelength = plain_array(wavelength, "angstrom", "The wavelength of `transmission`", spectral=True)
+        transmission = plain_array(transmission, "", "`transmission`")
         if wavelength.ndim != 1 or wavelength.shape != transmission.shape or len(wavelength) < _FEW:
             raise ValueError(
                 f"`transmission` has arrays of the shapes {wavelength.shape} and {transmission.shape}; it needs a "
@@ -50,6 +53,11 @@ class Transmission(Stage):
         if wavelength[0] <= 0 or (np.diff(wavelength) <= 0).any():
             raise ValueError(
                 "The wavelengths of `transmission` do not increase strictly, in angstrom. Sort the table by wavelength."
+            )
+        if transmission.min() < -_NOISE or transmission.max() > 1 + _NOISE or not transmission.max() > 0:
+            raise ValueError(
+                f"`transmission` has values from {transmission.min():g} to {transmission.max():g}; it needs 1 where "
+                "the air is clear and 0 where it is opaque. Divide by the level of clear air."
             )
         self._wavelength, self._transmission = wavelength, transmission
         self.step = float(np.median(np.diff(np.log(wavelength))))

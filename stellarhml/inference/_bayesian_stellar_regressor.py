@@ -1,7 +1,9 @@
 """BayesianStellarRegressor: labels from fluxes, by a fit of a spectrum generator."""
 
 import warnings
+from collections.abc import Iterable
 from functools import partial
+from inspect import signature
 from numbers import Integral
 
 import numpy as np
@@ -12,16 +14,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from stellarhml._parallel import map_items, one_thread
 from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
 from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_number
-from stellarhml._units import plain_array
-from stellarhml.exceptions import InferenceWarning, WavelengthCoverageError
+from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import RV, VSINI
-from stellarhml.forward.stages import label_parameters
+from stellarhml.forward.stages import Stage, label_parameters
 from stellarhml.forward.transmission import Transmission
 from stellarhml.inference._inference_result import InferenceResult, draw_within
 from stellarhml.inference.node_spectra import NodeSpectra
 from stellarhml.inference.parameter_set import ParameterSet, check_bounds, check_fixed, check_priors
-from stellarhml.inference.posterior import sample_posterior
+from stellarhml.inference.posterior import check_sampling, sample_posterior
 from stellarhml.inference.rest_fit import RestSettings, fit_at_rest
 from stellarhml.inference.star_fit import FitSettings, StarFit
 from stellarhml.spectra.conversion import as_observed_spectrum
@@ -341,31 +342,18 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             If the spectrum does not overlap the generator's band.
         """
         check_is_fitted(self)
-        if self.node_spectra_ is None or self.node_spectra_.templates is None:
-            raise ValueError(
-                "`infer` needs a generator with wavelengths in angstrom and search='nodes'; this one has "
-                f"search={self.search!r} and {self.generator_.wavelength_.size} pixels from "
-                f"{self.generator_.wavelength_[0]:g}."
-            )
-        if not (continuum_degree in ("auto", None) or (isinstance(continuum_degree, int) and continuum_degree >= 0)):
-            raise ValueError(
-                f"`continuum_degree` is {continuum_degree!r}; it needs a degree of 0 or more, 'auto' or None."
-            )
-        spectrum, powers = as_observed_spectrum(spectrum, medium=medium, mask=mask, resolving_power=resolving_power)
-        stages = tuple(stages)
-        limits = dict(self.bounds_) | {p.name: p.bounds for stage in stages for p in stage.parameters}
-        settings = FitSettings(
-            bounds=self.bounds_,
-            priors=check_priors(self.priors, self.bounds_),
-            fixed=check_fixed(fixed, limits),
-            stages=stages if transmission is None else (*stages, _as_transmission(transmission)),
+        settings = self._fit_settings(
+            transmission=transmission,
+            stages=stages,
+            fixed=fixed,
             limb_darkening=limb_darkening,
             continuum_degree=continuum_degree,
             jitter=jitter,
-            generator_error=self.generator_error,
-            n_starts=self.n_starts,
+            posterior=posterior,
+            n_draws=n_draws,
             callback=callback,
         )
+        spectrum, powers = as_observed_spectrum(spectrum, medium=medium, mask=mask, resolving_power=resolving_power)
         with one_thread():
             fit = StarFit(self.generator_, self.node_spectra_.templates, spectrum, powers, settings)
             result = fit.run()
@@ -413,12 +401,65 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         settings["resolving_power"] = resolving_power
+        if "stages" in settings and isinstance(settings["stages"], Iterable):
+            settings["stages"] = tuple(settings["stages"])  # an iterator would serve the first star alone
+        # a mistake of the caller is an error, not a failure of each star
+        signature(self.infer).bind(None, **settings)
+        self._fit_settings(**settings)
         yield from map_items(
             partial(_infer_or_report, self, settings),
             spectra,
             n_jobs=self.n_jobs if n_jobs is None else n_jobs,
             verbose=self.verbose if verbose is None else verbose,
             description="Inferring stars",
+        )
+
+    def _fit_settings(
+        self,
+        *,
+        transmission=None,
+        stages=(),
+        fixed=None,
+        limb_darkening=0.6,
+        continuum_degree="auto",
+        jitter=False,
+        posterior="laplace",
+        n_draws=2000,
+        callback=None,
+        **of_the_spectrum,
+    ):
+        """Arguments of `infer` that do not depend on the spectrum, checked."""
+        if self.node_spectra_ is None or self.node_spectra_.templates is None:
+            raise ValueError(
+                "`infer` needs a generator with wavelengths in angstrom and search='nodes'; this one has "
+                f"search={self.search!r} and {self.generator_.wavelength_.size} pixels from "
+                f"{self.generator_.wavelength_[0]:g}."
+            )
+        whole = isinstance(continuum_degree, Integral) and not isinstance(continuum_degree, bool)
+        if not (continuum_degree in ("auto", None) or (whole and continuum_degree >= 0)):
+            raise ValueError(
+                f"`continuum_degree` is {continuum_degree!r}; it needs a degree of 0 or more, 'auto' or None."
+            )
+        check_sampling(posterior, n_draws)
+        stages = tuple(stages) if isinstance(stages, Iterable) else (stages,)
+        strange = [stage for stage in stages if not isinstance(stage, Stage)]
+        if strange:
+            raise ValueError(
+                f"`stages` has {strange[0]!r}, but it needs instances of stellarhml.forward.stages.Stage, such as "
+                "stages=[Veiling()]."
+            )
+        limits = self.bounds_ | {p.name: p.bounds for stage in stages for p in stage.parameters}
+        return FitSettings(
+            bounds=self.bounds_,
+            priors=self._priors,
+            fixed=check_fixed(fixed, limits),
+            stages=stages if transmission is None else (*stages, _as_transmission(transmission)),
+            limb_darkening=limb_darkening,
+            continuum_degree=continuum_degree,
+            jitter=jitter,
+            generator_error=self.generator_error,
+            n_starts=self.n_starts,
+            callback=callback,
         )
 
     def to_state(self):
@@ -490,7 +531,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             continuum_degree=self.continuum_degree,
             generator_error=self.generator_error,
             bounds={name: self.bounds_[name] for name in names},
-            priors=check_priors(self.priors, self.bounds_),
+            priors=self._priors,
             seed=self._seed,
         )
         results = list(
@@ -512,7 +553,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         names, ends = generator.label_names_, generator.interpolator_.bounds_
         limits = {name: (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)}
         self.bounds_ = check_bounds(self.bounds, limits | {RV.name: RV.bounds, VSINI.name: VSINI.bounds})
-        check_priors(self.priors, self.bounds_)
+        self._priors = check_priors(self.priors, self.bounds_)
         self.n_features_in_ = (generator.preprocessor_ or generator.decomposer_).n_features_in_
         self.node_spectra_ = node_spectra
         if self.search == "nodes" and node_spectra is None:
@@ -556,11 +597,13 @@ def _infer_or_report(regressor, settings, spectrum):
     """Result of one star, or a failed result with the reason."""
     try:
         return regressor.infer(spectrum, **settings)
-    except (ValueError, TypeError, WavelengthCoverageError) as error:
+    except Exception as error:  # whatever it is, also of a stage or callback of the caller, the other stars go on
+        known = isinstance(error, (ValueError, TypeError))
+        message = " ".join(str(error).split()) if known else f"{type(error).__name__}: {error}"
         labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)
         own = [parameter for stage in settings.get("stages", ()) for parameter in stage.parameters]
         parameters = ParameterSet((*labels, RV, VSINI, *own), bounds=regressor.bounds_)
-        return InferenceResult.failed(parameters, " ".join(str(error).split()))
+        return InferenceResult.failed(parameters, message)
 
 
 def _as_transmission(transmission):
@@ -571,8 +614,7 @@ def _as_transmission(transmission):
             "(wavelength, transmission), two arrays of the same length, that resolves the lines of the atmosphere. Use "
             "a transmission on the pixels of the spectrum to mask or divide it: see stellarhml.spectra.mask_tellurics."
         )
-    wavelength, values = transmission
-    return Transmission(plain_array(wavelength, "angstrom", "`transmission`", spectral=True), values)
+    return Transmission(*transmission)
 
 
 def _bridge_masked(X, error):

@@ -55,8 +55,8 @@ class InferenceResult:
     ----------
     names : tuple of str
         Names of the parameters: labels, "rv" and "vsini", and those of the stages.
-    units : dict
-        Units by name.
+    units, descriptions : dict
+        Unit and one line of description by name.
     values : dict
         Values by name.
     errors : dict
@@ -111,6 +111,7 @@ class InferenceResult:
         seconds=0.0,
     ):
         self.names, self.units, self.bounds = parameters.names, parameters.units, dict(parameters.bounds)
+        self.descriptions = parameters.descriptions
         self.values = values
         self.generator_covariance = generator_covariance
         self.noise_errors, self.generator_errors = map(self._by_name, (noise_covariance, generator_covariance))
@@ -188,6 +189,8 @@ class InferenceResult:
             From the sampled posterior if there is one, else from a Gaussian within the bounds.
         """
         rng = np.random.default_rng(_seed(random_state))
+        if self.flags & InferenceFlag.FAILED:
+            return np.full((n_draws, len(self.names)), np.nan)
         if self.draws is not None:
             return self.draws[rng.integers(len(self.draws), size=n_draws)]
         mean, bounds = (np.array([part[name] for name in self.names]) for part in (self.values, self.bounds))
@@ -283,10 +286,11 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     if status:
         table.insert(1, "status", [result.status for result in results])
     units = {name: unit for result in results for name, unit in result.units.items()}
-    return table if kind == "pandas" else with_units(table, units)
+    described = {name: text for result in results for name, text in result.descriptions.items()}
+    return table if kind == "pandas" else with_units(table, units, described)
 
 
-def with_units(frame, units=None):
+def with_units(frame, units=None, descriptions=None):
     """Convert a table of inferred parameters to an astropy table with units and descriptions.
 
     `units` are those of the parameters by name, and `NAME_std` and the like have that of `NAME`; None: the units of the
@@ -294,7 +298,7 @@ def with_units(frame, units=None):
     """
     from astropy.table import Table
 
-    units = (UNITS if units is None else units) | {"seconds": "s"}
+    units, descriptions = (UNITS if units is None else units) | {"seconds": "s"}, _DESCRIPTIONS | (descriptions or {})
     table = Table()
     for name, column in frame.items():
         numbers = pd.api.types.is_numeric_dtype(column)
@@ -308,7 +312,7 @@ def with_units(frame, units=None):
         # FITS has no unit dex: the description states it
         if unit and not unit.startswith("dex"):
             column.unit = unit
-        described = _DESCRIPTIONS.get(bare)
+        described = descriptions.get(bare)
         if described is not None:
             column.description = prefix + described
     return table

@@ -24,8 +24,8 @@ class ParameterSet:
         Names of all parameters, and of those that are fitted.
     bounds : dict of str to tuple of (float, float)
         Bounds by name; both ends are equal for a fixed parameter.
-    units : dict of str to str
-        Units by name.
+    units, descriptions : dict of str to str
+        By name.
     prior_names : tuple of str
         Fitted parameters with a prior.
     prior_scale : ndarray of shape (n_priors,)
@@ -37,6 +37,7 @@ class ParameterSet:
         self._parameters = {parameter.name: parameter for parameter in parameters}
         self.names = tuple(self._parameters)
         self.units = {name: parameter.unit for name, parameter in self._parameters.items()}
+        self.descriptions = {name: parameter.description for name, parameter in self._parameters.items()}
         own = {name: parameter.bounds for name, parameter in self._parameters.items()}
         self.bounds = own | {name: tuple(map(float, pair)) for name, pair in (bounds or {}).items() if name in own}
         self.bounds |= {name: (float(value), float(value)) for name, value in (fixed or {}).items()}
@@ -116,6 +117,8 @@ def plain_values(given, argument):
     A value may be a sequence, and `given` None. ValueError, which names the `argument`, if a unit does not convert.
     """
     plain = {}
+    if not isinstance(given, (dict, type(None))):
+        raise ValueError(f"`{argument}` is a {type(given).__name__}; it needs a dictionary of values by name.")
     for name, value in (given or {}).items():
         units = [UNITS[name], *_ALSO.get(name, ())] if name in UNITS else []
         where = f"`{argument}` of {name!r}"
@@ -134,7 +137,12 @@ def check_bounds(given, limits):
     ValueError if a name is unknown, or a range does not increase or exceeds the limits.
     """
     bounds = dict(limits)
-    for name, (low, high) in plain_values(given, "bounds").items():
+    for name, pair in plain_values(given, "bounds").items():
+        if not _are_numbers(pair, 2):
+            raise ValueError(
+                f"`bounds` of {name!r} is {pair!r}; it needs a lowest and a highest value, which must increase."
+            )
+        low, high = pair
         if name not in limits:
             raise ValueError(f"`bounds` names {name!r}, but the parameters are {', '.join(limits)}.")
         least, most = limits[name]
@@ -157,7 +165,7 @@ def check_priors(given, names):
     for name, prior in priors.items():
         if name not in names:
             raise ValueError(f"`priors` names {name!r}, but the parameters are {', '.join(names)}.")
-        if np.shape(prior) != (2,) or not np.isfinite(prior).all() or prior[1] <= 0:
+        if not _are_numbers(prior, 2) or prior[1] <= 0:
             raise ValueError(
                 f"`priors` of {name!r} is {prior!r}; it needs a finite mean and a positive standard deviation."
             )
@@ -174,6 +182,16 @@ def check_fixed(given, bounds):
         if name not in bounds:
             raise ValueError(f"`fixed` names {name!r}, but the parameters are {', '.join(bounds)}.")
         low, high = bounds[name]
+        if not _are_numbers([value], 1):
+            raise ValueError(f"`fixed` sets {name!r} to {value!r}; it needs one finite number.")
         if not low <= value <= high:
             raise ValueError(f"`fixed` sets {name!r} to {value}, which is not within {low:g} to {high:g}.")
     return fixed
+
+
+def _are_numbers(values, n):
+    """Whether values are so many finite numbers."""
+    try:
+        return np.shape(values) == (n,) and bool(np.isfinite(np.asarray(values, dtype=np.float64)).all())
+    except (TypeError, ValueError):
+        return False

@@ -1,5 +1,7 @@
 """Posterior: draws by Markov chains or nested sampling, where a Gaussian is not good enough."""
 
+from numbers import Integral
+
 import numpy as np
 
 _WALKERS = 32
@@ -7,6 +9,14 @@ _CHUNK = 200  # steps between estimates of the autocorrelation time
 _MAX_STEPS = 4000
 _LONG = 50  # minimum length of chains, in autocorrelation times
 _START = 0.3  # scatter of the walkers' starting points about the best fit, in standard deviations
+
+
+def check_sampling(posterior, n_draws):
+    """Raise ValueError, before any fit, if there is no such sampler or no draw."""
+    if posterior not in ("laplace", "emcee", "dynesty"):
+        raise ValueError(f"`posterior` is {posterior!r}; it needs 'laplace', 'emcee' or 'dynesty'.")
+    if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 2:
+        raise ValueError(f"`n_draws` is {n_draws!r}; it needs a number of draws, 2 at least.")
 
 
 def sample_posterior(fit, result, *, method, n_draws, random_state):
@@ -17,8 +27,6 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
     from sklearn.utils import check_random_state
 
     samplers = {"emcee": _by_emcee, "dynesty": _by_dynesty}
-    if method not in samplers:
-        raise ValueError(f"`posterior` is {method!r}; it needs 'laplace', 'emcee' or 'dynesty'.")
     seed = check_random_state(random_state).randint(2**31 - 1)
     parameters = fit.parameters
     noise = np.array([result.noise_errors[name] for name in parameters.free])
