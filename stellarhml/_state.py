@@ -8,7 +8,6 @@ kernels index arrays without looking.
 import math
 
 import numpy as np
-from scipy import sparse
 
 
 class StateError(ValueError):
@@ -72,34 +71,6 @@ def take(state, key, kind):
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
         raise StateError(f"`{key}` is a {type(value).__name__}; it must be a {names}.")
-    return value
-
-
-def take_choice(state, key, choices):
-    """Value of a key, one of few.
-
-    Parameters
-    ----------
-    state : dict
-        The state.
-    key : str
-        The key.
-    choices : sequence of str or None
-        What is allowed.
-
-    Returns
-    -------
-    value : str or None
-        The value.
-
-    Raises
-    ------
-    StateError
-        If it is another.
-    """
-    value = _value(state, key)
-    if not (value is None or isinstance(value, str)) or value not in choices:
-        raise StateError(f"`{key}` is {_short(value)}; it must be one of {list(choices)}.")
     return value
 
 
@@ -254,65 +225,6 @@ def take_array(
                 f"`{key}` decreases somewhere; it must be sorted{' without ties' * (increasing == 'strictly')}."
             )
     return array
-
-
-def take_csr(state, key, *, shape, sizes=None, dtype="f8", index=("i4", "i8"), low=None, high=None, optional=False):
-    """Sparse matrix of a key, checked so that no walk along its rows leaves its arrays.
-
-    Parameters
-    ----------
-    state : dict
-        The state.
-    key : str
-        The key.
-    shape : tuple of (int, str or None)
-        Numbers of rows and columns, as in `take_array`. Give the columns a name or a number: nothing else bounds them.
-    sizes : Sizes, default=None
-        Lengths known so far; a new name is added.
-    dtype, index : str or tuple of str
-        Dtypes allowed for the data, and for both index arrays.
-    low, high : float, default=None
-        Bounds of the data.
-    optional : bool, default=False
-        Whether None is allowed.
-
-    Returns
-    -------
-    matrix : csr_matrix or None
-        The matrix. Its columns may be unsorted within a row, and none occurs twice in one.
-
-    Raises
-    ------
-    StateError
-        If it is no such matrix.
-    """
-    matrix = _value(state, key)
-    if matrix is None and optional:
-        return None
-    matrix = take(state, key, sparse.csr_matrix)
-    _check_shape(key, matrix.shape, shape, sizes)
-    n_rows, n_columns = matrix.shape
-    parts = {f"{key}.{name}": getattr(matrix, name) for name in ("data", "indices", "indptr")}
-    local = Sizes()
-    data = take_array(parts, f"{key}.data", dtype=dtype, shape=("n",), sizes=local, low=low, high=high)
-    indices = take_array(
-        parts, f"{key}.indices", dtype=index, shape=("n",), sizes=local, low=0, high=max(n_columns - 1, 0)
-    )
-    indptr = take_array(parts, f"{key}.indptr", dtype=index, shape=(n_rows + 1,), low=0, increasing=True)
-    if indices.dtype != indptr.dtype or indptr[0] != 0 or indptr[-1] != len(data) or (len(data) and not n_columns):
-        raise StateError(
-            f"The row pointers of `{key}` go from {indptr[0]} to {indptr[-1]} ({indptr.dtype}; columns: "
-            f"{indices.dtype}), but it has {len(data)} values; they must go from 0 to that."
-        )
-    checked = sparse.csr_matrix(matrix.shape, dtype=data.dtype)
-    # assigned, as the constructor would copy 64-bit indices into 32 bits
-    checked.data, checked.indices, checked.indptr = data, indices, indptr
-    if not checked.has_canonical_format:
-        rows = np.repeat(np.arange(n_rows), np.diff(indptr))
-        order = np.lexsort((indices, rows))
-        if np.any((np.diff(rows[order]) == 0) & (np.diff(indices[order]) == 0)):
-            raise StateError(f"`{key}` has the same column twice in one row; each must occur once.")
-    return checked
 
 
 def estimator_state(estimator, fitted):

@@ -10,14 +10,16 @@ Limits: a file under 1 MB costs at most 1 s and 200 MB.
 import hashlib
 import math
 import os
+import platform
 import re
 import struct
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 
 import numpy as np
-from scipy import sparse
 
-from stellarhml._state import StateError, check_keys, take, take_list
+from stellarhml._state import StateError, check_keys, take
 from stellarhml.exceptions import PersistenceError
 from stellarhml.storage.asdf_text import (
     DTYPES,
@@ -31,8 +33,7 @@ from stellarhml.storage.asdf_text import (
     to_text,
 )
 from stellarhml.storage.atomic_files import atomic_path
-from stellarhml.storage.registry import CSR, find_tag, read_state
-from stellarhml.storage.versions import find_versions
+from stellarhml.storage.registry import find_tag, read_state
 
 MAGIC = b"#ASDF "
 _FIRST_LINES = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n"
@@ -45,6 +46,7 @@ _MAPPED_FROM = 4096  # bytes; smaller arrays are read
 _NO_CHECKSUM = "blake2b-" + 40 * "0"
 _CHECKSUM = re.compile(rb"checksum: (blake2b-[0-9a-f]{40})\n")
 _INT64 = 2**63
+_PACKAGES = ("stellarhml", "scikit-learn", "numpy", "scipy")
 _NAMED_DTYPES = {np.dtype(name) for name in DTYPES.values()}
 
 
@@ -67,7 +69,7 @@ def write_asdf(estimator, path):
     content = encoder.encode(estimator, type(estimator).__name__)
     if not isinstance(content, Tagged):
         raise _refusal("It", f"a {type(estimator).__name__}")
-    tree = {"stellarhml": {"checksum": _NO_CHECKSUM, "versions": find_versions(), "grid": encoder.grid}}
+    tree = {"stellarhml": {"checksum": _NO_CHECKSUM, "versions": _find_versions(), "grid": encoder.grid}}
     try:
         content = pack(tree | {"estimator": content}, encoder.arrays)
         with atomic_path(path, sync=True) as temporary:
@@ -168,9 +170,6 @@ class Encoder:
             return self._mapping(value, where, depth)
         if isinstance(value, np.ndarray):
             return self._array(value, where)
-        if kind in (sparse.csr_matrix, sparse.csr_array):
-            state = {name: getattr(value, name) for name in ("data", "indices", "indptr")}
-            return Tagged(CSR, self._mapping(state | {"shape": list(value.shape)}, where, depth))
         tag = find_tag(kind)
         if tag is None:
             raise _refusal(where, f"a {kind.__module__}.{kind.__qualname__}")
@@ -219,15 +218,13 @@ def state_of(value) -> dict:
     return PipelineState.to_state(value)
 
 
-def plain_state(value, wrap_csr):
+def plain_state(value):
     """State of an object for the `asdf` library, which converts the objects in it itself.
 
     Parameters
     ----------
     value : object
         Of one of the classes of `stellarhml.storage.registry`.
-    wrap_csr : callable
-        From the parts of a sparse matrix to what stands for it.
 
     Returns
     -------
@@ -246,9 +243,6 @@ def plain_state(value, wrap_csr):
             return {key: plain(item) for key, item in part.items()}
         if isinstance(part, np.ndarray) and part.dtype.kind in "OU":
             return part.tolist()
-        if sparse.issparse(part):
-            parts = {name: getattr(part, name) for name in ("data", "indices", "indptr")}
-            return wrap_csr(parts | {"shape": [int(n) for n in part.shape]})
         return part
 
     return plain(state_of(value))
@@ -454,40 +448,20 @@ def _make(node, arrays):
         return arrays[node.source]
     if not isinstance(node, Tagged):
         return node
-    state = {key: _make(part, arrays) for key, part in node.state.items()}
-    return make_csr(state) if node.tag == CSR else read_state(node.tag, state)
+    return read_state(node.tag, {key: _make(part, arrays) for key, part in node.state.items()})
 
 
-def make_csr(state):
-    """Sparse matrix of its parts. That its indices suit its shape, :func:`stellarhml._state.take_csr` checks.
+def _find_versions():
+    """Versions of Python and the packages that write a file; None for a package that is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
 
-    Parameters
-    ----------
-    state : dict
-        "data", "indices", "indptr" and "shape".
 
-    Returns
-    -------
-    matrix : csr_matrix
-        The matrix.
-
-    Raises
-    ------
-    StateError
-        If a part is missing or of another type.
-    """
-    check_keys(state, ("data", "indices", "indptr", "shape"))
-    shape = tuple(take_list(state, "shape", int, length=2))
-    parts = {name: take(state, name, np.ndarray) for name in ("data", "indices", "indptr")}
-    if not all(0 <= n < 2**31 for n in shape) or any(part.ndim != 1 for part in parts.values()):
-        raise StateError(f"A matrix has the shape {shape}, or parts that are no lists.")
-    if len(parts["indptr"]) != shape[0] + 1:  # before memory for the rows is taken
-        raise StateError(f"A matrix of {shape[0]} rows has {len(parts['indptr'])} row pointers.")
-    matrix = sparse.csr_matrix(shape, dtype=parts["data"].dtype)
-    # assigned, as the constructor would copy 64-bit indices into 32 bits
-    for name, part in parts.items():
-        setattr(matrix, name, part)
-    return matrix
+@cache  # a look at the disk, and a process does not change its packages
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _index(offsets):
@@ -529,6 +503,6 @@ def _cut(path, found):
 def _refusal(where, found):
     return PersistenceError(
         f"{where} is {found}, which an ASDF file cannot hold. It holds None, bool, int, float, str, lists, arrays of "
-        "booleans or numbers, CSR matrices, and the estimators of stellarhml. Set it to one of these, or save to a "
-        "name that ends in .joblib."
+        "booleans or numbers, and the estimators of stellarhml. Set it to one of these, or save to a name that ends "
+        "in .joblib."
     )

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from stellarhml.exceptions import PersistenceError
-from stellarhml.storage.registry import CSR, READERS, TAGS
+from stellarhml.storage.registry import READERS, TAGS
 
 MAX_TEXT = 1 << 18
 """Bytes of the header."""
@@ -201,7 +201,7 @@ class _Open(NamedTuple):
         own = _OWN_TAG.fullmatch(self.tag)
         if own is None:
             raise HeaderError(f"it has the tag {self.tag!r:.200}, which is none of stellarhml")
-        if own[1] not in READERS and own[1] != CSR:
+        if own[1] not in READERS:
             raise PersistenceError(
                 f"it holds a {own[1]!r:.200}, which this version of stellarhml does not know. If a newer version wrote "
                 "it, upgrade stellarhml; else do not trust it"
