@@ -230,7 +230,7 @@ def infer_held_out(args, grid, held_out):
     mock = load_tool("mock_observation")
     edges = np.geomspace(14600, 18000, 29)
     pixels = np.array([np.linspace(a, b, 2048) for a, b in itertools.pairwise(edges)])
-    wavelength = grid.generator.decomposer_.wavelength_
+    wavelength = grid.decomposer.wavelength_
     fine = np.interp(np.arange(0, len(wavelength) - 1, 0.125), np.arange(len(wavelength)), wavelength)
     kept = np.setdiff1d(np.arange(len(grid.labels)), held_out)
     regressor = BayesianStellarRegressor.from_generator(grid.fit(kept))

@@ -5,7 +5,7 @@ Names load when they are first used: `import stellarhml` alone loads neither tor
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _PUBLIC = {
     "PhoenixPreprocessor": "stellarhml.preprocessing._phoenix_preprocessor",

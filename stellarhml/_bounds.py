@@ -2,7 +2,7 @@
 
 import numpy as np
 
-AT_BOUND = 3e-3
+AT_BOUND = 1e-3
 """Share of a range within which a value counts as being at its end."""
 
 
@@ -17,7 +17,7 @@ def near_bound(value, low, high):
     Returns
     -------
     at_low, at_high : bool or ndarray of bool
-        Whether it lies within 0.3 % of the range of either end; never where the range has no width: what is fixed is
+        Whether it lies within 0.1 % of the range of either end; never where the range has no width: what is fixed is
         at no bound.
     """
     width = np.asarray(high) - low

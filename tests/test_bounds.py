@@ -11,15 +11,15 @@ from stellarhml._bounds import near_bound
     [
         (4999.0, (True, False)),
         (5000.0, (True, False)),
-        (5002.9, (True, False)),
-        (5003.1, (False, False)),
+        (5000.9, (True, False)),
+        (5001.1, (False, False)),
         (5500.0, (False, False)),
-        (5996.9, (False, False)),
-        (5997.1, (False, True)),
+        (5998.9, (False, False)),
+        (5999.1, (False, True)),
         (6001.0, (False, True)),
     ],
 )
-def test_three_thousandths_of_the_range_are_at_the_bound(value, near):
+def test_a_thousandth_of_the_range_is_at_the_bound(value, near):
     assert near_bound(value, 5000.0, 6000.0) == near
 
 

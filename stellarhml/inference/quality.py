@@ -107,7 +107,7 @@ def instrument_flags(linear, parameters, reduced_chi2):
 
 
 def grid_ends_near(generator, values, parameters):
-    """Whether the grid ends within 0.3 % of its range around labels.
+    """Whether the grid ends within 0.1 % of its range around labels.
 
     A grid with missing corners, or scattered nodes, ends before the ranges of its labels do.
 

@@ -9,27 +9,11 @@ from stellarhml.kernels import forms, fused, gpu
 def line_product(wavelength, components, start, stop, form, *, layout=None, n_threads=1, every_pixel=False):
     """Render lines into a spectrum; gradients flow into `components`.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,), float64
-        Increasing wavelengths in angstrom; a tensor will do for components on a GPU, as for `start` and `stop`.
-    components : tensor of shape (n_lines, 6), float64
-        Rows as in `kernels.fused`. On a CUDA device `kernels.gpu` computes there, and float32 will do, though centers
-        keep 5e-4 angstrom then.
-    start, stop : ndarray of shape (n_lines,), int64
-        Windows of pixels.
-    form : int
-        How a line enters the product, see `kernels.fused`.
-    layout : kernels.gpu.Layout, default=None
-        The windows as laid out before, to save the time of doing so at each call; wavelength, start and stop are not
-        looked at then. Also the way to many spectra at once, and to float32.
-    n_threads, every_pixel : int, bool
-        As in `fused.render`, on the CPU.
-
-    Returns
-    -------
-    flux : tensor of shape (n_pixels,), float64; or (n_spectra, n_pixels) if `layout` has a batch
-        The product of the lines.
+    `wavelength` (n_pixels,) [angstrom], `components` (n_lines, 6) and the windows `start`, `stop` (n_lines,) are as in
+    `fused.render`; flux (n_pixels,), float64. On a CUDA device `kernels.gpu` computes; float32 components are possible
+    there, though centers keep 5e-4 angstrom then, and the others may be tensors. A `layout` of `gpu.lay_out` replaces
+    wavelength and windows, saves preparing them at each call, and allows many spectra, (n_spectra, n_pixels), and
+    float32. `n_threads` and `every_pixel` act on the CPU only.
     """
     if layout is None and not components.is_cuda:
         return _LineProduct.apply(components, wavelength, start, stop, form, n_threads, every_pixel)
@@ -39,18 +23,7 @@ def line_product(wavelength, components, start, stop, form, *, layout=None, n_th
 
 
 def line_product_reference(wavelength, components, start, stop, form):
-    """Evaluate `line_product` in plain torch: n_lines x n_pixels in memory, for tests.
-
-    Parameters
-    ----------
-    wavelength, components, start, stop, form : ndarray, tensor, ndarray, ndarray, int
-        As in `line_product`.
-
-    Returns
-    -------
-    flux : tensor of shape (n_pixels,), float64
-        The product of the lines.
-    """
+    """Evaluate `line_product` in plain torch: n_lines x n_pixels in memory, for tests."""
     center, a_l, g, a_g, s, depth = components.T[:, :, None]
     x = torch.tensor(wavelength) - center
     value = a_l / (1 + (x / g) ** 2) + a_g * torch.exp(-0.5 * (x / s) ** 2)

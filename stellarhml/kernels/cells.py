@@ -5,7 +5,7 @@ line, :math:`\ln f` is smooth: on a cell of half width h, whose middle lies D fr
 `NODES` Chebyshev nodes leaves about :math:`v\,(h/2D)^8`. So a line multiplies its factors into the nodes of cells that
 grow with the distance, and only its neighbourhood into pixels. Once per block the logarithms of the nodes are passed
 down to the leaves and from there to the pixels; the gradient passes the pixels' weights up the same way, which is the
-exact adjoint. All cells are the same in wavelength, so any increasing wavelengths will do; leaves hold more
+exact adjoint. All cells are the same in wavelength, so any increasing wavelengths serve; leaves hold more
 pixels where these are dense.
 """
 
@@ -32,20 +32,12 @@ _FROM_POWERS = np.ascontiguousarray(_TO_POWERS.T)
 
 @compiled
 def far_from(components, width, tolerance, far):
-    """Distances that make cells far from lines.
+    """Fill `far` (n_lines, DEPTH + 2) with the distances, in angstrom, from which cells are far from lines.
 
-    Parameters
-    ----------
-    components : ndarray of shape (n_lines, 6)
-        Rows as in `kernels.fused`.
-    width : float
-        Width of a leaf, in angstrom.
-    tolerance : float
-        Change of the flux that one line may suffer; 0 for what float64 can show.
-    far : ndarray of shape (n_lines, DEPTH + 2)
-        Filled with the smallest distance, in angstrom, between a line and the middle of a cell of 2^k leaves on which
-        it is interpolated. Infinite for a line that has no such distance, in whose components there is a NaN, say. The
-        last column is filled with the distance at which its Gaussian ends.
+    Column k has the smallest distance between a line and the middle of a cell of 2^k leaves on which it is
+    interpolated, infinite where there is none (a NaN in the components, say); the last column has the distance at which
+    its Gaussian ends. `components` (n_lines, 6) are as in `kernels.fused`, `width` is that of a leaf [angstrom], and
+    `tolerance` the change of the flux that one line may suffer, 0 for what float64 can show.
     """
     absolute, relative = max(_ABSOLUTE, _SHARE * tolerance), max(_RELATIVE, _SHARE * tolerance)
     power = NODES / (NODES + 2)
@@ -70,29 +62,11 @@ def far_from(components, width, tolerance, far):
 
 @compiled
 def cover(edge, left, width, lo, hi, center, far, cells, runs):
-    """Split the pixels of a line in a block into cells that are far from it, and runs of pixels.
+    """Split the pixels [lo, hi) of a line in a block into cells that are far from it, and runs of pixels.
 
-    Parameters
-    ----------
-    edge : ndarray of shape (LEAVES + 1,), int64
-        First pixel of each leaf of the block.
-    left, width : float
-        Where the block begins, and width of a leaf, in angstrom.
-    lo, hi : int
-        Pixels of the line in this block.
-    center : float
-        Its center, in angstrom.
-    far : ndarray of shape (DEPTH + 2,)
-        See `far_from`.
-    cells : ndarray of shape (LEAVES,), int64
-        Filled with cells: 1 is the block, 2 i and 2 i + 1 are the halves of i.
-    runs : ndarray of shape (3, 2), int64
-        Filled with runs of pixels.
-
-    Returns
-    -------
-    n_cells, n_runs : int
-        How many of them there are.
+    `edge` (LEAVES + 1,) has the first pixel of each leaf, `left` is where the block begins and `width` that of a leaf
+    [angstrom], `far` (DEPTH + 2,) a row of `far_from`. Fills `cells` (LEAVES,), where 1 is the block, 2 i and 2 i + 1
+    are the halves of i, and `runs` (3, 2); returns how many there are of each.
     """
     # leaves of the window, from a guess at equally spaced pixels
     span = max(edge[LEAVES] - edge[0], 1)
@@ -209,16 +183,9 @@ def _near(wavelength, edge, left, width, value):
 
 @compiled
 def pass_down(nodes, wavelength, edge, left, width, flux):
-    """Multiply the pixels by the product of the factors gathered on nodes.
+    """Multiply `flux` (n_pixels,), on a block as in `cover`, by the product of the factors gathered on nodes.
 
-    Parameters
-    ----------
-    nodes : ndarray of shape (2 * LEAVES * NODES,)
-        Product of the factors on each node; overwritten.
-    wavelength, edge, left, width : ndarray, ndarray, float, float
-        The block, as in `cover`.
-    flux : ndarray of shape (n_pixels,)
-        Multiplied on the block.
+    `nodes` (2 * LEAVES * NODES,) has the product of the factors on each node; it is overwritten.
     """
     for n in range(np.uint64(NODES), np.uint64(nodes.size)):
         nodes[n] = log(nodes[n])
@@ -260,17 +227,7 @@ def spread(nodes, wavelength, edge, left, width, total):
 
 @compiled
 def pass_up(weight, wavelength, edge, left, width, nodes):
-    """Adjoint of `pass_down`: gather the weights of pixels on the nodes of all cells.
-
-    Parameters
-    ----------
-    weight : ndarray of shape (n_pixels,)
-        dloss / dlog flux.
-    wavelength, edge, left, width : ndarray, ndarray, float, float
-        The block, as in `cover`.
-    nodes : ndarray of shape (2 * LEAVES * NODES,)
-        Filled.
-    """
+    """Adjoint of `pass_down`: gather weights of pixels, dloss / dlog flux (n_pixels,), on the nodes of all cells."""
     power = np.empty(NODES)
     for n in range(LEAVES * NODES):
         nodes[n] = 0.0

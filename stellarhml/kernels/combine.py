@@ -33,22 +33,10 @@ def count_lines(indptr, line, nodes, place, count):
 def add_lines(indptr, line, values, nodes, place, complete, weights, partial, share, total):
     """Sum the lines of nodes, each with `weights`, or `partial` ones where not all nodes have the line.
 
-    Parameters
-    ----------
-    indptr, line, values : ndarray
-        As in `manifold.line_bank`.
-    nodes : ndarray of shape (k,), int64
-        Nodes to sum over.
-    place : ndarray of shape (n_catalog_lines,), int64
-        Row of each line in the sums, negative to leave it out.
-    complete : ndarray of shape (n,), bool
-        Whether all nodes have a line.
-    weights, partial : ndarray of shape (n_sums, k)
-        The weights.
-    share : ndarray of shape (n_sums, n)
-        Filled with the sums of the weights.
-    total : ndarray of shape (n_sums, n, n_parameters)
-        Filled with the weighted sums of the values.
+    `indptr`, `line` and `values` are those of `manifold.line_tables.LineBank`; `nodes` (k,) have `weights` and
+    `partial` (n_sums, k). `place` (n_catalog_lines,) is the row of each line in the sums, negative to leave it out;
+    `complete` (n,) is whether all nodes have the line. Fills `share` (n_sums, n) with the sums of the weights, and
+    `total` (n_sums, n, n_parameters) with the weighted sums of the values.
     """
     n_sums = weights.shape[0]
     n_parameters = values.shape[1]
@@ -68,18 +56,9 @@ def add_lines(indptr, line, values, nodes, place, complete, weights, partial, sh
 def add_factors(lines, factors, unit, scores, total):
     """Add factors of lines, total[m, i, p] += unit[l, p] * sum_r scores[m, r] * factors[l, p, r] with l = lines[i].
 
-    Parameters
-    ----------
-    lines : ndarray of shape (n,), int64
-        Lines that are wanted.
-    factors : ndarray of shape (n_catalog_lines, n_parameters, n_factors), int16
-        The factors.
-    unit : ndarray of shape (n_catalog_lines, n_parameters), float32
-        What they are to be multiplied by.
-    scores : ndarray of shape (n_sums, n_factors), float64
-        Weights of the factors.
-    total : ndarray of shape (n_sums, n, n_parameters), float64
-        The sums.
+    `lines` (n,) are catalogue indices, `factors` (n_catalog_lines, n_parameters, n_factors) is int16, `unit`
+    (n_catalog_lines, n_parameters) float32; `scores` (n_sums, n_factors) and `total` (n_sums, n, n_parameters) are
+    float64.
     """
     n_parameters, n_factors = factors.shape[1], factors.shape[2]
     for i in range(lines.size):
@@ -96,24 +75,9 @@ def add_factors(lines, factors, unit, scores, total):
 def add_blocks(indptr, row, exponent, code, coefficients, scales, blocks, total):
     """Add rows of pixels that are stored in eight bits, times coefficients.
 
-    Parameters
-    ----------
-    indptr : ndarray of shape (n_blocks + 1,), int64
-        The entries of block b are ``indptr[b]:indptr[b + 1]``.
-    row : ndarray of shape (n_entries,), uint16
-        Row to which an entry belongs.
-    exponent : ndarray of shape (n_entries,), int8
-        Place of its scale among `scales`, less -128.
-    code : ndarray of shape (n_entries, BLOCK), int8
-        Its pixels.
-    coefficients : ndarray of shape (n, n_rows), float32
-        Weights of the rows.
-    scales : ndarray of shape (256,), float32
-        Scales.
-    blocks : ndarray of shape (n_wanted,), int64
-        Blocks that are wanted.
-    total : ndarray of shape (n, n_wanted, BLOCK), float32
-        The sums.
+    The entries of block b are ``indptr[b]:indptr[b + 1]``; entry e has BLOCK pixels `code[e]`, int8, of the row
+    `row[e]`, uint16, in units of `scales[exponent[e] + 128]`. `coefficients` (n, n_rows), float32, weigh the rows. The
+    sums are added to `total` (n, len(blocks), BLOCK), float32, for those `blocks`.
     """
     for i in range(blocks.size):
         b = blocks[i]

@@ -212,20 +212,10 @@ def slopes(v, d, m, deep, floor, form):
 
 
 def gradient_of(components, sums):
-    """Put the sums together to the gradient with respect to the six components of every line.
+    """Gradient (n_lines, 6) with respect to the components of every line, from its sums over pixels.
 
-    Parameters
-    ----------
-    components : ndarray of shape (n_lines, 6)
-        Rows as in `kernels.fused`.
-    sums : ndarray of shape (7, n_lines)
-        Sums of w L^2 u, w L, w L^2 u^2, w G, w G z, w G z^2 and weight * d ln f / dD,
-        where w = weight * d ln f / dv, L = 1 / (1 + u^2) and G = exp(-z^2 / 2).
-
-    Returns
-    -------
-    grad : ndarray of shape (n_lines, 6)
-        The gradient.
+    `sums` (7, n_lines) are those of w L^2 u, w L, w L^2 u^2, w G, w G z, w G z^2 and weight * d ln f / dD, where w =
+    weight * d ln f / dv, L = 1 / (1 + u^2) and G = exp(-z^2 / 2).
     """
     _, al, g, ag, s, _ = components.T
     with np.errstate(all="ignore"):  # widths of zero and infinities give NaN, as they do in the kernels

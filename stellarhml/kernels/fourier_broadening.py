@@ -31,21 +31,10 @@ _BARYCENTRIC = np.array([-1.0, 7.0, -21.0, 35.0, -35.0, 21.0, -7.0, 1.0]) / 5040
 
 
 def resample_rows(x, rows, at):
-    """Interpolate many functions by the polynomial through the eight points around, four to each side where there are.
+    """Interpolate rows (m, n) by the polynomial through the eight points around, four to each side where there are.
 
-    Parameters
-    ----------
-    x : ndarray of shape (n,)
-        Strictly increasing points, eight at least; their spacing may change.
-    rows : ndarray of shape (m, n)
-        Values there.
-    at : ndarray of shape (p,)
-        Increasing points at which to interpolate, none beyond the ends of `x`.
-
-    Returns
-    -------
-    values : ndarray of shape (m, p)
-        Values.
+    `x` (n,) increases strictly, by eight points or more of any spacing; `at` (p,) increases and lies within `x`. Result
+    (m, p).
     """
     values = np.empty((len(rows), len(at)))
     x, rows, at = (np.require(part, np.float64, ["C", "W"]) for part in (x, rows, at))
@@ -54,21 +43,11 @@ def resample_rows(x, rows, at):
 
 
 def integrate_pixels(rows, position):
-    """Integrate functions on a uniform grid between neighbouring edges.
+    """Integrate rows (m, n), at the points 0, 1, ..., n - 1 (eight at least), between neighbouring edges.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (m, n)
-        Values at the points 0, 1, ..., n - 1; eight at least.
-    position : ndarray of shape (p + 1,)
-        Increasing edges in units of the grid's step, from 0 to n - 1.
-
-    Returns
-    -------
-    integral : ndarray of shape (m, p)
-        Integrals in units of the step, of the polynomials through the eight points around.
-    value : ndarray of shape (m, p + 1)
-        Values at the edges: the derivatives of the integrals.
+    `position` (p + 1,) are increasing edges in units of the step, from 0 to n - 1. Returns the integrals (m, p), in
+    units of the step, of the polynomials through the eight points around, and the values at the edges (m, p + 1): the
+    derivatives of the integrals.
     """
     rows, position = (np.require(part, np.float64, ["C", "W"]) for part in (rows, position))
     integral, value = np.empty((len(rows), len(position) - 1)), np.empty((len(rows), len(position)))
@@ -181,43 +160,18 @@ _PAD = 64  # points over which the ends of a window are joined, for transforms a
 _SPREAD_TOL = 1e-7  # of a polynomial between widths
 _SMALL = 0.3  # arguments below which Bessel functions are taken from their series
 _FAINT = 40.0  # k^2 sigma^2 / 2 above which nothing is left
-_STEPS_PER_SIGMA = 4.5  # points that tell a broadened spectrum to 1e-7
+_STEPS_PER_SIGMA = 4.5  # points a sigma that hold a broadened spectrum to 1e-7
 
 
 def light_reach(vsini, sigma):
-    """Distance from which a pixel gets light.
-
-    Parameters
-    ----------
-    vsini : float
-        Projected rotational velocity in units of the speed of light.
-    sigma : float or ndarray
-        Sigma of the line-spread function in ln wavelength.
-
-    Returns
-    -------
-    reach : float or ndarray
-        Distance in ln wavelength.
-    """
+    """Distance in ln wavelength from which a pixel gets light; `vsini` in units of c, `sigma` in ln wavelength."""
     return vsini + GAUSS_REACH * sigma
 
 
 def rotation_transform(q, limb_darkening):
-    """Fourier transform of the profile of rotation.
+    """Fourier transform of the profile of rotation, 1 at zero, and its derivative by `q`.
 
-    Parameters
-    ----------
-    q : ndarray
-        Non-negative wave numbers times the largest shift.
-    limb_darkening : float
-        Linear coefficient, from 0 to 1.
-
-    Returns
-    -------
-    transform : ndarray
-        Transform, 1 at zero.
-    slope : ndarray
-        Its derivative by `q`.
+    `q` are non-negative wave numbers times the largest shift, `limb_darkening` the linear coefficient, from 0 to 1.
     """
     safe = np.maximum(q, _SMALL)
     bessel, sine, cosine = j1(safe), np.sin(safe), np.cos(safe)
@@ -250,38 +204,18 @@ def observe_rows(
 ):
     """Broaden spectra and integrate them over pixels.
 
-    Rotation and line spread are one transform, unless something stands between them.
+    `rows` (m, n) are a flux, and what else is linear in it, at `wavelength` (n,), strictly increasing, eight points or
+    more of any spacing. The `edges` (p + 1,) of the pixels are in the frame of the star; they lie further from the ends
+    of `wavelength` than `light_reach`, by one more step. `vsini` is in units of c; `sigma`, of all pixels or of each
+    (p,), is that of the line-spread function in ln wavelength, None for no line spread.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n,)
-        Wavelengths of the spectra, strictly increasing, eight at least; their spacing may change.
-    rows : ndarray of shape (m, n)
-        Spectra: a flux, and what else is linear in it.
-    edges : ndarray of shape (p + 1,)
-        Edges of the pixels in the frame of the star. They lie further from the ends of `wavelength` than light comes
-        from (`light_reach`), and by one step of it more.
-    vsini : float, default=0.0
-        Projected rotational velocity in units of the speed of light.
-    limb_darkening : float, default=0.6
-        Linear coefficient.
-    sigma : float or ndarray of shape (p,), default=None
-        Sigma of the line-spread function in ln wavelength, of all pixels or of each. None: no line spread.
-    derivatives : bool, default=False
-        Whether to differentiate the first row.
-    between : callable, default=None
-        What happens between rotation and line spread: it takes ln wavelengths in the frame of the star, shape (k,),
-        and rows there, shape (m, k) or, with `derivatives`, (m + 3, k): derivatives of the first with respect to ln of
-        the ratio of observed wavelengths to those of the star, to `vsini`, and to the variance of a Gaussian
-        broadening in ln wavelength. It returns rows of shape (m', k), the flux first.
-    max_step : float, default=inf
-        Largest step in ln wavelength of the points at which `between` is evaluated.
+    Rotation and line spread are one transform, unless `between` stands between them. It takes ln wavelengths in the
+    frame of the star (k,), at steps of `max_step` or less, and rows there, (m, k) or, with `derivatives`, (m + 3, k):
+    derivatives of the first with respect to ln of the ratio of observed wavelengths to those of the star, to `vsini`,
+    and to the variance of a Gaussian broadening in ln wavelength. It returns rows (m', k), the flux first.
 
-    Returns
-    -------
-    pixels : ndarray of shape (m, p) or (m + 3, p), or (m', p) or (m' + 1, p)
-        Means over the pixels per wavelength. With `derivatives` there are more rows, derivatives of the first: with
-        respect to ln of the ratio of wavelengths, to `vsini`, and to -ln `sigma`; after `between` the last alone.
+    Returns means over the pixels per wavelength, (m, p) or (m', p). With `derivatives` those of the first row follow:
+    with respect to ln of the ratio of wavelengths, to `vsini`, and to -ln `sigma`; after `between` the last alone.
     """
     spread = np.asarray(0.0 if sigma is None else sigma)
     reach = light_reach(vsini, spread.max())

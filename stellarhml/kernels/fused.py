@@ -62,15 +62,6 @@ def in_threads(work, n_items, n_threads):
 
     Python's own threads rather than numba's: these need no threading layer, which forks of joblib may break. The items
     must not share output; then the result does not depend on the number of threads.
-
-    Parameters
-    ----------
-    work : callable
-        Takes the first item of a part, and one past its last.
-    n_items : int
-        Number of items.
-    n_threads : int
-        Number of threads; 1 runs everything in this one.
     """
     if n_threads == 1:
         work(0, n_items)
@@ -82,31 +73,14 @@ def in_threads(work, n_items, n_threads):
 
 
 def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixel=False, tolerance=0.0):
-    """Multiply all lines into a spectrum.
+    """Multiply all lines into a spectrum, (n_pixels,), float64: 1 where there is no line.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,), float64
-        Increasing wavelengths in angstrom.
-    components : ndarray of shape (n_lines, 6), float64
-        Center [angstrom], Lorentz peak, Lorentz half width [angstrom], Gauss peak,
-        Gauss standard deviation [angstrom], limiting depth.
-    start, stop : ndarray of shape (n_lines,), int64
-        Window of pixels of each line, [start, stop).
-    form : {THIN, EXPONENTIAL, MINNAERT}
-        How a line enters the product.
-    n_threads : int, default=1
-        Threads; the result does not depend on it.
-    every_pixel : bool, default=False
-        Whether to evaluate lines on every pixel, instead of interpolating far wings.
-    tolerance : float, default=0.0
-        Change of the flux that is allowed to one line, where its Gaussian ends and its wings are interpolated, for
-        speed. 0: the last digits of float64, as in `gradient`.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_pixels,), float64
-        The product, 1 where there is no line.
+    Rows of `components` (n_lines, 6) are center [angstrom], Lorentz peak, Lorentz half width [angstrom], Gauss peak,
+    Gauss standard deviation [angstrom], limiting depth. `wavelength` (n_pixels,) [angstrom] increases; [start, stop),
+    int64, is the window of pixels of each line; `form` is THIN, EXPONENTIAL or MINNAERT. `every_pixel` evaluates lines
+    on every pixel instead of interpolating far wings. `tolerance` is the change of the flux that is allowed to one
+    line, where its Gaussian ends and its wings are interpolated, for speed; 0: the last digits of float64, as in
+    `gradient`. The result does not depend on `n_threads`.
     """
     blocks = Blocks(wavelength, components, start, stop, every_pixel, tolerance)
     flux = np.ones(blocks.wavelength.size)
@@ -115,19 +89,9 @@ def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixe
 
 
 def gradient(wavelength, components, start, stop, weight, form, *, n_threads=1, every_pixel=False):
-    """Gradient of a scalar loss with respect to the components of every line.
+    """Gradient of a scalar loss with respect to the components of every line, (n_lines, 6), float64.
 
-    Parameters
-    ----------
-    wavelength, components, start, stop, form, n_threads, every_pixel : ndarray, int, bool
-        As in `render`.
-    weight : ndarray of shape (n_pixels,), float64
-        dloss/dflux times flux, pixel by pixel.
-
-    Returns
-    -------
-    grad : ndarray of shape (n_lines, 6), float64
-        dloss/dcomponents.
+    `weight` (n_pixels,), float64, is dloss/dflux times flux, pixel by pixel; the rest as in `render`.
     """
     blocks = Blocks(wavelength, components, start, stop, every_pixel)
     sums = np.zeros((blocks.lines.size, 7))
@@ -188,18 +152,7 @@ def _blocks_of(wavelength):
 
 
 def whole_blocks(wavelength, start, stop):
-    """Widen windows to blocks of pixels: large cells take less time than the small ones at the end of a window.
-
-    Parameters
-    ----------
-    wavelength, start, stop : ndarray
-        As in `render`.
-
-    Returns
-    -------
-    start, stop : ndarray of shape (n_lines,), int64
-        The windows, where they are not empty, up to the next ends of blocks.
-    """
+    """Widen windows, unless empty, to blocks of pixels: large cells take less time than small ones at the ends."""
     _, _, bounds = _blocks_of(wavelength)
     if not wavelength.size:
         return start, stop
@@ -319,19 +272,9 @@ def _sum(
 def jacobian(wavelength, components, chain, start, stop, flux, form, *, n_threads=1):
     """Derivative of the flux with respect to the parameters of every line, on its window, on every pixel.
 
-    Parameters
-    ----------
-    wavelength, components, start, stop, form, n_threads : ndarray, int
-        As in `render`.
-    chain : ndarray of shape (n_lines, 6, n_parameters), float64
-        Derivative of each line's components with respect to its parameters.
-    flux : ndarray of shape (n_pixels,), float64
-        What `render` returned.
-
-    Returns
-    -------
-    jac : ndarray of shape (n_parameters, sum of window lengths), float64
-        The windows of all lines, one after the other.
+    `chain` (n_lines, 6, n_parameters) has the derivatives of components by parameters, `flux` (n_pixels,) is what
+    `render` returned. Result (n_parameters, sum of window lengths), float64: the windows of all lines, one after the
+    other.
     """
     edge = np.concatenate([[0], np.cumsum(stop - start)])
     # NumPy's memory comes in large pages, numba's in small ones, which take longer to get than to fill
@@ -386,24 +329,12 @@ pairs of them might overlap for the compiler to test, and it would not vectorise
 def render_tangents(
     wavelength, components, tangents, start, stop, form, *, n_threads=1, every_pixel=False, tolerance=0.0
 ):
-    """Multiply all lines into a spectrum, and differentiate it along tangents.
+    """Multiply all lines into a spectrum (n_pixels,), and differentiate it along tangents, (n_tangents, n_pixels).
 
-    Parameters
-    ----------
-    wavelength, components, start, stop, form : ndarray, int
-        As in `fused.render`.
-    tangents : ndarray of shape (n_tangents, n_lines, 6), float64
-        Derivatives of the components with respect to each of n_tangents scalars.
-    n_threads, every_pixel, tolerance : int, bool, float
-        As in `fused.render`; the result does not depend on `n_threads`. What a derivative loses to `tolerance` is of
-        the order of `tolerance` times the change that the scalar makes in logarithms of strengths and widths.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_pixels,), float64
-        The product, 1 where there is no line.
-    derivative : ndarray of shape (n_tangents, n_pixels), float64
-        Derivative of the flux with respect to each scalar. None from pixels where a line of the thin form is clamped.
+    `tangents` (n_tangents, n_lines, 6), float64, are the derivatives of the components with respect to each of
+    n_tangents scalars; the rest as in `render`. Where a line of the thin form is clamped it adds nothing to the
+    derivative. What a derivative loses to `tolerance` is of the order of `tolerance` times the change that the scalar
+    makes in logarithms of strengths and widths.
     """
     blocks = Blocks(wavelength, components, start, stop, every_pixel, tolerance)
     rows = np.empty((1 + len(tangents), blocks.wavelength.size))

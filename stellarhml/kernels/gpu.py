@@ -25,68 +25,26 @@ PIECE = 8192
 
 @dataclass(frozen=True)
 class Layout:
-    """Lines of one or more spectra, by blocks of pixels and by pieces of windows; made by `lay_out`.
+    """Lines of one or more spectra, by blocks of pixels and by pieces of windows; made by `lay_out`."""
 
-    Parameters
-    ----------
-    wavelength : tensor of shape (n_pixels,), float64
-        Increasing wavelengths in angstrom, the same for all spectra.
-    start, stop : tensor of shape (n_lines,), int32
-        Window of pixels of each line, [start, stop).
-    spectrum : tensor of shape (n_lines,), int32
-        Spectrum of each line.
-    flux_shape : tuple
-        (n_pixels,), or (n_spectra, n_pixels) where `lay_out` got the spectra.
-    block : int
-        Pixels of a block.
-    block_line : tensor of shape (n_pairs,), int32
-        Lines that meet the first block of the first spectrum, then those that meet its second, and so on.
-    block_offset : tensor of shape (n_spectra * n_blocks + 1,), int64
-        Where in `block_line` each block begins.
-    piece_line, piece_start, piece_stop : tensor of shape (n_pieces,), int32
-        Line and pixels of each piece of a window.
-    piece_offset : tensor of shape (n_lines + 1,), int64
-        Where the pieces of each line begin.
-    dtype : torch.dtype
-        Type in which lines are evaluated, of `render`'s result. Distances from line centers are float64 before.
-    backend : {"triton", "torch"}
-        Whose kernels.
-    """
-
-    wavelength: torch.Tensor
-    start: torch.Tensor
+    wavelength: torch.Tensor  # (n_pixels,), float64, increasing, in angstrom, the same for all spectra
+    start: torch.Tensor  # (n_lines,), int32: window of pixels of each line, [start, stop)
     stop: torch.Tensor
-    spectrum: torch.Tensor
-    flux_shape: tuple
-    block: int
-    block_line: torch.Tensor
-    block_offset: torch.Tensor
-    piece_line: torch.Tensor
+    spectrum: torch.Tensor  # (n_lines,), int32: spectrum of each line
+    flux_shape: tuple  # (n_pixels,), or (n_spectra, n_pixels) where `lay_out` got the spectra
+    block: int  # pixels of a block
+    block_line: torch.Tensor  # (n_pairs,), int32: lines that meet block 0 of spectrum 0, block 1, ...
+    block_offset: torch.Tensor  # (n_spectra * n_blocks + 1,), int64: where in `block_line` each block begins
+    piece_line: torch.Tensor  # (n_pieces,), int32: line and pixels of each piece of a window
     piece_start: torch.Tensor
     piece_stop: torch.Tensor
-    piece_offset: torch.Tensor
-    dtype: torch.dtype
-    backend: str
+    piece_offset: torch.Tensor  # (n_lines + 1,), int64: where the pieces of each line begin
+    dtype: torch.dtype  # in which lines are evaluated, of `render`'s result; distances from centers are float64 before
+    backend: str  # "triton" or "torch"
 
 
 def find_device(device):
-    """Check that a device is there.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        Name of a torch device, such as "cuda" or "cuda:1".
-
-    Returns
-    -------
-    device : torch.device
-        The device.
-
-    Raises
-    ------
-    DeviceNotFoundError
-        If it is a CUDA device that torch does not find.
-    """
+    """The torch device of that name, such as "cuda:1"; DeviceNotFoundError if torch does not find a CUDA device."""
     device = torch.device(device)
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= found:
@@ -109,31 +67,11 @@ def lay_out(
     backend=None,
     block=None,
 ):
-    """Prepare the windows of lines for `render` and `gradient`.
+    """Prepare the windows [start, stop) of lines, (n_lines,), on the device, for `render` and `gradient`.
 
-    Parameters
-    ----------
-    wavelength : ndarray or tensor of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    start, stop : ndarray or tensor of shape (n_lines,), integer
-        Windows of pixels, [start, stop), of the lines of all spectra.
-    spectrum : ndarray or tensor of shape (n_lines,), integer, default=None
-        Spectrum of each line, in any order; goes with `n_spectra`. None: a single spectrum, and no axis for it.
-    n_spectra : int, default=None
-        Number of spectra.
-    device : str or torch.device, default="cuda"
-        Where to compute.
-    dtype : {torch.float64, torch.float32}, default=torch.float64
-        Type in which lines are evaluated.
-    backend : {"triton", "torch"}, default=None
-        Whose kernels. None: Triton's on CUDA where it is installed.
-    block : int, default=None
-        Pixels of a block, a power of 2 in Triton. None: as in `BLOCK`.
-
-    Returns
-    -------
-    layout : Layout
-        To be given to `render` and `gradient`.
+    `spectrum` (n_lines,) is the spectrum of each line, in any order, of `n_spectra`; None: a single spectrum, and no
+    axis for it. Lines are evaluated in `dtype`, float64 or float32. `backend` is "triton" or "torch"; None: Triton's on
+    CUDA where it is installed. `block` is the pixels of a block, a power of 2 in Triton; None: as in `BLOCK`.
     """
     device = find_device(device)
     if backend is None:
@@ -173,62 +111,27 @@ def lay_out(
 
 
 def render(layout, components, form):
-    """Multiply all lines into their spectra.
+    """Multiply all lines into their spectra, of shape `layout.flux_shape` and `layout.dtype`; 1 where there is no line.
 
-    Parameters
-    ----------
-    layout : Layout
-        What `lay_out` returned.
-    components : tensor of shape (n_lines, 6), float64
-        Rows as in `kernels.fused`, on the device of the layout.
-    form : int
-        How a line enters the product, see `kernels.fused`.
-
-    Returns
-    -------
-    flux : tensor of shape `layout.flux_shape`, `layout.dtype`
-        The products, 1 where there is no line.
+    `components` (n_lines, 6), float64, and `form` are as in `kernels.fused`, on the device of the layout.
     """
     return _kernels(layout).render(layout, _rows(components), form)
 
 
 def gradient(layout, components, weight, form):
-    """Gradient of a scalar loss with respect to the components of every line.
+    """Gradient of a scalar loss with respect to the components of every line, (n_lines, 6), `layout.dtype`.
 
-    Parameters
-    ----------
-    layout, components, form : Layout, tensor, int
-        As in `render`.
-    weight : tensor of shape `layout.flux_shape`
-        dloss/dflux times flux, pixel by pixel.
-
-    Returns
-    -------
-    grad : tensor of shape (n_lines, 6), `layout.dtype`
-        dloss/dcomponents.
+    `weight`, of shape `layout.flux_shape`, is dloss/dflux times flux, pixel by pixel.
     """
     weight = weight.detach().to(layout.dtype).contiguous()
     return _kernels(layout).gradient(layout, _rows(components), weight, form)
 
 
 def render_batch(wavelength, components, start, stop, form, *, device="cuda", dtype=torch.float64, backend=None):
-    """Render many spectra in one launch.
+    """Render many spectra in one launch, (n_spectra, n_pixels): 1 where there is no line.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    components : list of ndarray of shape (n_lines_of_spectrum, 6)
-        Rows as in `kernels.fused`, for each spectrum.
-    start, stop : list of ndarray of shape (n_lines_of_spectrum,), int64
-        Windows of pixels, for each spectrum.
-    form, device, dtype, backend : int, str or torch.device, torch.dtype, str or None
-        As in `render` and `lay_out`.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_spectra, n_pixels), `dtype`
-        The products, 1 where there is no line.
+    `components` (n_lines_of_spectrum, 6), `start` and `stop` (n_lines_of_spectrum,) are lists, one array for each
+    spectrum; the rest as in `lay_out`.
     """
     n_spectra = len(components)
     spectrum = np.repeat(np.arange(n_spectra), [len(rows) for rows in components])

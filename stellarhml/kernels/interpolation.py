@@ -6,21 +6,9 @@ from stellarhml.kernels.forms import compiled
 
 
 def interpolate_cubic(x, y, at):
-    """Interpolate by the cubic through the four points around: two to each side where there are.
+    """Interpolate `y` (n,) by the cubic through the four points of `x` (n,) around: two to each side where there are.
 
-    Parameters
-    ----------
-    x : ndarray of shape (n,)
-        Increasing points, four at least.
-    y : ndarray of shape (n,)
-        Values there.
-    at : ndarray of shape (m,)
-        Increasing points at which to interpolate.
-
-    Returns
-    -------
-    values : ndarray of shape (m,)
-        Values; beyond the ends the outermost cubic goes on.
+    `x`, four points at least, and `at` increase; beyond the ends the outermost cubic goes on.
     """
     values = np.empty(len(at))
     if len(x) < 4:

@@ -45,87 +45,28 @@ _BLASE_PI = 3.141592654
 
 @dataclass(frozen=True)
 class Profile:
-    """A line profile.
+    """A line profile."""
 
-    Parameters
-    ----------
-    name : str
-        Name by which estimators know it.
-    parameters : tuple of str
-        Names of the parameters of a line, in order.
-    components : callable
-        From an array or tensor of shape (n_lines, n_parameters) to one of shape (n_lines, 6).
-    form : int
-        How a line enters the product, see `kernels.fused`.
-    chain : callable, default=None
-        From components, an array of shape (n_lines, 6), to their derivatives with respect to the parameters, of shape
-        (n_lines, 6, n_parameters). None leaves them to automatic differentiation.
-    """
-
-    name: str
-    parameters: tuple
-    components: callable
-    form: int
-    chain: callable = None
+    name: str  # by which estimators know it
+    parameters: tuple  # names of the parameters of a line, in order
+    components: callable  # from an array or tensor (n_lines, n_parameters) to one of shape (n_lines, 6)
+    form: int  # how a line enters the product, see `kernels.fused`
+    chain: callable = None  # from components to derivatives (n_lines, 6, n_parameters); None: automatic
 
 
 def get_profile(name):
-    """Return the profile of that name.
-
-    Parameters
-    ----------
-    name : {"pseudo-voigt", "blase", "saturated-voigt", "minnaert"}
-        The name.
-
-    Returns
-    -------
-    profile : Profile
-        The profile.
-
-    Raises
-    ------
-    KeyError
-        If there is no profile of that name.
-    """
+    """The profile "pseudo-voigt", "blase", "saturated-voigt" or "minnaert"; KeyError if there is none of that name."""
     return PROFILES[name]
 
 
 def component_rows(profile, theta):
-    """Components of lines as the kernels take them.
-
-    Parameters
-    ----------
-    profile : Profile
-        The profile.
-    theta : ndarray of shape (n_lines, n_parameters), float64
-        Line parameters.
-
-    Returns
-    -------
-    components : ndarray of shape (n_lines, 6), float64
-        Rows as in `kernels.fused`.
-    """
+    """Parameters `theta` (n_lines, n_parameters) to components (n_lines, 6), float64, see `kernels.fused`."""
     with np.errstate(over="ignore", invalid="ignore"):  # as torch does; the fits have bounds
         return profile.components(theta)
 
 
 def components_and_chain(profile, theta):
-    """Components of lines, and their derivatives with respect to the parameters.
-
-    Parameters
-    ----------
-    profile : Profile
-        The profile.
-    theta : ndarray of shape (n_lines, n_parameters), float64
-        Line parameters.
-
-    Returns
-    -------
-    components : ndarray of shape (n_lines, 6), float64
-        Rows as in `kernels.fused`.
-    chain : ndarray of shape (n_lines, 6, n_parameters), float64
-        Derivatives.
-    """
+    """Components (n_lines, 6) of `theta` (n_lines, n_parameters), and their derivatives (n_lines, 6, n_parameters)."""
     if profile.chain is not None:
         components = component_rows(profile, theta)
         return components, profile.chain(components)

@@ -6,29 +6,12 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def mutual_nearest(position, start, pairs, tolerance, first, second, distance):
-    """Find the detections of two spectra that are each other's nearest, for many pairs of spectra.
+    """Find detections of two spectra that are each other's nearest, for many pairs; return the number of links.
 
-    Of two detections at the same distance the bluer counts as nearer.
-
-    Parameters
-    ----------
-    position : ndarray of shape (n_detections,), float64
-        Positions on a scale of velocity, in km/s, increasing within each spectrum.
-    start : ndarray of shape (n_spectra + 1,), int64
-        Where the detections of each spectrum begin.
-    pairs : ndarray of shape (n_pairs, 2), int64
-        Spectra to compare.
-    tolerance : float
-        Largest distance, in km/s.
-    first, second : ndarray of shape (n_room,), int32
-        Overwritten with the two detections of each link.
-    distance : ndarray of shape (n_room,), float32
-        Overwritten with their distance, in km/s.
-
-    Returns
-    -------
-    n_links : int
-        How many entries were written.
+    `position` (n_detections,) [km/s] increases within each spectrum, whose detections begin at `start` (n_spectra +
+    1,); `pairs` (n_pairs, 2) are the spectra to compare, `tolerance` is the largest distance [km/s]. Overwrites
+    `first`, `second` and `distance` [km/s] with the links. Of two detections at the same distance the bluer counts as
+    nearer.
     """
     n_links = 0
     for p in range(len(pairs)):
@@ -73,21 +56,10 @@ def _root(parent, i):
 
 @njit(cache=True, nogil=True)
 def link_apart(first, second, order, bits):
-    """Join detections link by link, unless two of one spectrum would meet.
+    """Join detections link by link, unless two of one spectrum would meet; return the root of each (n_detections,).
 
-    Parameters
-    ----------
-    first, second : ndarray of shape (n_links,), int32
-        Ends of the links.
-    order : ndarray of shape (n_links,), int64
-        Order in which the links are taken.
-    bits : ndarray of shape (n_detections, n_words), uint64
-        Set of spectra of each detection, one bit per spectrum. Overwritten: the row of a root is that of its group.
-
-    Returns
-    -------
-    root : ndarray of shape (n_detections,), int32
-        The detection that stands for the group of each.
+    The links `first` to `second` (n_links,) are taken in `order`. `bits` (n_detections, n_words), uint64, is the set of
+    spectra of each detection, one bit per spectrum, and is overwritten: the row of a root is that of its group.
     """
     n = len(bits)
     parent = np.empty(n, np.int32)
@@ -108,21 +80,10 @@ def link_apart(first, second, order, bits):
 
 @njit(cache=True, nogil=True)
 def nearest_apart(position, bits, tolerance):
-    """Nearest group that shares no spectrum, for each group.
+    """Nearest group that shares no spectrum, for each group: its index, or the group's own if none is in reach.
 
-    Parameters
-    ----------
-    position : ndarray of shape (n_groups,), float64
-        Increasing positions, in km/s.
-    bits : ndarray of shape (n_groups, n_words), uint64
-        Set of spectra of each group.
-    tolerance : float
-        Largest distance, in km/s.
-
-    Returns
-    -------
-    nearest : ndarray of shape (n_groups,), int64
-        Index of the nearest, the bluer of two at the same distance; the group itself if none is in reach.
+    `position` (n_groups,) [km/s] increases, `bits` (n_groups, n_words), uint64, is the set of spectra of each group,
+    `tolerance` the largest distance [km/s]. Of two groups at the same distance the bluer is taken.
     """
     n = len(position)
     nearest = np.arange(n)
@@ -146,21 +107,9 @@ def nearest_apart(position, bits, tolerance):
 
 @njit(cache=True, nogil=True)
 def group_medians(values, group, n_groups):
-    """Median of each group, of values that are sorted already.
+    """Median of each group, (n_groups,), of `values` that do not decrease; the mean of the middle two if even.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n,), float64
-        Not decreasing.
-    group : ndarray of shape (n,), int
-        Group of each, in [0, n_groups); no group is empty.
-    n_groups : int
-        Number of groups.
-
-    Returns
-    -------
-    median : ndarray of shape (n_groups,), float64
-        The mean of the middle two of an even number.
+    `group` (n,) is in [0, n_groups); no group is empty.
     """
     count = np.zeros(n_groups, np.int64)
     for g in group:

@@ -16,26 +16,12 @@ _COARSE = 1 << 12  # steps of a first search
 
 
 def line_windows(wavelength, components, wing_cut, *, as_blase=False, tolerance=WING_TOLERANCE):
-    """Windows around line centers, within the spectrum.
+    """Windows around line centers, within the spectrum: first pixels, and one past the last, (n_lines,), int64.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    components : ndarray of shape (n_lines, 6)
-        Rows as in `kernels.fused`.
-    wing_cut : int or None
-        Width in pixels, the same for all lines (moved inwards at the ends of the spectrum; a spectrum that is
-        shorter is used whole). None: each line as far as it changes the flux by more than `tolerance`.
-    as_blase : bool, default=False
-        Whether to take the very pixels of gully/blase, whose windows skip their last pixel and take the next.
-    tolerance : float, default=1e-7
-        See `wing_cut`.
-
-    Returns
-    -------
-    start, stop : ndarray of shape (n_lines,), or (2 n_lines,) if `as_blase`, int64
-        First pixel, and one past the last. With `as_blase` the second half holds each line's extra pixel.
+    `components` (n_lines, 6) are as in `kernels.fused`. `wing_cut` is the width in pixels, the same for all lines
+    (moved inwards at the ends of the spectrum; a spectrum that is shorter is used whole); None: each line as far as it
+    changes the flux by more than `tolerance`. With `as_blase` the pixels are those of gully/blase, whose windows skip
+    their last pixel and take the next: the second half of (2 n_lines,) holds each line's extra pixel.
     """
     if wing_cut is None:
         return _adaptive(wavelength, components, tolerance)
@@ -92,31 +78,12 @@ def _search(wavelength, table, values, pixels):
 
 
 def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads=1, tolerance=None):
-    """Render lines into a spectrum.
+    """Render lines `theta` (n_lines, n_parameters) into a spectrum (n_pixels,), float64: 1 where there is no line.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    theta : ndarray of shape (n_lines, n_parameters)
-        Line parameters in the order of the profile.
-    profile : str
-        Name of the profile.
-    wing_cut : int or None
-        Pixels on which a line is evaluated; None adapts them to each line (see `kernels.windows`).
-    device : str or torch.device, default=None
-        Where to compute, such as "cuda". None: the compiled kernels of the CPU. One spectrum does not fill a GPU; see
-        `kernels.gpu.render_batch`.
-    n_threads : int, default=1
-        Threads on the CPU; the result does not depend on it.
-    tolerance : float, default=None
-        Error of the flux to aim at, beside endless wings if `wing_cut` is None. None: wings end where a line changes
-        the flux by `WING_TOLERANCE`, and all else is as exact as in a fit.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_pixels,), float64
-        Normalised flux, 1 where there is no line.
+    `wing_cut` is as in `line_windows`. `device` is a torch device, such as "cuda"; None: the compiled kernels of the
+    CPU, whose result does not depend on `n_threads`. One spectrum does not fill a GPU; see `render_many`. `tolerance`
+    is the error of the flux to aim at, beside endless wings if `wing_cut` is None; None: wings end where a line changes
+    the flux by `WING_TOLERANCE`, and all else is as exact as in a fit.
     """
     components = line_components(theta, profile)
     of_wings, of_line = _shares(tolerance)
@@ -134,21 +101,10 @@ def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads
 
 
 def render_lines_tangents(wavelength, theta, dtheta, *, profile, wing_cut, n_threads=1, tolerance=None):
-    """Render lines into a spectrum, and differentiate it with respect to a few scalars that all lines depend on.
+    """`render_lines`, and the derivatives (n_tangents, n_pixels) of the flux by scalars that all lines depend on.
 
-    Parameters
-    ----------
-    wavelength, theta, profile, wing_cut, n_threads, tolerance : ndarray, str, int or None, float or None
-        As in `render_lines`. Windows are taken as fixed.
-    dtheta : ndarray of shape (n_tangents, n_lines, n_parameters)
-        Derivatives of the line parameters with respect to each scalar, such as a label.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_pixels,), float64
-        Normalised flux, 1 where there is no line.
-    derivative : ndarray of shape (n_tangents, n_pixels), float64
-        Derivatives of the flux with respect to each scalar.
+    `dtheta` (n_tangents, n_lines, n_parameters) are the derivatives of the line parameters with respect to each scalar,
+    such as a label. Windows are taken as fixed.
     """
     theta, profile_of = np.array(theta, dtype=np.float64), get_profile(profile)
     components, chain = components_and_chain(profile_of, theta)
@@ -164,21 +120,9 @@ def render_lines_tangents(wavelength, theta, dtheta, *, profile, wing_cut, n_thr
 
 
 def render_many(wavelength, thetas, *, profile, wing_cut, device, tolerance=None):
-    """Render many spectra at once on a GPU.
+    """Render many spectra at once on a GPU, (n_spectra, n_pixels), float64; only the windows depend on `tolerance`.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    thetas : list of ndarray of shape (n_lines_of_spectrum, n_parameters)
-        Line parameters of each spectrum.
-    profile, wing_cut, device, tolerance : str, int or None, str or torch.device, float or None
-        As in `render_lines`; only the windows depend on `tolerance`.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_spectra, n_pixels), float64
-        Normalised fluxes.
+    `thetas` is a list of line parameters (n_lines_of_spectrum, n_parameters), one array for each spectrum.
     """
     from stellarhml.kernels import gpu
 
@@ -201,57 +145,18 @@ def _shares(tolerance):
 
 
 def line_components(theta, profile):
-    """Components of lines as the kernels take them.
-
-    Parameters
-    ----------
-    theta : ndarray of shape (n_lines, n_parameters)
-        Line parameters.
-    profile : str
-        Name of the profile.
-
-    Returns
-    -------
-    components : ndarray of shape (n_lines, 6), float64
-        Rows as in `kernels.fused`.
-    """
+    """Components (n_lines, 6) as in `kernels.fused` of lines `theta` (n_lines, n_parameters)."""
     return component_rows(get_profile(profile), np.array(theta, dtype=np.float64))
 
 
 def line_depths(theta, profile):
-    """Depth of each line alone at its center, in units of the continuum.
-
-    Parameters
-    ----------
-    theta : ndarray of shape (n_lines, n_parameters)
-        Line parameters.
-    profile : str
-        Name of the profile.
-
-    Returns
-    -------
-    depth : ndarray of shape (n_lines,)
-        Depths in [0, 1].
-    """
+    """Depth of each line alone at its center, in units of the continuum, (n_lines,), in [0, 1]."""
     components = line_components(theta, profile)
     return line_losses(components, components[:, :1], get_profile(profile).form)[:, 0]
 
 
 def line_equivalent_widths(theta, profile):
-    """Equivalent width of each line alone, in angstrom.
-
-    Parameters
-    ----------
-    theta : ndarray of shape (n_lines, n_parameters)
-        Line parameters.
-    profile : str
-        Name of the profile.
-
-    Returns
-    -------
-    width : ndarray of shape (n_lines,)
-        Integral of the depth over wavelength, by quadrature (to 1e-3 of itself) over 10^4 widths.
-    """
+    """Equivalent width of each line alone, (n_lines,) [angstrom], by quadrature (to 1e-3) over 10^4 widths."""
     components = line_components(theta, profile)
     scale = np.maximum(components[:, 2], components[:, 4])[:, None]
     u = np.sinh(np.linspace(0, np.arcsinh(1e6), 801)) * 1e-2  # from a hundredth of the width to 10^4 of them
@@ -260,20 +165,10 @@ def line_equivalent_widths(theta, profile):
 
 
 def line_saturations(theta, profile):
-    """How far each line is from growing in proportion to its absorbers.
+    """How far each line is from growing in proportion to its absorbers, (n_lines,).
 
-    Parameters
-    ----------
-    theta : ndarray of shape (n_lines, n_parameters)
-        Line parameters.
-    profile : str
-        Name of the profile.
-
-    Returns
-    -------
-    saturation : ndarray of shape (n_lines,)
-        1 - d ln depth / d ln v of the line's center, v its optical depth: 0 for a weak line, towards 1 for one that is
-        as deep as it can be. 0 for profiles that do not saturate.
+    1 - d ln depth / d ln v of the line's center, v its optical depth: 0 for a weak line, towards 1 for one that is as
+    deep as it can be. 0 for profiles that do not saturate.
     """
     components, form = line_components(theta, profile), get_profile(profile).form
     optical_depth = components[:, 1] + components[:, 3]
@@ -297,26 +192,7 @@ def line_losses(components, wavelength, form):
 
 
 def profile_windows(wavelength, components, profile, wing_cut, tolerance=WING_TOLERANCE):
-    """Windows on which lines are evaluated.
-
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    components : ndarray of shape (n_lines, 6)
-        Rows as in `kernels.fused`.
-    profile : str
-        Name of the profile.
-    wing_cut : int or None
-        Pixels of a window; None adapts them to each line.
-    tolerance : float, default=WING_TOLERANCE
-        Change of the flux at which a wing ends, if `wing_cut` is None.
-
-    Returns
-    -------
-    start, stop : ndarray of shape (n_lines,), or (2 * n_lines,) with the exact pixels of blase
-        Windows, [start, stop).
-    """
+    """`line_windows` of a profile, [start, stop): (n_lines,), or (2 n_lines,) with the exact pixels of blase."""
     as_blase = profile == "blase" and wing_cut is not None
     return line_windows(wavelength, components, wing_cut, as_blase=as_blase, tolerance=tolerance)
 
@@ -329,18 +205,8 @@ _AT_ONCE = 512
 def line_effects(theta, profile):
     r"""Root of the integral of the squared derivative of a line's flux with respect to each of its parameters.
 
-    Parameters
-    ----------
-    theta : ndarray of shape (n_lines, n_parameters)
-        Line parameters.
-    profile : str
-        Name of the profile.
-
-    Returns
-    -------
-    effect : ndarray of shape (n_lines, n_parameters)
-        :math:`[\int (\partial f / \partial \theta)^2 d\lambda]^{1/2}` of each line alone, in the root of angstroms over
-        the unit of the parameter.
+    :math:`[\int (\partial f / \partial \theta)^2 d\lambda]^{1/2}` of each line alone, (n_lines, n_parameters), in the
+    root of angstroms over the unit of the parameter.
     """
     blocks = [_effects(theta[first : first + _AT_ONCE], profile) for first in range(0, len(theta), _AT_ONCE)]
     return np.concatenate(blocks) if blocks else np.empty(theta.shape)

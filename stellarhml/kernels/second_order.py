@@ -22,45 +22,17 @@ from stellarhml.kernels.rendering import line_windows
 
 
 def neighbours(start, stop):
-    """Count the neighbours after each line.
-
-    Parameters
-    ----------
-    start, stop : ndarray of shape (n_lines,), int64
-        Windows, `start` not decreasing.
-
-    Returns
-    -------
-    ahead : ndarray of shape (n_lines,), int64
-        Number of lines after each whose windows begin before its own ends.
-    """
+    """Number of lines after each whose windows begin before its own ends, (n_lines,); `start` does not decrease."""
     return np.maximum(np.searchsorted(start, stop) - np.arange(1, len(start) + 1), 0)
 
 
 def assemble(jac, start, stop, residual, ahead, *, n_threads=1):
-    """Blocks of J^T J and J^T r.
+    """Blocks of J^T J, and J^T r.
 
-    Parameters
-    ----------
-    jac : ndarray of shape (n_parameters, sum of window lengths)
-        Windows of all lines, one after the other, as `fused.jacobian` returns them. At least two parameters.
-    start, stop : ndarray of shape (n_lines,), int64
-        Windows.
-    residual : ndarray of shape (n_pixels,)
-        Weighted residual r.
-    ahead : ndarray of shape (n_lines,), int64
-        See `neighbours`.
-    n_threads : int, default=1
-        Threads; the result does not depend on it.
-
-    Returns
-    -------
-    diagonal : ndarray of shape (n_lines, n_parameters, n_parameters)
-        Blocks of each line with itself.
-    upper : ndarray of shape (sum of ahead * n_parameters**2,)
-        Blocks of each line with its neighbours.
-    rhs : ndarray of shape (n_lines, n_parameters)
-        J^T r.
+    `jac` (n_parameters, sum of window lengths) is as from `fused.jacobian`, of two parameters at least; `residual`
+    (n_pixels,) is the weighted r, `ahead` (n_lines,) is from `neighbours`. Returns the blocks of each line with itself
+    (n_lines, n_parameters, n_parameters), those with its neighbours, (sum of ahead * n_parameters**2,), and J^T r
+    (n_lines, n_parameters). The result does not depend on `n_threads`.
     """
     n_lines, n_par = len(start), jac.shape[0]
     edge = np.concatenate([[0], np.cumsum(stop - start)])
@@ -118,23 +90,8 @@ def _products(jac, left, right, length, block):
 def solve(diagonal, upper, ahead, rhs, max_iter, tol):
     """Conjugate gradients on the block-sparse normal equations, preconditioned by the diagonal blocks.
 
-    Parameters
-    ----------
-    diagonal : ndarray of shape (n_lines, n_parameters, n_parameters)
-        Diagonal blocks, damping and prior included.
-    upper, ahead : ndarray
-        Blocks above the diagonal, see `assemble`.
-    rhs : ndarray of shape (n_lines, n_parameters)
-        Right-hand side.
-    max_iter : int
-        Largest number of iterations.
-    tol : float
-        Relative size of the residual at which to stop.
-
-    Returns
-    -------
-    step : ndarray of shape (n_lines, n_parameters)
-        The solution.
+    `diagonal` (damping and prior included), `upper` and `ahead` are as in `assemble`; the step has the shape of `rhs`
+    (n_lines, n_parameters). Stops after `max_iter` iterations, or at a residual of `tol`, relatively.
     """
     inverse, z, image = np.empty(diagonal.shape), np.empty(rhs.shape), np.empty(rhs.shape)
     _invert(diagonal, inverse)
@@ -226,39 +183,13 @@ _MAX_DAMPING = 1e8
 
 
 def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_iter, tol, n_threads=1):
-    """Fit lines to a spectrum by Levenberg-Marquardt.
+    """Fit lines to a spectrum by Levenberg-Marquardt: parameters, steps taken, and whether it converged.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    flux : ndarray of shape (n_pixels,), float64
-        Normalised flux.
-    start : Start
-        Start values, which are the prior's means, its standard deviations, the largest step and the box.
-    profile : str
-        Name of the profile.
-    wing_cut : int or None
-        Pixels on which a line is evaluated; None adapts them to each line.
-    pixels : slice
-        Pixels that count.
-    noise : float
-        The s of the sum: deviation of the flux that weighs as much as a parameter one prior_width off.
-    max_iter : int
-        Largest number of steps.
-    tol : float
-        Relative decrease of the sum at which to stop.
-    n_threads : int, default=1
-        Threads; the result does not depend on it.
-
-    Returns
-    -------
-    theta : ndarray of shape (n_lines, n_parameters), float64
-        Fitted parameters, in the order of the start values.
-    n_iter : int
-        Steps taken.
-    converged : bool
-        Whether the sum stopped decreasing before `max_iter`.
+    The normalised `flux` (n_pixels,) counts on the slice `pixels`. `start` has start values, which are the prior's
+    means, its standard deviations, the largest step and the box. `wing_cut` is as in `line_windows`. `noise` is the s
+    of the sum: the deviation of the flux that weighs as much as a parameter one prior width off. The fit ends once a
+    step lowers the sum by less than `tol`, relatively, or, not converged, after `max_iter` steps. Parameters (n_lines,
+    n_parameters) are float64, in the order of the start values.
     """
     prior, prior_width, step_limit, reach = start
     theta = prior
@@ -303,10 +234,10 @@ def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_
 class Start(NamedTuple):
     """Where a fit begins and how far it may go; all arrays have shape (n_lines, n_parameters)."""
 
-    theta: np.ndarray
-    prior_width: np.ndarray
-    step_limit: np.ndarray
-    reach: np.ndarray
+    theta: np.ndarray  # start values, the means of the prior
+    prior_width: np.ndarray  # standard deviations of the prior
+    step_limit: np.ndarray  # largest step
+    reach: np.ndarray  # half width of the box around the prior
 
 
 class _Model:

@@ -14,33 +14,10 @@ def train_adam(
 ):
     """Fit lines to a spectrum by the paper's training: mean squared error, Adam with amsgrad.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    flux : ndarray of shape (n_pixels,), float64
-        Normalised flux.
-    theta : ndarray of shape (n_lines, n_parameters)
-        Start values.
-    profile : str
-        Name of the profile.
-    wing_cut : int or None
-        Pixels on which a line is evaluated, around its start value; None adapts them to each start value.
-    pixels : slice
-        Pixels that count in the loss.
-    learning_rate : float
-        Step size of Adam, in units of the parameters.
-    max_iter : int
-        Number of epochs.
-    device : str or torch.device, default=None
-        Where to compute, such as "cuda". None: the compiled kernels of the CPU.
-    n_threads : int, default=1
-        Threads on the CPU; the result does not depend on it.
-
-    Returns
-    -------
-    theta : ndarray of shape (n_lines, n_parameters), float64
-        Fitted parameters.
+    From start values `theta` (n_lines, n_parameters) to fitted ones, float64, in `max_iter` epochs; the normalised
+    `flux` (n_pixels,) counts on the slice `pixels`, `learning_rate` is in units of the parameters. Windows are those of
+    the start values: of `wing_cut` pixels, or, if None, adapted to each. `device` is a torch device, such as "cuda";
+    None: the compiled kernels of the CPU, whose result does not depend on `n_threads`.
     """
     if device is not None:
         options = {"profile": profile, "wing_cut": wing_cut, "learning_rate": learning_rate, "max_iter": max_iter}
@@ -60,27 +37,10 @@ def train_adam(
 
 
 def train_adam_batch(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, device):
-    """Fit lines to many spectra at once, each as `train_adam` would.
+    """Fit lines to many spectra (n_spectra, n_pixels) at once, each as `train_adam` would.
 
-    Adam steps each parameter by itself, so the spectra do not know of each other.
-
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    flux : ndarray of shape (n_spectra, n_pixels), float64
-        Normalised fluxes.
-    theta : list of ndarray of shape (n_lines_of_spectrum, n_parameters)
-        Start values for each spectrum.
-    profile, wing_cut, pixels, learning_rate, max_iter : str, int or None, slice, float, int
-        As in `train_adam`.
-    device : str or torch.device
-        Where to compute, such as "cuda".
-
-    Returns
-    -------
-    theta : list of ndarray of shape (n_lines_of_spectrum, n_parameters), float64
-        Fitted parameters.
+    Adam steps each parameter by itself, so the spectra do not affect each other. `theta`, and the result, are lists of
+    arrays (n_lines_of_spectrum, n_parameters), one for each spectrum.
     """
     n_lines = [len(rows) for rows in theta]
     theta = np.concatenate(theta)

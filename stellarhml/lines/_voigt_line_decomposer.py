@@ -396,14 +396,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         return found.pixels, found.prominences, found.widths
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            Parameters, but no `store`: a file does not say where to write. What was fitted: "wavelength", "catalog",
-            "prior", "typical_rms", "feature_names".
-        """
+        """State for a file: parameters, but no `store`, for a file does not say where to write; and what was fitted."""
         fitted = None
         if hasattr(self, "line_catalog_"):
             fitted = {
@@ -420,23 +413,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        decomposer : VoigtLineDecomposer
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         decomposer, fitted = make_estimator(cls, state)
         if fitted is None:
             return decomposer
@@ -490,20 +467,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
 
 def labels_of(y, n_spectra):
-    """Labels among the targets of `fit`, if they are numbers.
-
-    Parameters
-    ----------
-    y : object
-        The `y` of `fit`.
-    n_spectra : int
-        Number of spectra.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_spectra, n_labels) or None
-        None if `y` holds no finite numbers, one row a spectrum.
-    """
+    """Labels (n_spectra, n_labels) in the `y` of `fit`, or None if it holds no finite numbers, one row a spectrum."""
     try:
         labels = np.asarray(y)
         if labels.dtype.kind not in "fiubO":

@@ -11,13 +11,7 @@ from stellarhml.exceptions import BlaseNotInstalledError
 
 
 def require_blase():
-    """Check that `blase` is gully/blase.
-
-    Raises
-    ------
-    BlaseNotInstalledError
-        If no package of that name is installed, or one without `blase.emulator`.
-    """
+    """Raise BlaseNotInstalledError if no package `blase` is installed, or one without `blase.emulator`."""
     cure = (
         "backend='blase' needs the code of the repository gully/blase on GitHub: install it from there, or use the "
         "default backend='native', which computes the same model with profile='blase'."
@@ -32,22 +26,11 @@ def require_blase():
 
 
 def fit_with_blase(settings, flux):
-    """Fit one spectrum by `blase.emulator.SparseLinearEmulator`.
+    """Fit one spectrum `flux` (n_pixels,), float64, by `blase.emulator.SparseLinearEmulator`.
 
-    Parameters
-    ----------
-    settings : FitSettings
-        Wavelengths, `prominence`, `wing_cut`, `max_iter` and `learning_rate`. blase leaves out lines within 30
-        angstrom, and pixels within 60 angstrom, of either end.
-    flux : ndarray of shape (n_pixels,), float64
-        Normalised flux.
-
-    Returns
-    -------
-    pixels : ndarray of shape (n_lines,), int64
-        Pixels on which blase found the lines.
-    theta : ndarray of shape (n_lines, 4), float64
-        Center [angstrom], and logarithms of amplitude, sigma and gamma.
+    blase leaves out lines within 30 angstrom, and pixels within 60 angstrom, of either end. Returns the pixels
+    (n_lines,), int64, on which it found the lines, and their center [angstrom] and logarithms of amplitude, sigma and
+    gamma, (n_lines, 4), float64.
     """
     from blase.emulator import SparseLinearEmulator
 

@@ -22,31 +22,21 @@ FWHM_PER_SIGMA = 2.355  # as in gully/blase
 class Detections(NamedTuple):
     """Minima of one spectrum, all of shape (n_detections,)."""
 
-    pixels: np.ndarray
-    """Pixels, increasing."""
-    positions: np.ndarray
-    """Velocities that stand for wavelengths (see `velocity_scale`), between pixels."""
-    prominences: np.ndarray
-    """In units of the continuum."""
-    widths: np.ndarray
-    """Standard deviations in angstrom."""
+    pixels: np.ndarray  # increasing
+    positions: np.ndarray  # velocities that stand for wavelengths (see `velocity_scale`), between pixels
+    prominences: np.ndarray  # in units of the continuum
+    widths: np.ndarray  # standard deviations in angstrom
 
 
 class LineCatalog(NamedTuple):
     """Lines of all spectra, all of shape (n_lines,)."""
 
-    pixels: np.ndarray
-    """Pixels, strictly increasing, int64."""
-    prominences: np.ndarray
-    """Largest prominence of each line, in units of the continuum."""
-    widths: np.ndarray
-    """Median width of each line, a standard deviation in angstrom."""
-    n_detected: np.ndarray
-    """Number of spectra in which it was detected, int64."""
-    added: np.ndarray
-    """Whether it was added from residuals, bool."""
-    predicted: np.ndarray
-    """Whether the prior predicts it, bool; False for lines added since the prior was learnt."""
+    pixels: np.ndarray  # strictly increasing, int64
+    prominences: np.ndarray  # largest prominence of each line, in units of the continuum
+    widths: np.ndarray  # median width of each line, a standard deviation in angstrom
+    n_detected: np.ndarray  # number of spectra in which it was detected, int64
+    added: np.ndarray  # whether it was added from residuals, bool
+    predicted: np.ndarray  # whether the prior predicts it, bool; False for lines added since the prior was learnt
 
     @classmethod
     def of_detections(cls, pixels, prominences, widths, n_detected):
@@ -88,68 +78,29 @@ class LineCatalog(NamedTuple):
 class DetectedLines(NamedTuple):
     """Lines found in many spectra: arrays of shape (n_lines,), and members."""
 
-    pixels: np.ndarray
-    """Pixels, strictly increasing."""
-    prominences: np.ndarray
-    """Largest prominence of each line."""
-    widths: np.ndarray
-    """Median width of each line, in angstrom."""
-    n_spectra: np.ndarray
-    """Number of spectra in which it was detected."""
-    members: list
-    """For each spectrum the line of each of its detections, shape (n_detections,)."""
+    pixels: np.ndarray  # strictly increasing
+    prominences: np.ndarray  # largest prominence of each line
+    widths: np.ndarray  # median width of each line, in angstrom
+    n_spectra: np.ndarray  # number of spectra in which it was detected
+    members: list  # for each spectrum the line of each of its detections, (n_detections,)
 
 
 class LineSummary(NamedTuple):
-    """Summary of the detections of each line.
+    """Summary of the detections of each line, all of shape (n_lines,)."""
 
-    Attributes
-    ----------
-    center : ndarray of shape (n_lines,)
-        Median of the centers, in angstrom.
-    width : ndarray of shape (n_lines,)
-        Median of the widths, in angstrom.
-    prominence : ndarray of shape (n_lines,)
-        Largest prominence.
-    n_spectra : ndarray of shape (n_lines,), int64
-        Number of spectra in which the line was detected.
-    drift : ndarray of shape (n_lines,)
-        Largest minus smallest center, in km/s.
-    """
-
-    center: np.ndarray
-    width: np.ndarray
-    prominence: np.ndarray
-    n_spectra: np.ndarray
-    drift: np.ndarray
+    center: np.ndarray  # median of the centers, in angstrom
+    width: np.ndarray  # median of the widths, in angstrom
+    prominence: np.ndarray  # the largest
+    n_spectra: np.ndarray  # number of spectra in which the line was detected, int64
+    drift: np.ndarray  # largest minus smallest center, in km/s
 
 
 def detect_lines(wavelength, flux, *, prominence, distance=4, edge=0.0, n_lines=None):
-    """Find absorption lines.
+    """Find absorption lines: minima of `flux` (n_pixels,) of at least a `prominence`, in units of the flux.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    flux : ndarray of shape (n_pixels,)
-        Normalised flux.
-    prominence : float
-        Smallest prominence of a minimum, in units of the flux.
-    distance : int, default=4
-        Smallest distance between two minima, in pixels.
-    edge : float, default=0.0
-        Minima closer than this to either end are left out, in angstrom.
-    n_lines : int, default=None
-        Largest number of minima; the most prominent are kept. None keeps all.
-
-    Returns
-    -------
-    pixels : ndarray of shape (n_lines,), int64
-        Pixels of the minima, increasing.
-    prominences : ndarray of shape (n_lines,)
-        Their prominences.
-    widths : ndarray of shape (n_lines,)
-        Their widths at half prominence divided by 2.355: a standard deviation, in angstrom.
+    Minima are at least `distance` pixels apart and `edge` angstrom from either end; if there are more than `n_lines`
+    the most prominent are kept. Returns their pixels (int64, increasing), prominences, and widths: those at half
+    prominence divided by 2.355, a standard deviation in angstrom.
     """
     if flux.size < 3:
         return np.empty(0, np.int64), np.empty(0), np.empty(0)
@@ -167,17 +118,9 @@ def detect_lines(wavelength, flux, *, prominence, distance=4, edge=0.0, n_lines=
 
 
 def velocity_scale(wavelength):
-    """Positions of pixels on a scale on which distances are velocities.
+    """Positions of pixels on a scale on which distances are velocities: c ln(wavelength) in km/s, (n_pixels,).
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,) or int
-        Wavelengths in angstrom; or the number of pixels, whose index then is the scale.
-
-    Returns
-    -------
-    scale : ndarray of shape (n_pixels,)
-        c ln(wavelength) in km/s, or the pixel index.
+    For a number of pixels instead of wavelengths [angstrom] it is the pixel index.
     """
     if np.ndim(wavelength):
         return SPEED_OF_LIGHT * np.log(wavelength)
@@ -185,23 +128,11 @@ def velocity_scale(wavelength):
 
 
 def merge_detections(detections, scale, *, labels=None, tolerance):
-    """Merge the detections of many spectra into one list of lines.
+    """Merge the detections of many spectra, a list of Detections, into one list of lines.
 
-    Parameters
-    ----------
-    detections : list of Detections
-        Lines of each spectrum.
-    scale : ndarray of shape (n_pixels,)
-        Positions of the pixels, see `velocity_scale`.
-    labels : ndarray of shape (n_spectra, n_labels), default=None
-        Labels of the spectra, along whose axes lines are tracked.
-    tolerance : float
-        Largest distance between a line in one spectrum and in the next. 0: equal pixels, the paper's rule.
-
-    Returns
-    -------
-    lines : DetectedLines
-        The lines.
+    `scale` (n_pixels,) is from `velocity_scale`. Lines are tracked along the axes of `labels` (n_spectra, n_labels).
+    `tolerance` is the largest distance between a line in one spectrum and in the next; 0: equal pixels, the paper's
+    rule.
     """
     # the tracker takes wavelengths, of which only the ratios count
     middle = scale[len(scale) // 2]
@@ -220,20 +151,7 @@ def merge_detections(detections, scale, *, labels=None, tolerance):
 
 
 def nearest_pixel(scale, positions):
-    """Pixel nearest to each position.
-
-    Parameters
-    ----------
-    scale : ndarray of shape (n_pixels,)
-        Increasing positions of the pixels.
-    positions : ndarray of shape (n,)
-        Positions.
-
-    Returns
-    -------
-    pixels : ndarray of shape (n,), int64
-        Pixels; of two equally near the bluer.
-    """
+    """Pixel nearest to each position on an increasing `scale` (n_pixels,), int64; of two equally near the bluer."""
     right = np.clip(np.searchsorted(scale, positions), 0, len(scale) - 1)
     left = np.maximum(right - 1, 0)
     # a middle is a middle however it was rounded
@@ -241,22 +159,10 @@ def nearest_pixel(scale, positions):
 
 
 def match_to_catalog(positions, lines, *, tolerance):
-    """Catalogue line of each detection of one spectrum.
+    """Index of the nearest line for each detection of one spectrum, (n_detections,), int64, or -1.
 
-    Parameters
-    ----------
-    positions : ndarray of shape (n_detections,)
-        Increasing positions of the detections.
-    lines : ndarray of shape (n_lines,)
-        Increasing positions of the lines.
-    tolerance : float
-        Largest distance.
-
-    Returns
-    -------
-    matched : ndarray of shape (n_detections,), int64
-        Index of the nearest line, or -1: too far, or nearer to another detection (the bluer one of two at the same
-        distance keeps it).
+    -1: farther than `tolerance`, or the line is nearer to another detection (the bluer one of two at the same distance
+    keeps it). Both `positions` and `lines` increase.
     """
     if not len(lines):
         return np.full(len(positions), -1, dtype=np.int64)
@@ -272,27 +178,9 @@ def match_to_catalog(positions, lines, *, tolerance):
 def refine_minima(wavelength, flux, pixels):
     """Place minima between pixels: the vertex of the parabola through a pixel and its two neighbours.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom, not necessarily even.
-    flux : ndarray of shape (n_pixels,)
-        Flux.
-    pixels : ndarray of shape (n_minima,), int
-        Pixels no higher than either neighbour, in [1, n_pixels - 2].
-
-    Returns
-    -------
-    centers : ndarray of shape (n_minima,), float64
-        Wavelengths in angstrom, at most half a step from the pixel; the pixel itself in the middle of a plateau.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from stellarhml.lines.catalog import refine_minima
-    >>> wavelength = np.array([1.0, 2.0, 4.0, 5.0])
-    >>> float(refine_minima(wavelength, (wavelength - 2.5) ** 2, [1])[0])
-    2.5
+    `pixels` (n_minima,) are no higher than either neighbour, in [1, n_pixels - 2]; `wavelength` (n_pixels,) need not be
+    even. Returns wavelengths in angstrom, at most half a step from the pixel; the pixel itself in the middle of a
+    plateau.
     """
     pixels = np.asarray(pixels)
     x = [np.asarray(wavelength, np.float64)[pixels + shift] for shift in (-1, 0, 1)]
@@ -307,46 +195,28 @@ def refine_minima(wavelength, flux, pixels):
 def track_lines(centers, labels=None, *, tolerance):
     """Identify the detections of many spectra that are the same line.
 
-    Detections of neighbouring spectra that are each other's nearest are linked, and lines grow along the links,
-    the shortest first, but never so that two minima of one spectrum meet. So a line may move by more than
-    `tolerance` over the grid, if it moves by less from node to node. Afterwards lines that never occur in
-    the same spectrum, and are each other's nearest among such, become one if their medians lie within `tolerance`:
-    a line that is missing in the middle of the grid remains one.
+    Detections of neighbouring spectra that are each other's nearest are linked, and lines grow along the links, the
+    shortest first, but never so that two minima of one spectrum meet. So a line may move by more than `tolerance` over
+    the grid, if it moves by less from node to node. Afterwards lines that never occur in the same spectrum, and are
+    each other's nearest among such, become one if their medians lie within `tolerance`: a line that is missing in the
+    middle of the grid remains one.
 
-    Neighbours are the next nodes along each axis of the grid, where all other labels are equal. If they leave the
-    grid in pieces (scattered labels), each node is also linked to its ``2 * n_labels`` nearest, in labels scaled by
-    their range. Without labels nothing is linked, and lines grow from single detections by their medians alone.
+    Neighbours are the next nodes along each axis of the grid, where all other labels are equal. If they leave the grid
+    in pieces (scattered labels), each node is also linked to its ``2 * n_labels`` nearest, in labels scaled by their
+    range. Without labels nothing is linked, and lines grow from single detections by their medians alone. Spectra with
+    equal labels are neighbours of each other in a chain, ordered by their number of detections and mean wavelength; the
+    k-th of a node is a neighbour of the k-th (or last) of the next node.
 
-    Spectra with equal labels are neighbours of each other in a chain, ordered by their number of detections and mean
-    wavelength; the k-th of a node is a neighbour of the k-th (or last) of the next node.
+    `centers` has the wavelengths of each spectrum's detections [angstrom], strictly increasing, `labels` is (n_spectra,
+    n_labels) or None, `tolerance` is in km/s. Returns for each spectrum the lines of its detections, int64 in [0,
+    n_lines), each at most once. Lines are ordered by median wavelength, so that these are increasing but where two
+    lines cross. The result does not depend on the order of the spectra.
 
-    Parameters
-    ----------
-    centers : list of ndarray of shape (n_detections,)
-        Centers of the lines of each spectrum, in angstrom, strictly increasing; see `refine_minima`.
-    labels : array-like of shape (n_spectra, n_labels), default=None
-        Labels of the spectra, or None.
-    tolerance : float
-        Largest distance between a line in one spectrum and in the next, in km/s.
-
-    Returns
-    -------
-    lines : list of ndarray of shape (n_detections,), int64
-        For each spectrum the lines of its detections, in [0, n_lines); each occurs at most once in a spectrum. Lines
-        are ordered by median wavelength, so that these are increasing but where two lines cross. The result does
-        not depend on the order of the spectra.
-
-    Notes
-    -----
     2 km/s suits both test grids, at R 45,000 and unbroadened: links between nodes are rare around that distance,
     between the shifts of one line and the spacing of different ones. Two lines may be exchanged where one step of the
     grid shifts them by more than half of their separation. Without labels a line should move by less than `tolerance`
     over all spectra.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from stellarhml.lines.catalog import track_lines
     >>> centers = [np.array([8500.0, 8500.2]), np.array([8500.02, 8500.22]), np.array([8500.04])]
     >>> [lines.tolist() for lines in track_lines(centers, [[5000], [5100], [5200]], tolerance=1.0)]
     [[0, 1], [0, 1], [0]]
@@ -374,20 +244,7 @@ def track_lines(centers, labels=None, *, tolerance):
 
 
 def summarise_lines(lines, centers, prominences, widths):
-    """Summarise the detections of each line.
-
-    Parameters
-    ----------
-    lines : list of ndarray of shape (n_detections,), int64
-        Lines of the detections of each spectrum, as `track_lines` returns them.
-    centers, prominences, widths : list of ndarray of shape (n_detections,)
-        What was detected: wavelengths in angstrom, prominences, widths in angstrom.
-
-    Returns
-    -------
-    summary : LineSummary
-        One entry per line.
-    """
+    """Summarise the detections of each line: `lines` as from `track_lines`, `centers` and `widths` in angstrom."""
     line, center, prominence, width = (
         np.concatenate([*part, np.empty(0, part[0].dtype if len(part) else np.int64)])
         for part in (lines, centers, prominences, widths)

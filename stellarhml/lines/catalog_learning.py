@@ -21,25 +21,9 @@ _SHALLOWEST = 5e-4  # depth that a line must have in some training spectrum to s
 
 
 def learn_catalog(X, labels, settings, *, n_jobs, verbose):
-    """Detect the lines of all spectra and merge them.
+    """Detect the lines of all spectra (n_spectra, n_pixels), and merge them along `labels` (n_spectra, n_labels).
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_spectra, n_pixels)
-        Normalised fluxes.
-    labels : ndarray of shape (n_spectra, n_labels) or None
-        Labels along which lines are tracked.
-    settings : FitSettings
-        Parameters of the detection.
-    n_jobs, verbose : int, bool
-        As in `stellarhml._parallel.map_items`.
-
-    Returns
-    -------
-    catalog : LineCatalog
-        The lines.
-    tracks : list of (lines, centers)
-        For each spectrum the catalogue lines that were detected in it, and where [angstrom].
+    Returns the LineCatalog and, for each spectrum, the catalogue lines that were detected in it, and where [angstrom].
     """
     options = {"n_jobs": n_jobs, "verbose": verbose, "description": "Detecting lines"}
     detections = list(map_items(partial(find_minima, settings), X, **options))
@@ -51,25 +35,9 @@ def learn_catalog(X, labels, settings, *, n_jobs, verbose):
 def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample, store, n_jobs, verbose):
     """Fit training spectra, add lines where their residuals have minima, drop lines without effect, learn the prior.
 
-    Parameters
-    ----------
-    X, labels : ndarray
-        As in `learn_catalog`.
-    settings : FitSettings
-        With the catalogue of `learn_catalog`.
-    tracks : list of (lines, centers)
-        As from `learn_catalog`.
-    n_rounds, rms_tol, subsample : int, float, int or None
-        Parameters of the `VoigtLineDecomposer`.
-    store : ResultStore or None
-        Keeps the fits.
-    n_jobs, verbose : int, bool
-        As in `stellarhml._parallel.map_stored`.
-
-    Returns
-    -------
-    settings : FitSettings
-        With the refined catalogue, the prior and the typical RMS; unchanged where no line was detected.
+    `settings` hold the catalogue of `learn_catalog`, which also gave the `tracks`; `n_rounds`, `rms_tol` and
+    `subsample` are those of the `VoigtLineDecomposer`. A `store` keeps the fits. Returns the settings with the refined
+    catalogue, the prior and the typical RMS; unchanged where no line was detected.
     """
     from stellarhml.kernels.rendering import line_depths
 
@@ -116,19 +84,8 @@ def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample,
 def add_lines(settings, missed, labels):
     """Add the minima of residuals that are lines by their width, place and number.
 
-    Parameters
-    ----------
-    settings : FitSettings
-        With a catalogue of which one line at least was detected.
-    missed : list of Detections
-        Minima of the residuals of each training spectrum.
-    labels : ndarray of shape (n_spectra, n_labels) or None
-        Labels along which lines are tracked.
-
-    Returns
-    -------
-    catalog : LineCatalog
-        The catalogue with the new lines; the same one where there are none.
+    `settings` hold a catalogue of which one line at least was detected, `missed` the minima of the residuals of each
+    training spectrum. Returns the catalogue with the new lines; the same one where there are none.
     """
     scale, catalog = settings.scale, settings.catalog
     found = merge_detections(missed, scale, labels=labels, tolerance=settings.match_tolerance)
@@ -171,21 +128,9 @@ def _thin(found, candidates):
 
 
 def choose_training_rows(X, features, n_rows):
-    """Choose training spectra that differ most: each is the one farthest from those chosen before.
+    """Rows of `X` that differ most at the pixels `features`, increasing; all of them if `n_rows` is None.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_spectra, n_pixels)
-        Normalised fluxes.
-    features : ndarray of shape (n_features,), int64
-        Pixels that are compared.
-    n_rows : int or None
-        Largest number of spectra. None takes all.
-
-    Returns
-    -------
-    rows : ndarray of int
-        Rows of `X`, increasing.
+    Each is the one farthest from those chosen before.
     """
     if n_rows is None or len(X) <= n_rows:
         return np.arange(len(X))

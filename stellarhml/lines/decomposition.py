@@ -38,32 +38,13 @@ _SATURATED = 0.9  # share of the limiting depth
 
 @dataclass(frozen=True)
 class FitSettings:
-    """All that the fit of a spectrum depends on, besides the spectrum.
+    """All that the fit of a spectrum depends on, besides the spectrum; ValueError if `loss_margin` leaves no pixel.
 
-    Attributes
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom.
-    scale : ndarray of shape (n_pixels,)
-        Positions of the pixels, see `stellarhml.lines.catalog.velocity_scale`.
-    prominence, distance, profile, solver, wing_cut, line_margin, loss_margin, n_lines, match_tolerance, fit_undetected,
-    learning_rate, noise, max_iter, tol, backend : object
-        Parameters of the `VoigtLineDecomposer`.
-    catalog : LineCatalog or None
-        Lines of the grid. None while they are being detected.
-    prior : LinePrior or None
-        Prediction of the line parameters, where one was learnt.
-    typical_rms : float
-        Median RMS of the residuals of the training spectra; infinite where these were not fitted.
-
-    Raises
-    ------
-    ValueError
-        If `loss_margin` leaves no pixel.
+    Fields without a comment are parameters of the `VoigtLineDecomposer`.
     """
 
-    wavelength: np.ndarray
-    scale: np.ndarray
+    wavelength: np.ndarray  # (n_pixels,), in angstrom
+    scale: np.ndarray  # (n_pixels,), see `stellarhml.lines.catalog.velocity_scale`
     prominence: float
     distance: int
     profile: str
@@ -79,9 +60,9 @@ class FitSettings:
     max_iter: int
     tol: float
     backend: str
-    catalog: LineCatalog | None = None
-    prior: LinePrior | None = None
-    typical_rms: float = np.inf
+    catalog: LineCatalog | None = None  # lines of the grid; None while they are being detected
+    prior: LinePrior | None = None  # predicts line parameters, where one was learnt
+    typical_rms: float = np.inf  # median RMS of residuals of the training spectra, if these were fitted
 
     def __post_init__(self):
         pixels = self.loss_pixels
@@ -121,18 +102,12 @@ class FitSettings:
 class RowFit(NamedTuple):
     """Lines of one spectrum."""
 
-    lines: np.ndarray
-    """Catalogue indices, increasing, shape (n_lines,), int64."""
-    theta: np.ndarray
-    """Parameters, shape (n_lines, n_parameters), float64."""
-    line_flags: np.ndarray
-    """Flags of all lines of the catalogue, shape (n_catalog_lines,), uint8: see `flags.LineFlag`."""
-    flag: int
-    """Flags of the spectrum, see `flags.SpectrumFlag`."""
-    n_iter: int
-    """Steps taken."""
-    square: np.ndarray
-    """Mean squared residual in each window, shape (n_windows,)."""
+    lines: np.ndarray  # catalogue indices, increasing, (n_lines,), int64
+    theta: np.ndarray  # parameters, (n_lines, n_parameters), float64
+    line_flags: np.ndarray  # `flags.LineFlag` of all lines of the catalogue, (n_catalog_lines,), uint8
+    flag: int  # `flags.SpectrumFlag`
+    n_iter: int  # steps taken
+    square: np.ndarray  # mean squared residual in each window, (n_windows,)
 
 
 def pack(fit):
@@ -146,20 +121,7 @@ def unpack(arrays):
 
 
 def decompose_row(settings, row):
-    """Fit the lines of one spectrum.
-
-    Parameters
-    ----------
-    settings : FitSettings
-        With a catalogue.
-    row : ndarray of shape (n_pixels,)
-        Normalised flux.
-
-    Returns
-    -------
-    fit : RowFit
-        The lines that the spectrum has.
-    """
+    """Fit the lines that one spectrum `row` (n_pixels,) has, with the catalogue of the settings."""
     flux = np.asarray(row, dtype=np.float64)
     lines, theta, line_flags, flag, n_iter = _fit(settings, flux)
     # the paper keeps all detected lines
@@ -181,21 +143,8 @@ def decompose_row(settings, row):
 def fit_and_search(settings, item):
     """Fit one spectrum of the training set with all lines, and detect lines in its residuals.
 
-    Parameters
-    ----------
-    settings : FitSettings
-        With a catalogue.
-    item : tuple of (flux,) or (flux, lines, centers)
-        Normalised flux, shape (n_pixels,), and first guesses of centers: catalogue indices and wavelengths [angstrom].
-
-    Returns
-    -------
-    theta : ndarray of shape (n_catalog_lines, n_parameters)
-        Fitted parameters.
-    missed : Detections
-        Minima of the residual.
-    rms : float
-        RMS of the residuals.
+    `item` is (flux,) or (flux, lines, centers), with first guesses of centers: catalogue indices and wavelengths
+    [angstrom]. Returns the parameters (n_catalog_lines, n_parameters), the Detections in the residuals, and their RMS.
     """
     flux = np.asarray(item[0], dtype=np.float64)
     start = first_guess(settings, flux)
@@ -208,39 +157,16 @@ def fit_and_search(settings, item):
 
 
 def window_edges(settings):
-    """Wavelengths between which `RowFit.square` is taken, and how many pixels there are between them.
+    """Wavelengths [angstrom] between which `RowFit.square` is taken, and how many pixels there are between them.
 
-    Parameters
-    ----------
-    settings : FitSettings
-        Wavelengths and loss pixels.
-
-    Returns
-    -------
-    edges : ndarray of shape (n_windows + 1,)
-        First wavelength of each window, in angstrom, and the last of all.
-    n_pixels : ndarray of shape (n_windows,), int64
-        Pixels of each window.
+    The edges (n_windows + 1,) are the first wavelength of each window, and the last of all.
     """
     edges = _window_pixels(settings)
     return settings.wavelength[np.minimum(edges, settings.wavelength.size - 1)], np.diff(edges)
 
 
 def find_minima(settings, flux):
-    """Detect the lines of one spectrum, with positions between pixels.
-
-    Parameters
-    ----------
-    settings : FitSettings
-        Wavelengths and parameters of the detection.
-    flux : ndarray of shape (n_pixels,)
-        Normalised flux.
-
-    Returns
-    -------
-    detections : Detections
-        The lines.
-    """
+    """Detect the lines of one spectrum `flux` (n_pixels,), with positions between pixels."""
     flux = np.asarray(flux, dtype=np.float64)
     pixels, prominences, widths = detect_lines(
         settings.wavelength,
@@ -407,24 +333,7 @@ class Decomposition:
 
 
 def decompose_rows(X, settings, *, store, n_jobs, verbose):
-    """Fit lines to spectra, see `VoigtLineDecomposer.decompose`.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_spectra, n_pixels)
-        Normalised fluxes.
-    settings : FitSettings
-        With a catalogue.
-    store : ResultStore or None
-        Keeps the fits.
-    n_jobs, verbose : int, bool
-        As in `stellarhml._parallel.map_stored`.
-
-    Returns
-    -------
-    decomposition : Decomposition
-        The lines.
-    """
+    """Fit lines to spectra (n_spectra, n_pixels), see `VoigtLineDecomposer.decompose`; a `store` keeps the fits."""
     fits = map_stored(
         partial(decompose_row, settings),
         X,
@@ -469,23 +378,9 @@ def decompose_rows(X, settings, *, store, n_jobs, verbose):
 
 
 def render_rows(table, wavelength, n_lines, *, profile, wing_cut):
-    """Render line parameters, see `VoigtLineDecomposer.inverse_transform`.
+    """Render line parameters to flux (n_spectra, n_pixels), see `VoigtLineDecomposer.inverse_transform`.
 
-    Parameters
-    ----------
-    table : csr_matrix or ndarray of shape (n_spectra, n_parameters * n_lines)
-        Line parameters.
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom.
-    n_lines : int
-        Length of the catalogue.
-    profile, wing_cut : str, int or None
-        Parameters of the `VoigtLineDecomposer`.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_spectra, n_pixels)
-        Normalised fluxes.
+    `table` is a csr_matrix or ndarray of shape (n_spectra, n_parameters * n_lines).
     """
     n_parameters = len(get_profile(profile).parameters)
     if table.shape[1] != n_lines * n_parameters:
@@ -507,21 +402,9 @@ def render_rows(table, wavelength, n_lines, *, profile, wing_cut):
 
 
 def rows_to_csr(rows, n_lines, n_parameters):
-    """Stack per-spectrum lines into a CSR matrix.
+    """Stack the lines of spectra into a CSR matrix (n_spectra, n_parameters * n_lines), zeros stored explicitly.
 
-    Parameters
-    ----------
-    rows : list of (lines, theta)
-        Increasing catalogue indices, shape (k,), and parameters, shape (k, n_parameters), of each spectrum.
-    n_lines : int
-        Length of the catalogue.
-    n_parameters : int
-        Parameters of a line.
-
-    Returns
-    -------
-    table : csr_matrix of shape (n_spectra, n_parameters * n_lines), float64
-        All parameters, zeros stored explicitly.
+    `rows` has increasing catalogue indices (k,) and parameters (k, n_parameters) of each spectrum.
     """
     columns = [(lines[:, None] * n_parameters + np.arange(n_parameters)).ravel() for lines, _ in rows]
     indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64)
@@ -531,23 +414,9 @@ def rows_to_csr(rows, n_lines, n_parameters):
 
 
 def csr_row(table, i, n_parameters):
-    """Lines of one row of a CSR matrix.
+    """Catalogue indices (k,), int64, and parameters (k, n_parameters) of the lines in row i of a CSR matrix.
 
-    Parameters
-    ----------
-    table : csr_matrix of shape (n_spectra, n_parameters * n_lines)
-        Line parameters.
-    i : int
-        Row.
-    n_parameters : int
-        Parameters of a line.
-
-    Returns
-    -------
-    lines : ndarray of shape (k,), int64
-        Catalogue indices of the lines present.
-    theta : ndarray of shape (k, n_parameters)
-        Their parameters; entries of a block that are not stored are 0.
+    Entries of a block that are not stored are 0.
     """
     span = slice(table.indptr[i], table.indptr[i + 1])
     columns, values = table.indices[span], table.data[span]
@@ -558,20 +427,7 @@ def csr_row(table, i, n_parameters):
 
 
 def dense_row(row, n_parameters):
-    """Lines of one row of a dense table.
-
-    Parameters
-    ----------
-    row : ndarray of shape (n_parameters * n_lines,)
-        Line parameters, NaN where a line is absent.
-    n_parameters : int
-        Parameters of a line.
-
-    Returns
-    -------
-    lines, theta : ndarray
-        As in `csr_row`.
-    """
+    """Lines of one row (n_parameters * n_lines,) of a dense table, NaN where a line is absent, as from `csr_row`."""
     theta = row.reshape(-1, n_parameters)
     present = np.isfinite(theta).all(axis=1)
     return np.flatnonzero(present), np.asarray(theta[present], dtype=np.float64)

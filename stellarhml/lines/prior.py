@@ -41,36 +41,18 @@ _STEP = (0.5, 0.7, 0.7, 0.7, 0.7, 0.7)
 class LinePrior(NamedTuple):
     """A linear prediction of line parameters."""
 
-    pixels: np.ndarray
-    """Pixels whose flux describes a spectrum, shape (n_features,)."""
-    mean: np.ndarray
-    """Mean logarithm of the flux there, shape (n_features,)."""
-    components: np.ndarray
-    """Principal components, scaled so that the scores have unit variance, shape (n_scores, n_features)."""
-    bounds: np.ndarray
-    """Smallest and largest score allowed, shape (2, n_scores)."""
-    coefficients: np.ndarray
-    """A and B, shape (1 + n_scores, n_lines, n_parameters)."""
-    leverage: float
-    """Share that a training spectrum has in its own prediction: at 1 the prediction holds no information."""
+    pixels: np.ndarray  # pixels whose flux describes a spectrum, (n_features,), int64
+    mean: np.ndarray  # mean logarithm of the flux there, (n_features,)
+    components: np.ndarray  # principal, scaled so that scores have unit variance, (n_scores, n_features)
+    bounds: np.ndarray  # smallest and largest score allowed, (2, n_scores)
+    coefficients: np.ndarray  # A and B, (1 + n_scores, n_lines, n_parameters)
+    leverage: float  # share of a training spectrum in its own prediction: at 1 this holds no information
 
     @classmethod
     def learn(cls, pixels, flux, theta):
-        """Learn from fitted spectra.
+        """Learn by least squares from fitted parameters `theta` (n_spectra, n_lines, n_parameters).
 
-        Parameters
-        ----------
-        pixels : ndarray of shape (n_features,), int64
-            Pixels that describe a spectrum.
-        flux : ndarray of shape (n_spectra, n_features)
-            Flux there.
-        theta : ndarray of shape (n_spectra, n_lines, n_parameters)
-            Fitted parameters.
-
-        Returns
-        -------
-        prior : LinePrior
-            The prediction, by least squares.
+        `pixels` (n_features,) describe a spectrum; `flux` (n_spectra, n_features) is the flux there.
         """
         features = np.log(np.maximum(flux, _DARKEST))
         mean = features.mean(axis=0)
@@ -91,34 +73,12 @@ class LinePrior(NamedTuple):
         )
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            The fields by their names.
-        """
+        """State for a file: the fields by their names."""
         return self._asdict()
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        prior : LinePrior
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, cls._fields)
         sizes = Sizes()
         pixels = take_array(state, "pixels", dtype="i8", shape=("n_features",), sizes=sizes, low=0)
@@ -137,37 +97,17 @@ class LinePrior(NamedTuple):
         return self._replace(coefficients=np.ascontiguousarray(self.coefficients[:, lines]))
 
     def predict(self, flux):
-        """Line parameters of a spectrum.
-
-        Parameters
-        ----------
-        flux : ndarray of shape (n_pixels,)
-            Normalised flux.
-
-        Returns
-        -------
-        theta : ndarray of shape (n_lines, n_parameters)
-            Predicted parameters.
-        """
+        """Line parameters (n_lines, n_parameters) of a spectrum, from its normalised flux (n_pixels,)."""
         features = np.log(np.maximum(flux[self.pixels], _DARKEST)) - self.mean
         scores = np.clip(self.components @ features, *self.bounds)
         return self.coefficients[0] + np.tensordot(scores, self.coefficients[1:], axes=1)
 
 
 def blase_start(centers, prominences, widths, parameters):
-    """Start values of blase, from detections.
+    """Start values of blase (n_lines, n_parameters), from the wavelengths, prominences and widths of minima (n_lines,).
 
-    Parameters
-    ----------
-    centers, prominences, widths : ndarray of shape (n_lines,)
-        Wavelengths [angstrom], prominences and standard deviations [angstrom] of the minima.
-    parameters : tuple of str
-        Parameters of the profile.
-
-    Returns
-    -------
-    theta : ndarray of shape (n_lines, n_parameters)
-        Start values; for profiles with a limiting depth, the amplitude is the optical depth that gives the prominence.
+    Centers and widths (standard deviations) are in angstrom. For profiles with a limiting depth, the amplitude is the
+    optical depth that gives the prominence.
     """
     widths = np.maximum(widths, np.finfo(np.float64).tiny)
     theta = [
@@ -192,23 +132,10 @@ def limiting_depth(depth):
 
 
 def second_order_start(centers, depths, prominences, widths, parameters):
-    """Start, prior and bounds of the second-order fit.
+    """Start, prior and bounds of the second-order fit, each of shape (n_lines, n_parameters).
 
-    Parameters
-    ----------
-    centers : ndarray of shape (n_lines,)
-        Wavelengths of the lines, in angstrom.
-    depths : ndarray of shape (n_lines,)
-        Depth of this spectrum there.
-    prominences, widths : ndarray of shape (n_lines,)
-        Largest prominence of each line over all spectra, and its median width [angstrom].
-    parameters : tuple of str
-        Parameters of the profile.
-
-    Returns
-    -------
-    start : Start
-        Arrays of shape (n_lines, n_parameters).
+    `centers` (n_lines,) are in angstrom, `depths` those of this spectrum there, `prominences` the largest of each line
+    over all spectra, `widths` its median width [angstrom].
     """
     n_parameters = len(parameters)
     theta = blase_start(centers, np.clip(np.minimum(prominences, depths), 1e-3, 0.95), widths, parameters)
@@ -228,19 +155,9 @@ def second_order_start(centers, depths, prominences, widths, parameters):
 
 
 def first_guess(settings, flux):
-    """Start, prior and bounds of all lines of the catalogue: from the prior for the lines that it predicts.
+    """Start, prior and bounds of all lines of the catalogue, (n_catalog_lines, n_parameters).
 
-    Parameters
-    ----------
-    settings : FitSettings
-        Catalogue, prior and parameters of the fit.
-    flux : ndarray of shape (n_pixels,)
-        Normalised flux.
-
-    Returns
-    -------
-    start : Start
-        Arrays of shape (n_catalog_lines, n_parameters).
+    They are from the prior for the lines that it predicts.
     """
     catalog, prior = settings.catalog, settings.prior
     depths, theta = 1 - flux[catalog.pixels], None

@@ -387,14 +387,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         return np.array([f"output{i}" for i in range(n_outputs)], dtype=object)
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            Parameters, and what was fitted: "weights" (of the nodes), "node_of_row", "table", "sparse_output" and
-            "feature_names".
-        """
+        """State for a file: parameters and what was fitted."""
         fitted = None
         if hasattr(self, "table_"):
             fitted = {
@@ -415,23 +408,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        interpolator : LineManifoldInterpolator
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         interpolator, fitted = make_estimator(cls, state)
         if fitted is None:
             return interpolator
@@ -499,30 +476,10 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
 
 
 def make_weights(nodes, names, *, method, variables, breaks):
-    """Weights of the nodes, in their variables.
+    """Weights of distinct nodes (n_nodes, n_labels), in their variables; options as in `LineManifoldInterpolator`.
 
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Distinct labels of the nodes.
-    names : tuple of str
-        Names of the labels.
-    method : {"auto", "linear", "scattered"}
-        As in `LineManifoldInterpolator`.
-    variables, breaks : dict or None
-        As in `LineManifoldInterpolator`.
-
-    Returns
-    -------
-    weights : LatticeWeights or ScatteredWeights
-        The weights.
-
-    Raises
-    ------
-    ValueError
-        If `variables` or `breaks` do not fit the labels.
-    GridIncompleteError
-        If ``method="linear"`` and nodes are missing.
+    Raises ValueError if `variables` or `breaks` do not fit the labels, and GridIncompleteError if ``method="linear"``
+    and nodes are missing.
     """
     grid = method == "linear" or (method == "auto" and LatticeWeights.share(nodes) >= LATTICE_SHARE)
     if variables is None:
@@ -554,30 +511,9 @@ def _check_breaks(breaks, names):
 
 
 def report_outside(labels, outside, bounds, names, extrapolate):
-    """Raise or warn.
+    """Raise LabelsOutsideGridError if `extrapolate` is "raise", else warn, with the number of labels outside.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n, n_labels)
-        Labels.
-    outside : ndarray of shape (n,), bool
-        Which lie outside; one at least.
-    bounds : ndarray of shape (n_labels, 2)
-        Bounds of the grid.
-    names : tuple of str
-        Names of the labels.
-    extrapolate : {"raise", "nan", "nearest"}
-        What happens to them.
-
-    Raises
-    ------
-    LabelsOutsideGridError
-        If `extrapolate` is "raise".
-
-    Warns
-    -----
-    ExtrapolationWarning
-        Otherwise, with their number.
+    `outside` (n,), bool, says which of the labels (n, n_labels) are, one at least; `bounds` is (n_labels, 2).
     """
     limits = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in zip(names, bounds, strict=True))
     first = {name: float(value) for name, value in zip(names, labels[outside.argmax()], strict=True)}

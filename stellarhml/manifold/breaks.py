@@ -15,24 +15,11 @@ _PIXELS = 8192  # that are looked at
 
 
 def find_breaks(labels, flux, names):
-    """Find the jumps of a grid.
+    """Find the jumps of a grid: middles of the cells with a jump, by label, for labels that have any.
 
     Along each label, the third differences of the spectra are small where these change smoothly: a jump of J between
-    two nodes shows as (J, -2 J, J).
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n_nodes, n_labels)
-        Labels of the spectra.
-    flux : ndarray of shape (n_nodes, n_pixels)
-        Spectra; may be a memory map.
-    names : tuple of str
-        Names of the labels.
-
-    Returns
-    -------
-    breaks : dict of str to list of float
-        Middles of the cells with a jump, for labels that have any. Labels of fewer than eight values have none.
+    two nodes shows as (J, -2 J, J). Labels of fewer than eight values have none. `flux` (n_nodes, n_pixels) may be a
+    memory map.
     """
     flux = np.asarray(flux[:, :: max(flux.shape[1] // _PIXELS, 1)], dtype=np.float64)
     found = {}
@@ -73,57 +60,22 @@ def _third_differences(labels, flux, k, axis):
 
 
 class Mixture(NamedTuple):
-    """Labels, and how much of each is in which row.
+    """Labels, and how much of each is in which row."""
 
-    Attributes
-    ----------
-    labels : ndarray of shape (m, n_labels)
-        Labels at which nothing is divided.
-    row : ndarray of shape (m,), int
-        Row to which each belongs, increasing.
-    share : ndarray of shape (m,)
-        How much of it is in the row; the shares of a row add up to 1.
-    slopes : ndarray of shape (m, n_labels)
-        Derivatives of the shares by the labels of the row.
-    moves : ndarray of shape (m, n_labels), bool
-        Which labels follow those of the row; the others are on the edge of a jump and stay.
-    """
-
-    labels: np.ndarray
-    row: np.ndarray
-    share: np.ndarray
-    slopes: np.ndarray
-    moves: np.ndarray
+    labels: np.ndarray  # (m, n_labels): labels that are in no broken cell
+    row: np.ndarray  # (m,), int: row to which each belongs, increasing
+    share: np.ndarray  # (m,): how much of it is in the row; the shares of a row add up to 1
+    slopes: np.ndarray  # (m, n_labels): derivatives of the shares by the labels of the row
+    moves: np.ndarray  # (m, n_labels), bool: which labels follow those of the row; others stay on the edge of a jump
 
     def mix(self, values):
-        """Add up the shares of each row.
-
-        Parameters
-        ----------
-        values : ndarray of shape (m, ...)
-            What was computed at `labels`.
-
-        Returns
-        -------
-        mixed : ndarray of shape (n, ...)
-            The same at the rows.
-        """
+        """Add up the shares of each row: from values (m, ...) at `labels` to those (n, ...) at the rows."""
         return self._matrix(self.share) @ values.reshape(len(values), -1)
 
     def mix_jacobian(self, values, jacobian):
-        """Derivatives of the mixed values.
+        """Derivatives of the mixed values by the labels of the rows, (n, n_pixels, n_labels).
 
-        Parameters
-        ----------
-        values : ndarray of shape (m, n_pixels)
-            Values at `labels`.
-        jacobian : ndarray of shape (m, n_pixels, n_labels)
-            Their derivatives.
-
-        Returns
-        -------
-        jacobian : ndarray of shape (n, n_pixels, n_labels)
-            Derivatives by the labels of the rows.
+        `values` (m, n_pixels) are those at `labels`, `jacobian` (m, n_pixels, n_labels) their derivatives.
         """
         columns = []
         for k in range(self.labels.shape[1]):
@@ -137,23 +89,9 @@ class Mixture(NamedTuple):
 
 
 def split_at_breaks(labels, axes, variables, broken):
-    """Divide labels in broken cells.
+    """Split labels (n, n_labels) in broken cells; those that are in none are by themselves.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n, n_labels)
-        Labels within the grid.
-    axes : list of ndarray
-        Values of each label.
-    variables : list of Variable
-        Variable of each label.
-    broken : list of ndarray of bool
-        Which cells of each axis hold a jump.
-
-    Returns
-    -------
-    mixture : Mixture
-        The labels; those that are in no broken cell are by themselves.
+    `broken` says which cells of each axis hold a jump.
     """
     found = Mixture(
         labels.copy(), np.arange(len(labels)), np.ones(len(labels)), np.zeros(labels.shape), np.full(labels.shape, True)

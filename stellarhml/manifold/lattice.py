@@ -26,21 +26,10 @@ from stellarhml.manifold.variables import VARIABLES, take_nodes
 class TensorProduct:
     """The weights of the nodes around a point, as far as they are the same everywhere in a cell.
 
-    Parameters
-    ----------
-    axes : list of ndarray
-        Values on each axis, strictly increasing.
-    smooth : bool
-        Cubic rather than linear weights, on axes of three nodes and more.
-    broken : list of ndarray of bool, default=None
-        Which cells of each axis are broken. None: none.
-
-    Attributes
-    ----------
-    offsets : ndarray of shape (n_stencil,)
-        Flat places of the nodes around a point, from the lowest of them; the highest comes first.
-    first_cell : ndarray of shape (n_labels,)
-        Number of the first cell of each axis: cells of all axes are in one row.
+    `axes` are the values on each axis, strictly increasing; `smooth` weights are cubic rather than linear, on axes of
+    three nodes and more; `broken` says which cells of each axis hold a jump. `offsets` (n_stencil,) are the flat places
+    of the nodes around a point, from the lowest of them, the highest first; `first_cell` (n_labels,) is the number of
+    the first cell of each axis: cells of all axes are in one row.
     """
 
     def __init__(self, axes, *, smooth, broken=None):
@@ -63,20 +52,7 @@ class TensorProduct:
             self.offsets = (self.offsets[:, None] + np.arange(size)[::-1] * stride).ravel()
 
     def locate(self, x):
-        """Cell of each axis and place in it.
-
-        Parameters
-        ----------
-        x : ndarray of shape (n, n_labels)
-            Points within the axes.
-
-        Returns
-        -------
-        cells : ndarray of shape (n, n_labels), dtype int64
-            Numbers of the cells.
-        t : ndarray of shape (n, n_labels)
-            0 at the lower end of the cell, 1 at the upper one.
-        """
+        """Cell of each axis, int64, and place in it, from 0 to 1, of points `x` (n, n_labels) within the axes."""
         cells = np.empty(x.shape, dtype=np.int64)
         for k, inside in enumerate(self._inside):
             cells[:, k] = inside.searchsorted(x[:, k], side="right")
@@ -84,21 +60,10 @@ class TensorProduct:
         return cells, (x - self._low[cells]) / self._width[cells]
 
     def products(self, cells, t, rate=None):
-        """Weights of the nodes around each point, and their derivatives.
+        """Flat places of the nodes around each point, (n, n_stencil), and a list of weights of that shape.
 
-        Parameters
-        ----------
-        cells, t : ndarray of shape (n, n_labels)
-            What `locate` returned.
-        rate : ndarray of shape (n, n_labels), default=None
-            Derivatives of the axes' values by the labels. None: no derivatives.
-
-        Returns
-        -------
-        places : ndarray of shape (n, n_stencil), dtype int64
-            Flat places of the nodes in the grid.
-        terms : list of ndarray of shape (n, n_stencil)
-            The weights; with `rate`, their derivatives by each label too.
+        `cells` and `t` are from `locate`. With `rate` (n, n_labels), derivatives of the axes' values by the labels, the
+        derivatives of the weights by each label follow in the list.
         """
         places = self._lowest[cells].sum(axis=1)[:, None] + self.offsets
         basis = self._basis[cells]
@@ -110,19 +75,9 @@ class TensorProduct:
         return places, [_product(values), *map(_product, derived)]
 
     def corners(self, cells, t=None):
-        """Multilinear weights of the nodes around each point, on the places of `products`.
+        """Multilinear weights of the nodes around each point, on the places of `products`; not zero for corners in use.
 
-        Parameters
-        ----------
-        cells : ndarray of shape (n, n_labels)
-            Cells.
-        t : ndarray of shape (n, n_labels), default=None
-            Places in them. None: the middle, where all corners have weights.
-
-        Returns
-        -------
-        weights : ndarray of shape (n, n_stencil)
-            Not zero for the corners in use.
+        Without places `t` in the cells they are those of the middle, where all corners have weights.
         """
         functions = np.full((*cells.shape, 4), 0.5)
         if t is not None:
@@ -228,24 +183,10 @@ class LatticeWeights:
     cells whose corners are all there are as exact beside a missing node as elsewhere. Where a missing node has no
     neighbours on both sides of any axis, the cells that touch it count as outside.
 
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Distinct labels of the nodes.
-    smooth : bool
-        Cubic rather than linear weights, on axes of three nodes and more.
-    full_for : tuple of str, default=None
-        Names of the labels, if no node may be missing.
-    variables : tuple of str, default=None
-        Name of the variable of each label in which to interpolate. None: the labels themselves.
-    breaks : tuple of tuple of float, default=None
-        Values of each label at which the grid jumps: smooth weights are linear in the cells that hold one, and do not
-        reach across.
-
-    Raises
-    ------
-    GridIncompleteError
-        If a node is missing that may not be.
+    `nodes` (n_nodes, n_labels) are distinct; `smooth` weights are cubic rather than linear, on axes of three nodes and
+    more. With `full_for`, names of the labels, a missing node raises GridIncompleteError. `variables` names the
+    variable of each label in which to interpolate. `breaks` are values of each label at which the grid jumps: smooth
+    weights are linear in the cells that hold one, and do not reach across.
     """
 
     def __init__(self, nodes, *, smooth, full_for=None, variables=None, breaks=None):
@@ -279,13 +220,7 @@ class LatticeWeights:
                 self._dead[hole] = dead
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            "nodes", "smooth", "variables" and "breaks", from which all else follows.
-        """
+        """State for a file: "nodes", "smooth", "variables" and "breaks", from which all else follows."""
         variables, breaks = self._arguments["variables"], self._arguments["breaks"]
         return {
             "nodes": self.nodes,
@@ -296,23 +231,7 @@ class LatticeWeights:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        weights : LatticeWeights
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, ("nodes", "smooth", "variables", "breaks"))
         nodes, variables = take_nodes(state)
         smooth = take(state, "smooth", bool)
@@ -335,25 +254,12 @@ class LatticeWeights:
         return len(nodes) / np.prod([float(len(np.unique(column))) for column in nodes.T])
 
     def weights(self, labels, derivatives=False):
-        """Weights of the nodes.
+        """Weights of the nodes at labels (n, n_labels), moved to the grid's edge if outside; and which are outside.
 
-        Parameters
-        ----------
-        labels : ndarray of shape (n, n_labels)
-            Where to interpolate; labels outside are moved to the edge of the grid.
-        derivatives : bool, default=False
-            Whether to return derivatives too.
-
-        Returns
-        -------
-        weights : csr_matrix of shape (n, n_nodes)
-            Rows sum to 1.
-        outside : ndarray of shape (n,), bool
-            Rows that were outside, or next to a missing node that could not be filled.
-        slopes : list of csr_matrix of shape (n, n_nodes)
-            Derivatives of the weights by each label, only with `derivatives`. Rows sum to 0. Where weights have a
-            kink they are those towards higher labels, at the upper bound towards lower ones. Zero in labels of one
-            value and in those that were moved.
+        Weights are a csr_matrix (n, n_nodes) whose rows sum to 1. Outside are also rows next to a missing node that
+        could not be filled. With `derivatives`, a list follows: derivatives of the weights by each label, whose rows
+        sum to 0. Where weights have a kink they are those towards higher labels, at the upper bound towards lower ones;
+        zero in labels of one value and in those that were moved.
         """
         n_rows = max(1, _BATCH // len(self._smooth.offsets))
         if len(labels) <= n_rows:
@@ -366,17 +272,9 @@ class LatticeWeights:
         return (terms[0], outside, terms[1:]) if derivatives else (terms[0], outside)
 
     def split_at_breaks(self, labels):
-        """Labels in cells that hold a break, as mixtures of those on either side.
+        """Labels in cells that hold a break, as mixtures of those on either side; None if no cell is broken.
 
-        Parameters
-        ----------
-        labels : ndarray of shape (n, n_labels)
-            Labels; those outside are moved to the edge of the grid.
-
-        Returns
-        -------
-        mixture : Mixture or None
-            None where no cell of the grid is broken.
+        Labels (n, n_labels) outside are moved to the edge of the grid.
         """
         if not any(broken.any() for broken in self._broken):
             return None
@@ -385,28 +283,17 @@ class LatticeWeights:
     def leave_one_out(self):
         """Where the error of interpolation can be probed, over nodes.
 
-        Returns
-        -------
-        samples : ErrorSamples
-            Inner nodes of each axis predicted without themselves; middles of cells on axes of two values.
+        Inner nodes of each axis are predicted without themselves; on axes of two values, the middles of cells.
         """
         values = [variable.value for variable in self._variables]
         n_side = 2 if self._arguments["smooth"] else 1
         return lattice_samples(self._owner, self.nodes, self.axes, values, self._sides, n_side=n_side)
 
     def fill_weights(self, labels):
-        """Weights of missing nodes that are filled from others.
+        """Weights of missing nodes that are filled from others, by the label along which they are, (n, n_labels).
 
-        Parameters
-        ----------
-        labels : ndarray of shape (n, n_labels)
-            Where; labels outside are moved to the edge of the grid.
-
-        Returns
-        -------
-        shares : ndarray of shape (n, n_labels)
-            Weights of the missing nodes that were predicted along each label, in size, each times how much greater its
-            error is than that of a node that is held out; 0 in a full grid.
+        Absolute weights, each times the ratio of the error of that node to that of a held-out node; 0 in a full grid.
+        Labels (n, n_labels) outside are moved to the edge of the grid.
         """
         if not len(self.missing):
             return np.zeros((len(labels), len(self.axes)))

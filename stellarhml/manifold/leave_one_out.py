@@ -2,7 +2,7 @@ r"""Nodes predicted from others: left out, to measure the error of interpolation
 
 A node is predicted along one axis by the polynomial through its neighbours there. A missing node that is a corner of a
 cell is predicted from nodes on both sides, and cells with a corner that has none are outside. For the slopes of a
-cubic, nodes of one side will do: the parabola through three of them is as exact for quadratics as the cubic is, and
+cubic, nodes of one side suffice: the parabola through three of them is as exact for quadratics as the cubic is, and
 with its value the slope, :math:`(f_{i+1} - f_{i-1}) / 2h` on an even axis, is the parabola's own. So cells whose
 corners are all there are what they are at the end of an axis.
 """
@@ -21,31 +21,19 @@ JUMP_SCALE = 1.0  # across a jump: an error that does not shrink with the spacin
 class ErrorSamples(NamedTuple):
     """Places where two estimates of the same thing differ by an error of interpolation.
 
-    Attributes
-    ----------
-    labels : ndarray of shape (n, n_labels)
-        The places.
-    axis : ndarray of shape (n,), dtype int64
-        Label along which the error is probed; -1 among scattered nodes.
-    weights : csr_matrix of shape (n, n_rows)
-        Weights of the prediction. Those of a node leave that node out.
-    targets : csr_matrix of shape (n, n_rows)
-        Weights of what it is compared with: the node itself, or, on a label of two values, half of each, where the
-        prediction is the interpolation in the middle. Two nodes do not show how far parameters are from linear: there,
-        compare the spectrum of the predicted parameters with the mean of the two spectra.
-    scale : ndarray of shape (n,)
-        Factor from the difference to the root-mean-square error inside the cells with all nodes in use.
-    reach : ndarray of shape (n,)
-        Where a label has three values, and the interpolation goes through all of them but the prediction through two:
-        half the distance between these. NaN elsewhere.
+    The prediction is compared with a target: the node itself, or, on a label of two values, half of each, where the
+    prediction is the interpolation in the middle. Two nodes do not show how far parameters are from linear: there,
+    compare the spectrum of the predicted parameters with the mean of the two spectra. `scale` leads from the difference
+    to the root-mean-square error inside the cells with all nodes in use. `reach` is half the distance between the two
+    nodes of a prediction where the interpolation goes through all three values of a label, else NaN.
     """
 
-    labels: np.ndarray
-    axis: np.ndarray
-    weights: sparse.csr_matrix
-    targets: sparse.csr_matrix
-    scale: np.ndarray
-    reach: np.ndarray
+    labels: np.ndarray  # (n, n_labels): the places
+    axis: np.ndarray  # (n,), int64: label along which the error is probed; -1 among scattered nodes
+    weights: sparse.csr_matrix  # (n, n_rows), of the prediction; those of a node leave that node out
+    targets: sparse.csr_matrix  # (n, n_rows), of what it is compared with
+    scale: np.ndarray  # (n,)
+    reach: np.ndarray  # (n,)
 
     @property
     def measured(self):
@@ -66,24 +54,11 @@ class ErrorSamples(NamedTuple):
 def predict_node(there, position, axis, n_side, side=None):
     """How a node of one axis is predicted from others: the polynomial through up to `n_side` on each side.
 
-    Parameters
-    ----------
-    there : ndarray of int
-        Positions of the nodes that exist, increasing.
-    position : int
-        Position of the node to predict, which is not used.
-    axis : ndarray of shape (n_values,)
-        Variable of the label at each position.
-    n_side : int
-        1 is linear interpolation.
-    side : ndarray of shape (n_values,), default=None
-        Number of the breaks of the grid below each position. Where there are nodes on both sides of the predicted one
-        and on its own side of all breaks, only these are used; where there are not, the line across a break is.
-
-    Returns
-    -------
-    support, weights : ndarray, list of float or None
-        Positions in use and their weights; None where a side has no node.
+    `there` are the positions of the nodes that exist, increasing; the one to predict, at `position`, is not used.
+    `axis` and `side` (n_values,) are the variable of the label, and the number of the breaks of the grid below, at each
+    position. Where there are nodes on both sides of the predicted one and on its own side of all breaks, only these are
+    used; where there are not, the line across a break is. Returns the positions in use and their weights; None where a
+    side has no node.
     """
     below, above = there[there < position], there[there > position]
     if not (len(below) and len(above)):
@@ -98,15 +73,8 @@ def predict_node(there, position, axis, n_side, side=None):
 def predict_node_beyond(there, position, axis, n_side, side):
     """How a node of one axis is predicted from those on one side of it, and on its side of all breaks.
 
-    Parameters
-    ----------
-    there, position, axis, n_side, side
-        As in `predict_node`.
-
-    Returns
-    -------
-    support, weights : ndarray, list of float or None
-        The nearest nodes, three at most (two, if ``n_side=1``), and their weights; None where there are not two.
+    Arguments as in `predict_node`. Returns the nearest nodes, three at most (two, if ``n_side=1``), and their weights;
+    None where there are not two.
     """
     own = there[side[there] == side[position]]
     parts = [own[own < position][::-1][: n_side + 1], own[own > position][: n_side + 1]]
@@ -116,27 +84,11 @@ def predict_node_beyond(there, position, axis, n_side, side):
 
 
 def lattice_samples(owner, nodes, axes, variables, sides, *, n_side):
-    """Error samples of a grid.
+    """Error samples of a grid, over nodes; empty where every label has one value.
 
-    Parameters
-    ----------
-    owner : ndarray of int, one dimension for each label
-        Number of the node at each place of the grid, negative where it is missing.
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Labels of the nodes.
-    axes : list of ndarray
-        Values of each label.
-    variables : list of callable
-        Variable of each label, as a function.
-    sides : list of ndarray
-        Number of the breaks below each value of each label.
-    n_side : int
-        Nodes in use on each side, at most.
-
-    Returns
-    -------
-    samples : ErrorSamples
-        Over nodes; empty where every label has one value.
+    `owner` has one dimension for each label: the number of the node at each place, negative where it is missing. `axes`
+    are the values of each label, `variables` its variables as functions, `sides` the numbers of the breaks below each
+    value. `n_side` nodes at most are in use on each side.
     """
     labels, along, rows, scales, reaches = [], [], [], [], []
     for k, (axis, variable, side) in enumerate(zip(axes, variables, sides, strict=True)):
@@ -161,23 +113,10 @@ def lattice_samples(owner, nodes, axes, variables, sides, *, n_side):
 
 
 def scattered_samples(without, nodes, inside, *, at_most=256):
-    """Error samples of scattered nodes.
+    """Error samples of scattered nodes strictly `inside` the hull; of more than `at_most`, evenly taken ones.
 
-    Parameters
-    ----------
-    without : callable
-        Takes the number of a node; returns other nodes, their weights at it, and whether it is outside of them.
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Labels of the nodes.
-    inside : ndarray of int
-        Nodes strictly inside the hull.
-    at_most : int, default=256
-        Number of nodes to leave out, taken evenly.
-
-    Returns
-    -------
-    samples : ErrorSamples
-        Over nodes.
+    `without` takes the number of a node; it returns other nodes, their weights at it, and whether it is outside of
+    them.
     """
     if len(inside) > at_most:
         inside = inside[np.linspace(0, len(inside) - 1, at_most).round().astype(np.int64)]
@@ -251,46 +190,25 @@ _HELD_OUT = {2: 1.0, 3: 2.0, 4: 4.0}
 class Fill(NamedTuple):
     """Missing nodes as weighted sums of others.
 
-    Attributes
-    ----------
-    fill_weights : csr_matrix of shape (n_nodes + 2 * n_missing, n_nodes)
-        Weights of the nodes: for the nodes themselves, for missing ones in slopes, and for missing ones as corners.
-    error_ratio : ndarray of shape (n_nodes + 2 * n_missing, n_labels)
-        For the label along which a node was predicted, the ratio of its error to that of a node that is held
-        out between others; 0 for other labels, and for nodes.
-    dead : ndarray of shape (n_missing,), bool
-        Nodes that have no neighbours on both sides of any axis: no cell may have them as corners.
+    `fill_weights` has the nodes themselves, then missing ones in slopes, then missing ones as corners. `error_ratio`
+    has, for the label along which a node was predicted, the ratio of its error to that of a node that is held out
+    between others; 0 for other labels, and for nodes. No cell may have a dead node as a corner.
     """
 
-    fill_weights: sparse.csr_matrix
-    error_ratio: np.ndarray
-    dead: np.ndarray
+    fill_weights: sparse.csr_matrix  # (n_nodes + 2 * n_missing, n_nodes)
+    error_ratio: np.ndarray  # (n_nodes + 2 * n_missing, n_labels)
+    dead: np.ndarray  # (n_missing,), bool: without neighbours on both sides of any axis
 
 
 def fill_holes(owner, missing, axes, sides, n_side):
-    """Predict missing nodes.
+    """Predict missing nodes; those that are too far from any cell to be in use have no weights.
 
     The best of all axes is taken: one on which no break is crossed; one on which neighbours are fewest steps apart; on
     a tie, the axis with most values. For slopes, one on which three nodes or more are at hand comes before all others,
     for a line through two misses what a parabola does not, and what has no such nodes is predicted from predictions.
 
-    Parameters
-    ----------
-    owner : ndarray of int, one dimension for each label
-        Number of the node at each place of the grid, negative where it is missing.
-    missing : ndarray of shape (n_missing, n_labels)
-        Places without a node, in the order of `owner`.
-    axes : list of ndarray
-        Variable of each label.
-    sides : list of ndarray
-        Number of the breaks below each value of each label.
-    n_side : int
-        Nodes in use on each side, at most.
-
-    Returns
-    -------
-    fill : Fill
-        Their weights. Those that are too far from any cell to be in use have no weights.
+    `missing` (n_missing, n_labels) are the places without a node, in the order of `owner`; `axes` are the variables of
+    each label, the rest as in `lattice_samples`.
     """
     n_nodes, n_missing = int(owner.max()) + 1, len(missing)
     rows, error_ratio = {}, np.zeros((n_nodes + 2 * n_missing, owner.ndim))

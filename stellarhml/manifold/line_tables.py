@@ -19,20 +19,11 @@ _FEW = 32
 
 
 def principal_components(gram):
-    """Principal components from scalar products.
+    """Principal components of rows of mean zero, from their scalar products `gram` (n_rows, n_rows), float64.
 
-    Parameters
-    ----------
-    gram : ndarray of shape (n_rows, n_rows), float64
-        Scalar products of rows of mean zero, summed in double precision.
-
-    Returns
-    -------
-    vectors : ndarray of shape (n_rows, n_components)
-        Orthonormal weights: ``vectors.T @ rows`` are the components, each as long as its `sizes`, and
-        ``vectors @ vectors.T @ rows`` are the rows.
-    sizes : ndarray of shape (n_components,)
-        Their lengths, decreasing, without those that are rounding.
+    Returns orthonormal `vectors` (n_rows, n_components), such that ``vectors.T @ rows`` are the components and
+    ``vectors @ vectors.T @ rows`` are the rows, and the lengths of the components, decreasing, without those that are
+    rounding.
     """
     squares, vectors = np.linalg.eigh(gram)
     order = np.argsort(squares)[::-1]
@@ -46,25 +37,12 @@ def principal_components(gram):
 
 
 def choose_rank(scores, samples, slack=1.0):
-    """Number of components with which held-out rows are predicted best.
+    """Number of components with which held-out rows are predicted best, the smallest on a tie.
 
     A component that varies smoothly with the labels is predicted by its interpolated scores; one that is noise from row
-    to row is better left out.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_rows, n_components)
-        Scores of the rows, components in decreasing order.
-    samples : ErrorSamples
-        Places where rows are held out.
-    slack : float, default=1.0
-        Factor above the smallest held-out error that is as good, if it takes fewer components.
-
-    Returns
-    -------
-    rank : int
-        The smallest number with the smallest held-out error, but for `slack`. Up to 32 components are all kept; without
-        rows to hold out, no more are.
+    to row is better left out. `scores` (n_rows, n_components) are in decreasing order of components. A held-out error
+    up to `slack` times the smallest is as good, if it takes fewer components. Up to 32 components are all kept; without
+    rows to hold out, no more are.
     """
     best = samples.most_accurate
     if not best.any() or scores.shape[1] <= _FEW:
@@ -88,18 +66,9 @@ class LineBank:
     """Lines of many nodes, stored where they are present only, in single precision about the mean of each line.
 
     A wavelength of 10^4 angstrom in single precision is good to 10^-3 angstrom, its distance from the line's mean to
-    10^-8.
-
-    Parameters
-    ----------
-    indptr : ndarray of shape (n_nodes + 1,), int64
-        The lines of node k are entries ``indptr[k]:indptr[k + 1]``.
-    line : ndarray of shape (n_entries,), int32
-        Catalogue index of each entry, increasing within a node.
-    values : ndarray of shape (n_entries, n_parameters), float32
-        Line parameters less `origin`.
-    origin : ndarray of shape (n_lines, n_parameters), float64
-        Mean of each line.
+    10^-8. The lines of node k are entries ``indptr[k]:indptr[k + 1]``. `line` (n_entries,), int32, is the catalogue
+    index of each, increasing within a node; `values` (n_entries, n_parameters), float32, are line parameters less
+    `origin` (n_lines, n_parameters), float64, the mean of each line.
     """
 
     def __init__(self, indptr, line, values, origin):
@@ -129,17 +98,7 @@ class LineBank:
     def from_table(cls, table, n_parameters):
         """Build a bank from a CSR matrix, or from a dense array with NaN where a line is absent.
 
-        Parameters
-        ----------
-        table : csr_matrix or ndarray of shape (n_nodes, n_parameters * n_lines)
-            Line parameters, a block of columns per line.
-        n_parameters : int
-            Parameters of a line.
-
-        Returns
-        -------
-        bank : LineBank
-            The same lines.
+        The table is of shape (n_nodes, n_parameters * n_lines), a block of columns per line.
         """
         n_nodes, n_columns = table.shape
         if sparse.issparse(table):
@@ -160,34 +119,12 @@ class LineBank:
         return cls(indptr, line.astype(np.int32), (values - origin[line]).astype(np.float32), origin)
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            The arguments of the constructor.
-        """
+        """State for a file: the arguments of the constructor."""
         return dict(vars(self))
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        bank : LineBank
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, ("indptr", "line", "values", "origin"))
         sizes = Sizes()
         origin = take_array(state, "origin", dtype="f8", shape=("n_lines", "n_parameters"), sizes=sizes)
@@ -202,34 +139,16 @@ class LineBank:
         return cls(indptr, line, values, origin)
 
     def only(self, lines):
-        """The same bank without the other lines, which then are absent everywhere: faster for many labels.
-
-        Parameters
-        ----------
-        lines : array-like of int
-            Catalogue indices of the lines to keep.
-
-        Returns
-        -------
-        bank : LineBank
-            With the same catalogue.
-        """
+        """The same bank without the other lines, which then are absent everywhere: faster for many labels."""
         kept = np.isin(self.line, lines)
         indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
         return LineBank(indptr, self.line[kept], self.values[kept], self.origin)
 
     def to_array(self, amplitude):
-        """Values of all lines at all nodes.
+        """Values of all lines at all nodes, less `origin`, (n_nodes, n_lines, n_parameters), float32.
 
-        Parameters
-        ----------
-        amplitude : int
-            Index of the log amplitude among the parameters.
-
-        Returns
-        -------
-        values : ndarray of shape (n_nodes, n_lines, n_parameters), float32
-            Line parameters less `origin`. A line that is absent has its mean shape, at the least of its amplitudes.
+        A line that is absent has its mean shape, at the least of its amplitudes; `amplitude` is the index of the log
+        amplitude.
         """
         values = np.zeros((self.n_nodes, *self.origin.shape), dtype=np.float32)
         least = np.zeros(self.n_lines, dtype=np.float32)
@@ -240,20 +159,7 @@ class LineBank:
         return values
 
     def at_node(self, node):
-        """Lines of one node.
-
-        Parameters
-        ----------
-        node : int
-            The node.
-
-        Returns
-        -------
-        lines : ndarray of shape (n,), int32
-            Catalogue indices.
-        theta : ndarray of shape (n, n_parameters), float64
-            Their parameters.
-        """
+        """Catalogue indices (n,), int32, and parameters (n, n_parameters), float64, of the lines of one node."""
         span = slice(self.indptr[node], self.indptr[node + 1])
         lines = self.line[span]
         return lines, self.origin[lines] + self.values[span]
@@ -261,31 +167,14 @@ class LineBank:
     def lines_at(self, nodes, weights, slopes=None, *, amplitude, absent, wanted=None):
         """Lines at a weighted mean of nodes, and how they change when the weights do.
 
-        Parameters
-        ----------
-        nodes : ndarray of shape (k,), int
-            Nodes with a weight.
-        weights : ndarray of shape (k,)
-            Their weights, of sum 1.
-        slopes : ndarray of shape (n_slopes, k), default=None
-            Derivatives of the weights, of sum 0.
-        amplitude : int
-            Index of the log amplitude among the parameters.
-        absent : {"fade", "vanish"}
-            What becomes of a line that is absent from some of the nodes. "fade": the mean over the nodes that have
-            it, its amplitude times their total weight. "vanish": the paper's rule, log amplitude -1000 at the nodes
-            without it, and the line dropped below -100.
-        wanted : ndarray of int, default=None
-            Catalogue indices of the lines to look at, increasing. None: all.
+        `nodes` (k,) have `weights` (k,) of sum 1, `slopes` (n_slopes, k) are derivatives of these, of sum 0.
+        `amplitude` is the index of the log amplitude among the parameters. A line that is absent from some of the nodes
+        is, with ``absent="fade"``, the mean over the nodes that have it, its amplitude times their total weight; with
+        "vanish", the paper's rule, its log amplitude is -1000 at the nodes without it, and it is dropped below -100.
+        Only lines with catalogue indices in `wanted`, increasing, are looked at; None: all.
 
-        Returns
-        -------
-        lines : ndarray of shape (n,), int64
-            Catalogue indices of the lines present, increasing.
-        theta : ndarray of shape (n, n_parameters), float64
-            Their parameters.
-        slopes : ndarray of shape (n_slopes, n, n_parameters), float64
-            Derivatives of their parameters.
+        Returns catalogue indices of the lines present, increasing, int64, their parameters (n, n_parameters), and the
+        derivatives of these, (n_slopes, n, n_parameters), float64.
         """
         wanted = np.arange(self.n_lines) if wanted is None else np.asarray(wanted)
         place = np.full(self.n_lines, -1)
@@ -333,16 +222,9 @@ _AT_ONCE = 4096
 class LineFactors:
     """Lines of many nodes in terms of factors.
 
-    Parameters
-    ----------
-    origin : ndarray of shape (n_lines, n_parameters), float64
-        Mean of each line.
-    factors : ndarray of shape (n_lines, n_parameters, n_factors), int16
-        Factors.
-    unit : ndarray of shape (n_lines, n_parameters), float32
-        What a factor is multiplied by to give line parameters.
-    scores : ndarray of shape (n_nodes, n_factors), float64
-        Scores of the nodes.
+    `origin` (n_lines, n_parameters), float64, is the mean of each line, `factors` (n_lines, n_parameters, n_factors),
+    int16, times `unit` (n_lines, n_parameters), float32, are in the units of line parameters, and `scores` (n_nodes,
+    n_factors), float64, are those of the nodes.
     """
 
     share = 1.0  # every line is present at every node
@@ -367,23 +249,11 @@ class LineFactors:
 
     @classmethod
     def learn(cls, bank, effect, choose, amplitude):
-        """Decompose the lines of all nodes.
+        """Decompose the lines of all nodes of a bank.
 
-        Parameters
-        ----------
-        bank : LineBank
-            The lines.
-        effect : ndarray of shape (n_lines, n_parameters)
-            What a unit of each parameter does to the flux: how much an error of it matters.
-        choose : callable
-            From the scores on all components, of shape (n_nodes, n), largest first, to the number to be kept.
-        amplitude : int
-            Index of the log amplitude among the parameters.
-
-        Returns
-        -------
-        factors : LineFactors
-            The lines.
+        `effect` (n_lines, n_parameters) is what a unit of each parameter does to the flux: how much an error of it
+        matters. `choose` takes the scores on all components, (n_nodes, n), largest first, and returns the number to be
+        kept. `amplitude` is the index of the log amplitude among the parameters.
         """
         # what does nothing to the flux still needs a value
         effect = np.maximum(effect, 1e-6 * effect.max(initial=1e-20)).astype(np.float32)
@@ -401,34 +271,12 @@ class LineFactors:
         return cls(bank.origin + mean, code, 1 / effect, vectors * step)
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            The arguments of the constructor.
-        """
+        """State for a file: the arguments of the constructor."""
         return dict(vars(self))
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        factors : LineFactors
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, ("origin", "factors", "unit", "scores"))
         sizes, shape = Sizes(), ("n_lines", "n_parameters")
         return cls(
@@ -439,51 +287,16 @@ class LineFactors:
         )
 
     def only(self, lines):
-        """These factors: they are as fast for a few lines, see `LineBank.only`.
-
-        Parameters
-        ----------
-        lines : array-like of int
-            Ignored.
-
-        Returns
-        -------
-        factors : LineFactors
-            The same object.
-        """
+        """These factors, whatever the lines: they are as fast for a few lines, see `LineBank.only`."""
         return self
 
     def at_node(self, node):
-        """Lines of one node.
-
-        Parameters
-        ----------
-        node : int
-            The node.
-
-        Returns
-        -------
-        lines, theta : ndarray
-            As from `LineBank.at_node`.
-        """
+        """Lines of one node, as from `LineBank.at_node`."""
         lines, theta, _ = self.lines_at([node], np.ones(1))
         return lines, theta
 
     def lines_at(self, nodes, weights, slopes=None, *, amplitude=None, absent=None, wanted=None):
-        """Lines at a weighted mean of nodes, and how they change when the weights do.
-
-        Parameters
-        ----------
-        nodes, weights, slopes, wanted : ndarray
-            As in `LineBank.lines_at`.
-        amplitude, absent : object
-            Ignored: no line is absent.
-
-        Returns
-        -------
-        lines, theta, slopes : ndarray
-            As from `LineBank.lines_at`.
-        """
+        """As `LineBank.lines_at`; `amplitude` and `absent` are ignored, for no line is absent."""
         wanted = np.arange(self.n_lines) if wanted is None else np.asarray(wanted)
         sums = np.asarray(weights)[None] if slopes is None else np.vstack([weights, slopes])
         total = np.zeros((len(sums), len(wanted), self.origin.shape[1]))

@@ -20,20 +20,10 @@ _SCALES = 2.0 ** (np.arange(256) / _STEPS + _LOWEST)
 
 
 class CodedRows:
-    """Rows of pixels in eight bits.
+    """Rows of pixels in eight bits, of shape (`n_rows`, `n_pixels`).
 
-    Parameters
-    ----------
-    n_rows, n_pixels : int
-        Shape of what is stored.
-    indptr : ndarray of shape (n_blocks + 1,), int64
-        The entries of block b, pixels ``32 b`` to ``32 b + 31``, are ``indptr[b]:indptr[b + 1]``.
-    row : ndarray of shape (n_entries,), uint16
-        Row of each entry.
-    exponent : ndarray of shape (n_entries,), int8
-        Its scale is 2^((exponent + 128) / 4 - 48).
-    code : ndarray of shape (n_entries, 32), int8
-        Its pixels, in units of the scale.
+    The entries of block b, pixels ``32 b`` to ``32 b + 31``, are ``indptr[b]:indptr[b + 1]``. Each has its `row`,
+    uint16, and `code`, 32 pixels in int8, in units of the scale 2^((exponent + 128) / 4 - 48), `exponent` in int8.
     """
 
     def __init__(self, n_rows, n_pixels, indptr, row, exponent, code):
@@ -42,19 +32,9 @@ class CodedRows:
 
     @classmethod
     def encode(cls, rows, tolerance):
-        """Store rows.
+        """Store rows (n_rows, n_pixels) of finite values of magnitude below 10^6.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (n_rows, n_pixels)
-            Finite values of magnitude below 10^6.
-        tolerance : ndarray of shape (n_rows,) or float
-            Largest error of a pixel. At least 10^-12.
-
-        Returns
-        -------
-        coded : CodedRows
-            The rows.
+        `tolerance`, of each row or of all, is the largest error of a pixel, at least 10^-12.
         """
         n_rows, n_pixels = rows.shape
         n_blocks = -(-n_pixels // BLOCK)
@@ -86,18 +66,7 @@ class CodedRows:
 
     @classmethod
     def join(cls, pieces):
-        """Put pieces side by side.
-
-        Parameters
-        ----------
-        pieces : list of CodedRows
-            Neighbouring pixels of the same rows; all but the last a multiple of 32 pixels.
-
-        Returns
-        -------
-        coded : CodedRows
-            All pixels.
-        """
+        """Put pieces side by side: neighbouring pixels of the same rows, all but the last a multiple of 32 pixels."""
         offsets = np.cumsum([0, *(len(piece.row) for piece in pieces)])
         indptr = [piece.indptr[:-1] + offset for piece, offset in zip(pieces, offsets[:-1], strict=True)]
         parts = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("row", "exponent", "code")]
@@ -105,34 +74,12 @@ class CodedRows:
         return cls(pieces[0].n_rows, n_pixels, np.concatenate([*indptr, offsets[-1:]]), *parts)
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            The arguments of the constructor.
-        """
+        """State for a file: the arguments of the constructor."""
         return {**vars(self), "n_rows": int(self.n_rows), "n_pixels": int(self.n_pixels)}
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        coded : CodedRows
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, ("n_rows", "n_pixels", "indptr", "row", "exponent", "code"))
         n_rows = take_number(state, "n_rows", low=0, high=1 << 16, integer=True)
         n_pixels = take_number(state, "n_pixels", low=0, integer=True)
@@ -146,19 +93,9 @@ class CodedRows:
         return cls(n_rows, n_pixels, indptr, row, exponent, code)
 
     def combine(self, coefficients, pixels=slice(None)):
-        """Weighted sums of the rows.
+        """Weighted sums of the rows at `pixels`, float32, by coefficients (n, n_rows).
 
-        Parameters
-        ----------
-        coefficients : ndarray of shape (n, n_rows)
-            Weights.
-        pixels : slice or ndarray of int, default=slice(None)
-            Pixels wanted: a slice of step 1, or indices.
-
-        Returns
-        -------
-        sums : ndarray of shape (n, n_wanted), float32
-            The sums.
+        `pixels` is a slice of step 1, or indices.
         """
         if isinstance(pixels, slice):
             first, last, _ = pixels.indices(self.n_pixels)
@@ -181,30 +118,9 @@ class CodedRows:
 
 
 def take_pointers(state, key, length, n_entries, sizes=None):
-    """Where the entries of each group begin, and where the last end.
+    """Where the entries of each group begin, and where the last end: int64 from 0 to `n_entries`, not decreasing.
 
-    Parameters
-    ----------
-    state : dict
-        The state.
-    key : str
-        Its key.
-    length : int or str
-        Number of groups plus 1, or the name of it.
-    n_entries : int
-        Number of entries.
-    sizes : Sizes, default=None
-        Lengths known so far.
-
-    Returns
-    -------
-    pointers : ndarray of int64
-        From 0 to `n_entries`, not decreasing.
-
-    Raises
-    ------
-    StateError
-        If they are not such.
+    `length` is the number of groups plus 1, or its name in `sizes`. StateError if they are not such.
     """
     pointers = take_array(state, key, dtype="i8", shape=(length,), sizes=sizes, low=0, high=n_entries, increasing=True)
     if not len(pointers) or pointers[0] != 0 or pointers[-1] != n_entries:
@@ -215,46 +131,20 @@ def take_pointers(state, key, length, n_entries, sizes=None):
 class ResidualBasis:
     """Mean and components of residuals.
 
-    Parameters
-    ----------
-    rows : CodedRows of shape (1 + rank, n_pixels)
-        The mean, then the components, such that no coefficient exceeds 1.
-    coefficients : ndarray of shape (n_rows, rank), float64
-        Coefficients of the training rows.
+    `rows` (1 + rank, n_pixels) are the mean, then the components, such that no coefficient exceeds 1; `coefficients`
+    (n_rows, rank), float64, are those of the training rows.
     """
 
     def __init__(self, rows, coefficients):
         self.rows, self.coefficients = rows, coefficients
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            "rows" and "coefficients".
-        """
+        """State for a file: "rows" and "coefficients"."""
         return {"rows": self.rows, "coefficients": self.coefficients}
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        basis : ResidualBasis
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, ("rows", "coefficients"))
         rows = take(state, "rows", CodedRows)
         coefficients = take_array(state, "coefficients", dtype="f8", shape=(None, None))
@@ -275,21 +165,10 @@ class ResidualBasis:
         return self.rows.nbytes + self.coefficients.nbytes
 
     def at(self, weights, pixels=slice(None), *, slopes=False):
-        """Residuals at weighted means of the training rows.
+        """Residuals at weighted means of training rows, (n, n_pixels), float32, in units of the normalised flux.
 
-        Parameters
-        ----------
-        weights : csr_matrix or ndarray of shape (n, n_rows)
-            Weights of the rows, of sum 1.
-        pixels : slice or ndarray of int, default=slice(None)
-            Pixels wanted.
-        slopes : bool, default=False
-            Whether the weights are derivatives, of sum 0.
-
-        Returns
-        -------
-        residual : ndarray of shape (n, n_wanted), float32
-            Residuals, in units of the normalised flux.
+        `weights`, csr_matrix or ndarray of shape (n, n_rows), are of sum 1, or, with `slopes`, derivatives of sum 0.
+        `pixels` is a slice or indices.
         """
         if sparse.issparse(weights) and weights.shape[0] == 1:  # a tenth of the time of a sparse product
             coefficients = (weights.data @ self.coefficients[weights.indices])[None]

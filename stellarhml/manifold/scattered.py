@@ -19,16 +19,10 @@ _STORED_NODES, _STORED_SIMPLICES = 3000, 15
 class ScatteredWeights:
     """Weights of scattered nodes: linear on a Delaunay triangulation, or inverse distance.
 
-    Up to three labels, the weights are barycentric coordinates in the simplex around the labels (exact for
-    functions linear in the labels). With more labels, or nodes that span no volume, they are proportional to the
-    inverse square of the distance to the nearest 2 n_labels + 2 nodes. Distances are in units of each label's range.
-
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Distinct labels of the nodes.
-    variables : tuple of str, default=None
-        Name of the variable of each label in which to interpolate. None: the labels themselves.
+    Up to three labels, the weights are barycentric coordinates in the simplex around the labels (exact for functions
+    linear in the labels). With more labels, or nodes that span no volume, they are proportional to the inverse square
+    of the distance to the nearest 2 n_labels + 2 nodes. Distances are in units of each label's range. `nodes` (n_nodes,
+    n_labels) are distinct; `variables` names the variable of each label in which to interpolate.
     """
 
     def __init__(self, nodes, variables=None):
@@ -52,58 +46,23 @@ class ScatteredWeights:
                 self._simplices = None
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            "nodes" and "variables", from which all else follows.
-        """
+        """State for a file: "nodes" and "variables", from which all else follows."""
         return {"nodes": self.nodes, "variables": None if self._variables is None else list(self._variables)}
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        weights : ScatteredWeights
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, ("nodes", "variables"))
         nodes, variables = take_nodes(state)
         _check_triangulation(nodes)
         return cls(nodes, variables)
 
     def weights(self, labels, derivatives=False):
-        """Weights of the nodes.
+        """Weights of the nodes at labels (n, n_labels), those of the nearest node outside; and which are outside.
 
-        Parameters
-        ----------
-        labels : ndarray of shape (n, n_labels)
-            Where to interpolate. Outside the nodes the nearest one is taken.
-        derivatives : bool, default=False
-            Whether to return derivatives too.
-
-        Returns
-        -------
-        weights : csr_matrix of shape (n, n_nodes)
-            Rows sum to 1.
-        outside : ndarray of shape (n,), bool
-            Rows outside the convex hull (without a triangulation: outside the ranges of the labels).
-        slopes : list of csr_matrix of shape (n, n_nodes)
-            Derivatives of the weights by each label, only with `derivatives`. Rows sum to 0; zero where the nearest
-            node is taken, and in labels of one value.
+        Weights are a csr_matrix (n, n_nodes) whose rows sum to 1. Outside are rows outside the convex hull (without a
+        triangulation: outside the ranges of the labels). With `derivatives`, a list follows: derivatives of the weights
+        by each label, whose rows sum to 0; zero where the nearest node is taken, and in labels of one value.
         """
         positions, moved = self._positions(labels)
         points = (positions - self._low) / self._span
@@ -141,10 +100,7 @@ class ScatteredWeights:
     def leave_one_out(self):
         """Where the error of interpolation can be probed, over nodes.
 
-        Returns
-        -------
-        samples : ErrorSamples
-            Nodes strictly inside the hull (without a triangulation: inside all ranges), predicted from the others.
+        Nodes strictly inside the hull (without a triangulation: inside all ranges) are predicted from the others.
         """
         if self._simplices is None:
             inner = ((self._points > 0) & (self._points < 1) | self._constant).all(axis=1) & ~self._constant.all()

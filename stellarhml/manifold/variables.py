@@ -52,24 +52,9 @@ DEFAULT_VARIABLES = {"feh": "saturating"}
 
 
 def check_variables(variables, names):
-    """Return the name of the variable of each label.
+    """The name of the variable of each label; ValueError if a label or a variable is unknown.
 
-    Parameters
-    ----------
-    variables : dict of str to str
-        Names of variables by the names of labels; labels that are not in it are taken as they are.
-    names : tuple of str
-        Names of the labels.
-
-    Returns
-    -------
-    variables : tuple of str
-        One name for each label.
-
-    Raises
-    ------
-    ValueError
-        If a label or a variable is unknown.
+    Labels that are not in the dict `variables` are taken as they are.
     """
     unknown = [name for name in variables if name not in names]
     if unknown:
@@ -85,22 +70,7 @@ def check_variables(variables, names):
 
 
 def check_variable_values(nodes, variables, names):
-    """Refuse labels at which their variable is undefined, not finite, or the same for different labels.
-
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Labels of the nodes.
-    variables : tuple of str
-        Name of the variable of each label.
-    names : tuple of str
-        Names of the labels.
-
-    Raises
-    ------
-    ValueError
-        If there are such labels.
-    """
+    """Raise ValueError where a variable is undefined, not finite, or the same for different labels of the nodes."""
     for column, variable, name in zip(nodes.T, variables, names, strict=True):
         if variable == "linear":
             continue
@@ -122,24 +92,9 @@ def check_variable_values(nodes, variables, names):
 
 
 def take_nodes(state):
-    """Nodes and variables of a state of weights.
+    """Distinct nodes (n_nodes, n_labels), sorted, and the variable of each label (or None), of a state of weights.
 
-    Parameters
-    ----------
-    state : dict
-        With "nodes" and "variables".
-
-    Returns
-    -------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Distinct labels of the nodes, sorted.
-    variables : tuple of str or None
-        Name of the variable of each label.
-
-    Raises
-    ------
-    StateError
-        If they are not such, or a variable is not defined at a node.
+    StateError if they are not such, or a variable is not defined at a node.
     """
     nodes = take_array(state, "nodes", dtype="f8", shape=(None, None), low=-1e100, high=1e100)
     if not nodes.size or not np.array_equal(np.unique(nodes, axis=0), nodes):

@@ -10,19 +10,9 @@ _SECOND = 6.62607015e-27 * 2.99792458e10 / 1.380649e-16  # h c / k in cm K
 
 
 def blackbody_flux(wavelength: np.ndarray, teff: float | np.ndarray) -> np.ndarray:
-    """Surface flux of a black body.
+    """Surface flux pi B_lambda of a black body, in erg/s/cm2/cm, the unit of PHOENIX files.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Vacuum wavelengths in angstrom, positive.
-    teff : float or ndarray broadcastable with `wavelength`
-        Temperature in K, positive.
-
-    Returns
-    -------
-    flux : ndarray
-        pi B_lambda in erg/s/cm2/cm, the unit of PHOENIX files.
+    `wavelength` is vacuum angstrom, `teff`, which broadcasts with it, is in K; both are positive.
     """
     cm = np.asarray(wavelength, dtype=np.float64) * 1e-8
     return _FIRST / cm**5 / np.expm1(_SECOND / (cm * np.asarray(teff, dtype=np.float64)))

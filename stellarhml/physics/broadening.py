@@ -25,21 +25,9 @@ _REACH = 8.0  # sigmas at which a Gaussian is cut
 
 
 def rotation_profile(velocity, vsini, limb_darkening):
-    """Evaluate the profile of rotation with linear limb darkening.
+    """Profile of rotation with linear limb darkening, from 0 to 1: a density in s/km whose integral is 1.
 
-    Parameters
-    ----------
-    velocity : ndarray
-        Velocities in km/s.
-    vsini : float
-        Projected rotational velocity in km/s, positive.
-    limb_darkening : float
-        Linear coefficient, from 0 to 1.
-
-    Returns
-    -------
-    profile : ndarray
-        Density in s/km; its integral is 1.
+    `velocity` and `vsini`, which is positive, are in km/s.
     """
     inside = np.clip(1 - (np.asarray(velocity) / vsini) ** 2, 0, None)
     disk = 2 * (1 - limb_darkening) * np.sqrt(inside) + 0.5 * np.pi * limb_darkening * inside
@@ -47,43 +35,16 @@ def rotation_profile(velocity, vsini, limb_darkening):
 
 
 def line_spread_sigma(resolving_power):
-    """Sigma of the line-spread function in ln wavelength.
-
-    Parameters
-    ----------
-    resolving_power : float or ndarray
-        Wavelength over the full width at half maximum.
-
-    Returns
-    -------
-    sigma : float or ndarray
-        Standard deviation of the Gaussian, dimensionless.
-    """
+    """Sigma of the line-spread function in ln wavelength; the resolving power is the wavelength over its FWHM."""
     return 1 / (resolving_power * FWHM_PER_SIGMA)
 
 
 def broaden_quadrature(spectrum, x, *, vsini_c, limb_darkening, sigma, step):
-    """Broaden a spectrum by rotation and line spread, by quadrature at each point.
+    """Broaden a spectrum by rotation and line spread, by quadrature at each point `x` in ln wavelength.
 
-    Parameters
-    ----------
-    spectrum : callable
-        Flux at ln wavelength.
-    x : ndarray
-        Points in ln wavelength.
-    vsini_c : float
-        Projected rotational velocity over the speed of light; 0 for none.
-    limb_darkening : float
-        Linear coefficient.
-    sigma : float
-        Sigma of the line-spread function in ln wavelength; 0 for none.
-    step : float
-        Length that one node of a quadrature may stand for: a third of the spectrum's narrowest sigma.
-
-    Returns
-    -------
-    flux : ndarray
-        Flux at `x`.
+    `spectrum` is a function of ln wavelength, `vsini_c` the projected rotational velocity over the speed of light and
+    `sigma` that of the line-spread function in ln wavelength, each 0 for none. `step` is the length that one node of a
+    quadrature may stand for: a third of the spectrum's narrowest sigma.
     """
     shift, weight = np.zeros(1), np.ones(1)
     if vsini_c:
@@ -100,25 +61,11 @@ def broaden_quadrature(spectrum, x, *, vsini_c, limb_darkening, sigma, step):
 
 
 def observe_quadrature(spectrum, edges, *, ratio=1.0, step, pixel_nodes=10, **broadening):
-    """Integrate a broadened spectrum over pixels.
+    """Mean flux per wavelength of a broadened spectrum in each pixel, (n_pixels,).
 
-    Parameters
-    ----------
-    spectrum : callable
-        Flux at ln wavelength, in the frame of the star.
-    edges : ndarray of shape (n_pixels + 1,)
-        Wavelengths of the edges, in the unit of the spectrum, observed.
-    ratio : float, default=1.0
-        Observed wavelength over that in the frame of the star, 1 + rv / c.
-    step, **broadening : object
-        As for `broaden_quadrature`.
-    pixel_nodes : int, default=10
-        Nodes of the quadrature over each pixel.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_pixels,)
-        Mean flux per wavelength in each pixel.
+    `spectrum` is a function of ln wavelength in the frame of the star; `edges` (n_pixels + 1,) are observed
+    wavelengths, and `ratio` is the observed wavelength over that of the star, 1 + rv / c. The rest is as for
+    `broaden_quadrature`.
     """
     node, weight = np.polynomial.legendre.leggauss(pixel_nodes)
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2

@@ -18,45 +18,16 @@ SPEED_OF_LIGHT = 299792.458  # km/s, exact (SI)
 
 
 def vacuum_to_air(wavelength: np.ndarray) -> np.ndarray:
-    """Convert vacuum wavelengths to standard air.
+    """Convert vacuum wavelengths to standard air, in angstrom.
 
-    Parameters
-    ----------
-    wavelength : ndarray
-        Vacuum wavelengths in angstrom, 2000 or more.
-
-    Returns
-    -------
-    wavelength : ndarray
-        Air wavelengths in angstrom.
-
-    Raises
-    ------
-    ValueError
-        If a wavelength lies below 2000 angstrom, where spectra are given in vacuum.
+    ValueError below 2000 angstrom, where spectra are given in vacuum.
     """
     wavelength = _checked(wavelength)
     return wavelength / _refractive_index(wavelength)
 
 
 def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
-    """Convert standard-air wavelengths to vacuum.
-
-    Parameters
-    ----------
-    wavelength : ndarray
-        Air wavelengths in angstrom, 2000 or more.
-
-    Returns
-    -------
-    wavelength : ndarray
-        Vacuum wavelengths in angstrom.
-
-    Raises
-    ------
-    ValueError
-        If a wavelength lies below 2000 angstrom.
-    """
+    """Convert standard-air wavelengths to vacuum, in angstrom; ValueError below 2000 angstrom."""
     wavelength = _checked(wavelength)
     vacuum = wavelength
     for _ in range(4):  # the index changes by 1e-8 a step: three steps reach machine precision
@@ -65,35 +36,14 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
 
 
 def refraction(wavelength: np.ndarray) -> np.ndarray:
-    """Refractive index of standard air, less one.
-
-    Parameters
-    ----------
-    wavelength : ndarray
-        Vacuum wavelengths in angstrom.
-
-    Returns
-    -------
-    excess : ndarray
-        By how much vacuum wavelengths are the longer, relatively.
-    """
+    """Refractive index of standard air, less one, at vacuum wavelengths [angstrom]."""
     return wavelength / vacuum_to_air(wavelength) - 1
 
 
 def doppler_shift(wavelength: np.ndarray, rv: float) -> np.ndarray:
-    """Shift wavelengths by a radial velocity, lambda (1 + rv / c).
+    """Shift wavelengths by a radial velocity [km/s, positive away from the observer], lambda (1 + rv / c).
 
-    Parameters
-    ----------
-    wavelength : ndarray
-        Wavelengths in angstrom.
-    rv : float
-        Radial velocity in km/s, positive away from the observer.
-
-    Returns
-    -------
-    wavelength : ndarray
-        Shifted wavelengths in angstrom. Shifts by rv and by -rv undo each other to first order in rv / c.
+    Shifts by rv and by -rv undo each other to first order in rv / c.
     """
     return np.asarray(wavelength, dtype=np.float64) * (1 + rv / SPEED_OF_LIGHT)
 

@@ -29,21 +29,10 @@ SUNKEN = 0.02
 
 
 def find_anchors(flux, *, distance, width=1):
-    """Local maxima of a spectrum, at least `distance` pixels apart.
+    """Pixels of the local maxima of a spectrum (n_pixels,), at least `distance` pixels apart, increasing, int64.
 
-    Parameters
-    ----------
-    flux : ndarray of shape (n_pixels,)
-        Flux, any unit.
-    distance : int
-        Smallest distance between two maxima, in pixels; more than the spectrum has keeps the highest one.
-    width : int, default=1
-        The flux is averaged over this many pixels first.
-
-    Returns
-    -------
-    anchors : ndarray of shape (n_anchors,), int64
-        Pixels of the maxima, increasing; the highest pixel if there is no local maximum.
+    A distance of more than the spectrum has keeps the highest one; so does a spectrum without a local maximum. The flux
+    is averaged over `width` pixels first.
     """
     smooth = uniform_filter1d(flux, width, mode="nearest") if width > 1 else flux
     anchors = find_peaks(smooth, distance=max(1, min(distance, flux.size)))[0]
@@ -51,23 +40,10 @@ def find_anchors(flux, *, distance, width=1):
 
 
 def drop_sunken_anchors(flux, wavelength, anchors, *, degree, width=1):
-    """Leave out anchors that lie inside lines: far below the polynomial through the others.
+    """Leave out anchors that lie inside lines: more than 2 % below the polynomial through the others.
 
-    Parameters
-    ----------
-    flux : ndarray of shape (n_pixels,)
-        The spectrum on which the anchors were found.
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    anchors : ndarray of shape (n_anchors,), int64
-        Pixels of local maxima.
-    degree, width : int
-        As in `continuum_operator`.
-
-    Returns
-    -------
-    anchors : ndarray of shape (n_kept,), int64
-        Without those more than 2 % below the fit, dropped one by one from the lowest; degree + 2 are always kept.
+    They are dropped one by one from the lowest; degree + 2 are always kept. `flux` (n_pixels,) is the spectrum on which
+    the anchors were found; `degree` and `width` are as in `continuum_operator`.
     """
     while len(anchors) > degree + 2:
         solve, basis, members = continuum_operator(wavelength, anchors, degree=degree, width=width)
@@ -83,25 +59,9 @@ def drop_sunken_anchors(flux, wavelength, anchors, *, degree, width=1):
 def continuum_operator(wavelength, anchors, *, degree, width=1):
     """Least-squares polynomial through anchors, as two small matrices.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Increasing wavelengths in angstrom.
-    anchors : ndarray of shape (n_anchors,)
-        Pixels to fit.
-    degree : int
-        Degree of the polynomial in wavelength; at most n_anchors - 1 is used.
-    width : int, default=1
-        An anchor's flux is the mean over this many pixels around it.
-
-    Returns
-    -------
-    solve : ndarray of shape (n_coefficients, n_anchors)
-        Anchor fluxes to Legendre coefficients.
-    basis : ndarray of shape (n_pixels, n_coefficients)
-        Coefficients to continuum.
-    members : ndarray of shape (n_anchors, width), int64
-        Pixels that make up each anchor.
+    `wavelength` (n_pixels,) is in angstrom; a `degree` of n_anchors - 1 at most is used. Returns `solve`
+    (n_coefficients, n_anchors), from anchor fluxes to Legendre coefficients, `basis` (n_pixels, n_coefficients), from
+    these to the continuum, and `members` (n_anchors, width), the pixels around each anchor whose mean is its flux.
     """
     degree = min(degree, len(anchors) - 1)
     span = max(wavelength[-1] - wavelength[0], np.finfo(float).tiny)
@@ -338,14 +298,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         return np.array([f"{value:.3f}" for value in self.wavelength_out_], dtype=object)
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            Parameters, and what was fitted: "wavelength", "window_pixels" (first and last + 1), "anchors" and
-            "feature_names".
-        """
+        """State for a file: parameters and what was fitted; "window_pixels" are the first and the last + 1."""
         if not hasattr(self, "anchors_"):
             return estimator_state(self, None)
         # one and the same array is stored once
@@ -361,23 +314,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, state):
-        """Make the transformer again.
-
-        Parameters
-        ----------
-        state : dict
-            As `to_state` gives it.
-
-        Returns
-        -------
-        preprocessor : PhoenixPreprocessor
-            The same transformer.
-
-        Raises
-        ------
-        StateError
-            If the state is not one.
-        """
+        """Make it again from its state; StateError if a value is not one that it can have."""
         preprocessor, fitted = make_estimator(cls, state)
         if fitted is None:
             return preprocessor

@@ -56,7 +56,7 @@ def components_of(theta, profile):
 
 
 def in_numpy(theta, profile):
-    """The spectrum by the equations in the docstring of `kernels.profiles`, every line on every pixel."""
+    """The spectrum by the equations in the docstring of `kernels.line_profiles`, every line on every pixel."""
     flux = np.ones(len(LAM))
     for line in theta:
         x, (a, sigma, gamma) = LAM - line[0], np.exp(line[1:4])
