@@ -14,12 +14,16 @@ class StateError(ValueError):
     """The state of an object is not one that its class can be made from."""
 
 
+LARGE = 1e100
+"""Bound of stored numbers whose squares and products must stay finite."""
+
+
 class Sizes(dict):
     """Lengths of axes by name, such as ``sizes["n_lines"]``: bound by the first array that has the axis."""
 
 
 def check_keys(state, required, optional=()):
-    """Raise if a state is no dictionary, lacks a key or has an unknown one.
+    """Raise if a state is not a dictionary, lacks a key or has an unknown one.
 
     Parameters
     ----------
@@ -54,7 +58,7 @@ def take(state, key, kind):
     key : str
         The key.
     kind : type or tuple of type
-        Types allowed. True is no int here, and an int is no float; None is allowed only with ``type(None)``.
+        Types allowed. Here True is not an int, and an int is not a float; None is allowed only with ``type(None)``.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def take_number(state, key, *, low=-math.inf, high=math.inf, integer=False, fini
     Raises
     ------
     StateError
-        If it is no such number.
+        If it is not such a number.
     """
     value = _value(state, key)
     if value is None and optional:
@@ -145,7 +149,7 @@ def take_list(state, key, kind, *, length=None, sizes=None, distinct=False, opti
     Raises
     ------
     StateError
-        If it is no such list.
+        If it is not such a list.
     """
     items = _value(state, key)
     if items is None and optional:
@@ -202,7 +206,7 @@ def take_array(
     Raises
     ------
     StateError
-        If it is no such array.
+        If it is not such an array.
     """
     array = _value(state, key)
     if array is None and optional:
@@ -253,7 +257,7 @@ def estimator_state(estimator, fitted):
             for method in ("fit", "predict", "score", "transform", "inverse_transform", "partial_fit")
             if hasattr(requests, method)
         }
-        state["requests"] = {method: wishes for method, wishes in chosen.items() if wishes}
+        state["requests"] = {method: choices for method, choices in chosen.items() if choices}
     return state
 
 
@@ -306,17 +310,17 @@ def _request(estimator, requests):
         return
     import sklearn
 
-    for method, wishes in take({"requests": requests}, "requests", dict).items():
+    for method, choices in take({"requests": requests}, "requests", dict).items():
         setter = getattr(estimator, f"set_{method}_request", None) if isinstance(method, str) else None
-        plain = isinstance(wishes, dict) and all(
+        plain = isinstance(choices, dict) and all(
             isinstance(name, str) and (value is None or isinstance(value, (bool, str)))
-            for name, value in wishes.items()
+            for name, value in choices.items()
         )
         if setter is None or not plain:
-            raise StateError(f"`requests` has {_short(method)}: {_short(wishes)}, which no method here takes.")
+            raise StateError(f"`requests` has {_short(method)}: {_short(choices)}, which no method here takes.")
         try:
             with sklearn.config_context(enable_metadata_routing=True):
-                setter(**wishes)
+                setter(**choices)
         except (TypeError, ValueError) as error:
             raise StateError(f"`requests` of {method} are wrong: {error!s:.300}") from None
 

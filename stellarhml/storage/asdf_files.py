@@ -2,7 +2,7 @@
 
 The files are ASDF 1.5.0, and the `asdf` library opens them (:mod:`stellarhml.storage.asdf_extension`). They are written
 and read here, because the library does not align blocks to 64 bytes, without which compiled code takes no mapped
-array, and reads more than is safe in a file from a stranger. What is read is what is written here and nothing else:
+array, and reads more than is safe in a file of unknown origin. Only what is written here is read:
 every block is uncompressed, lies in the file and holds one array; the header is covered by a checksum of its own.
 Limits: a file under 1 MB costs at most 1 s and 200 MB.
 """
@@ -275,7 +275,7 @@ def read_asdf(path, *, mmap_mode=None, verify=True):
         arrays = _read_arrays(file, path, tree["estimator"], blocks, mmap_mode, verify)
     try:
         return _make(tree["estimator"], arrays)
-    # a StateError is meant; the others are what a check that is missing somewhere would let through
+    # a StateError is the rule; the tests count any other, which is a check that a `from_state` lacks
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise PersistenceError(
             f"{path} is whole, but no estimator can be made from it: {error!s:.500} Ask its author to save it again."
@@ -283,7 +283,7 @@ def read_asdf(path, *, mmap_mode=None, verify=True):
 
 
 def read_record(path):
-    """Read what a file says about itself, and verify all of it, without making anything.
+    """Read the record of a file, and verify all of the file, without making any object.
 
     Parameters
     ----------
@@ -313,7 +313,7 @@ def _read_header(file, path):
     head = file.read(MAX_TEXT + len(_FIRST_LINES) + len(_END))
     if not head.startswith(_FIRST_LINES[: len(head)]):
         raise PersistenceError(
-            f"{path} is no ASDF file of stellarhml: it begins with {head[:16]!r}. Pass a file that stellarhml.save "
+            f"{path} is not an ASDF file of stellarhml: it begins with {head[:16]!r}. Pass a file that stellarhml.save "
             "wrote under a name that ends in .asdf; a joblib file must not have that ending."
         )
     end = head.find(_END)
@@ -325,7 +325,7 @@ def _read_header(file, path):
     if not found or padding:
         raise _cut(path, f"{padding or 'its header has no checksum'}")
     if found[1].decode() != _checksum(text[: found.start(1)] + _NO_CHECKSUM.encode() + text[found.end(1) :], heads):
-        raise _cut(path, "its header has another checksum than it says")
+        raise _cut(path, "its header does not match its checksum")
     try:
         tree = from_text(text[len(_FIRST_LINES) :])
         _check_tree(tree, blocks, size)
@@ -430,10 +430,10 @@ def _read_arrays(file, path, tree, blocks, mmap_mode, verify):
         if verify:
             file.seek(start - 16)
             if file.read(16) != _md5(_bytes_of(content)):
-                raise _cut(path, f"the block at byte {start - _BLOCK.size} has another checksum than it says")
-        # compiled code takes any other byte for a truth value to be of its own kind
+                raise _cut(path, f"the block at byte {start - _BLOCK.size} does not match its checksum")
+        # in compiled code a boolean of another byte is neither True nor False
         if array.dtype == bool and n_bytes and _bytes_of(content).max() > 1:
-            raise _cut(path, f"the block at byte {start - _BLOCK.size} holds truth values other than 0 and 1")
+            raise _cut(path, f"the block at byte {start - _BLOCK.size} holds booleans other than 0 and 1")
         arrays[array.source] = content
     return arrays
 

@@ -1,5 +1,6 @@
 """SpectrumGenerator: labels to flux, by lines that are interpolated over the grid."""
 
+import re
 from numbers import Integral
 
 import numpy as np
@@ -549,6 +550,8 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             If a value is not one that it can have.
         """
         generator, fitted = make_estimator(cls, state)
+        if generator.device is not None and not re.fullmatch(r"cpu|cuda(:\d{1,3})?", generator.device):
+            raise StateError(f'`device` is {generator.device!r:.100}; it must be None, "cpu", "cuda" or "cuda:N".')
         if fitted is None:
             return generator
         keys = ("preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span", "grid_id")

@@ -91,6 +91,8 @@ def attack(path, n_pixels):
         failed, outcome = True, "refused" if stage == "load" and str(error) else f"PersistenceError: {error}"
         if not isinstance(error.__cause__, (StateError, HeaderError, type(None))):
             leak = f"{place_of(error.__cause__)}: {error.__cause__!r:.300}"
+    except np.linalg.LinAlgError as error:  # a ValueError, but no clear one
+        failed, outcome = True, f"WRONG {error!r:.200} at {place_of(error)}"
     except ValueError as error:
         failed, outcome = True, f"ValueError: {error}"
     except BaseException as error:

@@ -17,7 +17,7 @@ import pytest
 from sklearn.pipeline import make_pipeline
 
 import stellarhml
-from stellarhml import PhoenixPreprocessor, VoigtLineDecomposer, load, save
+from stellarhml import PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer, load, save
 from stellarhml.exceptions import PersistenceError
 from stellarhml.storage import asdf_files
 from stellarhml.storage.asdf_text import Array, HeaderError, Root, Tagged, from_text, to_text
@@ -250,7 +250,7 @@ def test_an_estimator_in_somebodys_own_file(tmp_path, plain, with_extension):
     asdf.AsdfFile({"mine": {"generator": plain, "note": "x"}}).write_to(tmp_path / "own.asdf")
     with asdf.open(tmp_path / "own.asdf", validate_checksums=True) as file:
         np.testing.assert_array_equal(_predict(file["mine"]["generator"]), _predict(plain))
-    with pytest.raises(PersistenceError, match="no ASDF file of stellarhml"):
+    with pytest.raises(PersistenceError, match="not an ASDF file of stellarhml"):
         load(tmp_path / "own.asdf")
 
 
@@ -260,10 +260,10 @@ def test_changed_files_are_refused(small, tmp_path, mode):
     end = content.index(b"\n...\n")
     for place in (0, 40, end // 2, end + 10, content.index(b"\xd3BLK") + 60, len(content) - 300, len(content) - 5):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        with pytest.raises(PersistenceError, match=r"cut short or was changed|no ASDF file"):
+        with pytest.raises(PersistenceError, match=r"cut short or was changed|not an ASDF file"):
             load(path, mmap_mode=mode)
         path.write_bytes(content[:place])
-        with pytest.raises(PersistenceError, match=r"cut short or was changed|no ASDF file"):
+        with pytest.raises(PersistenceError, match=r"cut short or was changed|not an ASDF file"):
             load(path, mmap_mode=mode)
 
 
@@ -271,7 +271,7 @@ def test_blocks_are_compared_unless_that_is_left_out(small, tmp_path):
     content, path = bytearray(small[1]), tmp_path / "changed.asdf"
     content[content.rindex(b"\xd3BLK") + 60] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PersistenceError, match="another checksum"):
+    with pytest.raises(PersistenceError, match="does not match its checksum"):
         load(path)
     load(path, verify=False)
 
@@ -284,6 +284,16 @@ def test_newer_tags_ask_for_an_upgrade(small, tmp_path):
         load(tmp_path / "new.asdf")
 
 
+@pytest.mark.parametrize("device", ["", "x", "meta", "cuda:x", "cuda\n"])
+def test_devices_in_a_file(tmp_path, device):
+    tree, arrays = attacks.unpack(save(SpectrumGenerator(device="cuda:1"), tmp_path / "g.asdf"))
+    assert load(tmp_path / "g.asdf").device == "cuda:1"
+    tree["estimator"].state["parameters"]["device"] = device
+    (tmp_path / "g.asdf").write_bytes(attacks.pack(tree, arrays))
+    with pytest.raises(PersistenceError, match="`device` is"):
+        load(tmp_path / "g.asdf")
+
+
 def test_shared_arrays_are_stored_once(tmp_path):
     array = np.arange(5.0)
     path = save(PhoenixPreprocessor(wavelength=[array, array], window=(array.copy(),)), tmp_path / "p.asdf")
@@ -293,6 +303,6 @@ def test_shared_arrays_are_stored_once(tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"", b"a", b"[1]", b"--- {}\n--- {}\n", b"!!set {a}", b"{a: &x 1}", b"? [a]\n: 1"])
-def test_text_that_is_no_header(text):
+def test_text_that_is_not_a_header(text):
     with pytest.raises(HeaderError):
         from_text(text)
