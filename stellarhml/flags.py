@@ -40,7 +40,7 @@ class InferenceFlag(_Flag):
 
     FAILED = 1, "no parameters were inferred: see the message"
     NOT_CONVERGED = 2, "the fit reached its maximum number of steps"
-    AT_BOUND = 4, "a parameter is at a bound of the fit or an end of the grid: the star may lie beyond"
+    AT_BOUND = 4, "a parameter is at a bound of the fit or the edge of the grid: the star may lie outside"
     POOR_FIT = 8, "reduced chi-square above 1.3, or correlated residuals: errors were inflated"
     FEW_PIXELS = 16, "fewer than 20 pixels in use for each free parameter and continuum coefficient"
     WEAK_LINES = 32, "the lines hardly exceed the noise: velocity and labels are poorly constrained"
@@ -48,7 +48,7 @@ class InferenceFlag(_Flag):
     ORDER_OUTSIDE = 128, "half of an order or more lies outside the generator's band, and was not used there"
     RESOLVING_POWER = 256, "the line widths fit a resolving power that differs by more than 5 %"
     AIR_OR_VACUUM = 512, "wavelengths drift as between air and vacuum: rv may be off by some 80 km/s"
-    NOISE_ALONE = 2048, "the generator's own error is unknown: errors are those of the noise alone"
+    NOISE_ALONE = 2048, "the generator's own error is unknown: errors include noise only"
     SLOW_ROTATION = 1024, "rotation is detected at less than three standard deviations: vsini is an upper limit"
 
 

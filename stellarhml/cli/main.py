@@ -57,18 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv=None):
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : list of str, default=None
-        Arguments. None takes those of the process.
-
-    Returns
-    -------
-    code : int
-        Exit code.
-    """
+    """Run the command with `argv` (None: the arguments of the process) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser(argv[0] if argv and argv[0] in COMMANDS else None).parse_args(argv)
     with _one_line_warnings():

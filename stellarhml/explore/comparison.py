@@ -16,17 +16,10 @@ from stellarhml.spectra.conversion import as_observed_spectrum
 
 
 class ComparedOrders(NamedTuple):
-    """Observed orders beside the model.
+    """Observed orders beside the model, as OrderFit by their position in the spectrum.
 
-    Attributes
-    ----------
-    orders : dict of int to OrderFit
-        By position in the spectrum.
-    chi2 : float
-        Mean squared residual of the pixels in use, in units of the errors of the data; NaN if there is none, or if the
-        data came without errors.
-    n_pixels : int
-        Pixels in use.
+    `chi2` is the mean squared residual of the `n_pixels` pixels in use, in units of the errors of the data; NaN if
+    there is none, or if the data came without errors.
     """
 
     orders: dict
@@ -34,20 +27,10 @@ class ComparedOrders(NamedTuple):
     n_pixels: int
 
     def thinned(self, window, n_columns):
-        """Data, residuals and noise in a window, thinned to the columns of the screen.
+        """Data, residuals and noise in a `window` [angstrom], thinned by `thin_pixels` to the columns of the screen.
 
-        Parameters
-        ----------
-        window : tuple of (float, float)
-            Wavelengths in angstrom.
-        n_columns : int
-            Columns of the screen, see :func:`stellarhml.explore.screen_data.thin_pixels`.
-
-        Returns
-        -------
-        data, residuals, noise : ndarray of shape (2, n_points)
-            Wavelengths, and fluxes, residuals and standard deviations of the data in units of the continuum. Orders
-            follow each other with a NaN between; pixels that are not used are NaN.
+        Each has shape (2, n_points): wavelengths, and fluxes, residuals or standard deviations of the data in units of
+        the continuum. Orders follow each other with a NaN between; pixels that are not used are NaN.
         """
         parts = [[], [], []]
         for order in self.orders.values():
@@ -61,13 +44,9 @@ class ComparedOrders(NamedTuple):
         return [np.concatenate(part, axis=1) if part else np.empty((2, 0)) for part in parts]
 
     def table(self):
-        """Tabulate all pixels.
+        """DataFrame of all pixels: `order`, `wavelength` [angstrom], `model`, `flux`, `flux_std`.
 
-        Returns
-        -------
-        table : DataFrame
-            `order`, `wavelength` in angstrom, and in units of the continuum `model`, `flux` and its standard deviation
-            `flux_std`, which is infinite where a pixel is not used.
+        The last three are in units of the continuum; `flux_std` is infinite where a pixel is not used.
         """
         parts = [
             pd.DataFrame(
@@ -87,21 +66,8 @@ class ComparedOrders(NamedTuple):
 class SpectrumComparison:
     """One observed spectrum, to be compared with a generator at many parameters.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted, with wavelengths in vacuum angstrom.
-    spectrum : object
-        As `BayesianStellarRegressor.infer` takes it, in vacuum.
-    limb_darkening : float, default=0.6
-        Linear coefficient of limb darkening, from 0 to 1.
-
-    Attributes
-    ----------
-    ranges : list of tuple of (float, float)
-        First and last wavelength of each order, in angstrom.
-    numbers : list of int
-        Numbers of the orders in their file.
+    `spectrum` is as `BayesianStellarRegressor.infer` takes it; wavelengths of both are in vacuum. Attributes: `ranges`,
+    the first and last wavelength of each order [angstrom], and `numbers` of the orders in their file.
 
     Examples
     --------
@@ -126,39 +92,15 @@ class SpectrumComparison:
         self.ranges = [(float(part[0]), float(part[-1])) for part in self._data.wavelengths]
 
     def orders_in(self, window):
-        """Positions of the orders that overlap a window.
-
-        Parameters
-        ----------
-        window : tuple of (float, float)
-            Wavelengths in angstrom.
-
-        Returns
-        -------
-        orders : list of int
-            Their positions in the spectrum.
-        """
+        """Positions in the spectrum of the orders that overlap a `window` [angstrom]."""
         return [i for i, (low, high) in enumerate(self.ranges) if high >= window[0] and low <= window[1]]
 
     def at(self, labels, *, rv=0.0, vsini=0.0, resolving_power=None, orders=None):
-        """Compare with the model at given parameters.
+        """Compare with the model at given parameters; returns ComparedOrders.
 
-        Parameters
-        ----------
-        labels : array-like of shape (n_labels,)
-            Labels; outside the grid they are moved to its nearest point.
-        rv, vsini : float, default=0.0
-            Radial velocity and projected rotational velocity, in km/s.
-        resolving_power : float, default=None
-            Resolving power of the spectrograph. None: at the generator's own resolution.
-        orders : list of int, default=None
-            Positions of the orders. None: all.
-
-        Returns
-        -------
-        compared : ComparedOrders
-            Data, model and continuum; continua are polynomials as in a fit. The model is NaN in orders beyond the
-            generator's band.
+        Continua are polynomials as in a fit. Labels outside the grid are moved to its nearest point; `rv` and `vsini`
+        [km/s]; `resolving_power` None is the generator's own; `orders` are positions, None for all. The model is NaN in
+        orders beyond the generator's band.
         """
         orders = range(len(self.ranges)) if orders is None else orders
         if not len(orders):

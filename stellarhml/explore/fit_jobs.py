@@ -16,20 +16,10 @@ class FitStoppedError(Exception):
 
 
 class FitJob:
-    """One fit in its thread.
+    """One fit in its thread, of the spectrum `name`; `stage` is one of `STAGES`.
 
-    Attributes
-    ----------
-    name : str
-        Name of the spectrum.
-    stage : str
-        One of `STAGES`.
-    n_evaluations : int
-        Evaluations of the model so far.
-    result : InferenceResult or None
-        Result of a fit that succeeded.
-    error : Exception or None
-        Reason why there is no result; `FitStoppedError` if the fit was stopped.
+    `result` is None until the fit has succeeded; `error` is the exception that ended it, `FitStoppedError` if it was
+    stopped; `n_evaluations` counts evaluations of the model.
     """
 
     def __init__(self, name):
@@ -61,12 +51,7 @@ class FitJob:
 
 
 class FitRunner:
-    """Fits with one generator, at most two at a time.
-
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted. The first fit builds the regressor, which renders all nodes.
+    """Fits with one generator, at most two at a time. The first builds the regressor, which renders all nodes.
 
     Examples
     --------
@@ -89,22 +74,7 @@ class FitRunner:
         self._workers, self._jobs = ThreadPoolExecutor(2, thread_name_prefix="fit"), weakref.WeakSet()
 
     def start(self, name, spectrum, **settings):
-        """Start a fit.
-
-        Parameters
-        ----------
-        name : str
-            Name of the spectrum.
-        spectrum : object
-            As `BayesianStellarRegressor.infer` takes it.
-        **settings : dict
-            Other parameters of `infer`.
-
-        Returns
-        -------
-        job : FitJob
-            The fit.
-        """
+        """Start a fit and return its FitJob; `spectrum` and `settings` as for `BayesianStellarRegressor.infer`."""
         job = FitJob(name)
         self._jobs.add(job)
         self._workers.submit(self._run, job, spectrum, settings)

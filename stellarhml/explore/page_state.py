@@ -24,22 +24,9 @@ _INTEGERS = ("line", "spectrum")
 class PageState:
     """What one page shows.
 
-    Parameters
-    ----------
-    labels : tuple of float
-        Labels of the star.
-    low, high : float
-        Ends of the window, in angstrom.
-    rv, vsini : float
-        Radial velocity and projected rotational velocity, in km/s.
-    power : float or None
-        Resolving power. None: at the generator's own resolution.
-    line : int or None
-        Number in the catalogue of the selected line.
-    quantity : str
-        Quantity on the map of this line.
-    spectrum : int
-        Number of the observed spectrum that is shown.
+    `labels` of the star; the window from `low` to `high` [angstrom]; `rv` and `vsini` [km/s]; resolving `power`, None
+    for the generator's own resolution; `line`, the selected line's number in the catalogue, or None, and the `quantity`
+    on its map; `spectrum`, the number of the observed spectrum that is shown.
     """
 
     labels: tuple
@@ -103,23 +90,10 @@ RESERVED = (*(part.name for part in fields(PageState)[1:]), "grid")
 
 
 def first_state(labels, band, ranges=(), power=None):
-    """State of a new page.
+    """PageState of a new page.
 
-    Parameters
-    ----------
-    labels : sequence of float
-        Labels of the star.
-    band : tuple of (float, float)
-        Ends of the generator's band, in angstrom.
-    ranges : sequence of (float, float), default=()
-        Ends of the orders of an observed spectrum: the window is the middle one of those in the band.
-    power : float, default=None
-        Resolving power of the observed spectrum, where it is known.
-
-    Returns
-    -------
-    state : PageState
-        Without a spectrum, the window is in the middle of the band.
+    `band` are the ends of the generator's band, `ranges` those of the orders of an observed spectrum [angstrom]: the
+    window is the middle one of those in the band, or the middle of the band. `power` is the resolving power, if known.
     """
     state = PageState(tuple(map(float, labels)), *band, power=power)
     in_band = [(max(low, band[0]), min(high, band[1])) for low, high in ranges if low < band[1] and high > band[0]]
@@ -143,25 +117,8 @@ def to_query(state, names, grid_id=None):
 def from_query(query, start, limits, names, grid_id=None):
     """Read the query of an address, which may come from anyone: invalid values are ignored.
 
-    Parameters
-    ----------
-    query : dict of str to str
-        The query.
-    start : PageState
-        State of a new page; it fills in what the query leaves out.
-    limits : dict of str to (float, float)
-        Allowed ranges, by name.
-    names : sequence of str
-        Names of the labels.
-    grid_id : str, default=None
-        Identifier of the grid.
-
-    Returns
-    -------
-    state : PageState
-        The state.
-    problems : list of str
-        One message for each value that was ignored.
+    `start` fills in what the query leaves out; `limits` are allowed ranges by name; `names` are those of the labels.
+    Returns the PageState, and one message for each value that was ignored.
     """
     state, problems = start, []
     if grid_id and query.get("grid", grid_id[:8]) != grid_id[:8]:

@@ -14,21 +14,12 @@ from stellarhml.synthesis.line_values import QUANTITIES, line_values
 
 
 class ScreenSpectrum(NamedTuple):
-    """A model spectrum as it is drawn; all arrays have shape (n_points,).
+    """A model spectrum as it is drawn: `wavelength` [angstrom, observed] and `flux`, shape (n_points,).
 
-    Attributes
-    ----------
-    wavelength : ndarray
-        Observed vacuum wavelengths, in angstrom.
-    flux : ndarray
-        Fluxes of all pixels, or of the lowest and the highest pixel of each run of pixels.
-    lower, upper : ndarray
-        The flux less and plus the generator's own error, in a run the lowest and the highest; NaN if it is unknown.
-    n_pixels, n_blank, run : int
-        Pixels in the window; those among them without a flux, because they need light from beyond the generator's
-        band; and pixels in a run (1: all are drawn).
-    outside : bool
-        Whether the labels lie outside the grid and were moved to its nearest point.
+    Points are all pixels (`run` is 1), or the lowest and the highest of each run of pixels. `lower` and `upper` are the
+    flux less and plus the generator's own error, in a run the lowest and the highest; NaN if it is unknown. `n_blank`
+    of the `n_pixels` in the window have no flux, because they need light from beyond the band. `outside`: the labels
+    lie outside the grid and were moved to its nearest point.
     """
 
     wavelength: np.ndarray
@@ -44,14 +35,8 @@ class ScreenSpectrum(NamedTuple):
 class ScreenLines(NamedTuple):
     """Lines with centers in a window, in order of wavelength; all arrays have shape (n_lines,).
 
-    Attributes
-    ----------
-    index : ndarray of int
-        Numbers in the catalogue.
-    name : ndarray
-        Catalogue wavelengths, in angstrom.
-    center, depth : ndarray
-        Observed wavelengths of the centers, in angstrom, and depths in units of the continuum.
+    `index` in the catalogue and `name`, the wavelength there; observed `center` [angstrom] and `depth` of the line in
+    units of the continuum.
     """
 
     index: np.ndarray
@@ -63,17 +48,10 @@ class ScreenLines(NamedTuple):
 class LineResponse(NamedTuple):
     """One line at given labels, and how it changes with each label.
 
-    Attributes
-    ----------
-    name : float
-        Catalogue wavelength, in angstrom.
-    values : dict of str to float
-        Its parameters, then `depth`, `equivalent_width` [angstrom] and `saturation`, as in
-        `SpectrumGenerator.line_table`; empty if the line is absent.
-    slopes : dict of str to dict
-        By label: derivatives of `equivalent_width` and of `depth` per unit of the label.
-    curves : dict of str to tuple of ndarray of shape (n_points,)
-        By label: values over its range in the grid, and equivalent widths there, all other labels as given.
+    `name` is its catalogue wavelength [angstrom]; `values` are its parameters, `depth`, `equivalent_width` [angstrom]
+    and `saturation`, empty if the line is absent. By label: `slopes`, the derivatives of `equivalent_width` and of
+    `depth` per unit; and `curves`, values over its range in the grid and equivalent widths there, all other labels as
+    given.
     """
 
     name: float
@@ -82,18 +60,10 @@ class LineResponse(NamedTuple):
     curves: dict
 
     def scaled_curves(self, labels):
-        """Curves of the labels that vary, on one scale.
+        """Curves of the labels that vary, on one scale: by label, (fractions, equivalent widths, current fraction).
 
-        Parameters
-        ----------
-        labels : dict of str to float
-            Current values by name.
-
-        Returns
-        -------
-        curves : dict of str to tuple of (ndarray, ndarray, float)
-            By label: fractions of its range, from 0 to 1; equivalent widths in mÅ; and the fraction of the current
-            value.
+        Fractions of the label's range go from 0 to 1; equivalent widths are in mÅ; `labels` are the current values by
+        name.
         """
         varying = {name: curve for name, curve in self.curves.items() if curve[0][-1] > curve[0][0]}
         return {
@@ -103,28 +73,11 @@ class LineResponse(NamedTuple):
 
 
 def spectrum_in_window(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_power=None, n_columns=None):
-    """Generate the spectrum in a window, on the generator's own pixels shifted by the radial velocity.
+    """ScreenSpectrum in a `window` of observed wavelengths [angstrom], on the generator's own shifted pixels.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    labels : array-like of shape (n_labels,)
-        Labels; outside the grid they are moved to its nearest point.
-    window : tuple of (float, float)
-        Observed wavelengths of its ends, in angstrom.
-    rv, vsini : float, default=0.0
-        Radial velocity and projected rotational velocity, in km/s.
-    resolving_power : float, default=None
-        Wavelength over the full width at half maximum of the line-spread function. None: at the generator's own
-        resolution.
-    n_columns : int, default=None
-        Columns of the screen. More than two pixels per column are thinned, see `thin_pixels`. None keeps all.
-
-    Returns
-    -------
-    spectrum : ScreenSpectrum
-        Fluxes as `predict` gives them without broadening, else as `observe` does.
+    `rv` and `vsini` [km/s]; `resolving_power` None is the generator's own resolution. Labels outside the grid are moved
+    to its nearest point. Fluxes are those of `predict` without broadening, else those of `observe`. More than two
+    pixels for each of `n_columns` are thinned, see `thin_pixels`; None keeps all.
 
     Examples
     --------
@@ -162,21 +115,10 @@ def spectrum_in_window(generator, labels, window, *, rv=0.0, vsini=0.0, resolvin
 
 
 def thin_pixels(flux, n_columns):
-    """Choose the pixels to draw, so that no line and no peak is lost.
+    """Choose the pixels of `flux` (n_pixels,) to draw, so that no line and no peak is lost.
 
-    Parameters
-    ----------
-    flux : ndarray of shape (n_pixels,)
-        Fluxes; one that is not finite is chosen only if its whole run is not.
-    n_columns : int or None
-        Columns of the screen. None keeps all pixels.
-
-    Returns
-    -------
-    shown : ndarray of int
-        Indices of pixels, increasing: all, or the lowest and the highest of each run of pixels.
-    run : int
-        Number of pixels in a run.
+    Returns their increasing indices (all, or the lowest and the highest of each run of pixels) and the number of pixels
+    in a run. A flux that is not finite is chosen only if its whole run is not. `n_columns` None keeps all pixels.
     """
     n = len(flux)
     if n_columns is None or n <= 2 * n_columns:
@@ -195,20 +137,7 @@ def thin_pixels(flux, n_columns):
 
 
 def lines_in_window(generator, labels, window, *, rv=0.0, n_lines=None):
-    """List the lines in a window.
-
-    Parameters
-    ----------
-    generator, labels, window, rv : object
-        As in `spectrum_in_window`.
-    n_lines : int, default=None
-        Largest number of lines, the deepest first. None: all.
-
-    Returns
-    -------
-    lines : ScreenLines
-        The lines, in order of wavelength.
-    """
+    """ScreenLines of a window, the deepest `n_lines` or all; other arguments as in `spectrum_in_window`."""
     shift = doppler_shift(1.0, rv)
     weights, _ = generator.interpolator_.locate(np.reshape(np.asarray(labels, dtype=np.float64), (1, -1)))
     index, theta, _ = generator.lines_.lines(weights, pixels=_pixels_of(generator, window, shift))
@@ -223,21 +152,9 @@ def lines_in_window(generator, labels, window, *, rv=0.0, n_lines=None):
 
 
 def line_at(lines, wavelength, reach):
-    """Find the line that was clicked: the deepest within reach, or else the nearest.
+    """Position in `lines` of the line that was clicked: the deepest within `reach` [angstrom], or else the nearest.
 
-    Parameters
-    ----------
-    lines : ScreenLines
-        At least one line.
-    wavelength : float
-        Wavelength of the click, in angstrom.
-    reach : float
-        Distance within reach, in angstrom.
-
-    Returns
-    -------
-    position : int
-        Position in `lines`.
+    There must be at least one line.
     """
     distance = np.abs(lines.center - wavelength)
     near = np.flatnonzero(distance <= reach)
@@ -247,19 +164,8 @@ def line_at(lines, wavelength, reach):
 def lines_to_name(lines, width, window):
     """Choose lines to name, the deepest first, so that names do not overlap and none is cut off.
 
-    Parameters
-    ----------
-    lines : ScreenLines
-        Lines.
-    width : float
-        Width of a name, in angstrom.
-    window : tuple of (float, float)
-        Ends of the window, in angstrom.
-
-    Returns
-    -------
-    chosen : ndarray of int
-        Positions in `lines`, increasing; no line with less than a tenth of the largest depth.
+    Returns increasing positions in `lines`. `width` of a name and ends of the `window` are in angstrom. No line with
+    less than a tenth of the largest depth is named.
     """
     chosen = []
     for k in np.argsort(-lines.depth, kind="stable"):
@@ -273,23 +179,9 @@ def lines_to_name(lines, width, window):
 
 
 def line_response(generator, labels, index, *, n_points=25):
-    """Compute one line, and its response to each label.
+    """LineResponse of the line `index` in the catalogue, with `n_points` for each curve.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    labels : array-like of shape (n_labels,)
-        Labels; outside the grid they are moved to its nearest point.
-    index : int
-        Number of the line in the catalogue.
-    n_points : int, default=25
-        Number of points of each curve.
-
-    Returns
-    -------
-    response : LineResponse
-        The line and its response.
+    Labels outside the grid are moved to its nearest point.
     """
     labels = np.asarray(labels, dtype=np.float64).ravel()
     decomposer, interpolator = generator.decomposer_, generator.interpolator_

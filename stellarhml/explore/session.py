@@ -14,14 +14,8 @@ _BEYOND = 2.0  # a window may reach this factor beyond either end of the band
 class ExplorerSession:
     """A generator and observed spectra. Pages share it, and none changes it.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    title : str
-        Title of the pages.
-    spectra : list of (str, ObservedSpectrum or str), default=()
-        Names and spectra; a text in place of a spectrum is the reason why it could not be read.
+    `spectra` holds names and spectra; a text in place of a spectrum is the reason why it could not be read. A label
+    with a name that the page uses itself, such as rv, is a ValueError.
 
     Attributes
     ----------
@@ -37,11 +31,6 @@ class ExplorerSession:
         Spectra that can be shown.
     problems : list of str
         One message for each spectrum that cannot be shown.
-
-    Raises
-    ------
-    ValueError
-        If a label has a name that the page uses itself, such as rv.
     """
 
     def __init__(self, generator, title, spectra=()):
@@ -66,20 +55,7 @@ class ExplorerSession:
                 self.problems.append(text if name in text else f"{name}: {text}")
 
     def read_address(self, query):
-        """Make the state of a new page.
-
-        Parameters
-        ----------
-        query : dict of str to str
-            Query of the page's address.
-
-        Returns
-        -------
-        state : PageState
-            The state.
-        problems : list of str
-            One message for each value of the query that was ignored.
-        """
+        """PageState of a new page, by the query of its address, and one message for each value that was ignored."""
         observed, last = {}, (0, max(len(self.spectra) - 1, 0))
         if self.spectra:
             power = self.spectra[0][1].meta["resolving_power"]
@@ -130,18 +106,10 @@ class ExplorerSession:
         self._runner.close()
 
     def table(self, state):
-        """Tabulate all pixels in the window.
+        """DataFrame of all pixels in the window.
 
-        Parameters
-        ----------
-        state : PageState
-            State of the page.
-
-        Returns
-        -------
-        table : DataFrame
-            The generator's pixels (`order` is "generator"): `wavelength`, `model`, `model_std`; then those of the
-            observed orders, see `ComparedOrders.table`.
+        First the generator's pixels (`order` is "generator"): `wavelength`, `model`, `model_std`; then those of the
+        observed orders, see `ComparedOrders.table`.
         """
         seen, compared = self.spectrum(state), self.compare(state)
         columns = {"order": "generator", "wavelength": seen.wavelength, "model": seen.flux}

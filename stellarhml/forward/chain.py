@@ -1,8 +1,8 @@
-"""ForwardChain: from the parameters of a star to what the pixels of a spectrograph record, stage by stage.
+"""ForwardChain: from the parameters of a star to the flux in the pixels of a spectrograph, stage by stage.
 
     star (labels) -> rotation and velocity -> [stages: transmission, ...] -> line spread -> pixels
 
-Without stages in the middle, rotation, velocity, line spread and pixels are one Fourier transform.
+Without stages in the middle, rotation, velocity, line spread and pixels are applied in one Fourier transform.
 """
 
 from itertools import pairwise
@@ -20,19 +20,19 @@ VSINI = Parameter(
     "km/s",
     (0.0, 300.0),
     "projected rotational velocity",
-    start=5.0,  # at zero its effect vanishes
+    start=5.0,  # not zero, where its derivative vanishes
     scale=10.0,
     softening=3.0,
     physical_floor=True,
 )
 ERROR_DIRECTIONS = ("ln_wavelength", "line_variance")
-"""Directions besides the labels in which the generator's own error moves a spectrum."""
+"""Modes of the generator's own error besides the labels, see `Rows.modes`."""
 
-_SLOWEST = 0.1  # km/s: slower rotation changes no spectrum by more than 1e-5, and derivatives need some
-_ROTATION = 0.225  # variance of a rotation profile with limb darkening 0.6 over vsini squared: Gray's, integrated
-_MARGIN = 12  # pixels of the generator beyond those from which light comes: two stencils
-_LONGEST = 2**16  # pixels that are observed at once: points lie as close as the finest pixels among them need
-_GRAIN = 64  # pixels by which windows grow: few velocities change them, for where they end changes the flux by 1e-6
+_SLOWEST = 0.1  # km/s: slower rotation changes no spectrum by more than 1e-5, and the derivative vanishes at zero
+_ROTATION = 0.225  # variance over vsini squared of Gray's rotation profile with limb darkening 0.6
+_MARGIN = 12  # pixels of the generator at each end of a window: two interpolation stencils
+_LONGEST = 2**16  # pixels of one Fourier transform, whose sampling is set by the finest of them
+_GRAIN = 64  # pixels: windows end at multiples, so that they rarely change with velocity (the end moves fluxes by 1e-6)
 
 
 class ForwardChain:
@@ -41,15 +41,15 @@ class ForwardChain:
     Parameters
     ----------
     generator : SpectrumGenerator
-        Fitted, with wavelengths in vacuum angstrom.
+        A fitted generator with wavelengths in vacuum angstrom.
     observation : Observation
         Pixels and resolving powers.
     stages : sequence of Stage, default=()
-        What stands between rotation and line spread, from the star outwards.
+        Stages between rotation and line spread, from the star outwards.
     limb_darkening : float, default=0.6
         Linear coefficient of limb darkening, from 0 to 1, of the rotation profile.
     watch : callable, default=None
-        Called without arguments before each evaluation; what it raises stops the fit.
+        Called without arguments before each evaluation; an exception that it raises stops the fit.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class ForwardChain:
     Raises
     ------
     ValueError
-        If two parameters have one name.
+        If two parameters have the same name.
 
     Examples
     --------
@@ -92,12 +92,12 @@ class ForwardChain:
         self._max_step = min((stage.step for stage in self._stages), default=np.inf)
 
     def part(self, runs):
-        """Take some runs of pixels, such as are enough for a first fit.
+        """Restrict the model to some runs of pixels, for a first fit.
 
         Parameters
         ----------
         runs : sequence of (int, slice)
-            Number of the order, and its pixels.
+            Index of the order, and its pixels.
 
         Returns
         -------
@@ -123,7 +123,7 @@ class ForwardChain:
         Returns
         -------
         fluxes : list of ndarray of shape (n_pixels,)
-            For each order, the mean flux per wavelength in each pixel. NaN where light from beyond the band is needed.
+            For each order, the mean flux density in each pixel. NaN where light from outside the band is needed.
 
         Raises
         ------
@@ -145,13 +145,13 @@ class ForwardChain:
         Returns
         -------
         orders : list of Rows
-            For each order. Tangents are derivatives by each parameter, and by "ln_resolving_power" (all pixels' powers
-            times the same factor; zero where there is no line spread).
+            Model of each order. Tangents are the derivatives with respect to each parameter, and to
+            "ln_resolving_power" (one factor for all pixels; zero without line spread).
         """
         return self._evaluate(values, tangents=True)
 
     def generator_pixels(self, values):
-        """Find the generator's pixel nearest to each pixel of the spectrograph.
+        """Index of the generator's pixel nearest to each pixel of the spectrograph.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class ForwardChain:
         Returns
         -------
         pixels : list of ndarray of shape (n_pixels,), int
-            For each order.
+            Indices for each order.
         """
         wavelength = np.asarray(self._generator.wavelength_)
         middle = (wavelength[1:] + wavelength[:-1]) / 2
@@ -190,7 +190,7 @@ class ForwardChain:
         return [_join(parts[a:b]) if b - a > 1 else parts[a] for a, b in pairwise(ends)]
 
     def _render(self, values, windows, tangents):
-        """Flux and its derivatives by the labels on the pixels that windows need: (first pixel, rows) of runs."""
+        """Flux and its derivatives by the labels in the windows, overlapping ones joined: (first pixel, rows)."""
         labels = [values[name] for name in self._generator.label_names_]
         runs = []
         for start, stop in sorted((window[1].start, window[1].stop) for window in windows if window is not None):
@@ -241,7 +241,7 @@ class ForwardChain:
         return Rows(order.wavelength, table[0], named | {"ln_resolving_power": by_power}, modes)
 
     def _through_stages(self, values, wavelength, table, rv):
-        """Rows between rotation and line spread after all stages: flux, tangents by each parameter, line variance."""
+        """Apply all stages to the rows; returns flux, tangents of each parameter, and line variance."""
         tangents, modes = {}, {}
         if len(table) > 1:
             tangents = dict(zip(self._generator.label_names_, table[1:], strict=False))
@@ -255,26 +255,16 @@ class ForwardChain:
         missing = [parameter.name for parameter in self.parameters if parameter.name not in rows.tangents]
         if missing:
             raise ValueError(
-                f"The stages declare {', '.join(missing)} but give no derivative by it. Pass it to `Rows.through`."
+                f"The stages declare {', '.join(missing)} without a derivative. Pass it to `Rows.through`."
             )
         named = (rows.tangents[parameter.name] for parameter in self.parameters)
         return np.stack([rows.flux, *named, rows.modes["line_variance"]])
 
 
 class RestChain:
-    """The generator's own pixels, of a star at rest: the same model with nothing between star and pixels.
+    """The forward model of a star at rest on the generator's own pixels: no rotation, velocity or line spread.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    runs : sequence of slice, default=None
-        Runs of pixels, each an order. None: all pixels are one.
-
-    Attributes
-    ----------
-    parameters : tuple of Parameter
-        The labels.
+    `runs` are slices of pixels, each an order; None: one order with all pixels. `parameters` are the labels.
     """
 
     def __init__(self, generator, runs=None):
@@ -283,7 +273,7 @@ class RestChain:
         self.parameters = label_parameters(generator.label_names_, generator.interpolator_.bounds_)
 
     def part(self, runs):
-        """Take some runs of pixels, as `ForwardChain.part`."""
+        """Restrict the model to some runs of pixels, as `ForwardChain.part`."""
         starts = [self._runs[i].start for i, _ in runs]
         spans = [slice(start + span.start, start + span.stop) for start, (_, span) in zip(starts, runs, strict=True)]
         return RestChain(self._generator, spans)
@@ -321,13 +311,13 @@ def _check(name, value, low, high, unit=" km/s"):
 
 
 def _cut(n_pixels):
-    """Pixels of an order, as slices of which none is long."""
+    """Slices of the pixels of an order, each at most `_LONGEST` pixels long."""
     ends = np.linspace(0, n_pixels, -(-n_pixels // _LONGEST) + 1).astype(int)
     return [slice(*pair) for pair in pairwise(ends.tolist())]
 
 
 def _window(wavelength, order, rv, speed):
-    """Pixels of an order that the band reaches, and the generator's pixels that light them, as slices; or None."""
+    """Slices of the order's pixels within the band and of the generator's pixels they need, or None."""
     sigma = np.broadcast_to(0.0 if order.resolving_power is None else order.sigma, order.wavelength.shape)
     reach = np.exp(light_reach(speed / SPEED_OF_LIGHT, sigma))
     rest = order.edges / doppler_shift(1.0, rv)
@@ -343,7 +333,7 @@ def _window(wavelength, order, rv, speed):
 
 
 def _join(parts):
-    """Rows of the parts of a long order as one."""
+    """Concatenate the rows of the parts of a long order."""
     return Rows(
         np.concatenate([part.wavelength for part in parts]),
         np.concatenate([part.flux for part in parts]),
@@ -355,7 +345,7 @@ def _join(parts):
 def _require_overlap(wavelength, orders, windows, rv):
     if wavelength[0] <= 0 or len(wavelength) < 2 * _MARGIN:
         raise ValueError(
-            f"The generator has {len(wavelength)} pixels, the first at {wavelength[0]:g}; to be observed it needs "
+            f"The generator has {len(wavelength)} pixels, the first at {wavelength[0]:g}; the forward model needs "
             f"wavelengths in angstrom, and {2 * _MARGIN} pixels at least. Fit it with `wavelength`."
         )
     if any(windows):
@@ -364,6 +354,6 @@ def _require_overlap(wavelength, orders, windows, rv):
     band = doppler_shift(wavelength[[0, -1]], rv)
     raise WavelengthCoverageError(
         f"The pixels lie from {low:.2f} to {high:.2f} angstrom, and the generator covers {band[0]:.2f} to "
-        f"{band[1]:.2f} (as shifted by `rv`), of which rotation and line spread take some at both ends: no pixel is "
+        f"{band[1]:.2f} (shifted by `rv`), less a margin for rotation and line spread at both ends: no pixel is "
         "left. Check that the wavelengths are in vacuum angstrom, or build a generator for this range."
     )

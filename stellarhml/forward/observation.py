@@ -1,4 +1,4 @@
-"""Observation: the pixels of a spectrograph and its line spread, of one order or of several."""
+"""Observation: the pixels of a spectrograph and its resolving power, for one order or several."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,8 @@ from stellarhml.physics.wavelength import air_to_vacuum
 class DetectorOrder(NamedTuple):
     """One run of pixels of a detector.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Vacuum wavelengths of the centers in angstrom, strictly increasing.
-    edges : ndarray of shape (n_pixels + 1,)
-        Wavelengths of the edges.
-    resolving_power : float or ndarray of shape (n_pixels,) or None
-        Wavelength over the full width at half maximum of the line-spread function. None: the generator's own.
+    Centers `wavelength` (n_pixels,), strictly increasing, and `edges` (n_pixels + 1,) [vacuum angstrom];
+    `resolving_power` is a number, an array (n_pixels,), or None for the generator's own.
     """
 
     wavelength: np.ndarray
@@ -33,7 +27,7 @@ class DetectorOrder(NamedTuple):
 
 
 class Observation:
-    """Pixels and resolving powers of a spectrograph, of one order or of several.
+    """Pixels and resolving powers of a spectrograph, for one order or several.
 
     Parameters
     ----------
@@ -41,20 +35,20 @@ class Observation:
         Vacuum wavelengths of the pixels' centers in angstrom, strictly increasing: one order, or several orders or
         arms, of any lengths.
     edges : array-like of shape (n_pixels + 1,), or sequence of those, default=None
-        Wavelengths of the pixels' edges. None: half way between the centers. Where pixels are left out, the edges half
-        way make their neighbours too wide; leave them in and mask them later.
+        Wavelengths of the pixels' edges. None: half way between the centers. Keep bad pixels and mask them later:
+        removing them makes their neighbours too wide.
     resolving_power : float, array-like, or sequence of one for each order, default=None
         Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value for
-        each pixel. None: the resolution of the generator.
+        each pixel. None: the generator's own resolution.
     medium : {"vacuum", "air"}, default="vacuum"
-        What `wavelength` and `edges` are measured in; from air they are converted to vacuum.
+        Medium of `wavelength` and `edges`; air is converted to vacuum.
 
     Attributes
     ----------
     orders : list of DetectorOrder
         The orders.
     single : bool
-        Whether `wavelength` was one order, not a sequence of them.
+        Whether `wavelength` was one order rather than a sequence of orders.
 
     Raises
     ------
@@ -72,7 +66,7 @@ class Observation:
 
     def __init__(self, wavelength, *, edges=None, resolving_power=None, medium="vacuum"):
         if medium not in ("vacuum", "air"):
-            raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', as the wavelengths are measured in.")
+            raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', the medium of the wavelengths.")
         self.single = len(wavelength) > 0 and np.ndim(wavelength[0]) == 0
         pixels = [wavelength] if self.single else list(wavelength)
         edges = self._each(edges, len(pixels), "edges")
@@ -84,17 +78,17 @@ class Observation:
         self.orders = [_check_order(i, *part, medium == "air") for i, part in enumerate(parts)]
 
     def part(self, runs):
-        """Take some runs of pixels.
+        """Select some runs of pixels.
 
         Parameters
         ----------
         runs : sequence of (int, slice)
-            Number of the order, and its pixels.
+            Index of the order, and its pixels.
 
         Returns
         -------
         observation : Observation
-            With each run as an order.
+            Each run is an order.
         """
         taken = object.__new__(Observation)
         taken.single, taken.orders = False, []
@@ -117,11 +111,11 @@ class Observation:
 
 
 def _check_order(i, wavelength, edges, resolving_power, air):
-    """One order as arrays of float64."""
+    """Make a DetectorOrder of float64 arrays, after checks."""
     try:
         wavelength = check_wavelength(wavelength)
         if len(wavelength) < 2 and edges is None:
-            raise ValueError("`wavelength` has one pixel, whose width is not known. Pass its `edges`.")
+            raise ValueError("`wavelength` has one pixel, of unknown width. Pass its `edges`.")
         if edges is None:
             middle = (wavelength[1:] + wavelength[:-1]) / 2
             edges = np.concatenate([[2 * wavelength[0] - middle[0]], middle, [2 * wavelength[-1] - middle[-1]]])
@@ -133,8 +127,8 @@ def _check_order(i, wavelength, edges, resolving_power, air):
         raise ValueError(f"Order {i}: {error}") from error
     if len(edges) != len(wavelength) + 1 or (edges[1:] <= wavelength).any() or (edges[:-1] >= wavelength).any():
         raise ValueError(
-            f"Order {i}: `edges` has {len(edges)} values for {len(wavelength)} pixels; it needs one more than there "
-            "are pixels, with each pixel's center between its two edges."
+            f"Order {i}: `edges` has {len(edges)} values for {len(wavelength)} pixels; it needs {len(wavelength) + 1}, "
+            "with the center of each pixel between its two edges."
         )
     if resolving_power is not None:
         power = np.asarray(resolving_power, dtype=np.float64)
@@ -142,8 +136,8 @@ def _check_order(i, wavelength, edges, resolving_power, air):
             values = np.array2string(power, threshold=4)
             raise ValueError(
                 f"Order {i}: `resolving_power` has shape {power.shape} and values {values}; "
-                f"it needs a finite number over 1, or one for each of the {len(wavelength)} pixels. None stands for "
-                "the resolution of the generator."
+                f"it needs a finite number over 1, or one for each of the {len(wavelength)} pixels. None means the "
+                "generator's own resolution."
             )
         resolving_power = power if power.ndim else float(power)
     return DetectorOrder(wavelength, edges, resolving_power)

@@ -1,7 +1,7 @@
-"""Parameter, Rows and Stage: what a stage of the forward model depends on, and what passes through it.
+"""Stage: one effect in the forward model, its parameters, and the spectrum with derivatives (rows) that it changes.
 
-A parameter is known by its name everywhere. A stage stands between rotation and line spread, where spectra are sampled
-finely in the frame of the observer. It declares its parameters and maps rows to rows.
+Parameters are identified by name. A stage stands between rotation and line spread, where spectra are finely sampled in
+the frame of the observer. It declares its parameters and maps rows to rows.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 LABEL_UNITS = {"teff": "K", "logg": "dex(cm/s2)", "feh": "dex"}
-"""Units of the labels that have customary names; others have none."""
+"""Units of the usual labels; other labels have none."""
 
 LABEL_DESCRIPTIONS = {
     "teff": "effective temperature",
@@ -22,30 +22,30 @@ LABEL_DESCRIPTIONS = {
 class Parameter:
     r"""A parameter of the forward model.
 
-    A fit moves in a variable in which spectra are nearly linear. With `softening` :math:`s` it is
-    :math:`w = \sqrt{x^2 + s^2} - s`: lines widen with the square of a small vsini, whose derivative vanishes at zero,
-    and with :math:`w` in proportion. Without it the variable is the value itself.
+    The optimiser uses a variable in which spectra are nearly linear. With `softening` :math:`s` it is
+    :math:`w = \sqrt{x^2 + s^2} - s`: lines widen with the square of a small vsini, so that the derivative vanishes at
+    zero, but linearly with :math:`w`. Without softening the variable is the value itself.
 
     Parameters
     ----------
     name : str
-        Name, unique in a chain: `fixed`, `bounds`, `priors`, results and tables use it.
+        Name, unique in a chain; `fixed`, `bounds`, `priors`, results and tables use it.
     unit : str, default=""
-        Unit, as astropy writes it.
+        Unit in the notation of astropy.
     bounds : tuple of (float, float), default=(-inf, inf)
         Lowest and highest value.
     description : str, default=""
         One line for tables.
     start : float, default=None
-        Where a fit begins. None: the middle of the bounds.
+        Starting value of a fit. None: the middle of the bounds.
     scale : float, default=None
         Typical size of a change. None: the width of the bounds.
     softening : float, default=0.0
-        See above, in `unit`.
+        The :math:`s` above, in `unit`.
     prior : tuple of (float, float), default=None
         Mean and standard deviation of a normal prior. None: flat between the bounds.
     physical_floor : bool, default=False
-        Whether the lower bound is a limit of nature (no rotation), so that a value there is no warning.
+        Whether the lower bound is a physical limit (no rotation), so that a value at it raises no flag.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Parameter:
         return np.sqrt((max(variable, 0.0) + self.softening) ** 2 - self.softening**2)
 
     def slope(self, value):
-        """Derivative of the value by the variable, at a value or, nearer to zero, at a thirtieth of the softening."""
+        """Derivative of the value with respect to the variable; the value is at least a thirtieth of the softening."""
         if not self.softening:
             return 1.0
         value = max(value, self.softening / 30)
@@ -77,20 +77,7 @@ class Parameter:
 
 
 def label_parameters(names, bounds):
-    """Declare the labels of a generator as parameters.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the labels.
-    bounds : ndarray of shape (n_labels, 2)
-        Lowest and highest value of each in the grid.
-
-    Returns
-    -------
-    parameters : tuple of Parameter
-        One for each label.
-    """
+    """Declare the labels of a generator as parameters; `bounds` (n_labels, 2) are their ranges in the grid."""
     return tuple(
         Parameter(name, LABEL_UNITS.get(name, ""), (float(low), float(high)), LABEL_DESCRIPTIONS.get(name, "label"))
         for name, (low, high) in zip(names, bounds, strict=True)
@@ -108,10 +95,10 @@ class Rows:
     flux : ndarray of shape (n,)
         Flux in units of the continuum.
     tangents : dict of str to ndarray of shape (n,)
-        Derivatives of the flux by each parameter, by its name. Empty where derivatives are not needed.
+        Derivatives of the flux with respect to each parameter, by name. Empty where derivatives are not needed.
     modes : dict of str to ndarray of shape (n,)
-        Directions in which the generator's own error moves the flux, by name: labels, "ln_wavelength" and
-        "line_variance" (of a Gaussian broadening in ln wavelength).
+        Modes of the generator's own error, by name: derivatives of the flux with respect to the labels,
+        "ln_wavelength" and "line_variance" (of a Gaussian broadening in ln wavelength).
     """
 
     wavelength: np.ndarray
@@ -120,16 +107,16 @@ class Rows:
     modes: dict = field(default_factory=dict)
 
     def through(self, flux, slope, **own):
-        """Pass rows through a change of the flux, wavelength by wavelength.
+        """Change the flux wavelength by wavelength, with the chain rule for its derivatives.
 
         Parameters
         ----------
         flux : ndarray of shape (n,)
             The changed flux.
         slope : float or ndarray of shape (n,)
-            Its derivative by the flux before: tangents and modes are multiplied by it.
+            Derivative of the changed flux with respect to the original; multiplies tangents and modes.
         **own : ndarray of shape (n,)
-            Derivatives of the changed flux by the parameters of the stage, by name.
+            Derivatives of the changed flux with respect to the parameters of the stage, by name.
 
         Returns
         -------
@@ -143,23 +130,23 @@ class Rows:
 
 
 class Stage:
-    """Base of all stages: one that changes nothing and has no parameters.
+    """Base class of stages: changes nothing and has no parameters.
 
-    A stage overrides `apply`, declares `parameters`, and, where it needs to, the other three.
+    A subclass overrides `apply`, and, where needed, `parameters`, `step`, `margin` and `covers`.
 
     Attributes
     ----------
     parameters : tuple of Parameter
-        What it depends on.
+        Parameters of the stage.
     step : float
-        Sampling that it needs, in ln wavelength.
+        Largest sampling step that the stage allows, in ln wavelength.
     """
 
     parameters = ()
     step = np.inf
 
     def margin(self, values):
-        """Distance in km/s from which light reaches a pixel by this stage.
+        """Largest distance in km/s over which the stage moves light.
 
         Parameters
         ----------
@@ -174,7 +161,7 @@ class Stage:
         return 0.0
 
     def covers(self, wavelength):
-        """Whether the stage knows what to do at given wavelengths.
+        """Whether the stage is defined at given wavelengths.
 
         Parameters
         ----------
@@ -184,7 +171,7 @@ class Stage:
         Returns
         -------
         known : ndarray of shape (n,), bool
-            Pixels that are not covered are masked in a fit.
+            False where it is not; a fit masks these pixels.
         """
         return np.ones(len(wavelength), dtype=bool)
 
@@ -194,13 +181,13 @@ class Stage:
         Parameters
         ----------
         rows : Rows
-            What reaches the stage.
+            The spectrum before the stage.
         values : dict of str to float
             Values of all parameters, by name.
 
         Returns
         -------
         rows : Rows
-            What leaves it, at the same wavelengths.
+            The spectrum after the stage, at the same wavelengths.
         """
         return rows

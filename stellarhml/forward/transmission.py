@@ -1,26 +1,26 @@
-"""Transmission: the light of a star goes through the atmosphere, before the spectrograph blurs both."""
+"""Transmission: absorption by the Earth's atmosphere, applied before the line spread of the spectrograph."""
 
 import numpy as np
 
 from stellarhml.forward.stages import Stage
 from stellarhml.kernels.interpolation import interpolate_cubic
 
-_FEW = 16  # points of a table, at least
+_FEW = 16  # minimum number of points of a table
 
 
 class Transmission(Stage):
-    """Multiply by a transmission, in the frame of the observatory.
+    """Multiply by the transmission of the atmosphere, in the frame of the observatory.
 
-    It stands before the line spread: a narrow telluric line in the core of a stellar line does not remove what the
-    product of both, each blurred by itself, would (up to 0.028 of the continuum at a resolving power of 55,000).
+    The multiplication comes before the line spread: where telluric and stellar lines overlap, the product of two
+    spectra that were each convolved differs by up to 0.028 of the continuum at a resolving power of 55,000.
 
     Parameters
     ----------
     wavelength : array-like of shape (n,)
-        Vacuum wavelengths in angstrom, strictly increasing, as seen from the observatory. They must sample the lines:
-        a table at the resolution of the spectrograph has been blurred already.
+        Vacuum wavelengths in angstrom, strictly increasing, in the frame of the observatory. They must resolve the
+        lines: a table at the resolution of the spectrograph is already convolved.
     transmission : array-like of shape (n,)
-        Transmission there, 1 where the air is clear.
+        Transmission at these wavelengths, 1 where the air is clear.
 
     Raises
     ------
@@ -41,8 +41,8 @@ class Transmission(Stage):
         if wavelength.ndim != 1 or wavelength.shape != transmission.shape or len(wavelength) < _FEW:
             raise ValueError(
                 f"`transmission` has arrays of the shapes {wavelength.shape} and {transmission.shape}; it needs a "
-                f"table (wavelength, transmission) of one length, {_FEW} points at least, finer than the lines of the "
-                "atmosphere. A transmission on the pixels of the spectrum can only mask or divide it: see "
+                f"table (wavelength, transmission) of one length, {_FEW} points at least, that resolves the lines of "
+                "the atmosphere. Use a transmission on the pixels of the spectrum to mask or divide it: see "
                 "stellarhml.spectra.mask_tellurics."
             )
         if not (np.isfinite(wavelength).all() and np.isfinite(transmission).all()):
@@ -59,7 +59,7 @@ class Transmission(Stage):
         return (wavelength >= self._wavelength[0]) & (wavelength <= self._wavelength[-1])
 
     def apply(self, rows, values):
-        """Multiply, see `Stage.apply`; beyond the table the air is taken to be clear."""
+        """Multiply by the transmission, see `Stage.apply`; it is 1 outside the table."""
         inside = self.covers(rows.wavelength)
         transmission = np.ones(len(rows.wavelength))
         transmission[inside] = interpolate_cubic(self._wavelength, self._transmission, rows.wavelength[inside])

@@ -23,26 +23,12 @@ _STATE_NAME = re.compile(rf"T{_NUMBER}G{_NUMBER}Z{_NUMBER}\.pt")
 
 
 def read_state_dict(path) -> dict:
-    """Read one state dictionary.
+    """Read one `.pt` file with `torch.load(weights_only=True)`, which runs no code.
 
-    Parameters
-    ----------
-    path : str or path-like
-        A `.pt` file, read with `torch.load(weights_only=True)`, which runs no code.
-
-    Returns
-    -------
-    state : dict of str to ndarray, dtype float64
-        `lam_centers`, `amplitudes`, `sigma_widths`, `gamma_widths`, each (n_lines,), and of `pre_line_centers`
-        (n_lines,), `a_coeff`, `b_coeff`, `c_coeff`, `radial_velocity` those that the file has. Values are as in the
-        file: logs stay logs, NaN stays NaN.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    BlaseStateError
-        If it is no file of torch, cut short, lacks a key, or its arrays differ in length.
+    Returns float64 arrays by name: `lam_centers`, `amplitudes`, `sigma_widths`, `gamma_widths`, each (n_lines,), and of
+    `pre_line_centers` (n_lines,), `a_coeff`, `b_coeff`, `c_coeff`, `radial_velocity` those that the file has. Values
+    are as in the file: logs stay logs, NaN stays NaN. FileNotFoundError if there is no such file; BlaseStateError if it
+    is no file of torch, cut short, lacks a key, or its arrays differ in length.
     """
     import torch
 
@@ -73,20 +59,10 @@ def read_state_dict(path) -> dict:
 
 
 def write_state_dict(path, state) -> None:
-    """Write one state dictionary as blase does.
+    """Write one state dictionary, as `read_state_dict` returns it, as blase does.
 
-    Parameters
-    ----------
-    path : str or path-like
-        File to write. It appears under its name only when it is complete.
-    state : dict of str to array-like
-        As `read_state_dict` returns. `a_coeff` (1), `b_coeff`, `c_coeff` and `radial_velocity` (0) are added if
-        absent; keys that blase does not know are refused.
-
-    Raises
-    ------
-    BlaseStateError
-        If a key is missing or unknown, or the lengths differ.
+    `a_coeff` (1), `b_coeff`, `c_coeff` and `radial_velocity` (0) are added if absent. The file appears under its name
+    only when it is complete. BlaseStateError if a key is missing or unknown to blase, or the lengths differ.
     """
     import torch
 
@@ -106,19 +82,7 @@ def write_state_dict(path, state) -> None:
 
 
 def state_name(teff: float, logg: float, feh: float) -> str:
-    """Return blase's file name of a node.
-
-    Parameters
-    ----------
-    teff : float
-        K, a whole number.
-    logg, feh : float
-        dex(cm/s2) and dex.
-
-    Returns
-    -------
-    name : str
-        File name.
+    """Blase's file name of a node: `teff` [K] is a whole number, `logg` [dex(cm/s2)], `feh` [dex].
 
     Examples
     --------
@@ -132,28 +96,9 @@ def state_name(teff: float, logg: float, feh: float) -> str:
 
 
 def parse_state_name(name) -> tuple[float, float, float]:
-    """Return the labels in the name of a state file.
+    """Labels (teff [K], logg [dex(cm/s2)], feh [dex]) in the name of a state file.
 
-    Parameters
-    ----------
-    name : str or path-like
-        Name or path. "0", "0.0" and "-0.0" are all a metallicity of zero.
-
-    Returns
-    -------
-    teff, logg, feh : float
-        K, dex(cm/s2), dex.
-
-    Raises
-    ------
-    BlaseStateError
-        If the name is of another form.
-
-    Examples
-    --------
-    >>> from stellarhml.grids.blase_states import parse_state_name
-    >>> parse_state_name("T4700G4.5Z-0.5.pt")
-    (4700.0, 4.5, -0.5)
+    BlaseStateError if it has another form. "0", "0.0" and "-0.0" are all a metallicity of zero.
     """
     match = _STATE_NAME.fullmatch(Path(name).name)
     if match is None:
@@ -163,26 +108,10 @@ def parse_state_name(name) -> tuple[float, float, float]:
 
 
 def list_states(folder) -> tuple[np.ndarray, list[Path]]:
-    """List the state files of a folder.
+    """State files of a folder: labels (n_states, 3) float64, sorted, and the paths in the same order.
 
-    Parameters
-    ----------
-    folder : str or path-like
-        Folder of the archive. Files with other names are ignored.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_states, 3), dtype float64
-        teff [K], logg [dex(cm/s2)], feh [dex], sorted in this order.
-    paths : list of pathlib.Path
-        The files, in the same order.
-
-    Raises
-    ------
-    GridNotFoundError
-        If the folder does not exist or holds no state file.
-    BlaseStateError
-        If two files have the same node.
+    Labels are teff [K], logg [dex(cm/s2)], feh [dex]; files with other names are ignored. GridNotFoundError if the
+    folder does not exist or holds no state file; BlaseStateError if two files have the same node.
     """
     folder = Path(folder).expanduser()
     names = [p for p in folder.iterdir() if _STATE_NAME.fullmatch(p.name)] if folder.is_dir() else []

@@ -16,12 +16,9 @@ _META = ("teff", "logg", "Z")
 
 
 def from_gollum(spectra) -> Bunch:
-    """Turn gollum's spectra into arrays.
+    """Turn gollum's spectra, a PHOENIXSpectrum, a PHOENIXGrid or a sequence of the former, into arrays.
 
-    Parameters
-    ----------
-    spectra : PHOENIXSpectrum, PHOENIXGrid or sequence of PHOENIXSpectrum
-        Spectra that gollum read. All must share their wavelengths and be either all absolute or all normalised.
+    All must have labels, share their wavelengths and be either all absolute or all normalised, else ValueError.
 
     Returns
     -------
@@ -40,11 +37,6 @@ def from_gollum(spectra) -> Bunch:
             Whether the flux is dimensionless.
         DESCR : str
             Description of the spectra.
-
-    Raises
-    ------
-    ValueError
-        If there is no spectrum, one has no labels, or they differ in wavelengths or kind of flux.
     """
     parts = list(_parts(spectra))
     if not parts:
@@ -79,30 +71,11 @@ def from_gollum(spectra) -> Bunch:
 
 
 def to_gollum(wavelength, flux, labels, *, normalised: bool) -> list:
-    """Turn arrays into gollum's spectra.
+    """Turn arrays into a list of gollum's PHOENIXSpectrum, one for each row, with teff, logg and Z in `meta`.
 
-    Parameters
-    ----------
-    wavelength : array-like of shape (n_pixels,)
-        Vacuum wavelengths in angstrom, strictly increasing.
-    flux : array-like of shape (n_spectra, n_pixels)
-        Fluxes.
-    labels : array-like of shape (n_spectra, 3)
-        teff [K], logg [dex(cm/s2)], feh [dex].
-    normalised : bool
-        True if the fluxes are dimensionless, False if they are in erg/s/cm^2/cm.
-
-    Returns
-    -------
-    spectra : list of gollum.phoenix.PHOENIXSpectrum
-        One for each row, with teff, logg and Z in `meta`.
-
-    Raises
-    ------
-    ImportError
-        If gollum is not installed.
-    ValueError
-        If the shapes do not match.
+    `wavelength` (n_pixels,) [vacuum angstrom], strictly increasing; `flux` (n_spectra, n_pixels), dimensionless if
+    `normalised`, else in erg/s/cm^2/cm; `labels` (n_spectra, 3): teff [K], logg [dex(cm/s2)], feh [dex]. ImportError if
+    gollum is not installed.
     """
     from astropy import units as u
     from astropy.utils.exceptions import AstropyDeprecationWarning

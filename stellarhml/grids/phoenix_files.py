@@ -29,28 +29,10 @@ _FITS_BLOCK = 2880  # bytes, by the FITS standard
 
 
 def phoenix_file_name(teff: float, logg: float, feh: float, alpha: float = 0.0) -> Path:
-    """Return the path of one spectrum, relative to the folder of the grid.
+    """Path of one spectrum, relative to the folder of the grid.
 
-    Parameters
-    ----------
-    teff : float
-        Effective temperature in K, a whole number.
-    logg : float
-        Surface gravity, log10 of cm/s2, at most two decimals.
-    feh : float
-        Metallicity [Fe/H] in dex, at most one decimal. Zero is written `-0.0`.
-    alpha : float, default=0.0
-        [alpha/Fe] in dex, at most two decimals. Zero is not written at all.
-
-    Returns
-    -------
-    path : pathlib.Path
-        Relative path.
-
-    Raises
-    ------
-    ValueError
-        If a label has more decimals than PHOENIX's names.
+    `teff` [K] is a whole number; `logg` [log10 of cm/s2] and `alpha` [dex] have two decimals at most, `feh` [dex] one,
+    else ValueError. A metallicity of zero is written `-0.0`, an [alpha/Fe] of zero not at all.
 
     Examples
     --------
@@ -76,22 +58,10 @@ def phoenix_file_name(teff: float, logg: float, feh: float, alpha: float = 0.0) 
 
 
 def list_phoenix_nodes(folder) -> np.ndarray:
-    """List the nodes with a spectrum in a folder, by the names of the files.
+    """Nodes with a spectrum in a folder, by the names of the files, shape (n_nodes, 4) float64.
 
-    Parameters
-    ----------
-    folder : str or path-like
-        Folder of the grid, with the WAVE file.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_nodes, 4), dtype float64
-        teff [K], logg [dex(cm/s2)], [Fe/H] [dex], [alpha/Fe] [dex], sorted in this order.
-
-    Raises
-    ------
-    GridNotFoundError
-        If the folder does not exist or holds no spectrum.
+    Columns are teff [K], logg [dex(cm/s2)], [Fe/H] [dex], [alpha/Fe] [dex], sorted in this order. GridNotFoundError if
+    the folder does not exist or holds no spectrum.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -110,17 +80,7 @@ def list_phoenix_nodes(folder) -> np.ndarray:
 
 
 def missing_nodes(labels) -> np.ndarray:
-    """List the nodes that are missing from the full rectilinear grid of some labels.
-
-    Parameters
-    ----------
-    labels : array-like of shape (n_nodes, n_labels)
-        Labels of the nodes.
-
-    Returns
-    -------
-    missing : ndarray of shape (n_missing, n_labels), dtype float64
-        Labels of the missing nodes, sorted.
+    """Nodes that are missing from the full rectilinear grid of `labels` (n_nodes, n_labels), sorted.
 
     Examples
     --------
@@ -135,24 +95,10 @@ def missing_nodes(labels) -> np.ndarray:
 
 
 def read_phoenix_wavelength(folder) -> np.ndarray:
-    """Read the wavelengths that all spectra of a folder share.
+    """Wavelengths that all spectra of a folder share, shape (n_pixels,) float64 [vacuum angstrom], strictly increasing.
 
-    Parameters
-    ----------
-    folder : str or path-like
-        Folder of the grid.
-
-    Returns
-    -------
-    wavelength : ndarray of shape (n_pixels,), dtype float64
-        Vacuum wavelengths in angstrom, strictly increasing.
-
-    Raises
-    ------
-    GridNotFoundError
-        If there is no WAVE file.
-    SpectrumFileError
-        If it is truncated or no FITS file, states air or another unit, or does not increase.
+    GridNotFoundError if there is no WAVE file; SpectrumFileError if it is truncated or no FITS file, states air or
+    another unit, or does not increase.
     """
     path = Path(folder).expanduser() / WAVE_NAME
     if not path.is_file():
@@ -179,31 +125,12 @@ def read_phoenix_wavelength(folder) -> np.ndarray:
 
 
 def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _ALL_PIXELS):
-    """Read and check one spectrum.
+    """Read and check one spectrum; `n_pixels` is the length that the file must have, that of the WAVE file.
 
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    n_pixels : int, default=None
-        Number of pixels that the file must have: that of the WAVE file. None accepts any.
-    pixels : slice, default=slice(None)
-        Pixels to return.
-
-    Returns
-    -------
-    flux : ndarray of shape (n_selected,), dtype of the file
-        Flux in erg/s/cm^2/cm.
-    labels : ndarray of shape (4,), dtype float64
-        teff, logg, [Fe/H], [alpha/Fe] of the header, or of the file name where the header lacks them (NaN if
-        both do).
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    SpectrumFileError
-        If it is truncated, no FITS file, of another length, not finite, or if header and name differ.
+    Returns the flux [erg/s/cm^2/cm] in the `pixels`, in the dtype of the file, and (teff, logg, [Fe/H], [alpha/Fe]) of
+    the header, or of the file name where the header lacks them (NaN if both do). FileNotFoundError if there is no such
+    file; SpectrumFileError if it is truncated, no FITS file, of another length, not finite, or if header and name
+    differ.
     """
     path = Path(path)
     flux, header = _read_image(path)

@@ -8,29 +8,10 @@ from stellarhml.exceptions import GridNotFoundError
 
 
 def select_values(selection, available, name):
-    """Select values of one label.
+    """Select values of the label `name`, of those `available` in the grid; returns distinct values, sorted, float64.
 
-    Parameters
-    ----------
-    selection : None, tuple (lo, hi), float or array-like of floats
-        None selects all of `available`, a tuple those in the closed range; a number, a list or an array is taken as
-        exact values, whether available or not.
-    available : array-like of shape (n_values,)
-        Values of the grid.
-    name : str
-        Name of the label, for messages.
-
-    Returns
-    -------
-    values : ndarray of shape (n_selected,), dtype float64
-        Distinct values, sorted.
-
-    Raises
-    ------
-    ValueError
-        If `selection` is of another form.
-    GridNotFoundError
-        If a range holds no available value.
+    `selection` None takes all, a tuple (low, high) those in the closed range (GridNotFoundError if there is none); a
+    number, a list or an array is taken as exact values, whether available or not. ValueError for another form.
     """
     available = np.unique(np.asarray(available, dtype=np.float64))
     if selection is None:

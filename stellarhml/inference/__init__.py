@@ -1,4 +1,4 @@
-"""From flux to labels."""
+"""Inference: stellar labels, velocities and their errors from observed spectra."""
 
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
 from stellarhml.inference._inference_result import InferenceResult, results_table

@@ -1,4 +1,4 @@
-"""BayesianStellarRegressor: flux to labels, by searching a spectrum generator."""
+"""BayesianStellarRegressor: labels from fluxes, by a fit of a spectrum generator."""
 
 import warnings
 from functools import partial
@@ -29,46 +29,44 @@ from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
 
 class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    r"""Infer labels from spectra by searching a spectrum generator.
+    r"""Infer labels from spectra by a fit of a spectrum generator.
 
-    `fit` fits the `generator` on (labels, flux). `predict` finds, for each spectrum, the labels whose generated
-    spectrum is nearest: a global search, then a least-squares polish from the best points. The default search
-    compares the spectra of all nodes; the paper's is a Gaussian-process minimisation of the RMS difference with 30
-    random and 20 guided calls.
+    `fit` fits the `generator` on (labels, flux). `predict` finds, for each spectrum, the labels whose model spectrum
+    fits best: a global search, then a least-squares polish from its best points. The default search compares the
+    spectra of all nodes; the paper's is a Gaussian-process minimisation of the RMS difference with 30 random and 20
+    guided calls.
 
     Parameters
     ----------
     generator : SpectrumGenerator, default=None
         Model of the spectra. None is ``SpectrumGenerator()``.
     search : {"nodes", "bayes"}, default="nodes"
-        "nodes": the spectra of all nodes are compared. "bayes": `skopt.gp_minimize`, as in the paper; takes ten times
-        as long.
+        "nodes": compare the spectra of all nodes. "bayes": `skopt.gp_minimize`, as in the paper; ten times slower.
     n_initial_points : int, default=30
         Random calls of the "bayes" search. The published version of the paper takes 100.
     n_calls : int, default=50
-        All calls of the "bayes" search. The published version takes 120.
+        Total number of calls of the "bayes" search. The published version takes 120.
     polish : bool, default=True
         Whether a least-squares fit follows the search. False returns the best point of the search, as the paper does.
     n_starts : int, default=3
-        Points of the search from which the polish starts; the best result counts.
+        Number of points of the search from which the polish starts; the best result is kept.
     continuum_degree : int, default=3
-        Degree of a polynomial by which the model may be multiplied to meet each spectrum, found anew for every
-        evaluation: the normalisation of a noisy spectrum is never exact. None compares fluxes as they are, as the
-        paper does.
+        Degree of the polynomial continuum by which the model is multiplied, refitted at every evaluation: the
+        normalisation of a noisy spectrum is never exact. None compares the fluxes directly, as the paper does.
     bounds : dict, default=None
         Lowest and highest value of labels by name, within those of the grid, such as ``{"teff": (5000, 6000)}``; for
-        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300). With astropy's units or without.
+        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300). With astropy units or without.
     priors : dict, default=None
         Mean and standard deviation of a normal prior by name, such as ``{"logg": (4.4, 0.1)}``: of labels, and for
-        `infer` also of "rv" and "vsini". Other priors are flat between the bounds. That of "teff" may come from a
+        `infer` also of "rv" and "vsini". Other priors are flat between the bounds. A prior of "teff" may come from a
         color, see :func:`stellarhml.inference.teff_from_gaia`.
     generator_error : bool, default=True
-        Whether the generator's own error, see `SpectrumGenerator.error_map_`, is counted: as variance of the pixels
-        where errors of the fluxes are known, and in the standard deviations.
+        Whether the generator's own error, see `SpectrumGenerator.error_map_`, is included: in the variance of the
+        pixels where flux errors are given, and in the standard deviations of the labels.
     random_state : int, RandomState instance or None, default=None
-        Seed of the search. It is drawn once in `fit`: a spectrum's result does not depend on the others.
+        Seed of the search. It is drawn once in `fit`, so that the result of a spectrum does not depend on the others.
     n_jobs : int, default=None
-        Number of joblib workers over spectra.
+        Number of joblib workers, over spectra.
     verbose : bool, default=None
         Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
 
@@ -79,7 +77,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     bounds_ : dict of str to tuple of (float, float)
         Lowest and highest value of each label, and of "rv" and "vsini", by name.
     node_spectra_ : NodeSpectra or None
-        Spectra of the nodes, from which searches begin; None with search="bayes".
+        Spectra of the nodes, from which searches start; None with search="bayes".
     n_features_in_ : int
         Number of pixels.
 
@@ -89,9 +87,9 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    The standard deviations of ``predict(..., return_std=True)`` are those of the linearised least-squares fit: noise,
-    given as `flux_error` or estimated from the residuals, with the freedom of the continuum, and the error of the
-    generator as its held-out nodes tell it.
+    The standard deviations of ``predict(..., return_std=True)`` come from the linearised least-squares fit with free
+    continuum: the noise (`flux_error`, or an estimate from the residuals), and the generator's error as measured on
+    held-out nodes.
 
     Examples
     --------
@@ -176,27 +174,27 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         labels = check_array(y.reshape(len(y), -1), dtype=np.float64)
         if len(np.unique(labels, axis=0)) < 2:
             raise ValueError(
-                f"The grid has one node only ({len(X)} spectra, n_samples = 1 distinct label): nothing lies "
-                "between. Give spectra at two or more labels."
+                f"The grid has one node only ({len(X)} spectra, n_samples = 1 distinct label), but interpolation needs "
+                "two or more. Give spectra at two or more labels."
             )
         generator = SpectrumGenerator() if self.generator is None else clone(self.generator)
         return self._adopt(generator.fit(labels, X), one_output=y.ndim == 1)
 
     @classmethod
     def from_generator(cls, generator, **parameters):
-        """Build a regressor around a generator that is fitted already.
+        """Build a regressor from a fitted generator.
 
         Parameters
         ----------
         generator : SpectrumGenerator
             A fitted generator.
         **parameters : dict
-            Parameters of the constructor, but for `generator`.
+            Parameters of the constructor, except `generator`.
 
         Returns
         -------
         regressor : BayesianStellarRegressor
-            Fitted; `predict` takes spectra as the generator's training spectra were.
+            Fitted; `predict` takes spectra on the pixels and in the unit of the generator's training spectra.
         """
         check_is_fitted(generator)
         regressor = cls(generator=generator, **parameters)
@@ -209,11 +207,11 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_spectra, n_pixels)
-            Fluxes, as those of `fit`.
+            Fluxes, as in `fit`.
         flux_error : array-like of shape (n_spectra, n_pixels), default=None
-            Standard deviations of the fluxes, positive; infinity masks a pixel. With a preprocessor in the
-            generator they are scaled as the flux is; a preprocessor in front of this step, in a pipeline, leaves
-            them alone, and they must be those of the normalised flux.
+            Standard deviations of the fluxes, positive; infinity masks a pixel. A preprocessor inside the generator
+            scales them with the flux. A preprocessor before this step of a pipeline does not: then give the errors of
+            the normalised flux.
         return_std : bool, default=False
             Whether to return standard deviations too.
 
@@ -222,15 +220,15 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         labels : ndarray of shape (n_spectra, n_labels) or (n_spectra,)
             Inferred labels.
         std : ndarray of the same shape
-            Standard deviations, only if `return_std`. Infinite where a label leaves no trace in the spectrum.
+            Standard deviations, only if `return_std`. Infinite where the spectrum does not depend on a label.
 
         Warns
         -----
         InferenceWarning
-            With the number of spectra whose labels lie at a bound, or whose polish did not converge.
+            States how many spectra have a label at a bound, and for how many the polish did not converge.
         """
         results = self._fit_at_rest(X, flux_error, return_std)
-        labels, std = (np.array([list(getattr(r, what).values()) for r in results]) for what in ("values", "errors"))
+        labels, std = (np.array([list(getattr(r, part).values()) for r in results]) for part in ("values", "errors"))
         if self._one_output:
             labels, std = labels[:, 0], std[:, 0]
         return (labels, std) if return_std else labels
@@ -241,13 +239,13 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_spectra, n_pixels)
-            Fluxes, as those of `fit`.
+            Fluxes, as in `fit`.
         flux_error : array-like of shape (n_spectra, n_pixels), default=None
             As in `predict`.
         n_draws : int, default=1000
             Number of draws for each spectrum.
         random_state : int, RandomState instance or None, default=None
-            Seed. A spectrum's draws depend on its place in X.
+            Seed. The draws of a spectrum depend on its row in X.
 
         Returns
         -------
@@ -288,33 +286,34 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             (orders, arms); or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or
             of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit;
             fluxes in any unit; errors are standard deviations, in the unit of the flux unless they carry their own.
-            Masked pixels are left out, and those whose flux or error is not finite.
+            Pixels that are masked, or whose flux or error is not finite, are left out.
         resolving_power : float, array-like, or sequence of one for each order
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
-            for each pixel. None: the resolution of the generator.
+            for each pixel. None: the generator's own resolution.
         medium : {"vacuum", "air"}, default="vacuum"
-            What wavelengths are measured in. Those of an ObservedSpectrum are in vacuum already.
+            Medium in which the wavelengths are given. Those of an ObservedSpectrum are in vacuum already.
         mask : array-like or list of those, default=None
-            True where a pixel is to be left out, such as one with telluric lines. Like all that is given for each
-            pixel, in the order of the spectrum's own pixels, also where the wavelengths of a Spectrum decrease.
+            True where a pixel is to be left out, such as one with telluric lines. Like every per-pixel argument, in
+            the order of the spectrum's own pixels, also where the wavelengths of a Spectrum decrease.
         transmission : tuple of (array-like, array-like), default=None
-            Vacuum wavelengths in angstrom and transmission of the Earth's atmosphere, finer than its lines, in the
-            frame of the spectrum: the model is multiplied by it before the line spread. Pixels beyond the table are
-            masked.
+            Vacuum wavelengths in angstrom and transmission of the Earth's atmosphere, sampled finely enough to resolve
+            its lines, in the frame of the spectrum: the model is multiplied by it before the convolution with the
+            line-spread function. Pixels outside the table are masked.
         stages : sequence of Stage, default=()
-            What else stands between star and spectrograph, see :class:`stellarhml.forward.stages.Stage`, from the star
+            Further effects between star and spectrograph, see :class:`stellarhml.forward.stages.Stage`, from the star
             outwards; the transmission comes last. Their parameters are fitted, too.
         fixed : dict, default=None
-            Values of parameters that are known, by name, such as ``{"rv": 0.0}``; in km/s, K and dex unless they carry
-            a unit.
+            Values of parameters that are not fitted, by name, such as ``{"rv": 0.0}``; in km/s, K and dex unless they
+            carry a unit.
         limb_darkening : float, default=0.6
             Linear coefficient of limb darkening, from 0 to 1, for the rotation profile.
         continuum_degree : int, "auto" or None, default="auto"
-            Degree of the polynomial of each order by which the model is multiplied, with its coefficients
-            marginalised. "auto": a degree for each 1,000 km/s of an order, five at least. None: the flux is
-            normalised and is taken as it is.
+            Degree of the polynomial continuum by which the model of each order is multiplied, with its coefficients
+            marginalised. "auto": one degree for each 1,000 km/s of an order, five at least. None: the flux is already
+            normalised, and no continuum is fitted.
         jitter : bool, default=False
-            Whether a constant, times the continuum, is added to the errors, such that they explain the residuals.
+            Whether a jitter term, constant in units of the continuum, is added in quadrature to the errors, so that
+            the reduced chi-square does not exceed 1.
         posterior : {"laplace", "emcee", "dynesty"}, default="laplace"
             "laplace": a Gaussian about the best fit. "emcee", "dynesty": draws by these packages, which evaluate the
             model some thousand times: minutes for windows of a few thousand pixels.
@@ -324,7 +323,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Seed of the sampling.
         callback : callable, default=None
             Called before each evaluation of the model with the stage of the fit ("start", "first fit", "fit 1" to
-            "fit 3", "errors") and the number of evaluations so far. What it raises ends the fit and is passed on.
+            "fit 3", "errors") and the number of evaluations so far. An exception that it raises ends the fit.
 
         Returns
         -------
@@ -334,10 +333,10 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If `spectrum` is of no known kind.
+            If `spectrum` is of an unknown type.
         ValueError
-            If wavelengths do not increase, shapes do not match, errors are not positive, all or nearly all pixels are
-            masked, or a parameter is out of range.
+            If wavelengths do not increase, shapes do not match, errors are not positive, too few pixels are left, or a
+            parameter is out of range.
         WavelengthCoverageError
             If the spectrum does not overlap the generator's band.
         """
@@ -375,7 +374,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return result
 
     def infer_many(self, spectra, *, resolving_power, n_jobs=None, verbose=None, **settings):
-        """Infer many stars; one that cannot be done does not stop the others.
+        """Infer many stars; a star that fails does not stop the others.
 
         Parameters
         ----------
@@ -384,7 +383,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         resolving_power : float or sequence
             As in `infer`, the same for all.
         n_jobs : int, default=None
-            Number of joblib workers over stars. None takes that of the regressor.
+            Number of joblib workers, over stars. None takes that of the regressor.
         verbose : bool, default=None
             Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
         **settings : dict
@@ -400,7 +399,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return list(self.infer_each(spectra, n_jobs=n_jobs, verbose=verbose, **settings))
 
     def infer_each(self, spectra, *, resolving_power, n_jobs=None, verbose=None, **settings):
-        """Infer many stars like `infer_many`, and give each result as soon as it is there.
+        """Infer many stars like `infer_many`, and yield each result as soon as it is ready.
 
         Parameters
         ----------
@@ -440,14 +439,14 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from a state, checked."""
+        """Rebuild the regressor from a state, after checks."""
         regressor, fitted = make_estimator(cls, state)
         if fitted is None:
             return regressor
         check_keys(fitted, ("generator", "generator_was_given", "node_spectra", "seed", "one_output"))
         generator = take(fitted, "generator", SpectrumGenerator)
         if not hasattr(generator, "interpolator_"):
-            raise StateError("The regressor is fitted and its generator is not. Save it again.")
+            raise StateError("The regressor is fitted, but its generator is not. Save it again.")
         if take(fitted, "generator_was_given", bool):
             regressor.generator = generator
         spectra = take(fitted, "node_spectra", (NodeSpectra, type(None)))
@@ -507,7 +506,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return results
 
     def _adopt(self, generator, *, one_output, seed=None, node_spectra=None):
-        """Take a fitted generator and prepare the search."""
+        """Store a fitted generator and prepare the search."""
         self.generator_, self._one_output = generator, one_output
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1)) if seed is None else seed
         names, ends = generator.label_names_, generator.interpolator_.bounds_
@@ -539,7 +538,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 def _warn(results):
-    """Warn once of spectra at a bound, or without convergence."""
+    """Warn once about spectra at a bound, or without convergence."""
     n_bound, n_failed = (
         sum(bool(result.flags & flag) for result in results)
         for flag in (InferenceFlag.AT_BOUND, InferenceFlag.NOT_CONVERGED)
@@ -547,14 +546,14 @@ def _warn(results):
     if n_bound or n_failed:
         warnings.warn(
             f"Of {len(results)} spectra, {n_bound} have a label at a bound of the grid, {n_failed} did not "
-            "converge. A label at a bound may lie outside; widen the grid, or increase n_calls.",
+            "converge. A star at a bound may lie outside; widen the grid, or increase n_calls.",
             InferenceWarning,
             stacklevel=4,
         )
 
 
 def _infer_or_report(regressor, settings, spectrum):
-    """Result of one star, or one that says why there is none."""
+    """Result of one star, or a failed result with the reason."""
     try:
         return regressor.infer(spectrum, **settings)
     except (ValueError, TypeError, WavelengthCoverageError) as error:
@@ -569,16 +568,15 @@ def _as_transmission(transmission):
     if not isinstance(transmission, (tuple, list)) or len(transmission) != 2:
         raise ValueError(
             f"`transmission` is a {type(transmission).__name__} of length {np.size(transmission)}; it needs a table "
-            "(wavelength, transmission), two arrays of one length, finer than the lines of the atmosphere. A "
-            "transmission on the pixels of the spectrum can only mask or divide it: see "
-            "stellarhml.spectra.mask_tellurics."
+            "(wavelength, transmission), two arrays of the same length, that resolves the lines of the atmosphere. Use "
+            "a transmission on the pixels of the spectrum to mask or divide it: see stellarhml.spectra.mask_tellurics."
         )
     wavelength, values = transmission
     return Transmission(plain_array(wavelength, "angstrom", "`transmission`", spectral=True), values)
 
 
 def _bridge_masked(X, error):
-    """Replace masked pixels by a line between their neighbours, so that the normalisation does not see them."""
+    """Interpolate masked pixels linearly, so that their fluxes do not affect the normalisation."""
     X = X.copy()
     for row, good in zip(X, np.isfinite(error), strict=True):
         pixels = np.arange(len(row))
@@ -587,7 +585,7 @@ def _bridge_masked(X, error):
 
 
 def _require_pixels(error):
-    """Raise if a spectrum has no pixel left, in all or in the window of the generator."""
+    """Raise if a spectrum has no unmasked pixel."""
     if not np.isfinite(error).any(axis=1).all():
         first = int(np.argmin(np.isfinite(error).any(axis=1)))
         raise ValueError(

@@ -12,22 +12,22 @@ from stellarhml.forward.stages import LABEL_DESCRIPTIONS
 from stellarhml.inference.parameter_set import UNITS
 
 GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE)
-"""Flags of results that should not be used as they stand."""
+"""Flags of results that should not be used without a look at the star."""
 
 
 class OrderFit(NamedTuple):
-    """One order of a spectrum beside its model; arrays have shape (n_pixels,).
+    """One order of a spectrum and its best model; arrays have shape (n_pixels,).
 
     Attributes
     ----------
     wavelength : ndarray
         Vacuum wavelengths in angstrom, as observed.
     flux, error : ndarray
-        Data; errors are infinite where a pixel was masked, rejected, or is not reached by the generator.
+        Data; errors are infinite where a pixel was masked, rejected, or lies outside the generator's band.
     model : ndarray
-        Best model times continuum, in the unit of `flux`. NaN where there is none.
+        Best model times continuum, in the unit of `flux`. NaN where no model exists.
     continuum : ndarray
-        The continuum, NaN where there is none.
+        The continuum. NaN where no continuum was fitted.
     model_error : ndarray
         Standard deviation of the generator's own error, in the unit of `flux`.
     number : int
@@ -44,12 +44,12 @@ class OrderFit(NamedTuple):
 
     @property
     def residual(self):
-        """Data less model, NaN where a pixel was not used."""
+        """Data minus model, NaN where a pixel was not used."""
         return np.where(np.isfinite(self.error), self.flux - self.model, np.nan)
 
 
 class InferenceResult:
-    """Parameters of one star with errors, and the spectrum beside its model.
+    """Parameters of one star with errors, its spectrum and its best model.
 
     Attributes
     ----------
@@ -60,36 +60,36 @@ class InferenceResult:
     values : dict
         Values by name.
     errors : dict
-        Standard deviations by name: noise and the generator's own error together. Zero for what was fixed.
+        Standard deviations by name: noise and the generator's own error added in quadrature. Zero for fixed parameters.
     noise_errors, generator_errors : dict
         The two parts.
     covariance, generator_covariance : ndarray of shape (n_parameters, n_parameters)
-        Covariance of the parameters, and the generator's part of it; zero for what was fixed.
+        Covariance of the parameters, and the generator's part of it; zero for fixed parameters.
     bounds : dict
         Bounds of the fit by name.
     reduced_chi2 : float
-        Mean of the squared residuals in units of the errors, with those of the generator. NaN if errors were not
-        given.
+        Sum of the squared residuals, in units of the errors with those of the generator, over the degrees of freedom.
+        NaN if errors were not given.
     n_pixels, n_rejected : int
-        Pixels in use, and pixels rejected as no starlight.
+        Pixels in use, and pixels rejected as outliers.
     resolving_power_factor : tuple of float
         Factor by which a score test would change the resolving power, and the standard deviation of its logarithm.
     jitter : float
-        Standard deviation that was added to the errors, in units of the continuum.
+        Standard deviation added in quadrature to the errors, in units of the continuum.
     flags : int
         Any of :class:`stellarhml.flags.InferenceFlag`.
     messages : tuple of str
-        What is doubtful, in words.
+        One sentence for each flag, with the numbers of this star.
     orders : list of OrderFit
-        Data and model.
+        Data and model of each order.
     draws : ndarray of shape (n_draws, n_parameters) or None
         Draws from the posterior, if it was sampled.
     diagnostics : dict
-        Of the sampling: acceptance, autocorrelation times, number of steps.
+        Diagnostics of the sampler: acceptance, autocorrelation times, number of steps.
     n_evaluations : int
-        How often the model was computed.
+        Number of evaluations of the model.
     seconds : float
-        Time it took.
+        Wall time of the fit.
     """
 
     def __init__(
@@ -123,14 +123,14 @@ class InferenceResult:
 
     @classmethod
     def failed(cls, parameters, message):
-        """Make the result of a star that could not be done.
+        """Make the result of a star that could not be fitted.
 
         Parameters
         ----------
         parameters : ParameterSet
-            What would have been fitted.
+            Parameters that would have been fitted.
         message : str
-            Why it was not.
+            Reason of the failure.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class InferenceResult:
         )
 
     def set_covariance(self, covariance):
-        """Set the covariance, and with it the errors.
+        """Set the covariance and the errors that follow from it.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class InferenceResult:
 
     @property
     def good(self):
-        """Whether no flag forbids to use the result as it stands."""
+        """Whether the result has no flag of `GRAVE`."""
         return not self.flags & GRAVE
 
     @property
@@ -231,7 +231,7 @@ class InferenceResult:
         return pd.DataFrame(table, index=pd.Index(self.names, name="parameter"))
 
     def to_row(self):
-        """All that fits into one row of a table of stars, as a dictionary."""
+        """Row of a table of stars, as a dictionary."""
         row = {}
         for name in self.names:
             row[name], row[f"{name}_std"] = self.values[name], self.errors[name]
@@ -261,15 +261,15 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     names : sequence of str, default=None
         Names of the stars. None numbers them.
     kind : {"pandas", "astropy"}, default="pandas"
-        What to return. An astropy table has units and descriptions, and writes ECSV and FITS with them.
+        Type of the table. An astropy table has units and descriptions, and writes ECSV and FITS with them.
     status : bool, default=False
-        Whether a column `status` follows that of the names: "ok", "flagged" or "failed".
+        Whether to add a column `status` after the names: "ok", "flagged" or "failed".
 
     Returns
     -------
     table : DataFrame or Table
-        One row a star: `star`, value `NAME` and standard deviation `NAME_std` of each parameter, `reduced_chi2`,
-        `n_pixels`, `n_rejected`, `seconds`, `flags`, `message`.
+        One row for each star: `star`, value `NAME` and standard deviation `NAME_std` of each parameter,
+        `reduced_chi2`, `n_pixels`, `n_rejected`, `seconds`, `flags`, `message`.
 
     Raises
     ------
@@ -287,20 +287,10 @@ def results_table(results, names=None, *, kind="pandas", status=False):
 
 
 def with_units(frame, units=None):
-    """Turn a table of inferred parameters into one of astropy, with units and descriptions.
+    """Convert a table of inferred parameters to an astropy table with units and descriptions.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns by name.
-    units : dict of str to str, default=None
-        Units of the parameters by name; `NAME_std` and the like have that of `NAME`. None: those of the labels and
-        velocities that every fit has.
-
-    Returns
-    -------
-    table : astropy.table.Table
-        The same values.
+    `units` are those of the parameters by name, and `NAME_std` and the like have that of `NAME`; None: the units of the
+    labels and velocities.
     """
     from astropy.table import Table
 
@@ -310,17 +300,17 @@ def with_units(frame, units=None):
         numbers = pd.api.types.is_numeric_dtype(column)
         table[name] = column.to_numpy() if numbers else np.array(column.fillna("").tolist(), dtype=str)
     for name in table.colnames:
-        bare, what = name, ""
+        bare, prefix = name, ""
         for suffix, text in _SUFFIXES.items():
             if name.endswith(suffix):
-                bare, what = name.removesuffix(suffix), text
+                bare, prefix = name.removesuffix(suffix), text
         column, unit = table[name], units.get(bare)
-        # FITS knows no dex: descriptions say it
+        # FITS has no unit dex: the description states it
         if unit and not unit.startswith("dex"):
             column.unit = unit
         described = _DESCRIPTIONS.get(bare)
         if described is not None:
-            column.description = what + described
+            column.description = prefix + described
     return table
 
 
@@ -328,37 +318,22 @@ _SUFFIXES = {"_std": "standard deviation of the ", "_true": "true ", "_differenc
 _DESCRIPTIONS = LABEL_DESCRIPTIONS | {
     RV.name: RV.description,
     VSINI.name: VSINI.description,
-    "reduced_chi2": "mean squared residual in units of the errors",
+    "reduced_chi2": "reduced chi-square of the fit",
     "n_pixels": "pixels in use",
-    "n_rejected": "pixels rejected as no starlight",
-    "flags": "what is doubtful, see stellarhml.flags.InferenceFlag",
+    "n_rejected": "pixels rejected as outliers",
+    "flags": "quality flags, see stellarhml.flags.InferenceFlag",
     "star": "name, number or file of the star",
     "status": "ok, flagged (see message) or failed",
-    "message": "what is doubtful, or why it failed",
-    "seconds": "time of this star",
+    "message": "explanation of the flags or of the failure",
+    "seconds": "wall time of this star",
 }
 
 
 def draw_within(rng, mean, covariance, bounds, n_draws):
-    """Draw from a Gaussian within bounds.
+    """Draw from a Gaussian within `bounds` (n, 2); returns shape (n_draws, n).
 
-    Parameters
-    ----------
-    rng : Generator
-        Source of randomness.
-    mean : ndarray of shape (n,)
-        Mean.
-    covariance : ndarray of shape (n, n)
-        Covariance; a parameter of no finite variance is drawn evenly from its bounds.
-    bounds : ndarray of shape (n, 2)
-        Bounds.
-    n_draws : int
-        Number of draws.
-
-    Returns
-    -------
-    draws : ndarray of shape (n_draws, n)
-        Those out of bounds are drawn again, or, where hardly any falls within, put to the nearest bound.
+    A parameter with infinite variance is drawn uniformly. Draws out of bounds are repeated, up to 50 times, and then
+    clipped to the bounds.
     """
     low, high = bounds.T
     seen = np.isfinite(np.diag(covariance))
@@ -377,7 +352,7 @@ def draw_within(rng, mean, covariance, bounds, n_draws):
 
 
 def _seed(random_state):
-    """Seed of a numpy Generator from what scikit-learn takes."""
+    """Seed of a numpy Generator from a `random_state` of scikit-learn."""
     if isinstance(random_state, np.random.RandomState):
         return random_state.randint(2**31 - 1)
     return random_state

@@ -1,4 +1,4 @@
-"""FitData: the pixels of a spectrum in a fit, which of them count, and with what errors."""
+"""FitData: the pixels of a spectrum that are used in a fit, and their errors."""
 
 import itertools
 
@@ -11,31 +11,20 @@ from stellarhml.inference.node_spectra import first_continuum
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 _REJECT = 5.0  # standard deviations, or robust scatters if these are larger
-_FEW_IN_ORDER = 8  # pixels of an order that are too few to find its continuum
-_LIGHT_PER_TERM = 1000.0  # km/s of wavelengths for each coefficient of a continuum
+_FEW_IN_ORDER = 8  # an order with fewer good pixels is left out: its continuum cannot be found
+_LIGHT_PER_TERM = 1000.0  # km/s for each coefficient of a continuum
 _LIGHT_PER_PIECE = 6000.0  # km/s: longer orders have several polynomials
-_LEAST_DEGREE = 5  # of an order: what remains of a blaze after its flat field
-_FEW_PER_TERM = 20  # pixels for each coefficient, at least
-_RUN, _N_RUNS = 2048, 4  # pixels of a first fit
+_LEAST_DEGREE = 5  # of the continuum of an order: enough for the blaze that a flat field leaves
+_FEW_PER_TERM = 20  # minimum number of pixels for each coefficient
+_RUN, _N_RUNS = 2048, 4  # pixels of a run, and number of runs, of a first fit
 
 
 class Piece:
-    """Pixels that share a continuum.
+    """Pixels that share a continuum: those in use of one order, `order` being its index.
 
-    Parameters
-    ----------
-    order : int
-        Place of the order.
-    pixels : ndarray of int
-        Its pixels in use.
-    flux, weight : ndarray of shape (n_pixels_in_use,)
-        Fluxes, and one over their standard deviations.
-    basis : ndarray of shape (n_pixels_in_use, n_terms) or None
-        Terms of the polynomial. None: fluxes are compared as they are.
-    first, last : int
-        Pixels between which the piece lies; `last` is the first beyond.
-    degree : int
-        Degree of the polynomial.
+    `flux` and `weight`, one over the standard deviations, (n_pixels_in_use,); `basis` (n_pixels_in_use, n_terms), the
+    terms of the polynomial of degree `degree`, None if no continuum is fitted; `first` pixel of the piece, and the
+    first after it, `last`.
     """
 
     def __init__(self, order, pixels, flux, weight, basis, first, last, degree):
@@ -43,7 +32,7 @@ class Piece:
         self._first, self._last, self._degree = first, last, degree
 
     def continuum(self, terms):
-        """Pixels from first to last and the polynomial there; ones where `terms` is None."""
+        """Pixels of the piece and the polynomial on them; ones if `terms` is None."""
         pixels = np.arange(self._first, self._last)
         if terms is None:
             return pixels, np.ones(len(pixels))
@@ -51,28 +40,22 @@ class Piece:
 
 
 class FitData:
-    """Pixels of a spectrum, with what is left out and how large the errors are.
+    """Pixels of a spectrum with their errors; an infinite error marks a pixel that is left out.
 
-    Parameters
-    ----------
-    wavelengths, fluxes, errors : list of ndarray of shape (n_pixels,)
-        Of each order: vacuum wavelengths in angstrom, fluxes, and standard deviations, infinite where a pixel is
-        masked.
-    errors_known : bool, default=True
-        Whether errors came with the spectrum. If not, they are found from the scatter of neighbouring pixels.
-    numbers : list of int, default=None
-        Numbers of the orders as their file has them. None: their places.
+    `wavelengths` [vacuum angstrom], `fluxes` and `errors` have an array (n_pixels,) for each order. If errors are not
+    known, they are estimated from the scatter of neighbouring pixels. `numbers` of the orders as in their file; None:
+    0, 1, 2, ...
 
     Attributes
     ----------
     errors : list of ndarray of shape (n_pixels,)
         Standard deviations of the data, infinite where a pixel is left out.
     extra : list of ndarray of shape (n_pixels,)
-        Variances by the generator's own error and by jitter.
+        Additional variances: the generator's own error and jitter.
     n_given, n_rejected : int
-        Good pixels at the beginning, and how many of them were rejected since.
+        Number of good pixels at the beginning, and number of those rejected since.
     jitter : float
-        Standard deviation that was added, in units of the continuum.
+        Standard deviation added in quadrature, in units of the continuum.
     """
 
     def __init__(self, wavelengths, fluxes, errors, *, errors_known=True, numbers=None):
@@ -87,42 +70,23 @@ class FitData:
 
     @classmethod
     def of(cls, spectrum):
-        """Take the pixels of an ObservedSpectrum.
-
-        Parameters
-        ----------
-        spectrum : ObservedSpectrum
-            The spectrum.
-
-        Returns
-        -------
-        data : FitData
-            Its pixels.
-        """
+        """Make FitData from an ObservedSpectrum."""
         columns = zip(*spectrum.orders, strict=True)
         known, numbers = spectrum.meta["errors_known"], spectrum.meta["order_numbers"]
         return cls(*map(list, columns), errors_known=known, numbers=numbers)
 
     def count(self):
-        """Number of pixels that count."""
+        """Number of pixels in use."""
         return sum(int(np.isfinite(error).sum()) for error in self.errors)
 
     def total_errors(self):
-        """Standard deviations with those of the generator and of jitter."""
+        """Standard deviations of the data, the generator and jitter together."""
         return [np.sqrt(error**2 + extra) for error, extra in zip(self.errors, self.extra, strict=True)]
 
     def normalise(self):
-        """Reject what is not starlight and bring the rest to a rough continuum of one.
+        """Reject spikes, and divide each order by a rough continuum; ValueError if no order has enough pixels.
 
-        Returns
-        -------
-        orders : list of tuple of ndarray
-            ln wavelength, depth and weight of the good pixels of each order, as `NodeSpectra.start` takes them.
-
-        Raises
-        ------
-        ValueError
-            If no order has enough pixels.
+        Returns ln wavelength, depth and weight of the good pixels of each order, as `Templates.find_start` takes them.
         """
         orders = []
         for wavelength, flux, error in zip(self.wavelengths, self.fluxes, self.errors, strict=True):
@@ -135,10 +99,10 @@ class FitData:
             good = np.isfinite(error) & (continuum > 0)
             if good.any():
                 depth, weight = 1 - flux[good] / continuum[good], (continuum[good] / error[good]) ** 2
-                # a pixel that is too good, or far off, must not decide alone
+                # limit the influence of pixels with a tiny error or a flux far from the rest
                 weight = np.minimum(weight, np.median(weight))
                 orders.append((np.log(wavelength[good]), np.clip(depth, -0.3, 1.3), weight))
-            else:  # no light
+            else:  # the order has no light
                 self.n_rejected += int(np.isfinite(error).sum())
                 error[:] = np.inf
         if not orders:
@@ -149,17 +113,9 @@ class FitData:
         return orders
 
     def keep(self, reached):
-        """Leave out pixels that the model does not reach.
+        """Leave out pixels that the model does not cover; `reached` has an array (n_pixels,) of bool for each order.
 
-        Parameters
-        ----------
-        reached : list of ndarray of shape (n_pixels,), bool
-            Pixels that it reaches.
-
-        Returns
-        -------
-        outside : list of int
-            Numbers of the orders that lost more than half of their good pixels.
+        Returns the numbers of the orders that lost more than half of their good pixels.
         """
         outside = []
         for number, error, there in zip(self.numbers, self.errors, reached, strict=True):
@@ -170,17 +126,10 @@ class FitData:
         return outside
 
     def compare(self, fluxes, continua, model_errors):
-        """Put data beside a model.
+        """Combine the data with a model: an OrderFit for each order.
 
-        Parameters
-        ----------
-        fluxes, continua, model_errors : list of ndarray of shape (n_pixels,)
-            Model without continuum, continuum, and the generator's own error.
-
-        Returns
-        -------
-        orders : list of OrderFit
-            One for each order.
+        Lists have an array (n_pixels,) for each order: model in units of the continuum, continuum, and the generator's
+        own error.
         """
         parts = (self.numbers, self.wavelengths, self.fluxes, self.errors, fluxes, continua, model_errors)
         return [
@@ -189,17 +138,9 @@ class FitData:
         ]
 
     def reject(self, orders):
-        """Leave out pixels that a model misses by far.
+        """Clip pixels whose residuals exceed five standard deviations, or five robust scatters if these are larger.
 
-        Parameters
-        ----------
-        orders : list of OrderFit
-            Data beside the model.
-
-        Returns
-        -------
-        new : bool
-            Whether there were any.
+        `orders` are data and model (OrderFit). Returns whether any pixel was clipped.
         """
         scaled = [np.abs(order.residual) / np.hypot(order.error, order.model_error) for order in orders]
         limit = _REJECT * max(1.0, 1.4826 * np.nanmedian(np.concatenate(scaled)))
@@ -212,14 +153,9 @@ class FitData:
         return n_new > 0
 
     def weigh(self, orders, *, jitter):
-        """Set errors from the residuals of a model.
+        """Set errors from the residuals of a model and the error of the generator (`orders`, OrderFit).
 
-        Parameters
-        ----------
-        orders : list of OrderFit
-            Data beside the model, with the error of the generator.
-        jitter : bool
-            Whether to add a constant to the errors, such that they explain the residuals.
+        With `jitter` a term is added to the errors, so that the mean squared residual does not exceed 1.
         """
         if not self.errors_known:
             for order, error in zip(orders, self.errors, strict=True):
@@ -231,20 +167,12 @@ class FitData:
                 extra += (self.jitter * np.nan_to_num(order.continuum)) ** 2
 
     def pieces(self, degree, runs=None):
-        """Cut orders into pieces with a continuum each.
+        """Cut orders into pieces, each with its own continuum.
 
-        Parameters
-        ----------
-        degree : int, "auto" or None
-            Degree of the polynomial of each order; "auto": a degree for each 1,000 km/s, five at least, and several
-            polynomials where an order has over 6,000 km/s; None: no polynomial.
-        runs : sequence of (int, slice), default=None
-            Runs of pixels, which count as orders: place of the order, and its pixels. None: whole orders.
-
-        Returns
-        -------
-        pieces : list of Piece
-            Those with enough pixels for their polynomial.
+        Pieces with enough pixels for their polynomial are returned. `degree` is that of the polynomial of each order;
+        "auto": one degree for each 1,000 km/s, five at least, and several polynomials where an order is longer than
+        6,000 km/s; None: no polynomial. `runs` of pixels are treated as orders: index of the order, and its pixels;
+        None: whole orders.
         """
         columns = self.wavelengths, self.fluxes, self.total_errors()
         if runs is not None:
@@ -271,12 +199,9 @@ class FitData:
         return pieces
 
     def some_runs(self):
-        """Choose runs of pixels, spread over the spectrum, that are enough for a first fit.
+        """Choose runs of pixels, (index of the order, slice), spread over the spectrum, for a first fit.
 
-        Returns
-        -------
-        runs : list of (int, slice)
-            Place of the order, and its pixels; all where there are few.
+        All pixels of a short spectrum are chosen.
         """
         runs = []
         for i, error in enumerate(self.errors):

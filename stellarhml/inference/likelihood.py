@@ -1,12 +1,12 @@
-r"""Likelihood: how well a model with free continua explains a spectrum, and its minimum.
+r"""Likelihood of a spectrum under a model with free continua, and its maximum.
 
-The data F of a piece of spectrum are :math:`P S(\theta)` plus noise, with S the model and P a polynomial. Its
-coefficients enter linearly and are marginalised over a flat prior: with A the polynomials' terms times S, all in units
-of the errors, and :math:`Q R = A`,
+The data F of a piece of spectrum are :math:`P S(\theta)` plus noise, with S the model and P a polynomial. The
+coefficients of P enter linearly and are marginalised over a flat prior: with A the terms of the polynomial times S, all
+in units of the errors, and :math:`Q R = A`,
 
 .. math:: -2 \ln L = \lVert (1 - Q Q^T) F \rVert^2 + 2 \ln \lvert \det R \rvert + const
 
-The determinant hardly depends on the parameters; fits leave it out.
+The determinant hardly depends on the parameters; least-squares fits leave it out.
 """
 
 from typing import NamedTuple
@@ -16,17 +16,7 @@ from scipy.optimize import least_squares
 
 
 class Likelihood:
-    """Residuals of a spectrum with their derivatives.
-
-    Parameters
-    ----------
-    chain : ForwardChain or RestChain
-        The forward model.
-    parameters : ParameterSet
-        What is fitted.
-    pieces : list of Piece
-        The data.
-    """
+    """Residuals of a spectrum (`pieces`) with their derivatives, under a ForwardChain or RestChain."""
 
     def __init__(self, chain, parameters, pieces):
         self.chain, self.parameters, self.pieces = chain, parameters, pieces
@@ -35,21 +25,21 @@ class Likelihood:
         self._at, self._linear = None, None
 
     def residuals(self, variables):
-        """Weighted residuals, then those of priors, shape (n_pixels + n_priors,), at free variables (n_free,)."""
+        """Weighted residuals followed by those of priors, shape (n_pixels + n_priors,), at variables (n_free,)."""
         values = self.parameters.values(variables)
         fluxes = self.chain.flux(values)
         parts = [_residuals(piece, fluxes[piece.order][piece.pixels])[0] for piece in self.pieces]
         return np.concatenate([*parts, self.parameters.prior_residuals(values)])
 
     def residuals_for_fit(self, variables):
-        """`residuals`, with the derivatives computed on the way and kept for `jacobian`."""
+        """As `residuals`, and keep the derivatives for `jacobian`."""
         return self.linearise(variables).residuals
 
     def jacobian(self, variables):
-        """Derivatives of the residuals by the variables, shape (n_pixels + n_priors, n_free).
+        """Derivatives of the residuals with respect to the variables, shape (n_pixels + n_priors, n_free).
 
-        The continuum follows the parameters: its directions are projected out (Kaufman's approximation of the
-        derivatives of a variable projection, which leaves out a term of the order of the residuals).
+        The continuum is refitted for all parameters, so its terms are projected out (Kaufman's approximation for
+        variable projection, which leaves out a term of the order of the residuals).
 
         References
         ----------
@@ -85,25 +75,10 @@ class Likelihood:
 
 
 class Linear:
-    """A likelihood near one place.
+    """A likelihood linearised at given parameters: `values` by name.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        The likelihood.
-    values : dict of str to float
-        The place.
-
-    Attributes
-    ----------
-    values : dict of str to float
-        The place.
-    orders : list of Rows
-        The model there.
-    residuals : ndarray of shape (n_pixels + n_priors,)
-        Weighted residuals.
-    jacobian : ndarray of shape (n_pixels + n_priors, n_free)
-        Derivatives by the fitted parameters.
+    `orders` are the model and its derivatives there (Rows); `residuals` (n_pixels + n_priors,) are weighted, `jacobian`
+    (n_pixels + n_priors, n_free) are their derivatives with respect to the fitted parameters.
     """
 
     def __init__(self, likelihood, values):
@@ -116,17 +91,9 @@ class Linear:
         self.jacobian = np.vstack([jacobian, parameters.prior_jacobian()])
 
     def project(self, tables):
-        """Derivatives of the model as derivatives of the weighted residuals, continua projected out.
+        """Convert derivatives of the model to derivatives of the weighted residuals, continua projected out.
 
-        Parameters
-        ----------
-        tables : list of ndarray of shape (n_pixels, n)
-            Of each order.
-
-        Returns
-        -------
-        projected : ndarray of shape (n_pixels_in_use, n)
-            Of all pieces.
+        `tables` has an array (n_pixels, n) for each order; the result is (n_pixels_in_use, n), of all pieces.
         """
         parts = []
         for (_level, q), table in zip(self._levels, self._weighted(tables), strict=True):
@@ -134,19 +101,10 @@ class Linear:
         return np.vstack(parts)
 
     def error_projections(self, edges, names):
-        """Products of the residuals' derivatives with errors of the generator, window by window.
+        """Products of the Jacobian with the modes of the generator's error, shape (n_windows, n_free, n_modes).
 
-        Parameters
-        ----------
-        edges : ndarray of shape (n_windows + 1,)
-            Windows, in pixels of the generator.
-        names : sequence of str
-            Directions of the errors, see `Rows.modes`.
-
-        Returns
-        -------
-        products : ndarray of shape (n_windows, n_free, n_directions)
-            An error that is the sum over windows of directions times shifts has the products summed over both.
+        They are :math:`J^T e` for an error of one unit along each mode (`names`, see `Rows.modes`) in each window of
+        the generator's pixels (`edges`). The error is a sum over modes and windows, so its product is the same sum.
         """
         jacobian = self.jacobian[: self._likelihood.n_pixels]
         directions = np.vstack(self._weighted([_table(rows.modes, names) for rows in self.orders]))
@@ -159,7 +117,7 @@ class Linear:
         return products
 
     def line_signal(self):
-        """Sum of squares, in units of the errors, of the model less the best continuum without lines."""
+        """Chi-square of the model's lines: model minus the best polynomial, squared, in units of the errors."""
         total = 0.0
         for piece, (level, q) in zip(self._likelihood.pieces, self._levels, strict=True):
             lines = np.nan_to_num(self.orders[piece.order].flux[piece.pixels]) * level
@@ -177,7 +135,7 @@ class Linear:
         ]
 
     def _level_and_residuals(self, piece):
-        """Continuum times weight on the pixels in use and the directions of the continuum; weighted residuals."""
+        """Pair of continuum times weight and orthonormal continuum terms, then the weighted residuals."""
         model = self.orders[piece.order].flux[piece.pixels]
         factors = _factor(piece, model)
         residuals, _ = _residuals(piece, model, factors)
@@ -187,18 +145,10 @@ class Linear:
 
 
 class Solution(NamedTuple):
-    """A minimum of a likelihood.
+    """The result of a least-squares fit.
 
-    Attributes
-    ----------
-    variables : ndarray of shape (n_free,)
-        Where it lies.
-    cost : float
-        Half of the sum of squares there.
-    converged : bool
-        Whether the search met its tolerance.
-    n_evaluations : int
-        Evaluations of the model with its derivatives, from all starts.
+    `variables` (n_free,) at the minimum; `cost`, half the sum of squares there; `converged`, whether the fit met its
+    tolerance. `n_evaluations` of the model with its derivatives are from all starts.
     """
 
     variables: np.ndarray
@@ -208,23 +158,10 @@ class Solution(NamedTuple):
 
 
 def minimise(likelihood, starts, *, max_evaluations=60, tolerance=1e-8):
-    """Find the best minimum from several starts.
+    """Find the best minimum from several starts; returns the Solution with the lowest sum of squares.
 
-    Parameters
-    ----------
-    likelihood : Likelihood
-        The likelihood.
-    starts : sequence of dict of str to float
-        Values to start from; those of fixed parameters do not count.
-    max_evaluations : int, default=60
-        Of the model, from each start.
-    tolerance : float, default=1e-8
-        Relative change of the sum of squares, or of the variables, at which to stop.
-
-    Returns
-    -------
-    solution : Solution
-        The best.
+    `starts` are dicts of values, in which those of fixed parameters are ignored. `max_evaluations` of the model are for
+    each start; `tolerance` is the relative change of the sum of squares, or of the variables, at which to stop.
     """
     parameters = likelihood.parameters
     if not parameters.free:
@@ -251,19 +188,9 @@ def minimise(likelihood, starts, *, max_evaluations=60, tolerance=1e-8):
 
 
 def fit_continua(pieces, fluxes):
-    """Continuum of each piece by which a model comes nearest to the data.
+    """Fit the continuum of each piece, for the `fluxes` (n_pixels,) of a model by the index of the order.
 
-    Parameters
-    ----------
-    pieces : list of Piece
-        The data.
-    fluxes : list or dict of ndarray of shape (n_pixels,)
-        The model, by the place of the order.
-
-    Returns
-    -------
-    continua : list of tuple of ndarray
-        For each piece the pixels from its first to its last, and values there.
+    Returns for each piece its pixels, and the continuum on them.
     """
     found = []
     for piece in pieces:
@@ -279,7 +206,7 @@ def _terms(piece, factors):
 
 
 def _residuals(piece, model, factors=None):
-    """Weighted residuals of a piece, zero where there is no model, and the triangle of its continuum."""
+    """Weighted residuals of a piece, zero where the model is NaN, and R of its continuum."""
     q, r = factors or _factor(piece, model)
     data = piece.weight * piece.flux
     if q is None:
@@ -288,14 +215,14 @@ def _residuals(piece, model, factors=None):
 
 
 def _factor(piece, model):
-    """Directions of a piece's continuum in the weighted data, orthonormal, and their triangle; None without one."""
+    """QR factors of the weighted continuum terms of a piece; None where no continuum is fitted."""
     if piece.basis is None:
         return None, None
     return np.linalg.qr(piece.basis * (np.nan_to_num(model) * piece.weight)[:, None])
 
 
 def _table(rows, names):
-    """Rows by name as columns, shape (n_pixels, n)."""
+    """Named rows as the columns of an array, shape (n_pixels, n)."""
     if not names:
         return np.empty((len(next(iter(rows.values()), ())), 0))
     return np.column_stack([rows[name] for name in names])

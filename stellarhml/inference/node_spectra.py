@@ -1,13 +1,13 @@
-r"""NodeSpectra: the spectra of the grid's nodes, from which a search begins.
+r"""NodeSpectra: the spectra of the grid nodes, from which a search starts.
 
-Templates are spectra at low resolution, from which a star's velocity and its nearest nodes are found.
+Templates are node spectra at low resolution. They give the velocity of a star and its nearest nodes.
 
-Spectra are compared on pixels of equal velocity, less their mean over a thousand kilometres a second, so that neither
-continuum nor throughput counts. The cross-correlation of depths d with weights w and a template t,
+Spectra are compared on pixels of equal velocity, after subtraction of their running mean over 1,000 km/s, so that
+neither continuum nor throughput matters. The cross-correlation of depths d with weights w and a template t,
 
 .. math:: \Delta\chi^2(v) = \frac{(\sum_i w_i d_i t_{i-v})^2}{\sum_i w_i t_{i-v}^2},
 
-is how much chi-square falls when the template at velocity v is fitted with its depth free.
+is the decrease of chi-square when the template at velocity v is fitted with a free depth.
 """
 
 from typing import NamedTuple
@@ -20,27 +20,19 @@ from stellarhml._state import LARGE, StateError, check_keys, take, take_array
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 _STEP = 8.0  # km/s, a pixel of the templates
-_BROAD = 1000.0  # km/s, full width of the mean that is taken off
+_BROAD = 1000.0  # km/s, full width at half maximum of the running mean
 _SPINS = (0.0, 25.0, 60.0, 120.0, 240.0)  # km/s, values of vsini to try
 _ROTATION = 0.47  # standard deviation of a rotation profile over vsini
-_MAX_NODES = 400  # of templates
-_SCAN_PIXELS = 4096  # pixels that a scan of nodes compares: those in which the nodes differ most
-_N_VELOCITY_NODES = 24
-_BLOCKS = 16  # of an order, whose bright levels a first continuum goes through
-_SPIKE = 5.0  # standard deviations over the continuum at which light is no star's: a cosmic ray, an emission line
-_SPIKE_LEAST = 0.2  # of the continuum, which a first continuum may be wrong by
+_MAX_NODES = 400  # maximum number of templates
+_SCAN_PIXELS = 4096  # number of pixels that a scan of nodes compares: those in which the nodes differ most
+_N_VELOCITY_NODES = 24  # templates that are cross-correlated
+_BLOCKS = 16  # of an order; the first continuum is fitted to their bright levels
+_SPIKE = 5.0  # standard deviations above the continuum from which a pixel is a spike: a cosmic ray, an emission line
+_SPIKE_LEAST = 0.2  # of the continuum: error allowed to a first continuum
 
 
 class Start(NamedTuple):
-    """Where a fit may begin.
-
-    Attributes
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Nodes, the one most like the star first.
-    rv, vsini : float
-        Velocities in km/s.
-    """
+    """Starting point of a fit: `nodes` (n_nodes, n_labels), the nearest to the star first; `rv` and `vsini` [km/s]."""
 
     nodes: np.ndarray
     rv: float
@@ -48,16 +40,9 @@ class Start(NamedTuple):
 
 
 class Templates:
-    """Spectra of nodes on pixels of equal velocity.
+    """Spectra of nodes on pixels of equal velocity; `start` and `step` in ln wavelength.
 
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Their labels.
-    start, step : float
-        First ln wavelength and step.
-    depth : ndarray of shape (n_nodes, n_pixels), float32
-        One less flux, less its mean around.
+    `nodes` (n_nodes, n_labels); `depth` (n_nodes, n_pixels) float32, one minus flux, minus its running mean.
     """
 
     def __init__(self, nodes, start, step, depth):
@@ -65,21 +50,10 @@ class Templates:
 
     @classmethod
     def make(cls, wavelength, nodes, fluxes):
-        """Bring the spectra of nodes onto pixels of equal velocity.
+        """Resample the spectra of nodes to pixels of equal velocity.
 
-        Parameters
-        ----------
-        wavelength : ndarray of shape (n_pixels,)
-            Wavelengths of the generator, in angstrom.
-        nodes : ndarray of shape (n_nodes, n_labels)
-            Labels.
-        fluxes : iterable of ndarray of shape (n_pixels,)
-            Their spectra.
-
-        Returns
-        -------
-        templates : Templates or None
-            None if the generator has pixel indices in place of wavelengths.
+        `wavelength` (n_pixels,) [angstrom] of the generator, `fluxes` an iterable of (n_pixels,). None if the generator
+        has pixel indices in place of wavelengths, or fewer than 8 pixels.
         """
         wavelength = np.asarray(wavelength)
         if wavelength[0] <= 0 or len(wavelength) < 8:
@@ -100,7 +74,7 @@ class Templates:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from a state, checked."""
+        """Rebuild the templates from a state, after checks."""
         check_keys(state, ("nodes", "start", "step", "depth"))
         nodes = take_array(state, "nodes", dtype="f8", shape=(None, None))
         depth = take_array(state, "depth", dtype="f4", shape=(len(nodes), None))
@@ -113,21 +87,10 @@ class Templates:
         return cls(nodes, start, step, depth)
 
     def find_start(self, orders, rv_bounds, vsini_bounds, n_starts):
-        """Velocities and nearest nodes of a star.
+        """Find the velocities and the `n_starts` nearest nodes of a star; returns a Start.
 
-        Parameters
-        ----------
-        orders : list of tuple of ndarray
-            ln wavelength, depth (one less flux over continuum) and weight of the good pixels of each order.
-        rv_bounds, vsini_bounds : tuple of float
-            Range of the velocities in km/s; both ends agree where they are known.
-        n_starts : int
-            Number of nodes wanted.
-
-        Returns
-        -------
-        start : Start
-            What was found.
+        `orders` has ln wavelength, depth (one minus flux over continuum) and weight of the good pixels of each order.
+        Bounds of the velocities [km/s] have equal ends for a fixed one.
         """
         n = self.depth.shape[1]
         x, depth, weight = (np.concatenate(parts) for parts in zip(*orders, strict=True))
@@ -167,18 +130,10 @@ class Templates:
 
 
 class NodeSpectra:
-    """Spectra of the nodes of a grid, from which searches begin.
+    """Spectra of the nodes (n_nodes, n_labels) of a grid, from which searches start.
 
-    Parameters
-    ----------
-    nodes : ndarray of shape (n_nodes, n_labels)
-        Labels of the nodes.
-    pixels : ndarray of int
-        Pixels of the generator in which the nodes differ most.
-    flux : ndarray of shape (n_nodes, n_chosen)
-        Spectra there.
-    templates : Templates or None
-        At low resolution, for stars of unknown velocity; None where the generator has no wavelengths.
+    `flux` (n_nodes, n_chosen) is that in those `pixels` of the generator in which the nodes differ most. `templates`
+    are spectra at low resolution, for stars of unknown velocity; None where the generator has no wavelengths.
     """
 
     def __init__(self, nodes, pixels, flux, templates):
@@ -186,20 +141,7 @@ class NodeSpectra:
 
     @classmethod
     def render(cls, generator, nodes):
-        """Render the spectra of nodes.
-
-        Parameters
-        ----------
-        generator : SpectrumGenerator
-            Fitted.
-        nodes : ndarray of shape (n_nodes, n_labels)
-            Labels.
-
-        Returns
-        -------
-        spectra : NodeSpectra
-            What a search needs of them.
-        """
+        """Render the spectra of `nodes` (n_nodes, n_labels)."""
         flux = np.concatenate([generator.predict_nearest(node[None])[0].astype(np.float32) for node in nodes])
         pixels = np.sort(np.argsort(-flux.std(axis=0), kind="stable")[:_SCAN_PIXELS])
         few = _some_nodes(len(nodes))
@@ -207,17 +149,9 @@ class NodeSpectra:
         return cls(nodes, pixels, flux[:, pixels].astype(np.float64), templates)
 
     def nearest(self, flux, weight):
-        """Compare a spectrum at rest with those of the nodes.
+        """Nodes (n_nodes, n_labels), sorted by their weighted sum of squared differences from a spectrum at rest.
 
-        Parameters
-        ----------
-        flux, weight : ndarray of shape (n_pixels,)
-            Spectrum on the generator's pixels, and the weights of its pixels.
-
-        Returns
-        -------
-        nodes : ndarray of shape (n_nodes, n_labels)
-            The nodes, that with the smallest weighted sum of squared differences first.
+        `flux` and `weight` (n_pixels,) are on the generator's pixels.
         """
         distance = ((self.flux - flux[self.pixels]) ** 2) @ weight[self.pixels]
         return self.nodes[np.argsort(distance, kind="stable")]
@@ -228,7 +162,7 @@ class NodeSpectra:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from a state, checked but for the generator's pixels: see `check_against`."""
+        """Rebuild the spectra from a state, after checks; `check_against` checks them against the generator."""
         check_keys(state, ("nodes", "pixels", "flux", "templates"))
         nodes = take_array(state, "nodes", dtype="f8", shape=(None, None))
         pixels = take_array(state, "pixels", dtype="i8", shape=(None,), low=0, increasing=True)
@@ -239,18 +173,7 @@ class NodeSpectra:
         return cls(nodes, pixels, flux, templates)
 
     def check_against(self, generator):
-        """Check that the spectra can be of a generator.
-
-        Parameters
-        ----------
-        generator : SpectrumGenerator
-            Fitted.
-
-        Raises
-        ------
-        StateError
-            If they have other labels, or pixels that it has not.
-        """
+        """Check that the spectra match a generator; StateError for another number of labels, or a pixel outside it."""
         n_labels, n_pixels = len(generator.label_names_), len(generator.wavelength_)
         found = {self.nodes.shape[1], n_labels if self.templates is None else self.templates.nodes.shape[1]}
         if found != {n_labels} or self.pixels[-1] >= n_pixels:
@@ -261,26 +184,17 @@ class NodeSpectra:
 
 
 def _some_nodes(n_nodes):
-    """Nodes to make templates of: all, or as many as are quickly compared, spread over the grid."""
+    """Indices of the nodes that become templates: all, or 400 spread over the grid."""
     if n_nodes <= _MAX_NODES:
         return np.arange(n_nodes)
     return np.linspace(0, n_nodes - 1, _MAX_NODES).round().astype(int)
 
 
 def first_continuum(flux, error):
-    """Continuum of an order that hides no line, and the pixels of light that is no star's.
+    """Estimate the continuum of an order, and find its spikes (cosmic rays, emission lines), each (n_pixels,).
 
-    Parameters
-    ----------
-    flux, error : ndarray of shape (n_pixels,)
-        Flux, and standard deviations, infinite where a pixel is masked.
-
-    Returns
-    -------
-    continuum : ndarray of shape (n_pixels,)
-        A polynomial through bright pixels; 0 where the order is dark.
-    spikes : ndarray of shape (n_pixels,), bool
-        Pixels far above the continuum, or far below darkness.
+    The continuum is a polynomial through bright pixels, 0 where the order is dark; spikes are pixels far above it, or
+    far below zero. `error` is infinite where a pixel is masked.
     """
     good = np.isfinite(error)
     x = np.linspace(-1, 1, len(flux))
@@ -292,7 +206,7 @@ def first_continuum(flux, error):
     kept = level < 3 * np.median(level)
     degree = min(3, max(int(kept.sum()) // 4, 0))
     continuum = polynomial.polyval(x, polynomial.polyfit(at[kept], level[kept], degree))
-    # a blaze may fall faster at its ends than the polynomial: what is as bright as its neighbourhood is no spike
+    # a blaze may fall faster at its ends than the polynomial: a pixel as bright as its neighbourhood is no spike
     local = np.interp(x, at[kept], level[kept])
     for _ in range(4):
         apart = flux - continuum
@@ -307,7 +221,7 @@ def first_continuum(flux, error):
 
 
 def _peak(shifts, gain, k):
-    """Place of a maximum between pixels, by a parabola."""
+    """Position of a maximum to a fraction of a pixel, from a parabola."""
     if 0 < k < len(gain) - 1 and np.isfinite(gain[k - 1 : k + 2]).all():
         left, middle, right = gain[k - 1 : k + 2]
         curvature = left - 2 * middle + right
@@ -317,7 +231,7 @@ def _peak(shifts, gain, k):
 
 
 def _means(place, values, weight, n, *, fill=True):
-    """Weighted means of values in each of n bins, and the bins' weights; empty bins interpolated or zero."""
+    """Weighted means of values in each of n bins, and the weights of the bins; empty bins interpolated or zero."""
     total = np.bincount(place, weight, n)[:n]
     mean = np.bincount(place, weight * values, n)[:n]
     there = total > 0
@@ -328,7 +242,7 @@ def _means(place, values, weight, n, *, fill=True):
 
 
 def _smooth(rows, there, step):
-    """Mean of rows around each pixel, over those that are there."""
+    """Running mean of rows, over the pixels that have data."""
     n = rows.shape[1]
     size = fft.next_fast_len(2 * n, real=True)
     kernel = _gaussian(size, _BROAD / 2.355 / SPEED_OF_LIGHT / step)
@@ -338,6 +252,6 @@ def _smooth(rows, there, step):
 
 
 def _gaussian(size, sigma):
-    """Transform of a Gaussian of `sigma` pixels."""
+    """Fourier transform of a Gaussian of `sigma` pixels."""
     frequency = np.arange(size // 2 + 1) / size
     return np.exp(-2 * (np.pi * sigma * frequency) ** 2)

@@ -7,38 +7,30 @@ from stellarhml.forward.chain import RV, VSINI
 from stellarhml.forward.stages import LABEL_UNITS
 
 UNITS = LABEL_UNITS | {RV.name: RV.unit, VSINI.name: VSINI.unit}
-"""Units of the parameters that every chain has."""
+"""Units of the labels and of the velocities that every `ForwardChain` has."""
 
-_ALSO = {"logg": ("dex",)}  # units that stand for the same number
+_ALSO = {"logg": ("dex",)}  # other units in which a value has the same number
 
 
 class ParameterSet:
-    """Parameters of a fit, and the map between their values and the variables in which the fit moves.
+    """Parameters of a fit, and the map between their values and the variables of the optimiser.
 
-    Parameters
-    ----------
-    parameters : sequence of Parameter
-        All parameters of the forward model.
-    bounds : dict of str to tuple of (float, float), default=None
-        Narrower bounds by name.
-    fixed : dict of str to float, default=None
-        Values of parameters that are not fitted.
-    priors : dict of str to tuple of (float, float), default=None
-        Mean and standard deviation of normal priors by name, in place of the parameters' own. Names that are not among
-        the parameters, or are fixed, do not count.
+    `bounds` narrow those of the parameters; `priors`, mean and standard deviation by name, replace their own. Names of
+    priors of fixed or absent parameters are ignored.
 
     Attributes
     ----------
     names, free : tuple of str
         Names of all parameters, and of those that are fitted.
     bounds : dict of str to tuple of (float, float)
-        Bounds by name; both ends agree for what is fixed.
+        Bounds by name; both ends are equal for a fixed parameter.
     units : dict of str to str
         Units by name.
     prior_names : tuple of str
         Fitted parameters with a prior.
     prior_scale : ndarray of shape (n_priors,)
-        Inflation of the errors of the likelihood, against which priors must keep their weight.
+        Factors of the prior residuals. They match the inflation of the likelihood's errors, so that priors keep their
+        weight.
     """
 
     def __init__(self, parameters, *, bounds=None, fixed=None, priors=None):
@@ -49,7 +41,7 @@ class ParameterSet:
         self.bounds = own | {name: tuple(map(float, pair)) for name, pair in (bounds or {}).items() if name in own}
         self.bounds |= {name: (float(value), float(value)) for name, value in (fixed or {}).items()}
         self.free = tuple(name for name, (low, high) in self.bounds.items() if high > low)
-        # where a variable is zero and what it is measured in: velocities have a scale, labels the range of the grid
+        # origin and unit of each variable: the scale of a velocity, the range of the grid for a label
         self._origin, self._unit = {}, {}
         for name in self.free:
             scale, (low, high) = self._parameters[name].scale, self.bounds[name]
@@ -68,18 +60,7 @@ class ParameterSet:
         return np.stack([self.variables({n: self.bounds[n][side] for n in self.free}) for side in (0, 1)], axis=1)
 
     def start(self, values):
-        """Where a fit begins: given values by name, else those of the parameters, within the bounds.
-
-        Parameters
-        ----------
-        values : dict of str to float
-            Values that are known to be near.
-
-        Returns
-        -------
-        values : dict of str to float
-            Of all parameters.
-        """
+        """Starting values of all parameters: the given ones, else those of the parameters, clipped to the bounds."""
         found = {}
         for name, parameter in self._parameters.items():
             low, high = self.bounds[name]
@@ -102,57 +83,42 @@ class ParameterSet:
         return found
 
     def slopes(self, values):
-        """Derivatives of the fitted parameters by their variables, shape (n_free,)."""
+        """Derivatives of the fitted parameters with respect to their variables, shape (n_free,)."""
         return np.array([self._parameters[name].slope(values[name]) * self._unit[name] for name in self.free])
 
     def prior_residuals(self, values):
-        """Distances from the means of the priors in standard deviations, times `prior_scale`, shape (n_priors,)."""
+        """Deviations from the prior means in standard deviations, times `prior_scale`, shape (n_priors,)."""
         at = np.array([values[name] for name in self.prior_names])
         return (at - self._prior[:, 0]) / self._prior[:, 1] * self.prior_scale
 
     def prior_jacobian(self):
-        """Derivatives of `prior_residuals` by the fitted parameters, shape (n_priors, n_free)."""
+        """Derivatives of `prior_residuals` with respect to the fitted parameters, shape (n_priors, n_free)."""
         jacobian = np.zeros((len(self.prior_names), len(self.free)))
         for row, name in enumerate(self.prior_names):
             jacobian[row, self.free.index(name)] = self.prior_scale[row] / self._prior[row, 1]
         return jacobian
 
     def physical_floor(self, name):
-        """Whether the lower bound of a parameter is a limit of nature."""
+        """Whether the lower bound of a parameter is a physical limit."""
         return self._parameters[name].physical_floor and self.bounds[name][0] == self._parameters[name].bounds[0]
 
     def matrix(self, block):
-        """A matrix over the fitted parameters, shape (n_free, n_free), as one over all, zero for what is fixed."""
+        """Extend a matrix over fitted parameters, shape (n_free, n_free), to all parameters, zero for fixed ones."""
         whole = np.zeros((len(self.names),) * 2)
         at = [self.names.index(name) for name in self.free]
         whole[np.ix_(at, at)] = block
         return whole
 
 
-def plain_values(given, what):
-    """Take the units off values by name.
+def plain_values(given, argument):
+    """Convert values with units, by name, to plain numbers in the units of the parameters.
 
-    Parameters
-    ----------
-    given : dict or None
-        A number, or a sequence of numbers, by name. Those with a unit are converted to that of the parameter.
-    what : str
-        Name of the argument, for messages.
-
-    Returns
-    -------
-    plain : dict
-        The same without units.
-
-    Raises
-    ------
-    ValueError
-        If a unit is another.
+    A value may be a sequence, and `given` None. ValueError, which names the `argument`, if a unit does not convert.
     """
     plain = {}
     for name, value in (given or {}).items():
         units = [UNITS[name], *_ALSO.get(name, ())] if name in UNITS else []
-        where = f"`{what}` of {name!r}"
+        where = f"`{argument}` of {name!r}"
         if isinstance(value, (tuple, list)):
             plain[name] = type(value)(plain_number(part, units, where) for part in value)
         elif getattr(value, "unit", None) is not None and np.ndim(value):
@@ -163,24 +129,9 @@ def plain_values(given, what):
 
 
 def check_bounds(given, limits):
-    """Narrow bounds by those that a user gives.
+    """Narrow the bounds `limits` to those that a user gives; returns bounds of all names.
 
-    Parameters
-    ----------
-    given : dict or None
-        Lowest and highest value by name.
-    limits : dict of str to tuple of (float, float)
-        What is possible.
-
-    Returns
-    -------
-    bounds : dict of str to tuple of (float, float)
-        The narrower ones, of all names.
-
-    Raises
-    ------
-    ValueError
-        If a name is not known, or a range does not increase or leaves the limits.
+    ValueError if a name is unknown, or a range does not increase or exceeds the limits.
     """
     bounds = dict(limits)
     for name, (low, high) in plain_values(given, "bounds").items():
@@ -198,24 +149,9 @@ def check_bounds(given, limits):
 
 
 def check_priors(given, names):
-    """Check priors that a user gives.
+    """Check priors that a user gives; returns them without units.
 
-    Parameters
-    ----------
-    given : dict or None
-        Mean and standard deviation by name.
-    names : sequence of str
-        Names of the parameters.
-
-    Returns
-    -------
-    priors : dict of str to tuple of (float, float)
-        The same without units.
-
-    Raises
-    ------
-    ValueError
-        If a name is not known, or a prior is no pair of a finite mean and a positive standard deviation.
+    ValueError if a name is unknown, or a prior is not a pair of a finite mean and a positive standard deviation.
     """
     priors = plain_values(given, "priors")
     for name, prior in priors.items():
@@ -229,24 +165,9 @@ def check_priors(given, names):
 
 
 def check_fixed(given, bounds):
-    """Check values that a user fixes.
+    """Check values that a user fixes; returns them without units. `bounds` are those of all parameters.
 
-    Parameters
-    ----------
-    given : dict or None
-        Values by name.
-    bounds : dict of str to tuple of (float, float)
-        Bounds of all parameters.
-
-    Returns
-    -------
-    fixed : dict of str to float
-        The same without units.
-
-    Raises
-    ------
-    ValueError
-        If a name is not known, or a value lies out of bounds.
+    ValueError if a name is unknown, or a value lies out of bounds.
     """
     fixed = plain_values(given, "fixed")
     for name, value in fixed.items():

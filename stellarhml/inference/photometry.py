@@ -1,8 +1,8 @@
-r"""Priors from photometry: the effective temperature that a color tells.
+r"""Priors from photometry: effective temperature from color.
 
 .. math:: 5040 / T_{eff} = b_0 + b_1 C + b_2 C^2 + b_3 [Fe/H] + b_4 [Fe/H]^2 + b_5 [Fe/H]\, C
 
-with C the color BP - RP of Gaia (E)DR3, free of reddening (Mucciarelli, Bellazzini & Massari 2021, Table 1).
+with C the dereddened color BP - RP of Gaia (E)DR3 (Mucciarelli, Bellazzini & Massari 2021, Table 1).
 
 References
 ----------
@@ -17,14 +17,14 @@ _GIANT = (0.5323, 0.4775, -0.0344, -0.0110, -0.0020, -0.0009), (0.33, 1.81), 83.
 
 
 def teff_from_gaia(bp_rp, feh=0.0, *, bp_rp_error=0.0, feh_error=0.0, giant=False):
-    """Effective temperature from Gaia's color, as a prior.
+    """Effective temperature from the Gaia color, as a prior.
 
     Parameters
     ----------
     bp_rp : float
-        BP - RP of Gaia EDR3 or DR3, free of reddening, in mag.
+        Dereddened BP - RP of Gaia EDR3 or DR3, in mag.
     feh : float, default=0.0
-        [Fe/H] that is expected, in dex.
+        Expected [Fe/H], in dex.
     bp_rp_error, feh_error : float, default=0.0
         Their standard deviations.
     giant : bool, default=False
@@ -33,7 +33,7 @@ def teff_from_gaia(bp_rp, feh=0.0, *, bp_rp_error=0.0, feh_error=0.0, giant=Fals
     Returns
     -------
     mean, std : float
-        Teff in K and its standard deviation, with the scatter of the relation: what ``priors={"teff": ...}`` takes.
+        Teff in K and its standard deviation with the scatter of the relation, as ``priors={"teff": ...}`` takes them.
 
     Raises
     ------
@@ -51,8 +51,8 @@ def teff_from_gaia(bp_rp, feh=0.0, *, bp_rp_error=0.0, feh_error=0.0, giant=Fals
     if not low <= bp_rp <= high:
         kind = "giants" if giant else "dwarfs"
         raise ValueError(
-            f"`bp_rp` is {bp_rp}, but the relation for {kind} was measured from {low} to {high} mag. Give a prior of "
-            "your own: a mean and a standard deviation."
+            f"`bp_rp` is {bp_rp}, but the relation for {kind} holds from {low} to {high} mag. Give your own prior: a "
+            "mean and a standard deviation."
         )
     if not (bp_rp_error >= 0 and feh_error >= 0):
         raise ValueError(f"`bp_rp_error` is {bp_rp_error} and `feh_error` {feh_error}; neither may be negative.")

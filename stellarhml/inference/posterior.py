@@ -1,36 +1,18 @@
-"""Posterior: draws by Markov chains or nested sampling, where a Gaussian will not do."""
+"""Posterior: draws by Markov chains or nested sampling, where a Gaussian is not good enough."""
 
 import numpy as np
 
 _WALKERS = 32
-_CHUNK = 200  # steps between looks at the autocorrelation
+_CHUNK = 200  # steps between estimates of the autocorrelation time
 _MAX_STEPS = 4000
-_LONG = 50  # autocorrelation times that chains must have
-_START = 0.3  # standard deviations about the best fit in which chains begin
+_LONG = 50  # minimum length of chains, in autocorrelation times
+_START = 0.3  # scatter of the walkers' starting points about the best fit, in standard deviations
 
 
 def sample_posterior(fit, result, *, method, n_draws, random_state):
-    """Sample the posterior of a fit, and write draws, errors and diagnostics into its result.
+    """Sample the posterior of a StarFit that has run, with `method` "emcee" or "dynesty".
 
-    Parameters
-    ----------
-    fit : StarFit
-        A fit that has run.
-    result : InferenceResult
-        Its result; changed.
-    method : {"emcee", "dynesty"}
-        Sampler.
-    n_draws : int
-        Number of draws.
-    random_state : int, RandomState instance or None
-        Seed.
-
-    Raises
-    ------
-    ImportError
-        If the sampler is not installed.
-    ValueError
-        If it is not known.
+    Writes draws, errors and diagnostics into `result`. ImportError if the sampler is not installed.
     """
     from sklearn.utils import check_random_state
 
@@ -42,13 +24,13 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
     noise = np.array([result.noise_errors[name] for name in parameters.free])
     width = np.clip(noise / parameters.slopes(result.values), 1e-6, None)
     limits = parameters.limits
-    # the likelihood is made as flat as its quoted errors, and priors stay what they are
+    # widen the likelihood to its inflated errors, and keep the width of the priors
     parameters.prior_scale = np.full(len(parameters.prior_names), fit.inflation)
 
     def log_density(variables):
         if np.any(variables < limits[:, 0]) or np.any(variables > limits[:, 1]):
             return -np.inf
-        # equal density in the parameters themselves, not in the variables of the fit
+        # priors are flat in the parameters, not in the variables of the fit: add the Jacobian
         slopes = np.log(parameters.slopes(parameters.values(variables))).sum()
         return fit.likelihood.log_likelihood(variables) / fit.inflation**2 + slopes
 
@@ -61,13 +43,13 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
         nothing, bounds = np.zeros(len(result.names)), np.array([result.bounds[name] for name in result.names])
         draws = np.clip(draws + rng.multivariate_normal(nothing, result.generator_covariance, size=n_draws), *bounds.T)
     result.draws, result.diagnostics = draws, {"method": method, **diagnostics}
-    # exactly zero for what was fixed: rounding would leave 1e-13, which looks free
+    # exactly zero for fixed parameters: rounding would leave 1e-13, as if they were free
     free = np.isin(result.names, parameters.free)
     result.set_covariance(np.where(np.outer(free, free), np.cov(draws.T), 0.0))
 
 
 def _by_emcee(log_density, at, width, limits, n_draws, seed):
-    """Draws by affine-invariant walkers, run until the chains are 50 autocorrelation times long."""
+    """Draws by an ensemble of walkers, run until the chains are 50 autocorrelation times long."""
     try:
         import emcee
     except ImportError as error:
@@ -105,7 +87,7 @@ def _by_emcee(log_density, at, width, limits, n_draws, seed):
 
 
 def _r_hat(chain):
-    """Largest ratio of the scatter of all halves of chains to that within them, Gelman and Rubin's."""
+    """Largest split R-hat of the parameters (Gelman and Rubin): scatter of all half-chains over that within them."""
     half = len(chain) // 2
     parts = np.concatenate([chain[:half], chain[half : 2 * half]], axis=1)
     within = parts.var(axis=0, ddof=1).mean(axis=0)

@@ -1,4 +1,4 @@
-"""Quality: the flags of a fit, and what each means for this star."""
+"""Quality: the flags of a fit, each with a message about the star."""
 
 import numpy as np
 
@@ -8,37 +8,20 @@ from stellarhml.inference.uncertainty import covariance_of
 from stellarhml.physics.wavelength import refraction
 
 _POOR = 1.3  # reduced chi-square
-_MANY_REJECTED = 0.01
+_MANY_REJECTED = 0.01  # share of the pixels
 _SURE = 5.0  # standard deviations at which a score test raises a flag
-_LEAST_POWER = 0.05  # change of ln resolving power below which none is raised
-_LEAST_VSINI = 0.5  # km/s; slower rotation cannot make room for lines that are too narrow for the resolving power
+_LEAST_POWER = 0.05  # change of ln resolving power below which no flag is raised
+_LEAST_VSINI = 0.5  # km/s; slower rotation cannot decrease enough to narrow the lines
 
 
 def fit_flags(generator, likelihood, linear, uncertainty):
-    """Flags of the fit itself.
-
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    likelihood : Likelihood
-        The likelihood.
-    linear : Linear
-        It near its minimum.
-    uncertainty : Uncertainty
-        Of the fitted parameters.
-
-    Yields
-    ------
-    flag, message : InferenceFlag, str
-        Flag, and its meaning here.
-    """
+    """Flags of the fit itself, each with a message about this star, from the likelihood linearised at the best fit."""
     parameters = likelihood.parameters
     at = [name for name in parameters.free if _at_bound(parameters, name, linear.values[name])]
     if not at and grid_ends_near(generator, linear.values, parameters):
         at = ["the labels"]
     if at:
-        yield InferenceFlag.AT_BOUND, f"{', '.join(at)} at a bound, the star may lie beyond"
+        yield InferenceFlag.AT_BOUND, f"{', '.join(at)} at a bound, the star may lie outside"
     inflation = uncertainty.inflation.max(initial=1.0)
     if uncertainty.reduced_chi2 > _POOR:
         yield InferenceFlag.POOR_FIT, f"reduced chi-square {uncertainty.reduced_chi2:.3g}, errors inflated"
@@ -46,58 +29,34 @@ def fit_flags(generator, likelihood, linear, uncertainty):
         yield InferenceFlag.POOR_FIT, f"residuals are correlated, errors inflated by up to {inflation:.2g}"
     n_numbers = len(parameters.free) + likelihood.n_terms
     if likelihood.n_pixels < 20 * n_numbers:
-        yield InferenceFlag.FEW_PIXELS, f"{likelihood.n_pixels} pixels for {n_numbers} free numbers"
+        yield InferenceFlag.FEW_PIXELS, f"{likelihood.n_pixels} pixels for {n_numbers} free parameters"
     if linear.line_signal() < _SURE**2 * (1 + len(parameters.names)):
-        yield InferenceFlag.WEAK_LINES, "lines hardly stand out of the noise"
+        yield InferenceFlag.WEAK_LINES, "lines are hardly detected above the noise"
 
 
 def rejection_flags(data):
-    """Flags of the rejected pixels.
-
-    Parameters
-    ----------
-    data : FitData
-        The data.
-
-    Yields
-    ------
-    flag, message : InferenceFlag, str
-        Flag, and its meaning here.
-    """
+    """Flags of the rejected pixels, each with a message about this star."""
     if data.n_rejected > max(_MANY_REJECTED * data.n_given, 3):
         share = 100 * data.n_rejected / data.n_given
         yield InferenceFlag.REJECTED_PIXELS, f"{data.n_rejected} pixels rejected, {share:.1f} %"
 
 
 def instrument_flags(linear, parameters, reduced_chi2):
-    """Score tests of resolving power and wavelengths: one more parameter each.
+    """Score tests of resolving power and of the medium of the wavelengths, each as one more parameter.
 
-    Parameters
-    ----------
-    linear : Linear
-        A likelihood near its minimum.
-    parameters : ParameterSet
-        What was fitted.
-    reduced_chi2 : float
-        Reduced chi-square.
-
-    Returns
-    -------
-    factor : tuple of float
-        Factor by which the resolving power would change, and the standard deviation of its logarithm.
-    found : list of (InferenceFlag, str)
-        Flags, and their meaning here.
+    Returns the factor by which the resolving power would change with the standard deviation of its logarithm, and a
+    list of flags with messages about this star.
     """
     found, scale = [], max(reduced_chi2, 1.0)
-    # rotation can take up a change of the resolving power, unless there is none to take away
+    # vsini is degenerate with the resolving power, unless it is too small to decrease
     others = [k for k, name in enumerate(parameters.free) if name != "vsini" or linear.values[name] > _LEAST_VSINI]
     sharpness = linear.project([rows.tangents["ln_resolving_power"][:, None] for rows in linear.orders])[:, 0]
     change, sigma = _score(linear, sharpness, scale, others)
     factor = float(np.exp(np.clip(change, -5, 5))), sigma
     if abs(change) > max(_SURE * sigma, _LEAST_POWER):
-        # a score test is linear: beyond a factor e only its direction counts
-        wanted = f"{factor[0]:.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"
-        found.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {wanted} resolving power"))
+        # a score test is linear: above a factor e only the sign of the change is reliable
+        better = f"{factor[0]:.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"
+        found.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {better} resolving power"))
     drifts = [-(rows.modes["ln_wavelength"] * refraction(rows.wavelength))[:, None] for rows in linear.orders]
     change, sigma = _score(linear, linear.project(drifts)[:, 0], scale)
     if abs(change) > _SURE * sigma and abs(abs(change) - 1) < min(_SURE * sigma, 0.5):
@@ -109,21 +68,7 @@ def instrument_flags(linear, parameters, reduced_chi2):
 def grid_ends_near(generator, values, parameters):
     """Whether the grid ends within 0.1 % of its range around labels.
 
-    A grid with missing corners, or scattered nodes, ends before the ranges of its labels do.
-
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    values : dict of str to float
-        Values of the parameters.
-    parameters : ParameterSet
-        Their bounds.
-
-    Returns
-    -------
-    near : bool
-        Whether it does, within the bounds.
+    A grid with missing corners, or scattered nodes, does not fill the ranges of its labels.
     """
     names = generator.label_names_
     labels = np.array([values[name] for name in names])
@@ -135,14 +80,14 @@ def grid_ends_near(generator, values, parameters):
 
 
 def _at_bound(parameters, name, value):
-    """Whether a value at an end of its range is worth a flag."""
+    """Whether a value lies at a bound that is not a physical limit."""
     low, high = parameters.bounds[name]
     at_low, at_high = near_bound(value, low, high)
     return bool(at_high or (at_low and not parameters.physical_floor(name)))
 
 
 def _score(linear, column, scale, others=slice(None)):
-    """Change of one more parameter beside others, and its standard deviation."""
+    """Best-fit change of one more parameter, marginalised over the others, and its standard deviation."""
     jacobian = linear.jacobian[: len(column), others]
     inside = covariance_of(jacobian)
     inside = np.where(np.isfinite(inside), inside, 0.0)

@@ -1,4 +1,4 @@
-"""The fit of one spectrum of a star at rest, on the generator's own pixels: by the paper's search or that of nodes."""
+"""Fit of a spectrum of a star at rest, on the generator's own pixels, with the paper's search or that of nodes."""
 
 import time
 import warnings
@@ -16,21 +16,11 @@ from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.inference.quality import grid_ends_near
 from stellarhml.inference.uncertainty import covariance_of, generator_covariance
 
-_MANY_PIXELS = 32768  # from which several starts are compared on some of them
+_MANY_PIXELS = 32768  # with more pixels, several starts are compared on some of them
 
 
 class RestSettings(NamedTuple):
-    """How spectra at rest are fitted, see `BayesianStellarRegressor`.
-
-    Attributes
-    ----------
-    search, n_initial_points, n_calls, polish, n_starts, continuum_degree, generator_error
-        Parameters of the regressor.
-    bounds, priors : dict
-        Of the labels, by name.
-    seed : int
-        Of the search.
-    """
+    """Settings of a fit at rest, with the names of `BayesianStellarRegressor`; `seed` is that of the search."""
 
     search: str
     n_initial_points: int
@@ -45,31 +35,16 @@ class RestSettings(NamedTuple):
 
 
 def fit_at_rest(generator, node_spectra, settings, with_covariance, item):
-    """Infer the labels of one spectrum.
+    """Infer the labels of one spectrum; returns an InferenceResult whose `orders` is empty.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    node_spectra : NodeSpectra or None
-        Where the search of nodes begins.
-    settings : RestSettings
-        How it is fitted.
-    with_covariance : bool
-        Whether the covariance is wanted; without it, errors are NaN.
-    item : tuple of ndarray
-        Normalised flux, shape (n_pixels,), and its standard deviations, infinite where a pixel is masked, or None.
-
-    Returns
-    -------
-    result : InferenceResult
-        Labels alone, without the model beside the data.
+    `node_spectra` are for search="nodes"; without `with_covariance` errors are NaN. `item` is the normalised flux
+    (n_pixels,) and its standard deviations, infinite where a pixel is masked, or None.
     """
     begin, (flux, error) = time.perf_counter(), item
     chain = RestChain(generator)
     parameters = ParameterSet(chain.parameters, bounds=settings.bounds, priors=settings.priors)
     if error is not None and settings.generator_error and generator.error_map_ is not None:
-        # at the middle of the grid: its size changes little, its wavelengths do
+        # evaluated at the middle of the grid: it depends more on wavelength than on the labels
         middle = np.array([np.mean(settings.bounds[name]) for name in parameters.names])
         error = np.hypot(error, np.nan_to_num(generator.expected_error(middle)))
     known = np.ones(len(flux)) if error is None else error
@@ -101,7 +76,7 @@ def fit_at_rest(generator, node_spectra, settings, with_covariance, item):
 
 
 def _search(node_spectra, likelihood, settings, flux, error):
-    """Labels by name from which to start, the best first."""
+    """Starting labels by name, the best first."""
     parameters = likelihood.parameters
     if settings.search == "nodes":
         weight = np.ones(len(flux)) if error is None else 1 / error**2
@@ -123,11 +98,11 @@ def _search(node_spectra, likelihood, settings, flux, error):
 
 
 def _minimise_by_gaussian_process(loss, bounds, *, n_initial_points, n_calls, seed):
-    """Where a loss was evaluated by the paper's search, the best point first."""
+    """Points at which the paper's search evaluated a loss, the best first."""
     from skopt import gp_minimize
 
     with warnings.catch_warnings():
-        # the optimiser proposing a point twice, and its Gaussian process at a bound of a length scale, are no news
+        # harmless: the optimiser proposes a point twice, or its Gaussian process meets a bound of a length scale
         warnings.filterwarnings("ignore", message="The objective has been evaluated", category=UserWarning)
         warnings.filterwarnings("ignore", module="sklearn.gaussian_process")
         result = gp_minimize(
@@ -141,7 +116,7 @@ def _minimise_by_gaussian_process(loss, bounds, *, n_initial_points, n_calls, se
 
 
 def _best_start(chain, parameters, data, starts, degree):
-    """Where a fit of some runs of pixels ends from the best of several starts."""
+    """Values of a first fit to some runs of pixels, from the best of several starts."""
     runs = data.some_runs()
     pieces = data.pieces(None if degree is None else min(degree, 1), runs)
     solution = minimise(Likelihood(chain.part(runs), parameters, pieces), starts, tolerance=1e-4)
@@ -149,7 +124,7 @@ def _best_start(chain, parameters, data, starts, degree):
 
 
 def _covariance(generator, likelihood, values, generator_error, errors_known):
-    """Covariance of the labels by noise and by the generator's error; zero for what is fixed."""
+    """Covariances of the labels due to noise and due to the generator's error; zero for fixed labels."""
     parameters, error_map = likelihood.parameters, generator.error_map_
     linear = likelihood.linearise(parameters.variables(values))
     covariance = covariance_of(linear.jacobian)

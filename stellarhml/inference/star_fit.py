@@ -1,4 +1,4 @@
-"""StarFit: from one observed spectrum to an InferenceResult: start, fit, outliers, errors and flags."""
+"""StarFit: fit of one observed spectrum: starting point, fit, outliers, errors and flags."""
 
 import time
 from typing import NamedTuple
@@ -16,34 +16,14 @@ from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.inference.quality import fit_flags, instrument_flags, rejection_flags
 from stellarhml.inference.uncertainty import prior_scales, uncertainty_of
 
-_ROUNDS = 3  # of rejection
-_REACH = 30.0  # km/s by which a fit may move before pixels at the ends of the band lack light
+_ROUNDS = 3  # maximum number of fits with clipping between them
+_REACH = 30.0  # km/s: margin at the ends of the band for changes of the velocities during the fit
 _MAX_EVALUATIONS = 60
-_LINE_SPREAD_REACH = 6.0  # sigmas
+_LINE_SPREAD_REACH = 6.0  # half width of the line-spread function, in sigma
 
 
 class FitSettings(NamedTuple):
-    """How a spectrum is fitted, see `BayesianStellarRegressor.infer`.
-
-    Attributes
-    ----------
-    bounds, priors, fixed : dict
-        By name.
-    stages : tuple of Stage
-        Between rotation and line spread.
-    limb_darkening : float
-        Linear coefficient.
-    continuum_degree : int, "auto" or None
-        Degree of the continua.
-    jitter : bool
-        Whether a constant is added to the errors.
-    generator_error : bool
-        Whether the generator's own error counts.
-    n_starts : int
-        Nodes to start from.
-    callback : callable or None
-        Called before each evaluation of the model.
-    """
+    """Settings of the fit of a spectrum, with the names of the regressor and of its `infer`."""
 
     bounds: dict
     priors: dict
@@ -58,29 +38,10 @@ class FitSettings(NamedTuple):
 
 
 class StarFit:
-    """The fit of one spectrum.
+    """The fit of one ObservedSpectrum, with the resolving power of each order: a number, an array (n_pixels,) or None.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    templates : Templates
-        Of its nodes.
-    spectrum : ObservedSpectrum
-        The spectrum.
-    resolving_powers : list of float, ndarray of shape (n_pixels,) or None
-        Of each order.
-    settings : FitSettings
-        How it is fitted.
-
-    Attributes
-    ----------
-    parameters : ParameterSet
-        What is fitted.
-    likelihood : Likelihood
-        That of the last fit.
-    inflation : float
-        Inflation of its standard deviations, in the mean of the fitted parameters.
+    `templates` are those of the generator's nodes. Attributes: `parameters` (ParameterSet); `likelihood` of the last
+    fit; `inflation` of the standard deviations, root mean square over the fitted parameters.
     """
 
     def __init__(self, generator, templates, spectrum, resolving_powers, settings):
@@ -103,19 +64,9 @@ class StarFit:
         self._flags, self._messages, self._n_evaluations = InferenceFlag(0), [], 0
 
     def run(self):
-        """Fit.
+        """Fit the spectrum and return an InferenceResult.
 
-        Returns
-        -------
-        result : InferenceResult
-            What was found.
-
-        Raises
-        ------
-        WavelengthCoverageError
-            If no order overlaps the generator's band.
-        ValueError
-            If too few pixels are left.
+        WavelengthCoverageError if no order overlaps the generator's band, ValueError if too few pixels are left.
         """
         self._watch(0)
         start = self._start()
@@ -131,7 +82,7 @@ class StarFit:
             if k == _ROUNDS - 1 or not self._data.reject(self._compare(values)):
                 break
         if self.parameters.prior_names:
-            # priors count against the quoted errors of the likelihood, not against those of noise alone
+            # weigh priors against the inflated errors of the likelihood, not against those of noise alone
             linear = self.likelihood.linearise(solution.variables)
             self.parameters.prior_scale = prior_scales(linear, self.likelihood, self._shifts())
             solution = self._minimise([values])
@@ -141,13 +92,13 @@ class StarFit:
         return self._report(solution)
 
     def _watch(self, n=1):
-        """Report progress; what the callback raises stops the fit."""
+        """Report progress; an exception of the callback ends the fit."""
         self._n_watched += n
         if self._settings.callback is not None:
             self._settings.callback(self._stage, self._n_watched)
 
     def _start(self):
-        """Velocities and nodes to begin with; leaves out what the model does not reach."""
+        """Starting velocities and nodes; also masks pixels outside the generator's band."""
         self._mask_beyond_stages()
         orders = self._data.normalise()
         bounds = self.parameters.bounds
@@ -162,12 +113,12 @@ class StarFit:
         outside = self._data.keep([np.logical_and.reduce(parts) for parts in zip(*reached, strict=True)])
         self._require_pixels(self._data.count())
         if outside:
-            text = f"orders {', '.join(map(str, outside))} lie outside the generator's band, by half or more"
+            text = f"orders {', '.join(map(str, outside))} lie more than half outside the generator's band"
             self._flag([(InferenceFlag.ORDER_OUTSIDE, text)])
         return start
 
     def _mask_beyond_stages(self):
-        """Mask pixels that get light from wavelengths that a stage does not cover."""
+        """Mask pixels that receive light from wavelengths outside the range of a stage."""
         for stage in self._settings.stages:
             n_before, covered = self._data.count(), []
             for order in self._observation.orders:
@@ -177,11 +128,11 @@ class StarFit:
             self._data.keep(covered)
             n_left = self._data.count()
             if n_left < n_before:
-                self._messages.append(f"{n_before - n_left} pixels beyond the range of {type(stage).__name__} masked")
+                self._messages.append(f"{n_before - n_left} pixels outside the range of {type(stage).__name__} masked")
             if not n_left:
                 raise WavelengthCoverageError(
-                    f"None of the {n_before} good pixels lies where {type(stage).__name__} is defined. Give it the "
-                    "wavelengths of the spectrum, in vacuum angstrom."
+                    f"None of the {n_before} good pixels lies within the range of {type(stage).__name__}. Define it on "
+                    "the wavelengths of the spectrum, in vacuum angstrom."
                 )
 
     def _require_pixels(self, n):
@@ -196,7 +147,7 @@ class StarFit:
         )
 
     def _first_fit(self, start):
-        """The best of several starts, on part of the pixels where there are many."""
+        """Values of a first fit from the best of several starts, to some runs of pixels."""
         velocities = {"rv": start.rv, "vsini": max(start.vsini, self.parameters.start({})["vsini"])}
         names = self._generator.label_names_
         starts = [
@@ -220,7 +171,7 @@ class StarFit:
         if likelihood.n_pixels <= likelihood.n_terms + n_free:
             raise ValueError(
                 f"{likelihood.n_pixels} of {self._data.n_given} good pixels are left, too few for {n_free} "
-                f"parameters and {likelihood.n_terms} coefficients of continua; orders too short for a continuum "
+                f"parameters and {likelihood.n_terms} continuum coefficients; orders too short for a continuum "
                 "are left out. Unmask pixels, take longer orders, or fix parameters."
             )
         return likelihood
@@ -230,7 +181,7 @@ class StarFit:
         return self._chain.flux(values)
 
     def _compare(self, values):
-        """Data beside the model, with the generator's own error, order by order."""
+        """Data and model of each order, with the generator's own error."""
         fluxes = self._flux(values)
         continua = [np.full(len(flux), np.nan) for flux in fluxes]
         pieces = self._likelihood().pieces
@@ -245,16 +196,16 @@ class StarFit:
         return self._data.compare(fluxes, continua, errors)
 
     def _shifts(self):
-        """Errors of the generator, if they are known and count."""
+        """Errors of the generator in label space; None if unknown or switched off."""
         error_map = self._generator.error_map_ if self._settings.generator_error else None
         return None if error_map is None else error_map.shifts
 
     def _report(self, solution):
-        """Errors, flags and the model beside the data."""
+        """Make the result, with errors and flags."""
         likelihood, parameters, shifts = self.likelihood, self.parameters, self._shifts()
         linear = likelihood.linearise(solution.variables)
         if shifts is None and self._settings.generator_error:
-            self._flag([(InferenceFlag.NOISE_ALONE, "errors are those of the noise alone")])
+            self._flag([(InferenceFlag.NOISE_ALONE, "errors include noise only")])
         found = uncertainty_of(linear, likelihood, shifts)
         if len(found.inflation):
             self.inflation = float(np.sqrt(max(found.reduced_chi2, 1.0) * np.mean(found.inflation**2)))
@@ -264,7 +215,7 @@ class StarFit:
         self._flag(flags)
         noise, generator = parameters.matrix(found.noise), parameters.matrix(found.generator)
         if "vsini" in parameters.free:
-            # lines widen with the square of vsini, which must stand out by three standard deviations, 2 v sigma
+            # lines widen with vsini squared, whose standard deviation is 2 vsini sigma: three of them for a detection
             k = parameters.names.index("vsini")
             if linear.values["vsini"] < 6 * np.sqrt((noise + generator)[k, k]):
                 self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
@@ -286,7 +237,7 @@ class StarFit:
         )
 
     def _flag(self, found):
-        """Note flags and what they mean here."""
+        """Add flags and their messages."""
         for flag, message in found:
             self._flags |= flag
             self._messages.append(message)

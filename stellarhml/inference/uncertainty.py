@@ -1,4 +1,4 @@
-"""How uncertain parameters are: by noise, by the misfit of a model, and by the error of the generator."""
+"""Uncertainty of the parameters: noise, misfit of the model, and error of the generator."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -7,21 +7,15 @@ import numpy as np
 
 from stellarhml.forward.chain import ERROR_DIRECTIONS
 
-_N_GROUPS = 24  # of residuals, at least
-_SIGNIFICANT = 4.0  # variance of groups over that of noise, which noise alone hardly reaches
+_N_GROUPS = 24  # minimum number of groups of residuals
+_SIGNIFICANT = 4.0  # ratio of the variance of groups to that of noise; noise alone hardly reaches it
 
 
 class Uncertainty(NamedTuple):
-    """How uncertain the fitted parameters are at the minimum of a likelihood.
+    """Uncertainty of the fitted parameters at the best fit.
 
-    Attributes
-    ----------
-    noise, generator : ndarray of shape (n_free, n_free)
-        Parts of the covariance: noise and misfit, with priors; and the error of the generator.
-    reduced_chi2 : float
-        Reduced chi-square.
-    inflation : ndarray of shape (n_free,)
-        Inflation of the errors for correlated residuals.
+    Parts of the covariance (n_free, n_free): `noise` (and misfit, with priors) and `generator` (its error); `inflation`
+    (n_free,) of the errors for correlated residuals.
     """
 
     noise: np.ndarray
@@ -31,28 +25,14 @@ class Uncertainty(NamedTuple):
 
 
 def uncertainty_of(linear, likelihood, shifts, *, priors=True):
-    r"""Uncertainty of the fitted parameters.
+    """Uncertainty of the fitted parameters, from the likelihood linearised at the best fit.
 
-    With the curvature of the likelihood :math:`H`, priors of the variance :math:`P` that count :math:`s^2` times, and
-    :math:`M = (H + s^2 P^{-1})^{-1}`, the estimate that minimises both has the covariance
-    :math:`M (f^2 H + s^4 P^{-1}) M`, with :math:`f` the inflation of the errors, and that of the generator. With
-    :math:`s = f` it is that of the posterior, :math:`(H / f^2 + P^{-1})^{-1}`.
+    With the curvature of the likelihood :math:`H`, the prior variance :math:`P` weighted by :math:`s^2`,
+    :math:`M = (H + s^2 P^{-1})^{-1}`, and :math:`f` the inflation of the errors, the estimate has the covariance
+    :math:`M (f^2 H + s^4 P^{-1}) M`, to which that of the generator is added. For :math:`s = f` it is the posterior
+    covariance :math:`(H / f^2 + P^{-1})^{-1}`.
 
-    Parameters
-    ----------
-    linear : Linear
-        The likelihood at its minimum.
-    likelihood : Likelihood
-        The likelihood.
-    shifts : LabelShifts or None
-        Errors of the generator, if they are known and count.
-    priors : bool, default=True
-        Whether priors count.
-
-    Returns
-    -------
-    uncertainty : Uncertainty
-        The parts.
+    `shifts` are the LabelShifts of the generator, None to leave its error out; `priors`: whether to include the priors.
     """
     n = likelihood.n_pixels
     data, rows, residuals = linear.jacobian[:n], linear.jacobian[n:], linear.residuals[:n]
@@ -74,17 +54,9 @@ def uncertainty_of(linear, likelihood, shifts, *, priors=True):
 
 
 def prior_scales(linear, likelihood, shifts):
-    """Weights by which priors must count more, since errors of the likelihood are larger than its noise.
+    """Factors for the prior residuals, since the errors of the likelihood are larger than its noise, shape (n_priors,).
 
-    Parameters
-    ----------
-    linear, likelihood, shifts
-        As in `uncertainty_of`.
-
-    Returns
-    -------
-    scales : ndarray of shape (n_priors,)
-        Standard deviations of the parameters by the pixels alone, in units of those by noise alone, 1 at least.
+    They are standard deviations of the parameters without priors, over those due to noise alone; 1 at least.
     """
     parameters = likelihood.parameters
     uncertainty = uncertainty_of(linear, likelihood, shifts, priors=False)
@@ -96,17 +68,9 @@ def prior_scales(linear, likelihood, shifts):
 
 
 def covariance_of(jacobian):
-    """Covariance of parameters with given derivatives of unit-variance residuals.
+    """Covariance (n_free, n_free) of parameters from the Jacobian (n, n_free) of residuals of unit variance.
 
-    Parameters
-    ----------
-    jacobian : ndarray of shape (n, n_free)
-        Derivatives.
-
-    Returns
-    -------
-    covariance : ndarray of shape (n_free, n_free)
-        Infinite on the diagonal for parameters that change nothing.
+    Infinite on the diagonal for parameters on which no residual depends.
     """
     size = np.linalg.norm(jacobian, axis=0)
     seen = size > 0
@@ -120,26 +84,12 @@ def covariance_of(jacobian):
 
 
 def generator_covariance(linear, covariance, shifts):
-    r"""Covariance of parameters by the error of the generator.
+    r"""Covariance (n_free, n_free) of parameters due to the error of the generator.
 
-    An error :math:`e_s` of the model, see :class:`stellarhml.synthesis.error_model.LabelShifts`, moves the minimum by
-    :math:`b_s = (J^T J)^{-1} J^T e_s`, with all in units of the data's errors and continua projected out; the sum of
-    :math:`b_s b_s^T` over all expected errors is added to the covariance by noise. It is what a likelihood with
-    the covariance of the data :math:`D + J (\sum_s b_s b_s^T) J^T`, diagonal plus low rank, would give.
-
-    Parameters
-    ----------
-    linear : Linear
-        The likelihood at its minimum.
-    covariance : ndarray of shape (n_free, n_free)
-        :math:`(J^T J)^{-1}`.
-    shifts : LabelShifts
-        Errors of the generator.
-
-    Returns
-    -------
-    covariance : ndarray of shape (n_free, n_free)
-        The part of the generator.
+    An error :math:`e_s` of the model, see :class:`stellarhml.synthesis.error_model.LabelShifts`, shifts the best fit by
+    :math:`b_s = (J^T J)^{-1} J^T e_s`, in units of the data's errors and with continua projected out. The sum of
+    :math:`b_s b_s^T` over all expected errors is added to the covariance due to noise, :math:`(J^T J)^{-1}`. A
+    likelihood with the data covariance :math:`D + J (\sum_s b_s b_s^T) J^T`, diagonal plus low rank, gives the same.
     """
     products = linear.error_projections(shifts.edges, shifts.names)
     labels = np.array([linear.values[name] for name in shifts.names if name not in ERROR_DIRECTIONS])
@@ -149,26 +99,16 @@ def generator_covariance(linear, covariance, shifts):
 
 
 def inflation_by_groups(covariance, jacobian, residuals, sizes):
-    r"""Inflation of the errors of a covariance for residuals that are correlated within groups of pixels.
+    r"""Inflation of the errors, shape (n_free,), for residuals that are correlated within groups of pixels.
 
-    Residuals of a model that is wrong are not noise: those of a line, and of whole orders, are correlated. With
-    :math:`g_c = J_c^T r_c` of each group, less their mean, which is zero without priors,
-    :math:`C \sum_c g_c g_c^T C` is the covariance by their scatter (the sandwich of White 1980, in groups),
-    whatever is correlated inside of them.
+    Residuals of an imperfect model are not noise: those of a line, or of a whole order, are correlated. With
+    :math:`g_c = J_c^T r_c` of each group, minus their mean, which is zero without priors, :math:`C \sum_c g_c g_c^T C`
+    is the covariance from their scatter (the sandwich estimator of White 1980 [1]_, in groups). It holds for any
+    correlation within the groups.
 
-    Parameters
-    ----------
-    covariance : ndarray of shape (n_free, n_free)
-        :math:`(J^T J)^{-1}` times the reduced chi-square.
-    jacobian, residuals : ndarray of shape (n_pixels, n_free) and (n_pixels,)
-        At the minimum, in units of the errors.
-    sizes : sequence of int
-        Numbers of pixels of the pieces, one after the other, which are groups, or are cut into groups.
-
-    Returns
-    -------
-    factor : ndarray of shape (n_free,)
-        Factor for standard deviations: 1 unless the groups have four times the variance, or more.
+    `covariance` is :math:`(J^T J)^{-1}` times the reduced chi-square; `jacobian` (n_pixels, n_free) and `residuals`
+    (n_pixels,) are in units of the errors; `sizes` are numbers of pixels of the pieces, which are the groups, or are
+    cut into groups. The factor is 1 unless the groups have over four times the variance of noise.
 
     References
     ----------

@@ -317,8 +317,8 @@ class Decomposition:
         Returns
         -------
         table : DataFrame
-            One row a spectrum: `rms`, `worst_window` (the largest of `window_rms`), `n_lines`, `n_iter`, and `flags` in
-            words.
+            One row per spectrum: `rms`, `worst_window` (the largest of `window_rms`), `n_lines`, `n_iter`, and `flags`
+            in words.
         """
         n_parameters = self.theta.shape[1] // max(self.line_flags.shape[1], 1)
         return pd.DataFrame(

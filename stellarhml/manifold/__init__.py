@@ -1,4 +1,4 @@
-"""Line parameters over the label grid."""
+"""Interpolation of line parameters over the grid of labels."""
 
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 

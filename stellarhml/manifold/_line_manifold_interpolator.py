@@ -23,9 +23,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
     r"""Interpolate the parameters of every line over the grid of labels.
 
     One sparse vector of node weights serves all lines: :math:`\theta_j(x) = \sum_k w_k(x)\,\theta_{jk}`, piecewise
-    cubic in each label, or multilinear as in the paper. A line that is absent from some of the nodes fades: its
-    shape is the mean over the nodes that have it, its amplitude is multiplied by their share of the weights, so that
-    it goes to zero without a step.
+    cubic in each label, or multilinear as in the paper. A line that is absent at some of the nodes fades: its shape is
+    the weighted mean over the nodes that have it, and its amplitude is multiplied by their total weight, so that it
+    goes to zero continuously.
 
     Parameters
     ----------
@@ -35,24 +35,26 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         neighbours, and falls back to "scattered" where nodes fill less than half of the grid: linear on a Delaunay
         triangulation for two and three labels, inverse distances for more.
     absent : {"fade", "vanish"}, default="fade"
-        What becomes of a line that is absent from some of the surrounding nodes. "vanish" is the paper's rule: a log
-        amplitude of -1000 at those nodes, and lines below -100 dropped, so that it is gone at a tenth of the way.
+        Treatment of a line that is absent at some of the surrounding nodes. "vanish" is the paper's rule: the log
+        amplitude is -1000 at those nodes and lines below -100 are dropped, so that the line is gone at a tenth of the
+        way.
     breaks : dict, default=None
         Values at which the grid jumps, such as ``{"teff": [5050]}`` for the jump of PHOENIX-ACES between 5000 and
-        5100 K: method="auto" does not interpolate across them but linearly, within the cell that holds one. None is
-        none, but a :class:`SpectrumGenerator` then looks for them in its spectra; ``{}`` is none.
+        5100 K: with method="auto", the cubic does not use nodes across a jump, and cells with a jump are linear. None:
+        a :class:`SpectrumGenerator` finds the jumps in its spectra, and the interpolator alone assumes none; ``{}``:
+        there are none.
     extrapolate : {"raise", "nan", "nearest"}, default="raise"
-        What to do with labels outside the grid: an error, NaN, or the nearest point of the grid; the latter two
-        with an :class:`~stellarhml.exceptions.ExtrapolationWarning` that counts them.
+        Treatment of labels outside the grid: an error, NaN, or the nearest point of the grid; the latter two with an
+        :class:`~stellarhml.exceptions.ExtrapolationWarning` that states their number.
     parameters : sequence of str, default=("center", "log_amplitude", "log_sigma", "log_gamma")
         Parameters of a line, in the order of the columns; must contain "log_amplitude". Only used where lines can be
         absent, in a sparse matrix or an array with NaN.
     label_names : sequence of str, default=None
         Names of the labels, for messages and `variables`. None: ("teff", "logg", "feh") for three.
     variables : dict of str to str, default=None
-        Increasing functions of labels between which weights are linear or cubic, by the label's name: "linear" (the
-        label itself), "inverse" (-5040 / x), "log", "saturating" (-exp(-0.2 x), x in dex). None is ``{"feh":
-        "saturating"}`` where "auto" takes a grid, and otherwise ``{}``, the labels as they are.
+        Variable in which to interpolate each label, by the label's name: "linear" (the label itself), "inverse"
+        (-5040 / x), "log", "saturating" (-exp(-0.2 x), x in dex). None is ``{"feh": "saturating"}`` for method="auto"
+        on a rectilinear grid, and otherwise ``{}``, the labels themselves.
 
     Attributes
     ----------
@@ -61,14 +63,14 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
     bounds_ : ndarray of shape (n_labels, 2), dtype float64
         Smallest and largest value of each label.
     table_ : LineBank, LineFactors or ndarray
-        Line parameters of the training rows: where lines can be absent a bank, or factors that stand for one.
+        Line parameters of the training rows: a bank if lines can be absent, or its factors.
     n_features_in_ : int
         Number of labels.
 
     See Also
     --------
     VoigtLineDecomposer : Finds the lines.
-    SpectrumGenerator : Both, and rendering, under one name.
+    SpectrumGenerator : Combines both, and renders spectra.
 
     Examples
     --------
@@ -130,9 +132,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         GridIncompleteError
             If ``method="linear"`` and nodes are missing.
         ValueError
-            If the numbers of rows differ, a value is not finite, lines are absent from a table whose number of
-            columns is no multiple of the number of parameters, or `variables` names a label or a variable that is
-            unknown or is not defined at a label.
+            If the numbers of rows differ, a value is not finite, lines are absent and the number of columns is not a
+            multiple of the number of parameters, or `variables` has an unknown name, or a variable that is undefined
+            at a node.
         """
         X = validate_data(self, X, dtype=np.float64)
         if y is None:
@@ -152,7 +154,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             n_parameters = self._n_parameters()
             if y.ndim == 1 or y.shape[1] % n_parameters:
                 raise ValueError(
-                    f"y has shape {y.shape} and absent lines, but its columns are no multiple of the {n_parameters} "
+                    f"y has shape {y.shape} and absent lines, but its columns must be a multiple of the {n_parameters} "
                     f"`parameters` {tuple(self.parameters)}. Set `parameters` to those of the line profile."
                 )
             table = LineBank.from_table(y, n_parameters)
@@ -225,12 +227,12 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         slopes : list of csr_matrix of shape (1, n_rows), default=None
             Derivatives of the weights.
         wanted : ndarray of int, default=None
-            Lines to look at, increasing. None: all.
+            Catalogue indices of the lines to compute, increasing. None: all.
 
         Returns
         -------
         lines, theta, slopes : ndarray of shape (n,), (n, n_parameters) and (n_slopes, n, n_parameters)
-            Lines present, their parameters, and the derivatives of these.
+            Lines present, their parameters, and the derivatives of the parameters.
         """
         rows, values, changes = weights.indices, weights.data, None
         if slopes is not None:
@@ -312,8 +314,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         outside : ndarray of shape (n,), bool
             Labels outside the grid.
         slopes : list of csr_matrix of shape (n, n_rows)
-            Derivatives of the weights by each label, only with `derivatives`. Where weights have a kink they are
-            those towards higher labels; zero by labels that were moved to the grid.
+            Derivatives of the weights with respect to each label, only with `derivatives`. At a kink of the weights,
+            those towards higher labels; zero for labels that were moved to the grid.
         """
         if not is_plain(self, X):
             check_is_fitted(self)
@@ -321,7 +323,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         return self._locate(X, derivatives=derivatives)
 
     def split_at_breaks(self, X):
-        """Labels in cells with a break, as mixtures of those on either side, see `stellarhml.manifold.breaks`.
+        """Replace labels in cells with a jump by the two nodes beside it, see `stellarhml.manifold.breaks`.
 
         Parameters
         ----------
@@ -336,7 +338,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         return self._weights.split_at_breaks(np.asarray(X, dtype=np.float64))
 
     def fill_weights(self, X):
-        """Weights of missing nodes that are filled from others, by the label along which they are.
+        """Weights of missing nodes that are filled from others, by the label along which they are filled.
 
         Parameters
         ----------
@@ -347,19 +349,20 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         -------
         weights : ndarray of shape (n, n_labels)
             For each label, the absolute weights of the missing nodes that are predicted along it, each times the ratio
-            of its error to that of a held-out node. 0 where no missing node is in use.
+            of its error to that of a held-out node. 0 far from missing nodes.
         """
         return self._weights.fill_weights(np.asarray(X, dtype=np.float64))
 
     def error_samples(self):
-        """Places where the error of interpolation can be probed.
+        """Held-out predictions that measure the error of interpolation.
 
         Returns
         -------
         samples : ErrorSamples
-            Over the rows of the training `X`. Inner nodes of each label predicted along it without themselves, against
-            themselves; on labels of two values, the middle, against half of each; scattered nodes inside the hull,
-            predicted from the others. Missing nodes are neither predicted nor used. Small grids may have no samples.
+            Samples over the rows of the training `X`: inner nodes, predicted along each label from their neighbours; on
+            labels with two values, the middle, compared with the mean of the two nodes; scattered nodes inside the
+            hull, predicted from the others. Missing nodes are neither predicted nor used. Small grids may have no
+            samples.
         """
         check_is_fitted(self)
         samples = self._weights.leave_one_out()
@@ -417,7 +420,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         n_nodes, n_labels = weights.nodes.shape
         member = take_array(fitted, "node_of_row", dtype="i8", shape=(None,), low=0, high=n_nodes - 1)
         if (np.bincount(member, minlength=n_nodes) == 0).any():
-            raise StateError("`node_of_row` leaves a node without a row; each needs one at least.")
+            raise StateError("`node_of_row` leaves a node without a row; each needs at least one.")
         table = take(fitted, "table", (LineBank, LineFactors, np.ndarray))
         try:
             check_label_names(interpolator.label_names, n_labels)
@@ -448,12 +451,12 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         share = 1 / np.bincount(member)[member]
         shape = (len(nodes), len(member))
         self._spread = sparse.csr_matrix((share, (member, np.arange(len(member)))), shape=shape)
-        # where no node occurs twice, its column becomes that of its row
+        # without repeated nodes, the column of a node is just renumbered
         self._row_of = np.argsort(member).astype(np.int32) if len(nodes) == len(member) else None
         self.table_, self._sparse_output = table, sparse_output
 
     def _locate(self, X, *, derivatives=False):
-        """`locate` for a float64 array of finite labels, which is not checked: a third of the time for one row."""
+        """`locate` without checks, for a float64 array of finite labels: a third of the time for one row."""
         weights, outside, *slopes = self._weights.weights(X, derivatives)
         weights = self._onto_rows(weights)
         return (

@@ -1,6 +1,7 @@
-"""Jumps of a grid: where spectra change between two nodes as nowhere else along a label, and what is between these.
+"""Jumps of a grid: cells of a label in which spectra change abruptly, and interpolation within these cells.
 
-Line parameters on the two sides of a jump are those of different atmospheres. Between them, what is linear is the flux.
+Line parameters on the two sides of a jump belong to different kinds of model atmosphere. Between them the flux is
+interpolated linearly, not the line parameters.
 """
 
 from typing import NamedTuple
@@ -8,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-_FEWEST = 8  # values of a label from which its usual changes can be measured
-_UNUSUAL = 5.0  # third differences that are so many times the median of those that have no part in them
-_BESIDE = 0.75  # of the largest: a jump leaves half on either side, a single odd node as much again on one
-_PIXELS = 8192  # that are looked at
+_FEWEST = 8  # minimum number of values of a label: fewer do not show its usual changes
+_UNUSUAL = 5.0  # a jump has a third difference of this many times the median of the others
+_BESIDE = 0.75  # of the third difference: a jump has half of it on both sides, an outlying node as much on one side
+_PIXELS = 8192  # about so many pixels are compared
 
 
 def find_breaks(labels, flux, names):
@@ -30,7 +31,7 @@ def find_breaks(labels, flux, names):
         size = _third_differences(labels, flux, k, axis)
         if size is None:
             continue
-        # at either end of the label, a jump cannot be distinguished from growing changes, nor assigned to a cell
+        # at the ends of a label, a jump cannot be distinguished from a steep change, nor assigned to a cell
         inner, beside = size[1:-1], np.maximum(size[:-2], size[2:])
         usual = [np.median(np.delete(size, (i, i + 1, i + 2))) for i in range(len(inner))]
         jumps = (inner > _UNUSUAL * np.array(usual)) & (beside < _BESIDE * inner)
@@ -41,14 +42,14 @@ def find_breaks(labels, flux, names):
 
 
 def _third_differences(labels, flux, k, axis):
-    """Root mean square of third divided differences, over all lines of nodes along label k that are whole."""
+    """RMS of third divided differences, over all complete lines of nodes along label k; None without any."""
     others, member = np.unique(np.delete(labels, k, axis=1), axis=0, return_inverse=True)
     lines = [np.flatnonzero(member.ravel() == i) for i in range(len(others))]
     lines = [line[np.argsort(labels[line, k])] for line in lines]
     lines = [line for line in lines if np.array_equal(labels[line, k], axis)]
     if not lines:
         return None
-    # on an uneven axis: the value that the cubic's third derivative has, times the width of the middle cell, cubed
+    # on an uneven axis: third derivative of the cubic times the cube of the middle cell's width
     four = np.stack([axis[i : len(axis) - 3 + i] for i in range(4)], axis=1)
     apart = four[:, :, None] - four[:, None, :] + np.eye(4)
     weights = 6 / apart.prod(axis=2) * (four[:, 2] - four[:, 1])[:, None] ** 3
@@ -113,7 +114,7 @@ def split_at_breaks(labels, axes, variables, broken):
 
 
 def _both_sides(found, inside, k, *sides):
-    """The mixture with the rows `inside` replaced by two: label k on a side, and the share and slope of that side."""
+    """Replace each row of `inside` by two, with label k at either edge and the weight and slope of that edge."""
     parts = [Mixture(*(part[~inside] for part in found))]
     for edge, share, rate in sides:
         labels, row, weight, slopes, moves = (part[inside] for part in found)

@@ -7,7 +7,7 @@ with their first derivative, exact for quadratics on any spacing, at most four n
 .. math:: (1 + 2t)(1 - t)^2 f_i + t^2 (3 - 2t) f_{i+1} + h\,[t (1 - t)^2 f'_i - t^2 (1 - t) f'_{i+1}],
 
 where the slope :math:`f'` at a node is that of the parabola through it and its neighbours, on uneven axes too. A cell
-that is broken is linear, and slopes beside it are those of the parabola on their own side of it.
+with a jump (broken) is linear, and slopes next to it are those of a parabola on their own side of the jump.
 """
 
 import math
@@ -24,7 +24,7 @@ from stellarhml.manifold.variables import VARIABLES, take_nodes
 
 
 class TensorProduct:
-    """The weights of the nodes around a point, as far as they are the same everywhere in a cell.
+    """Weights of the nodes around a point, with everything precomputed that is constant in a cell.
 
     `axes` are the values on each axis, strictly increasing; `smooth` weights are cubic rather than linear, on axes of
     three nodes and more; `broken` says which cells of each axis hold a jump. `offsets` (n_stencil,) are the flat places
@@ -86,12 +86,12 @@ class TensorProduct:
         return _product(self._by_axis(functions, self._basis[cells]))
 
     def _by_axis(self, functions, basis):
-        """Shares of the nodes on each axis, shape (n, n_nodes of the axis), from those of the four functions."""
+        """Weights of the nodes on each axis, shape (n, n_nodes of the axis), from the four functions."""
         shares = (functions[:, :, None, :] @ basis)[:, :, 0]
         return [shares[:, k, :size] for k, size in enumerate(self._sizes)]
 
     def _functions(self, t):
-        """The four functions of a cell: of the values at its ends, and of the slopes there."""
+        """The four Hermite functions of a cell: of the values at its ends, and of the slopes there."""
         s = 1 - t
         out = np.empty((*t.shape, 4))
         if not self._cubic.any():
@@ -147,9 +147,9 @@ def _axis_cells(axis, smooth, broken):
 
 
 def _slope(axis, node, broken):
-    """Derivative at a node that has a whole cell beside it: nodes, and their weights in it.
+    """Nodes, and their weights in the derivative at a node with an unbroken cell next to it.
 
-    It is that of the parabola through three neighbours of one side of all breaks, or of the chord of two.
+    The derivative is that of the parabola through three nodes on one side of all breaks, or of the line through two.
     """
     breaks = np.flatnonzero(broken)
     first = max((b + 1 for b in breaks if b < node), default=0)
@@ -167,21 +167,21 @@ def _slope(axis, node, broken):
     return support, np.array(weights)
 
 
-_STORED_HOLES, _STORED_AXIS = 2000, 2000  # of a grid in a file: more take longer than a second
+_STORED_HOLES, _STORED_AXIS = 2000, 2000  # limits for a grid in a file: more takes longer than a second
 
 LATTICE_SHARE = 0.5
-"""Nodes that fill at least this share of their rectilinear grid are taken as a grid with holes."""
+"""Nodes that fill at least this share of their rectilinear grid are treated as a grid with missing nodes."""
 
 _EDGE = 1e-9  # labels this close to a bound, relative to the axis, count as inside
-_BATCH = 2**19  # numbers that are in memory at once
+_BATCH = 2**19  # numbers in memory at once
 
 
 class LatticeWeights:
-    """Weights of grid nodes at any labels, the same for everything that is interpolated.
+    """Weights of grid nodes at any labels, the same for every interpolated quantity.
 
-    A node that is missing is itself predicted from others, see `stellarhml.manifold.leave_one_out.fill_holes`, so that
-    cells whose corners are all there are as exact beside a missing node as elsewhere. Where a missing node has no
-    neighbours on both sides of any axis, the cells that touch it count as outside.
+    A missing node is predicted from others, see `stellarhml.manifold.leave_one_out.fill_holes`, so that cells with all
+    corners are as accurate next to a missing node as elsewhere. Where a missing node has no neighbours on both sides
+    of any axis, the cells that touch it count as outside.
 
     `nodes` (n_nodes, n_labels) are distinct; `smooth` weights are cubic rather than linear, on axes of three nodes and
     more. With `full_for`, names of the labels, a missing node raises GridIncompleteError. `variables` names the
@@ -238,7 +238,7 @@ class LatticeWeights:
         breaks = take_list(state, "breaks", list, length=nodes.shape[1], optional=True)
         if breaks is not None:
             breaks = tuple(tuple(take_number({"breaks": x}, "breaks") for x in values) for values in breaks)
-        # scattered nodes span a grid that no memory holds
+        # the grid of scattered nodes would not fit into memory
         share, longest = cls.share(nodes), max(len(np.unique(column)) for column in nodes.T)
         n_missing = len(nodes) / share - len(nodes)
         if share < LATTICE_SHARE or n_missing > _STORED_HOLES or longest > _STORED_AXIS:
@@ -250,7 +250,7 @@ class LatticeWeights:
 
     @staticmethod
     def share(nodes):
-        """Fraction of the rectilinear grid spanned by `nodes` that is there."""
+        """Fraction of the rectilinear grid spanned by `nodes` that has a node."""
         return len(nodes) / np.prod([float(len(np.unique(column))) for column in nodes.T])
 
     def weights(self, labels, derivatives=False):
@@ -281,7 +281,7 @@ class LatticeWeights:
         return split_at_breaks(np.clip(labels, self._low, self._high), self.axes, self._variables, self._broken)
 
     def leave_one_out(self):
-        """Where the error of interpolation can be probed, over nodes.
+        """Held-out predictions that measure the error of interpolation.
 
         Inner nodes of each axis are predicted without themselves; on axes of two values, the middles of cells.
         """
@@ -310,7 +310,7 @@ class LatticeWeights:
         return np.concatenate(parts)
 
     def _batch(self, labels, derivatives):
-        """Weights, then derivatives by each label with `derivatives`, and which rows are outside."""
+        """Weights, then with `derivatives` those with respect to each label, and a mask of rows outside."""
         beyond = (labels < self._floor) | (labels > self._ceiling)
         outside = beyond.any(axis=1)
         cells, t, rate = self._place(labels, beyond if derivatives else None)
@@ -326,7 +326,7 @@ class LatticeWeights:
         return [self._matrix(columns, term) for term in terms], outside
 
     def _columns(self, cells, places):
-        """Numbers of nodes at flat places; missing ones follow, in slopes and then as corners of the cell."""
+        """Numbers of nodes at flat indices; missing nodes follow, first those in slopes, then those at corners."""
         columns = self._entry[places]
         hole = columns >= len(self.nodes)
         if hole.any():
@@ -334,12 +334,12 @@ class LatticeWeights:
         return columns
 
     def _place(self, labels, beyond=None):
-        """Cells of labels, places in them, and, with the mask `beyond` of labels outside, rates of the variables."""
+        """Cells, positions in them, and, if the mask `beyond` of labels outside is given, slopes of the variables."""
         inner = np.minimum(np.maximum(labels, self._low), self._high)
         at = inner.copy() if self._bent else inner
         for k in self._bent:
             at[:, k] = self._variables[k].value(inner[:, k])
-            # a node is exactly where it is on the axis, however its variable was rounded
+            # at a node, use the stored value of its variable: rounding must not move it
             nearest = np.minimum(self.axes[k].searchsorted(inner[:, k]), len(self.axes[k]) - 1)
             np.copyto(at[:, k], self._positions[k][nearest], where=self.axes[k][nearest] == inner[:, k])
         rate = None
@@ -364,7 +364,7 @@ class LatticeWeights:
 
 
 def _require_full(nodes, axes, names):
-    """Raise GridIncompleteError if a node is missing; scattered nodes span a grid that no memory holds."""
+    """Raise GridIncompleteError if a node is missing; does not build the grid, which may not fit into memory."""
     n_full = math.prod(len(axis) for axis in axes)
     if len(nodes) == n_full:
         return
@@ -392,7 +392,7 @@ def _nearest(nodes, axes, labels):
 
 
 def _broken(axis, breaks):
-    """Which cells of an axis hold a break; one on a node breaks the cell above it."""
+    """Mask of the cells of an axis with a jump; a jump at a node breaks the cell above it."""
     broken = np.zeros(max(len(axis) - 1, 1), dtype=bool)
     cells = np.searchsorted(axis, np.asarray(breaks, dtype=np.float64), side="right") - 1
     broken[cells[(cells >= 0) & (cells < len(axis) - 1)]] = True

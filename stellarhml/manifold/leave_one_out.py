@@ -1,4 +1,4 @@
-r"""Nodes predicted from others: left out, to measure the error of interpolation, or missing from the grid.
+r"""Prediction of nodes from others: held-out nodes, to measure the error of interpolation, and missing nodes.
 
 A node is predicted along one axis by the polynomial through its neighbours there. A missing node that is a corner of a
 cell is predicted from nodes on both sides, and cells with a corner that has none are outside. For the slopes of a
@@ -12,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-CUBIC_SCALE = 0.6  # of the error of a node predicted from two on each side; an upper bound, for it contains noise
-LINEAR_SCALE = 0.25  # an error that goes with the square of the spacing, halved once
-MIDDLE_SCALE = 0.35  # measured where a node in the middle was left out: 0.25 on SME spectra, 0.55 on PHOENIX in H
-JUMP_SCALE = 1.0  # across a jump: an error that does not shrink with the spacing
+# Factors from the error of a held-out node to that within a cell
+CUBIC_SCALE = 0.6  # node predicted from two on each side; an upper bound, since the error contains noise
+LINEAR_SCALE = 0.25  # node predicted from one on each side: the error scales with the square of the spacing
+MIDDLE_SCALE = 0.35  # middle of two nodes; 0.25 on SME spectra, 0.55 on PHOENIX in H
+JUMP_SCALE = 1.0  # prediction across a jump: the error does not depend on the spacing
 
 
 class ErrorSamples(NamedTuple):
-    """Places where two estimates of the same thing differ by an error of interpolation.
+    """Pairs of a prediction and its target, whose difference measures the error of interpolation.
 
     The prediction is compared with a target: the node itself, or, on a label of two values, half of each, where the
     prediction is the interpolation in the middle. Two nodes do not show how far parameters are from linear: there,
@@ -37,22 +38,22 @@ class ErrorSamples(NamedTuple):
 
     @property
     def measured(self):
-        """Which samples are nodes that were left out, rather than middles between two; shape (n,), bool."""
+        """True for held-out nodes, False for middles between two nodes; shape (n,), bool."""
         return self.scale != MIDDLE_SCALE
 
     @property
     def most_accurate(self):
-        """Of the nodes left out, those that are predicted best: from two on each side, where there are any.
+        """Held-out nodes predicted from two nodes on each side, if there are any, else all held-out nodes.
 
-        What is smooth is predicted from these, and what is not is noise; the line through the only two neighbours also
-        misses what is smooth.
+        The error of such a prediction is mostly noise from node to node; that of a line through two neighbours also has
+        a smooth part.
         """
         cubic = self.scale == CUBIC_SCALE
         return cubic if cubic.any() else self.measured
 
 
 def predict_node(there, position, axis, n_side, side=None):
-    """How a node of one axis is predicted from others: the polynomial through up to `n_side` on each side.
+    """Predict a node on one axis by the polynomial through up to `n_side` nodes on each side.
 
     `there` are the positions of the nodes that exist, increasing; the one to predict, at `position`, is not used.
     `axis` and `side` (n_values,) are the variable of the label, and the number of the breaks of the grid below, at each
@@ -71,7 +72,7 @@ def predict_node(there, position, axis, n_side, side=None):
 
 
 def predict_node_beyond(there, position, axis, n_side, side):
-    """How a node of one axis is predicted from those on one side of it, and on its side of all breaks.
+    """Predict a node on one axis from nodes on one side of it, and on its side of all breaks.
 
     Arguments as in `predict_node`. Returns the nearest nodes, three at most (two, if ``n_side=1``), and their weights;
     None where there are not two.
@@ -140,7 +141,7 @@ def scattered_samples(without, nodes, inside, *, at_most=256):
 def _left_out(lines, axis, variable, side, n_side):
     """Nodes with neighbours on both sides: label, node, weights, targets, scale and reach of each."""
     positions = variable(axis)
-    known = {}  # lines of a grid have few patterns of missing nodes
+    known = {}  # cache: the lines of a grid have few patterns of missing nodes
     for line in lines:
         there = np.flatnonzero(line >= 0)
         for i in there:
@@ -157,7 +158,7 @@ def _left_out(lines, axis, variable, side, n_side):
 
 
 def _middles(lines, axis, variable, *_):
-    """Middles between two nodes, on an axis that has no more."""
+    """Middles between two nodes, on an axis with two values."""
     middle = axis.mean()
     low, at, high = variable(np.array([axis[0], middle, axis[1]]))
     t = (at - low) / (high - low)
@@ -167,7 +168,7 @@ def _middles(lines, axis, variable, *_):
 
 
 def _rows(rows, n_columns):
-    """Rows of columns and values as a matrix."""
+    """Sparse matrix from the columns and values of each row."""
     indptr = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows])]).astype(np.int32)
     columns = np.concatenate([np.empty(0), *(columns for columns, _ in rows)]).astype(np.int32)
     values = np.concatenate([np.empty(0), *(values for _, values in rows)])
@@ -182,8 +183,8 @@ def _lagrange(points, x):
     ]
 
 
-# product of the steps to the nodes by which one between them is predicted, to which the error of a polynomial is
-# proportional; a parabola misses a node one step beyond it by three times what it misses one between its nodes
+# The error of a polynomial is proportional to the product of the distances to its nodes. These are the products, in
+# steps, of a held-out node between 2, 3 or 4 others; one step outside three nodes the product is three times as large.
 _HELD_OUT = {2: 1.0, 3: 2.0, 4: 4.0}
 
 
@@ -203,9 +204,9 @@ class Fill(NamedTuple):
 def fill_holes(owner, missing, axes, sides, n_side):
     """Predict missing nodes; those that are too far from any cell to be in use have no weights.
 
-    The best of all axes is taken: one on which no break is crossed; one on which neighbours are fewest steps apart; on
-    a tie, the axis with most values. For slopes, one on which three nodes or more are at hand comes before all others,
-    for a line through two misses what a parabola does not, and what has no such nodes is predicted from predictions.
+    Each is predicted along the best axis: one without a break in between, then the one with the fewest steps between
+    the neighbours, then the one with most values. For slopes, an axis with three nodes or more comes first, since a
+    parabola is more accurate than a line; where there is none, nodes are predicted from predicted ones.
 
     `missing` (n_missing, n_labels) are the places without a node, in the order of `owner`; `axes` are the variables of
     each label, the rest as in `lattice_samples`.
@@ -228,7 +229,7 @@ def fill_holes(owner, missing, axes, sides, n_side):
             if best[0] == (False, False):
                 keep(n_nodes + i, *best[1:])
                 known[tuple(hole)] = n_nodes + i
-    # cubics of a cell reach one step beyond its corners
+    # the cubic of a cell uses nodes one step outside it
     pending = [
         i
         for i, hole in enumerate(missing)
@@ -245,7 +246,7 @@ def fill_holes(owner, missing, axes, sides, n_side):
         for i in found:
             known[tuple(missing[i])] = n_nodes + i
         pending = [i for i in pending if i not in found]
-    # on the face of a cell that is outside, a slope may lead to its corners
+    # on the face of a cell that counts as outside, a slope may use its missing corners
     for i in np.flatnonzero(dead):
         if n_nodes + i in rows:
             filled = n_nodes + n_missing + i
@@ -254,7 +255,7 @@ def fill_holes(owner, missing, axes, sides, n_side):
 
 
 def _best(known, hole, axes, sides, n_side, *, beyond=False):
-    """Whether it crosses a break or is a line; axis, nodes, shares and error ratio of the best prediction of a hole."""
+    """Best prediction of a missing node: (crosses a break, is a line), axis, nodes, weights and error ratio."""
     best = None
     for k, (axis, side) in enumerate(zip(axes, sides, strict=True)):
         line = known[tuple(hole[:k]) + (slice(None),) + tuple(hole[k + 1 :])]
@@ -277,7 +278,7 @@ def _best(known, hole, axes, sides, n_side, *, beyond=False):
 
 
 def _composed(support, shares, rows, n_nodes):
-    """Weights of nodes, from those of nodes and of missing ones that are predicted themselves."""
+    """Weights over existing nodes, with predicted ones replaced by their own weights."""
     total = {}
     for place, share in zip(support, shares, strict=True):
         for node, part in (rows[place] if place >= n_nodes else {place: 1.0}).items():
@@ -286,7 +287,7 @@ def _composed(support, shares, rows, n_nodes):
 
 
 def _matrix(rows, n_nodes, n_missing):
-    """Weights as a matrix, after those of the nodes."""
+    """Matrix of the weights: identity rows for the nodes, then rows for the missing nodes."""
     places = [np.full(len(row), place) for place, row in rows.items()]
     places = np.concatenate([np.arange(n_nodes), *places])
     columns = np.concatenate([np.arange(n_nodes), *(list(row) for row in rows.values())]).astype(np.int64)

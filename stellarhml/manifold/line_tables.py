@@ -1,8 +1,8 @@
-r"""Lines of all nodes of a grid: as a bank, where they are present, or as a few factors, a fraction of the size.
+r"""Line parameters of all nodes of a grid: a bank of the lines present at each node, or a few factors.
 
-In factors, the parameters of all lines at node k are :math:`\theta_k = \bar\theta + \sum_r s_{kr} f_r`: the
-:math:`f_r` are the principal components of the parameters, each in units of its effect on the flux. Interpolated are
-the few scores of a node; noise from node to node is in the components that are left out.
+With factors, the parameters of all lines at node k are :math:`\theta_k = \bar\theta + \sum_r s_{kr} f_r`: the
+:math:`f_r` are the principal components of the parameters, each parameter weighted by its effect on the flux. Only the
+scores of the nodes are interpolated; the components left out carry noise from node to node.
 """
 
 import numpy as np
@@ -12,10 +12,10 @@ from stellarhml._state import LARGE, Sizes, StateError, check_keys, take_array
 from stellarhml.kernels.combine import add_factors, add_lines, count_lines, frozen
 from stellarhml.manifold.residual import take_pointers
 
-_ROUNDING = 1e-13  # of the largest eigenvalue: smaller ones are rounding of the scalar products
+_ROUNDING = 1e-13  # of the largest eigenvalue: smaller ones are rounding errors of the scalar products
 
 _FEW = 32
-"""Components of which none is left out: small grids save little by it, and hold out few nodes."""
+"""Up to this number, all components are kept: small grids save little otherwise, and have few nodes to hold out."""
 
 
 def principal_components(gram):
@@ -29,10 +29,10 @@ def principal_components(gram):
     order = np.argsort(squares)[::-1]
     order = order[squares[order] > _ROUNDING * max(squares.max(initial=0.0), 0.0)]
     vectors = vectors[:, order]
-    # the first of the largest: which of equal ones is larger by rounding differs between processors
+    # fix the sign by the first of the largest entries; rounding decides between equal ones, differently on each CPU
     size = np.abs(vectors)
     largest = (size >= (1 - 1e-6) * size.max(axis=0, initial=0.0)).argmax(axis=0)
-    vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])  # no sign left free
+    vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])
     return vectors, np.sqrt(squares[order])
 
 
@@ -48,8 +48,8 @@ def choose_rank(scores, samples, slack=1.0):
     if not best.any() or scores.shape[1] <= _FEW:
         return min(scores.shape[1], _FEW)
     missed = (samples.targets - samples.weights)[best] @ scores
-    # a component that is kept errs where rows are held out, one that is left out is missed at all of them: those that
-    # can be held out need not show it, such as the middle one of three in a row
+    # a kept component costs its error at held-out rows; one left out costs its scores at all rows, since the rows that
+    # can be held out (the middle one of three) need not show it
     kept, left_out = (missed**2).mean(axis=0), (scores**2).mean(axis=0)
     error = np.concatenate([[0.0], np.cumsum(kept)]) + np.concatenate([np.cumsum(left_out[::-1])[::-1], [0.0]])
     return int(np.argmax(error <= slack**2 * (1 + 1e-9) * error.min()))  # equal but for rounding
@@ -63,7 +63,7 @@ VANISHED_LOG_AMPLITUDE = -100.0
 
 
 class LineBank:
-    """Lines of many nodes, stored where they are present only, in single precision about the mean of each line.
+    """Parameters of the lines present at each node, in single precision relative to the mean of each line.
 
     A wavelength of 10^4 angstrom in single precision is good to 10^-3 angstrom, its distance from the line's mean to
     10^-8. The lines of node k are entries ``indptr[k]:indptr[k + 1]``. `line` (n_entries,), int32, is the catalogue
@@ -167,7 +167,7 @@ class LineBank:
         return lines, self.origin[lines] + self.values[span]
 
     def lines_at(self, nodes, weights, slopes=None, *, amplitude, absent, wanted=None):
-        """Lines at a weighted mean of nodes, and how they change when the weights do.
+        """Lines at a weighted mean of nodes, and their derivatives.
 
         `nodes` (k,) have `weights` (k,) of sum 1, `slopes` (n_slopes, k) are derivatives of these, of sum 0.
         `amplitude` is the index of the log amplitude among the parameters. A line that is absent from some of the nodes
@@ -208,8 +208,8 @@ class LineBank:
 
 
 def _positive(sums):
-    """Weights without the negative ones of smooth interpolation, which have no meaning where a line is absent."""
-    # on a node, the others have no weight, but a derivative
+    """Weights without the negative ones of cubic interpolation, which have no meaning where a line is absent."""
+    # at a node, the other nodes have zero weight but a derivative
     positive = np.where(sums[0] >= 0, sums, 0.0)
     whole = positive[0].sum()
     positive[0] /= whole
@@ -257,7 +257,7 @@ class LineFactors:
         matters. `choose` takes the scores on all components, (n_nodes, n), largest first, and returns the number to be
         kept. `amplitude` is the index of the log amplitude among the parameters.
         """
-        # what does nothing to the flux still needs a value
+        # parameters without an effect on the flux still need a positive weight
         effect = np.maximum(effect, 1e-6 * effect.max(initial=1e-20)).astype(np.float32)
         table = bank.to_array(amplitude)
         mean = table.mean(axis=0, dtype=np.float64)
@@ -309,7 +309,7 @@ class LineFactors:
 
 
 def _gram(table):
-    """Scalar products of rows, in double precision: small components would drown in the rounding of large ones."""
+    """Scalar products of rows, in double precision: rounding of large components would hide small ones."""
     gram = np.zeros((len(table), len(table)))
     for first in range(0, table.shape[1], _AT_ONCE):
         part = table[:, first : first + _AT_ONCE].astype(np.float64)

@@ -1,11 +1,11 @@
-r"""Residuals of the line model: a mean and a few components over the nodes, interpolated like the lines.
+r"""Residuals of the line model: a mean and a few principal components, interpolated like the lines.
 
-The residual of each training spectrum, flux minus its own lines, is :math:`\bar r + \sum_m c_{km} b_m`; its
-coefficients are interpolated with the weights that the lines have.
+The residual of training spectrum k, flux minus line model, is :math:`\bar r + \sum_m c_{km} b_m`; its coefficients are
+interpolated with the same weights as the lines.
 
-CodedRows keeps such rows in eight bits. Pixels are stored in blocks of 32. A block of a row is an entry of 32 signed
-bytes and a scale, as long as it holds anything above the row's tolerance; what the rounding leaves, if it exceeds the
-tolerance, is another entry. Blocks without entries take no memory, and a window of pixels is decoded by itself.
+CodedRows stores such rows in eight bits, in blocks of 32 pixels. A block of a row that exceeds the row's tolerance has
+an entry of 32 signed bytes and a scale; if the rounding error still exceeds the tolerance, it has another entry. Blocks
+without entries take no memory, and each window of pixels can be decoded by itself.
 """
 
 import numpy as np
@@ -150,7 +150,7 @@ class ResidualBasis:
         coefficients = take_array(state, "coefficients", dtype="f8", shape=(None, None), low=-LARGE, high=LARGE)
         if rows.n_rows != 1 + coefficients.shape[1]:
             raise StateError(
-                f"There are {rows.n_rows} `rows`, but {coefficients.shape[1]} coefficients; rows have a mean, too."
+                f"There are {rows.n_rows} `rows` for {coefficients.shape[1]} coefficients; the mean needs one more."
             )
         return cls(rows, coefficients)
 

@@ -1,4 +1,4 @@
-"""Interpolation weights for nodes that form no grid."""
+"""Interpolation weights for scattered nodes."""
 
 import numpy as np
 from scipy import sparse
@@ -13,7 +13,7 @@ _MAX_SIMPLEX_LABELS = 3  # a triangulation grows exponentially with the number o
 _EDGE = 1e-9
 
 _STORED_NODES, _STORED_SIMPLICES = 3000, 15
-"""Most nodes to triangulate of a file, and most simplices a node: some sets of nodes have one for each pair of them."""
+"""Limits for a file: nodes to triangulate, and simplices per node, of which some sets of nodes have very many."""
 
 
 class ScatteredWeights:
@@ -39,7 +39,7 @@ class ScatteredWeights:
         self._simplices = None
         if 2 <= nodes.shape[1] <= _MAX_SIMPLEX_LABELS and len(nodes) > nodes.shape[1] + 1:
             try:
-                with threadpool_limits(1):  # thousands of 3 x 3 systems: threads only slow each other down
+                with threadpool_limits(1):  # thousands of 3 x 3 systems, which threads only slow down
                     self._simplices = Delaunay(self._points)
                     self._transform = self._simplices.transform
             except QhullError:  # nodes in a plane or on a line
@@ -91,14 +91,14 @@ class ScatteredWeights:
         return weights, outside, [sparse.csr_matrix((slope, columns, pointers), shape=shape) for slope in slopes.T]
 
     def fill_weights(self, labels):
-        """None of any label, shape (n, n_labels): nothing is missing among scattered nodes."""
+        """Zeros, shape (n, n_labels): scattered nodes have no missing nodes."""
         return np.zeros(labels.shape)
 
     def split_at_breaks(self, labels):
-        """None: scattered nodes have no cells that could be broken."""
+        """Return None: scattered nodes have no cells with a jump."""
 
     def leave_one_out(self):
-        """Where the error of interpolation can be probed, over nodes.
+        """Held-out predictions that measure the error of interpolation.
 
         Nodes strictly inside the hull (without a triangulation: inside all ranges) are predicted from the others.
         """
@@ -114,8 +114,8 @@ class ScatteredWeights:
         if self._simplices is None:
             others = np.delete(np.arange(len(self.nodes)), node)
         else:
-            # the simplex that closes the gap has the node's neighbours as corners; their neighbours ensure that there
-            # is one, and the outermost nodes that labels keep their units
+            # without the node, its neighbours are the corners of the new simplex; their neighbours ensure that it
+            # exists, and the outermost nodes keep the units of the labels
             start, neighbours = self._simplices.vertex_neighbor_vertices
             ring = neighbours[start[node] : start[node + 1]]
             rings = [neighbours[start[k] : start[k + 1]] for k in ring]
@@ -126,7 +126,7 @@ class ScatteredWeights:
         return others[weights.indices], weights.data, bool(outside[0])
 
     def _positions(self, labels):
-        """Variables of labels, and which labels were moved to the range of the nodes, where variables are defined."""
+        """Variables of labels, and a mask of labels moved into the range of the nodes, where variables are defined."""
         moved = np.zeros(labels.shape, dtype=bool)
         positions = labels.copy()
         for k, variable in self._bent:
@@ -136,7 +136,7 @@ class ScatteredWeights:
         return positions, moved
 
     def _barycentric(self, point, simplex):
-        """Nodes, their weights, and the derivatives of these by the point."""
+        """Nodes, their weights, and the derivatives of the weights with respect to the point."""
         if simplex < 0:
             return self._nearest(point)
         transform = self._transform[simplex]
@@ -164,7 +164,7 @@ class ScatteredWeights:
 
 
 def _check_triangulation(nodes):
-    """Raise StateError if the triangulation of nodes in a file could take long; a few of them are tried first."""
+    """Raise StateError if the triangulation of nodes in a file could take long, judged from some of them."""
     n_nodes, n_labels = nodes.shape
     if not 2 <= n_labels <= _MAX_SIMPLEX_LABELS:
         return

@@ -1,4 +1,4 @@
-"""The variables of the labels between which weights are computed: a label, or an increasing function of it."""
+"""Variables of interpolation: each label, or an increasing function of it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -48,7 +48,7 @@ VARIABLES = {
 """By name: x, -5040 / x, ln x, and -exp(-0.2 x) with x in dex."""
 
 DEFAULT_VARIABLES = {"feh": "saturating"}
-"""Variables that were measured to be better than the label itself, by the label's name."""
+"""Variables with a smaller interpolation error than the label itself, by the label's name."""
 
 
 def check_variables(variables, names):
@@ -76,7 +76,7 @@ def check_variable_values(nodes, variables, names):
             continue
         axis = np.unique(column)
         found = f"The variable {variable!r} of {name!r}"
-        cure = "Choose another in `variables`; variables={} takes all labels as they are."
+        cure = "Choose another in `variables`; variables={} uses the labels themselves."
         if VARIABLES[variable].positive and axis[0] <= 0:
             raise ValueError(f"{found} needs positive labels, but there is {axis[0]:g}. {cure}")
         with np.errstate(over="ignore", under="ignore"):
@@ -99,7 +99,7 @@ def take_nodes(state):
     nodes = take_array(state, "nodes", dtype="f8", shape=(None, None), low=-1e100, high=1e100)
     if not nodes.size or not np.array_equal(np.unique(nodes, axis=0), nodes):
         raise StateError(
-            f"`nodes` has shape {nodes.shape}; it needs one node and one label at least, sorted, distinct."
+            f"`nodes` has shape {nodes.shape}; it needs at least one node and one label, sorted and distinct."
         )
     variables = take_list(state, "variables", str, length=nodes.shape[1], optional=True)
     if variables is None:

@@ -13,18 +13,9 @@ _MAX_TICKS = 12
 class Plane(NamedTuple):
     """Two labels as axes, and values of the others.
 
-    Attributes
-    ----------
-    axes : tuple of two str
-        Names of the labels.
-    columns : tuple of two int
-        Their columns.
-    rest : list of int
-        Columns of the other labels.
-    point : ndarray of shape (n_labels,)
-        Values of all labels; the largest of the grid where none was given.
-    given : dict of str to float
-        Given values of other labels.
+    `axes` are the names of the labels and `columns` their columns, `rest` the columns of the others; `point`
+    (n_labels,) holds values of all labels, the largest of the grid where none was given; `given` the given ones, by
+    name.
     """
 
     axes: tuple
@@ -35,29 +26,11 @@ class Plane(NamedTuple):
 
 
 def choose_plane(names, nodes, labels=None, fixed=None):
-    """Choose the axes of a map, and check them against the grid.
+    """Choose the axes of a map, and check them against the `nodes` (n, n_labels) of the grid; returns a Plane.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the labels.
-    nodes : ndarray of shape (n, n_labels)
-        Nodes of the grid.
-    labels : sequence of two str, default=None
-        Labels of the horizontal and the vertical axis. None: "teff" and "logg" where both vary, else the first two that
-        do.
-    fixed : dict, default=None
-        Values of other labels, by name.
-
-    Returns
-    -------
-    plane : Plane
-        Axes of the map, and values of the other labels.
-
-    Raises
-    ------
-    ValueError
-        If a label is unknown or does not vary, or a value lies outside the grid.
+    `labels` are the horizontal and the vertical axis; None: "teff" and "logg" where both vary, else the first two that
+    do. `fixed` are values of other labels, by name. ValueError if a label is unknown or does not vary, or a value lies
+    outside the grid.
     """
     names, fixed = tuple(names), dict(fixed or {})
     low, high = nodes.min(axis=0), nodes.max(axis=0)
@@ -97,27 +70,9 @@ def fill_cells(x, y, x_values, y_values, values):
 
 
 def draw_cells(ax, axes, x, y, values, *, norm, nodes=True):
-    """Draw a map; cells without a value are grey.
+    """Draw a map of `values` (n_y, n_x) over increasing `x` and `y`; cells without a value (NaN) are grey.
 
-    Parameters
-    ----------
-    ax : matplotlib axes
-        Axes of the map.
-    axes : tuple of two str
-        Names of the labels.
-    x, y : ndarray of shape (n_x,) and (n_y,)
-        Values of the labels, increasing.
-    values : ndarray of shape (n_y, n_x)
-        Values of the cells; NaN marks a cell without a value.
-    norm : matplotlib norm
-        Norm of the colour scale.
-    nodes : bool, default=True
-        Whether the cells are nodes; these have white edges.
-
-    Returns
-    -------
-    mesh : matplotlib mesh
-        The map.
+    Cells that are nodes have white edges. Returns the matplotlib mesh.
     """
     look = {"edgecolors": "white", "lw": 0.5} if nodes else {}
     mesh = ax.pcolormesh(cell_edges(x), cell_edges(y), values, cmap=COLOUR_MAP, norm=norm, rasterized=True, **look)

@@ -9,17 +9,9 @@ _RMS_PIXELS, _RMS_POINTS = 32, 400  # running RMS: smallest number of pixels, an
 
 
 def break_gaps(columns):
-    """Insert NaN in gaps, so that curves break there.
+    """Insert NaN in gaps, so that curves break there, and at the end.
 
-    Parameters
-    ----------
-    columns : ndarray of shape (n_columns, n_pixels)
-        Increasing wavelengths, and values over them.
-
-    Returns
-    -------
-    columns : ndarray of shape (n_columns, n_pixels + n_gaps + 1)
-        With NaN in each gap, and at the end.
+    `columns` (n_columns, n_pixels) are increasing wavelengths, and values over them.
     """
     steps = np.diff(columns[0])
     gaps = np.flatnonzero(steps > _GAP * np.median(steps)) + 1 if len(steps) else []
@@ -27,21 +19,9 @@ def break_gaps(columns):
 
 
 def shade(axes, wavelength, unused):
-    """Shade pixels that were not used.
+    """Shade pixels that were not used, with one bar for each run of them; returns the matplotlib collection.
 
-    Parameters
-    ----------
-    axes : matplotlib axes
-        Axes of the panel.
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom, NaN in gaps.
-    unused : ndarray of shape (n_pixels,), bool
-        Which pixels were not used.
-
-    Returns
-    -------
-    bars : matplotlib collection
-        One bar for each run of such pixels.
+    `wavelength` (n_pixels,) [angstrom], NaN in gaps; `unused` (n_pixels,) bool.
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], unused, [0]])))
     first, last = edges[::2], edges[1::2] - 1
@@ -56,21 +36,9 @@ def rms(values):
 
 
 def running_rms(wavelength, values):
-    """RMS of runs of pixels.
+    """Mean wavelengths and RMS of runs of pixels, with NaN in gaps, and the smallest number of pixels in a run.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom; orders may overlap.
-    values : ndarray of shape (n_pixels,)
-        Residuals, NaN where a pixel is not used.
-
-    Returns
-    -------
-    centers, rms : ndarray of shape (n_runs,)
-        Mean wavelengths and RMS, with NaN in gaps.
-    length : int
-        Smallest number of pixels in a run.
+    `wavelength` (n_pixels,) [angstrom] of orders that may overlap; `values` (n_pixels,), NaN where a pixel is not used.
     """
     good = np.flatnonzero(np.isfinite(values))
     good = good[np.argsort(wavelength[good], kind="stable")]

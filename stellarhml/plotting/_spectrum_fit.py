@@ -9,16 +9,8 @@ from numpy.polynomial import legendre
 class SpectrumFit(NamedTuple):
     """One spectrum and its model; all arrays have shape (n_pixels,).
 
-    Parameters
-    ----------
-    wavelength : ndarray
-        Vacuum wavelengths in angstrom.
-    flux : ndarray
-        Normalised flux, NaN where a pixel is masked.
-    flux_error : ndarray or None
-        Standard deviation of the normalised flux, infinite where a pixel is masked.
-    fitted : ndarray
-        Model times the best continuum.
+    `wavelength` [vacuum angstrom]; normalised `flux`, NaN where a pixel is masked; `flux_error`, its standard
+    deviation, infinite there, or None; `fitted`, model times the best continuum.
     """
 
     wavelength: np.ndarray
@@ -40,23 +32,9 @@ class SpectrumFit(NamedTuple):
 
 
 def compare(regressor, flux, labels, *, flux_error=None):
-    """Compute the model of a spectrum at given labels.
+    """SpectrumFit of a spectrum and a fitted regressor's model of it at `labels` (n_labels,).
 
-    Parameters
-    ----------
-    regressor : BayesianStellarRegressor
-        Fitted regressor.
-    flux : array-like of shape (n_pixels,)
-        Flux, as the regressor's `predict` takes it.
-    labels : array-like of shape (n_labels,)
-        Labels of the model.
-    flux_error : array-like of shape (n_pixels,), default=None
-        Standard deviations of the flux; infinity masks a pixel.
-
-    Returns
-    -------
-    fit : SpectrumFit
-        Normalised flux and model.
+    `flux` (n_pixels,) is as the regressor's `predict` takes it; an infinite `flux_error` masks a pixel.
     """
     generator = regressor.generator_
     raw = np.asarray(flux, dtype=np.float64)

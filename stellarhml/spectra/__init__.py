@@ -1,4 +1,4 @@
-"""Bytes to arrays and back: PHOENIX files, gollum, blase states, observed spectra, saved estimators.
+"""Observed spectra: reading and writing files, conversion from specutils and astropy, telluric correction.
 
 Names load when they are first used, so that `import stellarhml.spectra` stays light.
 """

@@ -1,4 +1,4 @@
-"""Spectra in named arrays: NumPy's npz, and HDF5 as Starfish has it."""
+"""Spectra in named arrays: npz of NumPy, and HDF5 of Starfish."""
 
 import importlib.util
 import io
@@ -29,36 +29,21 @@ _HDF5 = {
 
 
 def read_npz(path, *, medium, igrins):
-    """Orders and meta of an npz file: `wavelength` in angstrom, `flux`, `sigma` and, if there, `order` and `mask`.
+    """Orders and meta of an npz file: `wavelength` in angstrom, `flux`, and optionally `sigma`, `order` and `mask`.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file. Arrays of one length, with the number of its order for each pixel, or with a row for each order.
-    medium : {"vacuum", "air"} or None
-        What the wavelengths are measured in.
-    igrins : bool
-        Whether the caller said that it is from IGRINS, which implies vacuum and the resolving power.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If it is damaged or its arrays are others.
+    Arrays are one-dimensional, with the order number of each pixel in `order`, or have a row for each order. `igrins`:
+    the spectrum is from IGRINS, which implies vacuum and the resolving power. SpectrumFileError if the file is damaged,
+    or has other arrays.
     """
     try:
-        # NumPy tells of damage by any of a dozen exceptions; pickles, which could run code, are refused
+        # a damaged file raises any of a dozen exceptions; pickles, which could run code, are refused
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             # an open file, because NumPy leaves its own open when it fails
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 names = list(archive.files)
-                wanted = [name for group in _NPZ.values() for name in group if name in names]
-                arrays = {name: archive[name] for name in wanted}
+                known = [name for group in _NPZ.values() for name in group if name in names]
+                arrays = {name: archive[name] for name in known}
     except Exception as error:
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as an npz file ({type(error).__name__}: {error}); it "
@@ -74,25 +59,8 @@ def read_npz(path, *, medium, igrins):
 def read_hdf5(path, *, medium):
     """Orders and meta of an HDF5 file of Starfish: `waves` (or `wls`) in angstrom, `fluxes`, `sigmas`, `masks`.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file. Each data set has one row for each order, or is one order. A mask is True (or 1) where a pixel is
-        good.
-    medium : {"vacuum", "air"}
-        What the wavelengths are measured in.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If it is damaged or its data sets are others.
-    ImportError
-        If h5py is not installed.
+    Each data set has one row for each order, or is one order. A mask is True (or 1) where a pixel is good.
+    SpectrumFileError if the file is damaged, or has other data sets; ImportError if h5py is not installed.
     """
     medium = check_medium(medium)
     if importlib.util.find_spec("h5py") is None:
@@ -110,7 +78,7 @@ def read_hdf5(path, *, medium):
 
 
 def _read_apart(path, wanted):
-    """Data sets of an HDF5 file by name, read by another process: damage can crash the HDF5 library or hold it up."""
+    """Data sets of an HDF5 file by name, read by another process: a damaged file can crash or hang the HDF5 library."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", _CHILD, str(path), *wanted]
     try:
@@ -164,7 +132,7 @@ def _choose(path, arrays, names, groups):
         if role not in chosen:
             advice = "Rename it."
             if any("transmission" in name.lower() for name in names):
-                advice = "A transmission of the atmosphere is no star: it is for mask_tellurics and divide_tellurics."
+                advice = "Pass a transmission of the atmosphere to mask_tellurics or divide_tellurics instead."
             raise SpectrumFileError(
                 f"{path} has the arrays {', '.join(names) or 'none'}, but one named {' or '.join(groups[role])} is "
                 f"needed. {advice}"
@@ -201,36 +169,21 @@ def _build(path, chosen, mask, medium, meta):
     for number, rows in groups:
         parts = (None if a is None else a[rows] for a in (grid, flux, error, mask))
         builder.add(number, *parts)
-    said = f"Columns used: {', '.join(chosen)}{', mask' if mask is not None else ''}; wavelengths in angstrom."
+    note = f"Columns used: {', '.join(chosen)}{', mask' if mask is not None else ''}; wavelengths in angstrom."
     return builder.orders, meta | {
         "file": str(path),
         "medium": medium,
         "errors_known": builder.errors_known,
         "flux_unit": None,
         "order_numbers": builder.numbers,
-        "notes": [said, *builder.notes()],
+        "notes": [note, *builder.notes()],
     }
 
 
 def split_orders(path, labels):
-    """Number and rows of each order, in order of first appearance.
+    """Number and indices of each order, in order of first appearance, from the order number of each pixel (n_pixels,).
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, for messages.
-    labels : ndarray of shape (n_pixels,)
-        The number of its order for each pixel.
-
-    Returns
-    -------
-    groups : list of (int, ndarray)
-        Number and indices.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the labels are not whole numbers.
+    SpectrumFileError if these are not whole numbers.
     """
     with np.errstate(all="ignore"):
         whole = labels.astype(np.float64)

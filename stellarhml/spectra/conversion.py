@@ -1,4 +1,4 @@
-"""Whatever a caller has, a specutils object, arrays, lists of orders, as an ObservedSpectrum."""
+"""Conversion of specutils objects, arrays and lists of orders to an ObservedSpectrum."""
 
 import numpy as np
 
@@ -11,41 +11,21 @@ _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power
 
 
 def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_power=None):
-    """Convert a spectrum, with what is given for each of its pixels.
+    """Convert a spectrum and its per-pixel arguments, as `BayesianStellarRegressor.infer` takes them.
 
-    Parameters
-    ----------
-    spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
-        What `stellarhml.spectra.read_spectrum` returns; a `specutils.Spectrum` or a list of them (orders, arms); or
-        (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or of shape (n_orders,
-        n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit, errors in the unit of the
-        flux unless they carry their own. Masked arrays are taken with their masks. Where specutils has decreasing
-        wavelengths, the order is reversed, and with it `mask` and `resolving_power`.
-    medium : {"vacuum", "air"}, default="vacuum"
-        What wavelengths are measured in; from air they are converted.
-    mask : array-like or list of those, default=None
-        True where a pixel is to be left out, in the shape of the flux.
-    resolving_power : float, array-like, or sequence of one for each order, default=None
-        A number, or a value for each pixel.
+    Masks of masked arrays are kept. An order of specutils with decreasing wavelengths is reversed, together with its
+    `mask` and `resolving_power`. `medium` "air" is converted to vacuum.
 
-    Returns
-    -------
-    spectrum : ObservedSpectrum
-        The spectrum in vacuum. Pixels that are masked, or whose flux or error is not finite, have an infinite error.
-        Without errors, `meta["errors_known"]` is False and errors are 1.
-    resolving_powers : list of float, ndarray of shape (n_pixels,) or None
-        Of each order.
+    Returns an ObservedSpectrum and the resolving power of each order: a number, an array (n_pixels,) or None. Pixels
+    that are masked, or whose flux or error is not finite, have an infinite error. Without errors,
+    `meta["errors_known"]` is False and errors are 1.
 
-    Raises
-    ------
-    TypeError
-        If the spectrum is none of these.
-    ValueError
-        If shapes do not match, errors are zero or negative, wavelengths do not increase, no pixel is left, or
-        wavelengths are said to be in air and cannot be.
+    TypeError if the spectrum is of no known kind. ValueError if shapes do not match, errors are zero or negative,
+    wavelengths do not increase, no pixel is left, or `medium` is "air" for frequencies, energies or an
+    ObservedSpectrum.
     """
     if medium not in ("vacuum", "air"):
-        raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', as the wavelengths are measured in.")
+        raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', the medium of the wavelengths.")
     own = hasattr(spectrum, "orders") and hasattr(spectrum, "meta")
     listed = _is_list_of_spectra(spectrum)
     single = False
@@ -81,7 +61,7 @@ def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_powe
     orders, resolving_powers = [], []
     for i, (part, left_out, power) in enumerate(zip(parts, masks, powers, strict=True)):
         order = _checked(i, *part, left_out)
-        # specutils has wave numbers and frequencies; arrays must increase
+        # axes of specutils in wave number or frequency decrease in wavelength; arrays must increase
         if (hasattr(spectrum, "spectral_axis") or listed) and order[0][0] > order[0][-1]:
             order, power = [column[::-1] for column in order], power[::-1] if np.ndim(power) else power
         _require_increasing(i, order[0])
@@ -101,7 +81,7 @@ def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_powe
 
 
 def _require_lengths(spectrum, own):
-    """Raise if wavelengths cannot be in air, since they were converted, or are frequencies or energies."""
+    """Raise if wavelengths cannot be in air: already converted, or frequencies or energies."""
     if own:
         raise ValueError(
             "`medium` is 'air', but the wavelengths of an ObservedSpectrum are in vacuum: they were converted when it "
@@ -129,7 +109,7 @@ def _is_list_of_spectra(spectrum):
 
 
 def _only_mask(order):
-    """Errors of 1 in place of those that a reader put where a file has none; infinite where masked."""
+    """Unit errors in place of the placeholders of a reader; infinite where masked."""
     return np.where(np.isfinite(order.error), 1.0, np.inf)
 
 
@@ -174,7 +154,7 @@ def _from_specutils(spectrum):
 
 
 def _error_of(uncertainty, unit, good):
-    """Standard deviations in the unit of the flux; those of masked pixels may be anything."""
+    """Standard deviations in the unit of the flux; those of masked pixels are not checked."""
     kind = uncertainty.uncertainty_type
     if kind not in _POWERS:
         raise ValueError(f"The uncertainty of a spectrum is of type {kind!r}; it needs 'std', 'var' or 'ivar'.")
@@ -209,7 +189,7 @@ def _in_angstrom(wavelength):
 
 
 def _checked(i, wavelength, flux, error, mask):
-    """One order as arrays: fluxes finite, errors infinite where a pixel is left out."""
+    """Arrays of one order: fluxes finite, errors infinite where a pixel is left out."""
     wavelength = np.asarray(wavelength, dtype=np.float64)
     unit = getattr(flux, "unit", None)
     flux = plain_array(flux, unit, "`flux`")
@@ -234,15 +214,15 @@ def _require_positive(error, *, allow_zero=False):
     if wrong.any():
         raise ValueError(
             f"{int(wrong.sum())} of {len(error)} errors are zero or negative, the smallest {error.min():g}. Errors are "
-            "standard deviations; mask pixels without one by infinity or NaN."
+            "standard deviations; mask pixels without an error by infinity or NaN."
         )
 
 
 def _require_increasing(i, wavelength):
-    """Raise if the wavelengths of an order are not what the forward model can take."""
+    """Raise if the wavelengths of an order do not increase, or are fewer than two."""
     try:
         check_wavelength(wavelength)
         if len(wavelength) < 2:
-            raise ValueError(f"`wavelength` has {len(wavelength)} pixels, but two are needed at least.")
+            raise ValueError(f"`wavelength` has {len(wavelength)} pixels, but at least two are needed.")
     except ValueError as error:
         raise ValueError(f"Order {i}: {error}") from error

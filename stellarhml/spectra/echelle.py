@@ -1,4 +1,4 @@
-"""Orders out of FITS files that hold one image for each quantity, with a row for each order."""
+"""Reading of echelle FITS files with one image for each quantity and a row for each order."""
 
 from pathlib import Path
 
@@ -11,41 +11,19 @@ _CURE = "Copy or download it again."
 
 
 def list_extensions(path) -> dict:
-    """What a FITS file holds, without its data.
+    """List the extensions and header entries of a FITS file, as a dict.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    content : dict
-        `names` (list of str, upper case), `tables` (whether each is a table), `keys` (set of the primary header's and
-        the first table's keywords), `object`, `date`, `instrument` (str or None).
+    `names` (list of str, upper case), `tables` (whether each is a table), `keys` (set of the primary header's and the
+    first table's keywords), `object`, `date`, `instrument` (str or None).
     """
     return read_fits(path, _content, _CURE)
 
 
 def read_images(path, names, *, optional=()) -> dict:
-    """Images of a FITS file by the names of their extensions, in any case.
+    """Images of a FITS file by the names of their extensions, in any case; each (n_orders, n_pixels) float64.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    names, optional : iterable of str
-        Extensions that must be there, and that may be. The name "" is the first image.
-
-    Returns
-    -------
-    images : dict of str to ndarray of shape (n_orders, n_pixels), dtype float64
-        Those that are there, by the name asked for.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the file is damaged, an extension is missing, or one is not an image of numbers, or their shapes differ.
+    The name "" is the first image. `optional` ones may be missing. SpectrumFileError if the file is damaged, a required
+    extension is missing, one is not an image of numbers, or shapes differ.
     """
     names = list(names)
     found, images = read_fits(path, lambda hdus: _images(hdus, [*names, *optional]), _CURE)
@@ -57,10 +35,10 @@ def read_images(path, names, *, optional=()) -> dict:
         )
     for name, image in images.items():
         if image is None or image.ndim != 2 or image.dtype.kind not in "fiu":
-            what = "no data" if image is None else f"data of shape {image.shape} and type {image.dtype}"
+            content = "no data" if image is None else f"data of shape {image.shape} and type {image.dtype}"
             raise SpectrumFileError(
-                f"{path} has {what} in extension {name!r}, but numbers with a row for each order are needed. Use the "
-                "file as the pipeline wrote it."
+                f"{path} has {content} in extension {name!r}, but numbers with a row for each order are needed. Use "
+                "the file as the pipeline wrote it."
             )
     shapes = {name: image.shape for name, image in images.items()}
     if len(set(shapes.values())) > 1:
@@ -73,23 +51,10 @@ def read_images(path, names, *, optional=()) -> dict:
 
 
 def check_range(path, wavelength, low, high, unit):
-    """Refuse wavelengths outside what the instrument records: they are in another unit, or damaged.
+    """Refuse wavelengths outside the range of the instrument: they are in another unit, or damaged.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    wavelength : ndarray
-        Wavelengths in `unit`; what is not finite and positive is left alone.
-    low, high : float
-        Limits in `unit`.
-    unit : str
-        Name of the unit that the format states.
-
-    Raises
-    ------
-    SpectrumFileError
-        If half of them or more lie outside, or there are none.
+    `low` and `high` are in `unit`, which the format prescribes. SpectrumFileError if the median lies outside, or no
+    value is finite and positive.
     """
     with np.errstate(all="ignore"):
         known = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
@@ -102,7 +67,7 @@ def check_range(path, wavelength, low, high, unit):
 
 
 def source_meta(path, content, **known) -> dict:
-    """Entries of `ObservedSpectrum.meta` that FITS headers give."""
+    """Entries of `ObservedSpectrum.meta` from a FITS header."""
     return {"file": str(Path(path)), "object": content["object"], "date": content["date"], **known}
 
 

@@ -1,8 +1,8 @@
-"""Spectra of the Habitable-zone Planet Finder (HPF), as the instrument team's pipeline and Goldilocks write them.
+"""Spectra of the Habitable-zone Planet Finder (HPF) from the instrument team's pipeline or from Goldilocks.
 
 Both write ten images of 28 orders: flux, its variance (instrument team) or its standard deviation (Goldilocks), and
-vacuum wavelengths in angstrom, each for the science, the sky and the calibration fibre. Fluxes are rates, still with
-the blaze; wavelengths are as seen from the telescope, not from the barycentre.
+vacuum wavelengths in angstrom, each for the science, the sky and the calibration fibre. Fluxes are rates and include
+the blaze; wavelengths are in the frame of the telescope, without barycentric correction.
 """
 
 import numpy as np
@@ -22,29 +22,11 @@ def is_hpf(content) -> bool:
 
 
 def read_hpf(path, content, *, sky, sky_scale=1.0):
-    """Orders and meta of an HPF file.
+    """Orders and meta of an HPF file with the `content` that `list_extensions` returned.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    content : dict
-        What `list_extensions` returned.
-    sky : {"subtract", None}
-        Whether the flux of the sky fibre is subtracted, interpolated linearly to the pixels of the science fibre,
-        and its variance added.
-    sky_scale : float, default=1.0
-        Factor of that flux: throughput of the science fibre over that of the sky fibre.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the file is damaged or not as those pipelines write it.
+    With `sky` "subtract" the flux of the sky fibre is subtracted, interpolated linearly to the pixels of the science
+    fibre, times `sky_scale` (throughput of the science fibre over that of the sky fibre), and its variance is added.
+    SpectrumFileError if the file is damaged or not as those pipelines write it.
     """
     variances = "SCI VARIANCE" in content["names"]
     kind = "Variance" if variances else "Error"
@@ -71,7 +53,7 @@ def read_hpf(path, content, *, sky, sky_scale=1.0):
     notes = [
         f"Columns used: {', '.join(images)}.",
         f"Sky fibre subtracted, times {sky_scale:g}." if sky == "subtract" else "Sky not subtracted.",
-        "Wavelengths are as seen from the telescope; the blaze is not removed.",
+        "Wavelengths are in the frame of the telescope; the blaze is not removed.",
         *builder.notes(),
     ]
     return builder.orders, source_meta(
@@ -96,15 +78,15 @@ def _variance(values, variances):
 
 
 def _at(wavelength, grid, flux, variance):
-    """Flux and variance of the sky at other wavelengths, NaN where there is none."""
+    """Flux and variance of the sky fibre interpolated to other wavelengths, NaN outside its range."""
     with np.errstate(all="ignore"):
         if not (np.all(np.isfinite(grid)) and np.all(np.diff(grid) > 0)):
             return np.full_like(flux, np.nan), np.full_like(flux, np.nan)
         right = np.clip(np.searchsorted(grid, wavelength), 1, len(grid) - 1)
         weight = (wavelength - grid[right - 1]) / (grid[right] - grid[right - 1])
-        # the outermost pixel looks a part of a pixel beyond the sky fibre's last
+        # the two fibres are offset by part of a pixel: keep the outermost pixel
         weight = np.where((weight < -1) | (weight > 2), np.nan, np.clip(weight, 0, 1))
-        # a pixel of no weight may be blank
+        # a NaN with weight zero must not spread
         left_flux, right_flux = np.where(weight == 1, 0, flux[right - 1]), np.where(weight == 0, 0, flux[right])
         left_var, right_var = np.where(weight == 1, 0, variance[right - 1]), np.where(weight == 0, 0, variance[right])
         return (

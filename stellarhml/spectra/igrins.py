@@ -1,13 +1,13 @@
-r"""Spectra of IGRINS as its pipeline (PLP) writes them after division by an A0V star: ``*.spec_a0v.fits``.
+r"""Spectra of IGRINS from its pipeline (PLP), after division by an A0V star: ``*.spec_a0v.fits``.
 
-Images with a row for each order: `SPEC_DIVIDE_A0V`, the flux :math:`f = t\,v / a` (target, Vega's model, standard), and
-`WAVELENGTH`, vacuum, in micron. Errors are, by what there is,
+Images with a row for each order: `SPEC_DIVIDE_A0V`, the flux :math:`f = t\,v / a` (target, Vega model, standard), and
+`WAVELENGTH`, vacuum, in micron. Errors come from the first of these that exists:
 
-* in the file, `SPEC_DIVIDE_A0V_VARIANCE` (PLP 3): the variance of :math:`f`;
-* in ``*.variance.fits`` beside it, the variance of the target alone, so :math:`\sigma_f = \sigma_t |f / t|` with
+* `SPEC_DIVIDE_A0V_VARIANCE` in the file (PLP 3): the variance of :math:`f`;
+* ``*.variance.fits`` in the same folder: the variance of the target alone, so :math:`\sigma_f = \sigma_t |f / t|` with
   `TGT_SPEC`;
-* in ``*.sn.fits`` beside it, signal to noise of the target in a resolution element :math:`\lambda / 40000`, not in a
-  pixel, so :math:`\sigma_f = |f| / (S/N) \sqrt{\lambda / (40000\,\Delta\lambda)}` with the width
+* ``*.sn.fits`` in the same folder: signal to noise of the target in a resolution element :math:`\lambda / 40000`, not
+  in a pixel, so :math:`\sigma_f = |f| / (S/N) \sqrt{\lambda / (40000\,\Delta\lambda)}` with the width
   :math:`\Delta\lambda` of a pixel.
 """
 
@@ -20,7 +20,7 @@ from stellarhml.spectra.echelle import check_range, read_images, source_meta
 from stellarhml.spectra.orders import OrderBuilder
 
 RESOLVING_POWER = 45000.0  # Park et al. (2014), doi:10.1117/12.2056431
-_PLP_RESOLUTION = 40000.0  # by which the pipeline's S/N is defined
+_PLP_RESOLUTION = 40000.0  # resolving power in the pipeline's definition of S/N
 _RANGE = (1.3, 2.6)  # micron
 _TO_ANGSTROM = 1e4
 _FLUX, _WAVE, _TARGET, _VARIANCE = "SPEC_DIVIDE_A0V", "WAVELENGTH", "TGT_SPEC", "SPEC_DIVIDE_A0V_VARIANCE"
@@ -32,37 +32,21 @@ def is_igrins(content) -> bool:
 
 
 def read_igrins(path, content, *, error_file):
-    """Orders and meta of a ``spec_a0v.fits`` file.
+    """Orders and meta of a ``spec_a0v.fits`` file with the `content` that `list_extensions` returned.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    content : dict
-        What `list_extensions` returned.
-    error_file : pathlib.Path or None
-        The file of variances or S/N; if None the file's own extension, or one beside it by the pipeline's names.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If a file is damaged, not as the pipeline writes it, or there are no errors.
+    `error_file` has variances or S/N. None: the extension of the file, or a file in the same folder with the name that
+    the pipeline gives. SpectrumFileError if a file is damaged, not as the pipeline writes it, or there are no errors.
     """
     images = read_images(path, [_FLUX, _WAVE], optional=[_TARGET, _VARIANCE])
     flux, micron = images[_FLUX], images[_WAVE]
     check_range(path, micron, *_RANGE, "micron")
-    error, said = _errors(path, images, error_file)
+    error, source = _errors(path, images, error_file)
     builder = OrderBuilder(path)
     for number in range(len(flux)):
         builder.add(number, _TO_ANGSTROM * micron[number], flux[number], error[number])
     notes = [
-        f"Columns used: {_FLUX}, {_WAVE} (micron); {said}.",
-        "Divided by an A0V standard by the pipeline; wavelengths are as seen from the telescope.",
+        f"Columns used: {_FLUX}, {_WAVE} (micron); {source}.",
+        "Divided by an A0V standard by the pipeline; wavelengths are in the frame of the telescope.",
         *builder.notes(),
     ]
     return builder.orders, source_meta(
@@ -80,7 +64,7 @@ def read_igrins(path, content, *, error_file):
 
 
 def _errors(path, images, error_file):
-    """Errors of the flux, and in words where they are from."""
+    """Errors of the flux, and a note on their source."""
     if error_file is None and _VARIANCE in images:
         with np.errstate(all="ignore"):
             return np.sqrt(images[_VARIANCE]), f"errors from {_VARIANCE}"
@@ -89,8 +73,8 @@ def _errors(path, images, error_file):
     kind = re.search(r"(?:^|[._-])(variance|sn)\.(?:fits?|fts)(?:\.gz)?$", error_file.name.lower())
     if not kind:
         raise SpectrumFileError(
-            f"{error_file} is to hold the errors of {path.name}, but only its name tells what they are, which must end "
-            "in 'variance.fits' or 'sn.fits'. Rename it as the pipeline does."
+            f"{error_file} is the error file of {path.name}, but its name must end in 'variance.fits' or 'sn.fits', "
+            "which states the kind of errors. Rename it as the pipeline does."
         )
     (values,) = read_images(error_file, [""]).values()
     flux = images[_FLUX]
@@ -99,32 +83,30 @@ def _errors(path, images, error_file):
             f"{error_file} has the shape {values.shape}, but {path.name} has {flux.shape[0]} orders of {flux.shape[1]} "
             "pixels. Use the two files of one run of the pipeline."
         )
-    said = f"errors from {error_file.name}, without those of the standard"
+    source = f"errors from {error_file.name}, without those of the standard"
     with np.errstate(all="ignore"):
         if kind[1] == "sn":
             micron = images[_WAVE]
             pixels = micron / _PLP_RESOLUTION / np.abs(np.gradient(micron, axis=1))
-            return np.abs(flux) / values * np.sqrt(pixels), said
+            return np.abs(flux) / values * np.sqrt(pixels), source
         if _TARGET not in images:
             raise SpectrumFileError(
-                f"{path} has no extension {_TARGET!r}, but it is needed to bring the variances of {error_file.name}, "
+                f"{path} has no extension {_TARGET!r}, but it is needed to scale the variances of {error_file.name}, "
                 "which are those of the target before division, to the divided flux. Use the file as the pipeline "
                 "wrote it."
             )
-        return np.sqrt(values) * np.abs(flux / images[_TARGET]), said
+        return np.sqrt(values) * np.abs(flux / images[_TARGET]), source
 
 
 def _companion(path):
-    """The file of errors beside a ``spec_a0v.fits``."""
+    """Find the error file in the folder of a ``spec_a0v.fits``."""
     stem = re.sub(r"spec_a0v\.fits(\.gz)?$", "", path.name)
     names = [f"{stem}{kind}.fits{end}" for kind in ("variance", "sn") for end in ("", ".gz")]
     if stem != path.name:
         for name in names:
             if path.with_name(name).is_file():
                 return path.with_name(name)
-    tried = (
-        f"{names[0]} or {names[2]} beside it" if stem != path.name else "a file beside it (its name has no spec_a0v)"
-    )
+    tried = f"{names[0]} or {names[2]} in its folder" if stem != path.name else "other file (its name has no spec_a0v)"
     raise SpectrumFileError(
         f"{path} has no extension {_VARIANCE!r}, and there is no {tried}, but errors are needed. Copy the pipeline's "
         "variance.fits to its folder, or pass its path as `error_file`."

@@ -1,4 +1,4 @@
-"""One observed spectrum in memory, whatever file or object it came from."""
+"""ObservedSpectrum: one observed spectrum in memory, independent of its file format."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,25 +19,24 @@ _FORMATS = {".ecsv": "ascii.ecsv", ".fits": "fits", ".fit": "fits", ".fts": "fit
 
 @dataclass(frozen=True, eq=False)
 class ObservedSpectrum:
-    """An observed spectrum: its orders, and where they are from.
+    """An observed spectrum: its orders and metadata.
 
     Parameters
     ----------
     orders : list of (wavelength, flux, error)
         For each order three arrays of one length: vacuum wavelengths in angstrom, strictly increasing; fluxes, finite;
-        standard deviations of the fluxes, positive, where infinity masks a pixel. Units of astropy are converted: to
-        angstrom, and to the unit of the first order's flux. They are kept as float64 and as named tuples with those
-        names.
+        standard deviations of the fluxes, positive, where infinity masks a pixel. Astropy units are converted: to
+        angstrom, and to the flux unit of the first order. Stored as float64, in named tuples.
     meta : dict, default={}
-        What is known beside: `instrument`, `format`, `file`, `object`, `date` (str, or None), `medium` (what the
-        wavelengths were measured in, "vacuum" or "air"; the orders are in vacuum), `resolving_power` (float, or None),
-        `errors_known` (False if stand-ins take the place of errors), `flux_unit` (str, or None), `order_numbers` (list
-        of int) and `notes` (list of str: what was done). Those that are not given are added. Kept as a copy.
+        Metadata: `instrument`, `format`, `file`, `object`, `date` (str, or None), `medium` (of the original
+        wavelengths, "vacuum" or "air"; the orders are in vacuum), `resolving_power` (float, or None), `errors_known`
+        (False if the errors are placeholders), `flux_unit` (str, or None), `order_numbers` (list of int) and `notes`
+        (list of str: changes made to the data). Missing entries are added. Stored as a copy.
 
     Raises
     ------
     ValueError
-        If there are no orders, or one breaks these rules.
+        If there are no orders, or one violates these rules.
 
     Examples
     --------
@@ -63,7 +62,7 @@ class ObservedSpectrum:
             raise ValueError("`orders` is empty, but at least one order is needed: [(wavelength, flux, error)].")
         numbers = list(self.meta.get("order_numbers") or range(len(self.orders)))
         if len(numbers) != len(self.orders):
-            raise ValueError(f"meta['order_numbers'] names {len(numbers)} orders, but there are {len(self.orders)}.")
+            raise ValueError(f"meta['order_numbers'] has {len(numbers)} numbers for {len(self.orders)} orders.")
         self.meta["order_numbers"] = numbers
 
     def __repr__(self):
@@ -85,22 +84,22 @@ class ObservedSpectrum:
         return sum(int(np.count_nonzero(np.isinf(order.error))) for order in self.orders)
 
     def select(self, indices) -> "ObservedSpectrum":
-        """Keep some of the orders.
+        """Select some of the orders.
 
         Parameters
         ----------
         indices : iterable of int
-            Places in `orders`, from 0, in the order wanted.
+            Indices of `orders`, from 0; the result has this sequence.
 
         Returns
         -------
         spectrum : ObservedSpectrum
-            With those orders alone.
+            Spectrum with the selected orders.
 
         Raises
         ------
         IndexError
-            If there is no such order.
+            If an index is out of range.
         """
         indices = list(indices)
         wrong = [index for index in indices if not -len(self.orders) <= index < len(self.orders)]
@@ -110,34 +109,34 @@ class ObservedSpectrum:
         return ObservedSpectrum([self.orders[index] for index in indices], {**self.meta, "order_numbers": numbers})
 
     def replace(self, orders, note=None, **meta) -> "ObservedSpectrum":
-        """Take other orders and keep the rest.
+        """Copy the spectrum with other orders.
 
         Parameters
         ----------
         orders : list of (wavelength, flux, error)
-            As many orders as there are.
+            New orders, as many as before.
         note : str, default=None
-            Sentence for `meta["notes"]`.
+            Sentence to add to `meta["notes"]`.
         **meta
             Entries of `meta` to change.
 
         Returns
         -------
         spectrum : ObservedSpectrum
-            The other spectrum.
+            The new spectrum.
         """
         notes = [*self.meta["notes"], *([note] if note else [])]
         return ObservedSpectrum(orders, {**self.meta, **meta, "notes": notes})
 
     def to_specutils(self) -> list:
-        """As objects of specutils, one for each order.
+        """Convert to objects of specutils, one for each order.
 
         Returns
         -------
         spectra : list of specutils.Spectrum
             Vacuum wavelengths in angstrom, fluxes in the unit of `meta["flux_unit"]` (dimensionless if there is none),
-            errors as StdDevUncertainty (0 where masked, since nothing there knows an infinite one) and a mask. `meta`
-            of each is a copy of that of the spectrum, with its `order`.
+            errors as StdDevUncertainty (0 where masked, since specutils has no infinite errors) and a mask. `meta`
+            of each is a copy of that of the spectrum, with the number of the order as `order`.
 
         Raises
         ------
@@ -150,23 +149,24 @@ class ObservedSpectrum:
 
     @classmethod
     def from_specutils(cls, spectra, *, medium: str, resolving_power: float | None = None) -> "ObservedSpectrum":
-        """From objects of specutils.
+        """Convert from objects of specutils.
 
         Parameters
         ----------
         spectra : specutils.Spectrum, or list of them, or specutils.SpectrumList
-            One order each; a Spectrum with two-dimensional flux is one order a row. Any unit of length, frequency or
-            energy, converted to angstrom. Uncertainties are standard deviations, variances or inverse variances.
-            Masked pixels are masked.
+            One order each; a Spectrum with two-dimensional flux has one order in each row. Spectral axes may be in any
+            unit of length, frequency or energy. Uncertainties are standard deviations, variances or inverse variances.
+            Masks are kept.
         medium : {"vacuum", "air"}
-            What the wavelengths are measured in. Air is converted to vacuum.
+            Medium of the wavelengths. Air is converted to vacuum.
         resolving_power : float, default=None
-            Of the spectrograph, wavelength over full width at half maximum; by default that of `to_specutils`, if any.
+            Resolving power of the spectrograph, wavelength over full width at half maximum. None: that in the `meta`
+            of the first spectrum, if any.
 
         Returns
         -------
         spectrum : ObservedSpectrum
-            The same in memory.
+            The converted spectrum.
 
         Raises
         ------
@@ -180,28 +180,27 @@ class ObservedSpectrum:
 
     @classmethod
     def from_table(cls, table, *, medium: str) -> "ObservedSpectrum":
-        """From a table of astropy in memory, such as that of `to_table`; `read_spectrum` reads those in files.
+        """Convert from an astropy table in memory, such as that of `to_table`; `read_spectrum` reads files.
 
         Parameters
         ----------
         table : astropy.table.Table or QTable
-            A row for each pixel; columns `wavelength`, `flux` and, if there, `error`, `order` and `mask` (not 0 where a
-            pixel is bad), found by name, or the first three in this order. Wavelengths without a unit are in angstrom.
-            Masked cells are masked pixels.
+            One row for each pixel; columns `wavelength`, `flux` and optionally `error`, `order` and `mask` (not 0 where
+            a pixel is bad), found by name. Wavelengths without a unit are in angstrom. Masked cells are masked pixels.
         medium : {"vacuum", "air"}
-            What the wavelengths are measured in. Air is converted to vacuum.
+            Medium of the wavelengths. Air is converted to vacuum.
 
         Returns
         -------
         spectrum : ObservedSpectrum
-            The same in memory.
+            The converted spectrum.
 
         Raises
         ------
         SpectrumFileError
-            If columns are missing or doubtful, units do not convert, or wavelengths do not increase.
+            If columns are missing or ambiguous, units do not convert, or wavelengths do not increase.
         ValueError
-            If `medium` is neither.
+            If `medium` is neither "vacuum" nor "air".
 
         Examples
         --------
@@ -217,7 +216,7 @@ class ObservedSpectrum:
         return cls(*from_table(table, medium))
 
     def to_table(self):
-        """As one table of astropy, a row for each pixel.
+        """Convert to one astropy table with a row for each pixel.
 
         Returns
         -------
@@ -235,8 +234,8 @@ class ObservedSpectrum:
         Parameters
         ----------
         path : str or path-like
-            File to write; the suffix chooses the format: `.ecsv` or `.fits`. It appears under its name only when it is
-            whole.
+            File to write; the suffix chooses the format: `.ecsv` or `.fits`. The file appears under its name only when
+            it is complete.
 
         Raises
         ------
@@ -254,7 +253,7 @@ class ObservedSpectrum:
 
 
 def _checked(order, unit, number):
-    """An Order of float64 that keeps the rules, its flux in a unit."""
+    """Make an Order of float64 arrays, flux and error in `unit`, after checks."""
     if len(order) != 3:
         raise ValueError(f"Order {number} has {len(order)} parts, but three are needed: wavelength, flux and error.")
     with np.errstate(all="ignore"):
@@ -272,5 +271,5 @@ def _checked(order, unit, number):
     }
     for rule, kept in rules.items():
         if not kept:
-            raise ValueError(f"Order {number} needs {rule}, but its are not.")
+            raise ValueError(f"Order {number} violates a rule: it needs {rule}. Correct or mask these pixels.")
     return order

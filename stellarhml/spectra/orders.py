@@ -1,4 +1,4 @@
-"""Orders of a spectrum out of raw arrays: medium, what is trimmed, what is masked, and what is an error."""
+"""Orders of a spectrum from raw arrays: conversion to vacuum, trimming, masking, and checks."""
 
 from typing import NamedTuple
 
@@ -9,24 +9,10 @@ from stellarhml.physics.wavelength import air_to_vacuum
 
 
 def check_medium(medium, *, by_format=None):
-    """The medium of a file.
+    """Medium of the wavelengths of a file, "vacuum" or "air", as the caller states it.
 
-    Parameters
-    ----------
-    medium : {"vacuum", "air"} or None
-        What the caller says.
-    by_format : str, default=None
-        Name of a format whose wavelengths are in vacuum always.
-
-    Returns
-    -------
-    medium : {"vacuum", "air"}
-        What is true.
-
-    Raises
-    ------
-    ValueError
-        If nobody says it, or both do and differ.
+    `by_format` is the name of the format, if its wavelengths are always in vacuum. ValueError if neither states the
+    medium, or the two differ.
     """
     if by_format is not None:
         if medium not in (None, "vacuum"):
@@ -36,38 +22,20 @@ def check_medium(medium, *, by_format=None):
         return "vacuum"
     if medium is None:
         raise ValueError(
-            "`medium` is None, and nothing else says whether the wavelengths are measured in vacuum or in air. Pass "
+            "`medium` is None, and the file does not state whether the wavelengths are in vacuum or in air. Pass "
             "'vacuum' or 'air', on the command line with --medium."
         )
     if medium not in ("vacuum", "air"):
         raise ValueError(
-            f"`medium` is {medium!r}, but it must be 'vacuum' or 'air': what the wavelengths of the file are measured "
-            "in."
+            f"`medium` is {medium!r}, but it must be 'vacuum' or 'air', the medium of the wavelengths in the file."
         )
     return medium
 
 
 def to_vacuum(wavelength, medium, source):
-    """Vacuum wavelengths; those that are not finite or not positive stay as they are.
+    """Convert wavelengths [angstrom] to vacuum; values that are not finite or not positive stay as they are.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom.
-    medium : {"vacuum", "air"}
-        What they are measured in.
-    source : str or path-like
-        Where they are from, the first word of an error.
-
-    Returns
-    -------
-    wavelength : ndarray of shape (n_pixels,)
-        Vacuum wavelengths in angstrom.
-
-    Raises
-    ------
-    SpectrumFileError
-        If there are air wavelengths below 2000 angstrom.
+    SpectrumFileError, which names the `source`, if there are air wavelengths below 2000 angstrom.
     """
     if medium == "vacuum":
         return wavelength
@@ -86,16 +54,10 @@ _NO_ERROR = 0.01  # error where a file gives none, in units of the order's media
 
 
 class Order(NamedTuple):
-    """One order (or arm, or the whole) of a spectrum.
+    """One order (or arm) of a spectrum, or a whole one-dimensional spectrum: arrays of shape (n_pixels,), float64.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,), dtype float64
-        Vacuum wavelengths in angstrom, strictly increasing.
-    flux : ndarray of shape (n_pixels,), dtype float64
-        Flux, finite.
-    error : ndarray of shape (n_pixels,), dtype float64
-        Standard deviation of the flux in its unit, positive; infinite marks a masked pixel.
+    `wavelength` [vacuum angstrom], strictly increasing; `flux`, finite; `error`, its standard deviation, positive,
+    infinite where a pixel is masked.
     """
 
     wavelength: np.ndarray
@@ -104,21 +66,10 @@ class Order(NamedTuple):
 
 
 class OrderBuilder:
-    """Turn raw arrays into orders, one after the other, and count what was done to them.
+    """Make orders from raw arrays, one after the other, and count the changes.
 
-    Parameters
-    ----------
-    source : str or path-like
-        Where the arrays are from, the first word of every error.
-
-    Attributes
-    ----------
-    orders : list of Order
-        The orders so far.
-    numbers : list of int
-        The number of each.
-    errors_known : bool
-        Whether all orders came with errors.
+    Messages name the `source` of the arrays. Attributes: `orders` so far, with their `numbers`; `errors_known`: all of
+    them came with errors.
     """
 
     def __init__(self, source):
@@ -127,23 +78,11 @@ class OrderBuilder:
         self._masked, self._trimmed, self._reversed, self._dropped = {}, 0, [], []
 
     def add(self, number, wavelength, flux, error=None, bad=None):
-        """Check one order and keep it.
+        """Check one order and keep it; `number` is that in the file, arrays have shape (n_pixels,).
 
-        Parameters
-        ----------
-        number : int
-            What the file calls it.
-        wavelength, flux : array-like of shape (n_pixels,)
-            Vacuum wavelengths in angstrom, and fluxes. Pixels at the ends without a wavelength are trimmed.
-        error : array-like of shape (n_pixels,), default=None
-            Standard deviations. A pixel whose flux or error is not finite, or whose error is not positive, is masked.
-        bad : array-like of shape (n_pixels,), dtype bool, default=None
-            Pixels that the file itself masks.
-
-        Raises
-        ------
-        SpectrumFileError
-            If the shapes differ, or wavelengths are missing or do not increase inside the order.
+        Pixels at the ends without a wavelength [vacuum angstrom] are trimmed. A pixel is masked that is `bad` or whose
+        flux or error is not finite, or whose error is not positive. SpectrumFileError if the shapes differ, or
+        wavelengths are missing or do not increase inside the order.
         """
         with np.errstate(all="ignore"):  # signalling NaN
             wavelength, flux, error = (
@@ -185,24 +124,13 @@ class OrderBuilder:
         self.numbers.append(int(number))
 
     def notes(self) -> list[str]:
-        """What was done, in sentences.
-
-        Returns
-        -------
-        notes : list of str
-            One for each kind of thing.
-
-        Raises
-        ------
-        SpectrumFileError
-            If no order is left.
-        """
+        """Describe the changes, one sentence for each kind; SpectrumFileError if no order is left."""
         reasons = [f"{n} {reason}" for reason, n in self._masked.items() if n]
         if not self.orders:
             raise SpectrumFileError(
                 f"{self.source} has {len(self._dropped)} order{'s' * (len(self._dropped) != 1)} and no good pixel in "
                 f"any of them{': ' if reasons else ''}{', '.join(reasons)}; at least two pixels with a finite flux and "
-                "a positive error are needed. Check that the columns are what they are taken for."
+                "a positive error are needed. Check that the columns are the right ones."
             )
         notes = []
         n_masked = sum(self._masked.values())
@@ -216,8 +144,8 @@ class OrderBuilder:
             notes.append(f"Orders {_names(self._dropped)} left out: no good pixel.")
         if not self.errors_known:
             notes.append(
-                f"No errors given: {_NO_ERROR:g} of the median flux of each order stands in for them; only relative "
-                "weights mean anything."
+                f"No errors given: {_NO_ERROR:g} of the median flux of each order replaces them; only relative "
+                "weights are meaningful."
             )
         return notes
 

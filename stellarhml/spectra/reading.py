@@ -1,4 +1,4 @@
-"""Read an observed spectrum from whatever file it is in."""
+"""Reading of observed spectra from files of all supported formats."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def read_spectrum(
 ) -> ObservedSpectrum:
     r"""Read an observed spectrum, of one order or many.
 
-    The format is recognised by what is in the file, not by its name:
+    The format is recognised from the content of the file, not from its name:
 
     ========= ================================================================================ ==========
     format    file                                                                             medium
@@ -38,32 +38,32 @@ def read_spectrum(
     table     text, CSV, ECSV, FITS table: `wavelength`, `flux`; `error`, `order`, `mask`      required
     npz       arrays `wavelength` (angstrom), `flux`; `sigma`, `order`, `mask`                 required
     hdf5      of Starfish: `waves` or `wls` (angstrom), `fluxes`, `sigmas`, `masks`            required
-    specutils what a loader of specutils knows; only where this format is stated               required
+    specutils any file that a loader of specutils reads; only where this format is stated      required
     ========= ================================================================================ ==========
 
-    and tables that `ObservedSpectrum.write` made, which state all. What stands after a semicolon need not be there. A
-    `mask` is not 0, or True, where a pixel is bad, as in NumPy; Starfish's `masks` are the other way round. Pixels
+    Tables written by `ObservedSpectrum.write` need no `medium`. Columns and arrays after the semicolon are optional. A
+    `mask` is True, or not 0, where a pixel is bad, as in NumPy; `masks` of Starfish are the other way round. Pixels
     whose flux is not finite, or whose error or variance is not finite or not positive, are masked: their error is
     infinite, and their flux 0 where it was not finite. Pixels without increasing wavelengths at the ends of an order
-    are trimmed. Both are counted in `meta["notes"]`. Where a file has no errors, 1 % of the median flux of an order
-    stands in for them, and `meta["errors_known"]` is False.
+    are trimmed. Both are counted in `meta["notes"]`. Where a file has no errors, 1 % of the median flux of each order
+    is used in their place, and `meta["errors_known"]` is False.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     format : {"hpf", "igrins", "table", "npz", "hdf5", "specutils"}, default=None
-        What it is; by default it is recognised.
+        Format of the file. None: recognised from its content.
     medium : {"vacuum", "air"}, default=None
-        What the wavelengths are measured in; needed where the format does not say it. Air is converted to vacuum.
+        Medium of the wavelengths; required where the format does not state it. Air is converted to vacuum.
     sky : {"subtract", None}, default="subtract"
         HPF only: whether the flux of the sky fibre is subtracted, and its variance added.
     sky_scale : float, default=1.0
-        HPF only: factor of the flux of the sky fibre before it is subtracted, the throughput of the science fibre over
-        that of the sky fibre, positive. It depends on the order and the night; choose it so that lines of airglow go.
+        HPF only: factor of the sky flux before subtraction, the throughput of the science fibre over that of the sky
+        fibre, positive. It depends on the order and the night; choose it so that airglow lines vanish.
     error_file : str or path-like, default=None
-        IGRINS only: the ``variance.fits`` or ``sn.fits``; by default the extension of variances in the file, or one of
-        the two beside it.
+        IGRINS only: the ``variance.fits`` or ``sn.fits``. None: the extension of variances in the file, or one of
+        the two in its folder.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def read_spectrum(
     SpectrumFileError
         If it cannot be read as a spectrum: damaged, truncated, another format, wavelengths that do not increase.
     ValueError
-        If an argument is none of those, or `medium` is missing or against the format.
+        If an argument has another value, or `medium` is missing or contradicts the format.
     ImportError
         If the format needs a package that is not installed (hdf5: h5py; specutils).
 
@@ -102,7 +102,7 @@ def read_spectrum(
     if not 0 < sky_scale < np.inf:
         raise ValueError(f"`sky_scale` is {sky_scale}, but it must be positive and finite; sky=None subtracts nothing.")
     if medium not in ("vacuum", "air", None):
-        raise ValueError(f"`medium` is {medium!r}, but it must be 'vacuum' or 'air', or None where the format says it.")
+        raise ValueError(f"`medium` is {medium!r}, but it must be 'vacuum' or 'air', or None where the file states it.")
     path = Path(path)
     error_file = None if error_file is None else Path(error_file)
     for file in (path, error_file):
@@ -113,7 +113,7 @@ def read_spectrum(
 
 
 def _read(path, format, medium, sky, error_file):
-    """Orders and meta by the format that is stated or recognised."""
+    """Orders and meta of a file of the stated or recognised format."""
     if format == "specutils":
         return read_specutils(path, medium)
     container = _container(path)
@@ -141,11 +141,11 @@ def _read_fits(path, format, medium, sky, error_file):
     found = format or next((name for name, there in known.items() if there), None)
     if not known.get(found, False):
         needed = {"hpf": "'Sci Flux'", "igrins": "'SPEC_DIVIDE_A0V'", "table": "a table"}
-        wanted = needed.get(found) or f"{needed['hpf']} (HPF), {needed['igrins']} (IGRINS) or a table"
+        required = needed.get(found) or f"{needed['hpf']} (HPF), {needed['igrins']} (IGRINS) or a table"
         raise SpectrumFileError(
-            f"{path} is a FITS file of {content['instrument'] or 'no instrument that it names'} with the extensions "
-            f"{', '.join(map(repr, content['names']))}, but {wanted} is needed. Pass the right file and `format`, try "
-            "format='specutils', or write it as a table of wavelength, flux and error."
+            f"{path} is a FITS file of {content['instrument'] or 'an unnamed instrument'} with the extensions "
+            f"{', '.join(map(repr, content['names']))}, but {required} is needed. Pass the right file and `format`, "
+            "try format='specutils', or write it as a table of wavelength, flux and error."
         )
     if found == "table":
         if META_KEY in content["keys"]:
@@ -180,7 +180,7 @@ def _container(path):
         return "hdf5"
     if path.suffix.lower() in (".fits", ".fit", ".fts", ".npz", ".h5", ".hdf5"):
         raise SpectrumFileError(
-            f"{path} begins with {head!r}, which no file of the kind {path.suffix} does; it is damaged, or its name is "
-            "wrong. Copy it again."
+            f"{path} begins with {head!r}, unlike any {path.suffix} file; it is damaged, or its name is wrong. Copy it "
+            "again."
         )
     return "text"

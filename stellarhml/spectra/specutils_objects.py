@@ -1,4 +1,4 @@
-"""Spectra of specutils to orders and back, with their units, uncertainties and masks."""
+"""Conversion between orders and spectra of specutils, with units, uncertainties and masks."""
 
 import copy
 import warnings
@@ -11,31 +11,15 @@ from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
 _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
 
 
-def import_specutils(asker):
-    """The package specutils.
-
-    Parameters
-    ----------
-    asker : str
-        What needs it, for the message.
-
-    Returns
-    -------
-    specutils : module
-        The package.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
+def import_specutils(caller):
+    """Import the package specutils; the message of the ImportError names the caller."""
     try:
         with warnings.catch_warnings():  # its own dependencies deprecate things
             warnings.simplefilter("ignore")
             import specutils
     except ImportError as error:
         raise ImportError(
-            f'{asker} needs the package specutils. Install it with: pip install "stellarhml[specutils]"'
+            f'{caller} needs the package specutils. Install it with: pip install "stellarhml[specutils]"'
         ) from error
     return specutils
 
@@ -131,7 +115,7 @@ def _rows(spectrum, unit):
     except u.UnitConversionError as error:
         raise ValueError(
             f"`spectra` has fluxes in {spectrum.flux.unit} and in {unit}, but the two must convert into each other. "
-            "Read them apart."
+            "Convert them separately."
         ) from error
     error = _error(spectrum.uncertainty, spectrum.flux.unit, unit)
     mask = None if spectrum.mask is None else np.broadcast_to(np.asarray(spectrum.mask, dtype=bool), flux.shape)
@@ -171,7 +155,7 @@ def _error(uncertainty, own_unit, unit):
 
 
 def _word(meta, *names):
-    """The first of some entries of a meta, as text, also in its FITS header."""
+    """The first entry of `meta` or of its FITS header with one of the names, as text."""
     for place in (meta, meta.get("header") or {}):
         for name in names:
             value = place.get(name) if hasattr(place, "get") else None
@@ -181,25 +165,7 @@ def _word(meta, *names):
 
 
 def read_specutils(path, medium):
-    """Orders and meta of a file that specutils reads with one of its own loaders.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    medium : {"vacuum", "air"}
-        What the wavelengths are measured in.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `from_spectra`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If specutils cannot read it.
-    """
+    """Orders and meta of a file that specutils reads with one of its own loaders; SpectrumFileError if it cannot."""
     specutils = import_specutils("read_spectrum(format='specutils')")
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

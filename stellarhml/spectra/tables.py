@@ -1,4 +1,4 @@
-"""Tables of spectra: text, CSV, ECSV and FITS, those that the package writes itself and those of others."""
+"""Tables of spectra in text, CSV, ECSV and FITS, written by the package or by others."""
 
 import json
 import warnings
@@ -18,9 +18,9 @@ _NAMES = {
     "flux": ("flux",),
     "error": ("error", "flux_error", "sigma", "uncertainty"),
 }
-# What else spectra are published with: known by name, so that it is not taken for an error.
+# Other names of published columns, which are not standard deviations, and their conversions.
 _NOT_ERRORS = {"ivar": "1 / sqrt(ivar)", "variance": "sqrt(variance)", "var": "sqrt(var)"}
-# A comment of such names alone is a header.
+# A comment that consists of these names is a header.
 KNOWN_NAMES = {name for names in _NAMES.values() for name in names} | set(_NOT_ERRORS) | {"order", "mask"}
 
 
@@ -35,18 +35,8 @@ class Column(NamedTuple):
 def read_text_columns(path, known_names) -> list[Column]:
     """Columns of a text file, separated by commas or white space, or of an ECSV file.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    known_names : set of str
-        Lower-case names: a comment right above the data that consists of such names alone is a header
-        (numpy.savetxt writes its headers so).
-
-    Returns
-    -------
-    columns : list of Column
-        The columns.
+    A comment right above the data that consists of `known_names` (lower case) alone is a header: numpy.savetxt writes
+    its headers so.
     """
     raw = path.read_bytes()
     if b"\0" in raw:
@@ -90,14 +80,14 @@ def _parse(rows, comma, names, path):
             raise ascii.InconsistentTableError(f"{len(table.colnames)} columns")
     except Exception as error:  # astropy raises its own errors, and those of its parser in C
         short = [k for k, row in enumerate(rows, start=1) if len(_split(row, comma)) != len(names)]
-        what = f"another number of columns in row {short[0]} than {len(names)}" if short else f"no columns ({error})"
-        raise SpectrumFileError(f"{path} has {what}; the file may be cut short.") from error
+        fault = f"another number of columns in row {short[0]} than {len(names)}" if short else f"no columns ({error})"
+        raise SpectrumFileError(f"{path} has {fault}; the file may be truncated.") from error
     pairs = zip(names, table.colnames, strict=True)
     return [Column(name, _numbers(name, np.ma.asarray(table[key]), path), None) for name, key in pairs]
 
 
 def _numbers(name, cells, path):
-    """Cells of a column as float64; empty ones are NaN, and those of a mask may be truth values."""
+    """Cells of a column as float64; empty cells become NaN, and a mask may have True and False."""
     if cells.dtype.kind in "iuf":
         return cells.astype(np.float64).filled(np.nan)
     values = np.empty(len(cells))
@@ -113,18 +103,7 @@ def _numbers(name, cells, path):
 
 
 def read_fits_columns(path) -> list[Column]:
-    """Columns of the first binary table of a FITS file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    columns : list of Column
-        The columns.
-    """
+    """Columns of the first binary table of a FITS file."""
     data = read_fits(path, _first_table, "Copy it again.")
     if data is None:
         raise SpectrumFileError(f"{path} holds no table, but one with a column each for wavelength and flux is needed.")
@@ -147,25 +126,12 @@ def _read_ecsv(path):
         table = Table.read(path, format="ascii.ecsv")
     except Exception as error:  # astropy raises its own errors, ValueError or those of the YAML reader
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SpectrumFileError(f"{path} cannot be read as ECSV ({reason}); it is damaged or cut short.") from error
+        raise SpectrumFileError(f"{path} cannot be read as ECSV ({reason}); it is damaged or truncated.") from error
     return astropy_columns(table, path)
 
 
 def astropy_columns(table, source) -> list[Column]:
-    """Columns of a table of astropy; masked cells become NaN.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-        The table.
-    source : str or path-like
-        Where it is from, for messages.
-
-    Returns
-    -------
-    columns : list of Column
-        The columns.
-    """
+    """Columns of a table of astropy; masked cells become NaN. Messages name its `source`."""
     columns = []
     for name in table.colnames:
         column = table[name]
@@ -193,7 +159,7 @@ def _split(content, comma):
 
 
 def _is_mask(name):
-    """Whether a column may be of truth values."""
+    """Whether a column may have True and False."""
     return name.strip().lower() == "mask"
 
 
@@ -206,26 +172,9 @@ def _is_number(cell):
 
 
 def take_mask(columns, path):
-    """The column `mask`, and the others.
+    """Separate the column `mask` from the others; returns these, and where a pixel is to be left out, (n_pixels,) bool.
 
-    Parameters
-    ----------
-    columns : list of Column
-        All columns of a table.
-    path : pathlib.Path
-        Its file, for messages.
-
-    Returns
-    -------
-    others : list of Column
-        All but it.
-    masked : ndarray of shape (n_pixels,), bool, or None
-        True where it is not 0, as in NumPy: a pixel to leave out. None if there is none.
-
-    Raises
-    ------
-    SpectrumFileError
-        If there are several.
+    That is where `mask` is not 0, as in NumPy; None without such a column. SpectrumFileError if there are several.
     """
     masks = [column for column in columns if column.name.strip().lower() == "mask"]
     if len(masks) > 1:
@@ -235,24 +184,10 @@ def take_mask(columns, path):
 
 
 def choose_columns(columns, path):
-    """The columns of wavelength, flux and error (or None), by name or by order.
+    """Choose the columns of wavelength, flux and error (or None), by name, or by position in a file without names.
 
-    Parameters
-    ----------
-    columns : list of Column
-        All columns of a table.
-    path : pathlib.Path
-        Its file, for messages.
-
-    Returns
-    -------
-    wavelength, flux, error : Column
-        The three; the last is None if there is none.
-
-    Raises
-    ------
-    SpectrumFileError
-        If one is missing or there are several, or the table has inverse variances or variances in place of errors.
+    SpectrumFileError if one is missing or ambiguous, or the table has variances or inverse variances in place of
+    errors.
     """
     named = any(column.name for column in columns)
     if len(columns) < 2:
@@ -282,38 +217,23 @@ def choose_columns(columns, path):
             cure = _NOT_ERRORS.get(column.name.strip().lower())
             if cure:
                 raise SpectrumFileError(
-                    f"{path} has a column {column.name!r} and none of errors, but a standard deviation is needed, not "
-                    f"that. Write {cure} as a column named 'error', or drop the column."
+                    f"{path} has a column {column.name!r} and no errors, but standard deviations are needed. Write "
+                    f"{cure} as a column named 'error', or drop the column."
                 )
     return chosen["wavelength"], chosen["flux"], chosen["error"]
 
 
 def wavelength_in_angstrom(column: Column, path):
-    """Wavelengths of a column converted to angstrom; without a unit they are taken to be that.
+    """Convert the wavelengths of a column to angstrom, which is assumed where it has no unit.
 
-    Parameters
-    ----------
-    column : Column
-        Wavelengths.
-    path : pathlib.Path
-        Its file, for messages.
-
-    Returns
-    -------
-    wavelength : ndarray of shape (n_pixels,)
-        In angstrom.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the unit is unknown, or none of length.
+    SpectrumFileError if the unit is unknown, or not a length.
     """
     from astropy import units as u
 
     if column.unit is None:
         return column.values
     try:
-        # astropy has no plural of it, many files do
+        # many files have the plural, which astropy does not know
         unit = u.AA if column.unit.lower() in ("angstrom", "angstroms") else u.Unit(column.unit)
         return unit.to(u.AA, column.values)
     except (ValueError, TypeError) as error:
@@ -324,25 +244,7 @@ def wavelength_in_angstrom(column: Column, path):
 
 
 def error_in_flux_unit(column: Column, flux: Column, path):
-    """Errors of a column converted to the unit of the fluxes.
-
-    Parameters
-    ----------
-    column, flux : Column
-        Errors and fluxes.
-    path : pathlib.Path
-        Their file, for messages.
-
-    Returns
-    -------
-    errors : ndarray of shape (n_pixels,)
-        A copy, in the unit of the flux.
-
-    Raises
-    ------
-    SpectrumFileError
-        If the units do not convert into each other.
-    """
+    """Convert the errors of a column to the unit of the fluxes; a copy, SpectrumFileError if they do not convert."""
     from astropy import units as u
 
     if column.unit is None or flux.unit is None or column.unit == flux.unit:
@@ -361,7 +263,7 @@ _COLUMNS = ("order", "wavelength", "flux", "error", "mask")
 
 
 def to_table(observed):
-    """Table of an ObservedSpectrum, see there."""
+    """Table of an ObservedSpectrum, see `ObservedSpectrum.to_table`."""
     from astropy import units as u
     from astropy.table import Table
 
@@ -387,26 +289,9 @@ def to_table(observed):
 
 
 def read_own_table(path, *, medium, fits):
-    """Orders and meta of a table that `to_table` made.
+    """Orders and meta of a table, FITS or else ECSV, that `to_table` made; SpectrumFileError if the file is damaged.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        An ECSV or FITS file.
-    medium : {"vacuum", None}
-        What the caller says of its wavelengths, which are in vacuum.
-    fits : bool
-        Whether it is FITS.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If it is damaged.
+    `medium` is what the caller states; these files are in vacuum.
     """
     from astropy.table import Table
 
@@ -418,7 +303,7 @@ def read_own_table(path, *, medium, fits):
 
 @contextmanager
 def _one_error(path):
-    """Raise one error for all that a damaged table of `to_table` can cause."""
+    """Turn every exception from a damaged table of `to_table` into a SpectrumFileError."""
     try:
         with warnings.catch_warnings(record=True), np.errstate(all="ignore"):
             warnings.simplefilter("always")
@@ -438,18 +323,18 @@ def _from_own(table, path):
         written = json.loads(table.meta[META_KEY])
         meta = written["meta"]
         if not isinstance(meta, dict) or not isinstance(meta.get("notes"), list):
-            raise ValueError("its meta are not those that were written")
+            raise ValueError("its metadata are damaged")
         if str(table["wavelength"].unit) != "Angstrom":
             raise ValueError(f"its wavelengths are in {table['wavelength'].unit}")
         if written["n_pixels"] != len(table):
-            raise ValueError(f"it has {len(table)} rows of {written['n_pixels']}")
+            raise ValueError(f"it has {len(table)} of {written['n_pixels']} rows")
     labels, wavelength, flux, error, mask = columns
     builder = OrderBuilder(path)
     for number, rows in split_orders(path, labels):
         builder.add(number, wavelength[rows], flux[rows], error[rows], np.isinf(error[rows]) | (mask[rows] != 0))
-    builder.notes()  # for its error
+    builder.notes()  # raises if no order is left
     if len(builder.orders) != len(meta.get("order_numbers") or ()):
-        meta["notes"].append(f"{len(builder.orders)} orders are left of those written.")
+        meta["notes"].append(f"{len(builder.orders)} of the orders written have good pixels.")
     return builder.orders, meta | {"order_numbers": builder.numbers}
 
 
@@ -461,29 +346,12 @@ def is_own_text(path) -> bool:
 
 
 def read_table(path, *, medium, fits):
-    """Orders and meta of a table of wavelength, flux and, if there, error and order.
+    """Orders and meta of a table of wavelength, flux and optionally error, order and mask: text, CSV, ECSV or FITS.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Text, CSV, ECSV or FITS. Columns are found by name, in any case: `wavelength`, `wave` or `lambda`; `flux`;
-        `error`, `flux_error`, `sigma` or `uncertainty`; `order`, a whole number for each pixel; `mask`, not 0 where a
-        pixel is bad. Without names they are wavelength, flux and error, in this order. Wavelengths without a unit are
-        in angstrom; an error in another unit than the flux is converted.
-    medium : {"vacuum", "air"}
-        What the wavelengths are measured in.
-    fits : bool
-        Whether it is FITS.
-
-    Returns
-    -------
-    orders, meta : list of Order, dict
-        As for `ObservedSpectrum`.
-
-    Raises
-    ------
-    SpectrumFileError
-        If it is damaged or its columns are others.
+    Columns are found by name, in any case: `wavelength`, `wave` or `lambda`; `flux`; `error`, `flux_error`, `sigma` or
+    `uncertainty`; `order`, a whole number for each pixel; `mask`, not 0 where a pixel is bad. Without names they are
+    wavelength, flux and error, in this order. Wavelengths without a unit are in angstrom; errors are converted to the
+    unit of the flux. SpectrumFileError if the file is damaged, or has other columns.
     """
     medium = check_medium(medium)
     columns = read_fits_columns(path) if fits else read_text_columns(path, KNOWN_NAMES)
@@ -492,7 +360,7 @@ def read_table(path, *, medium, fits):
 
 
 def from_table(table, medium):
-    """Orders and meta of a table of astropy: what `to_table` made, or as those of `read_table`."""
+    """Orders and meta of an astropy table, made by `to_table` or with the columns of `read_table`."""
     if META_KEY in table.meta:
         check_medium(medium, by_format="of ObservedSpectrum.to_table")
         return _from_own(table, "the table")
@@ -517,19 +385,19 @@ def _from_columns(columns, medium, path):
         builder.add(number, grid[rows], flux.values[rows], *parts)
     used = [column.name or "(no name)" for column in (wavelength, flux, error, *labels) if column is not None]
     used += [] if masked is None else ["mask (pixels where it is not 0 are left out)"]
-    said = f"Columns used: {', '.join(used)}; wavelengths in {wavelength.unit or 'angstrom (no unit given)'}."
+    note = f"Columns used: {', '.join(used)}; wavelengths in {wavelength.unit or 'angstrom (no unit given)'}."
     return builder.orders, {
         "format": "table",
         "medium": medium,
         "errors_known": builder.errors_known,
         "flux_unit": _known_unit(flux.unit),
         "order_numbers": builder.numbers,
-        "notes": [said, *builder.notes()],
+        "notes": [note, *builder.notes()],
     }
 
 
 def _known_unit(text):
-    """The unit as astropy writes it, or None where it knows none."""
+    """The unit in the notation of astropy, or None if astropy does not know it."""
     from astropy import units as u
 
     try:

@@ -1,7 +1,7 @@
-"""Absorption of the Earth's atmosphere in observed spectra: masked, or divided out by a model or by a standard star.
+"""Telluric absorption in observed spectra: masking, and division by a transmission or by a standard star.
 
-Wavelengths must be those of the telescope, not of the barycentre, and a transmission must have the resolution of the
-spectrum. Functions return a new spectrum and leave the given one as it is.
+Wavelengths must be in the frame of the telescope, not of the barycentre, and a transmission must have the resolution of
+the spectrum. Functions return a new spectrum and do not change the given one.
 """
 
 import numpy as np
@@ -26,20 +26,20 @@ def mask_tellurics(
         The spectrum.
     wavelength, transmission : array-like of shape (n,)
         Vacuum wavelengths in angstrom (or their own unit), strictly increasing, and the transmission of the
-        atmosphere, 1 where it is clear, NaN where it is not known. `read_transmission` reads them.
+        atmosphere, 1 where it is clear, NaN where it is unknown. `read_transmission` reads them.
     threshold : float, default=0.95
         A pixel is masked where the transmission at its center, or anywhere within it, is below this. Pixels outside
-        the given wavelengths are masked too: nobody knows about them.
+        the given wavelengths are masked too.
 
     Returns
     -------
     spectrum : ObservedSpectrum
-        With infinite errors there; fluxes stay.
+        Errors are infinite in masked pixels; fluxes are unchanged.
 
     Raises
     ------
     ValueError
-        If the arrays are not as said, or all pixels would be masked.
+        If the arrays violate these rules, or all pixels would be masked.
     """
     grid, values = _checked(wavelength, transmission)
     orders, n_new = [], 0
@@ -73,7 +73,7 @@ def divide_tellurics(spectrum: ObservedSpectrum, wavelength, transmission, *, mi
     Raises
     ------
     ValueError
-        If the arrays are not as said, `minimum` is not positive, or all pixels would be masked.
+        If the arrays violate these rules, `minimum` is not positive, or all pixels would be masked.
     """
     if not minimum > 0:
         raise ValueError(f"`minimum` is {minimum}, but it must be positive: fluxes are divided by the transmission.")
@@ -93,14 +93,14 @@ def divide_tellurics(spectrum: ObservedSpectrum, wavelength, transmission, *, mi
 
 
 def hydrogen_windows(half_width: float = 1000.0, *, n_upper: int = 20) -> list[tuple[float, float]]:
-    """Windows around the Paschen and Brackett lines, which an A0V star has and the atmosphere has not.
+    """Windows around the Paschen and Brackett lines, which are intrinsic to an A0V star.
 
     Parameters
     ----------
     half_width : float, default=1000.0
         Half width of each window, in km/s.
     n_upper : int, default=20
-        Highest upper level.
+        Highest upper level of the transitions.
 
     Returns
     -------
@@ -126,18 +126,18 @@ def hydrogen_windows(half_width: float = 1000.0, *, n_upper: int = 20) -> list[t
 def divide_standard(
     spectrum: ObservedSpectrum, standard: ObservedSpectrum, *, windows=None, minimum: float = 0.1
 ) -> ObservedSpectrum:
-    """Divide a spectrum by that of a telluric standard, an A0V star seen through the same spectrograph.
+    """Divide a spectrum by that of a telluric standard, an A0V star observed with the same spectrograph.
 
-    Atmosphere and blaze go together. Each order is divided by the order of the standard that shares most of its pixels'
-    range, interpolated linearly to its pixels. The result is a ratio: the continuum of the standard, close to that
-    of a black body of 9,600 K, is left in it upside down, and its scale is that of the two exposures.
+    The division removes telluric absorption and blaze together. Each order is divided by the order of the standard with
+    the largest overlap in wavelength, interpolated linearly to its pixels. The result is a ratio: it still contains
+    the inverse continuum of the standard, close to a black body of 9,600 K, and the ratio of the two exposures.
 
     Parameters
     ----------
     spectrum, standard : ObservedSpectrum
         The target and the standard, read in the same way.
     windows : list of (float, float), default=None
-        Vacuum wavelengths in angstrom in which the standard has lines of its own, which are masked. By default
+        Windows around intrinsic lines of the standard, in vacuum angstrom, which are masked. None:
         `hydrogen_windows()`; an empty list masks nothing.
     minimum : float, default=0.1
         Pixels in which the standard has less than this share of the bright (90th percentile) flux of its order are
@@ -146,7 +146,8 @@ def divide_standard(
     Returns
     -------
     spectrum : ObservedSpectrum
-        Ratios, with errors of both. Pixels that the standard masks or does not cover are masked. Orders stay as many.
+        Ratios, with the errors of both. Pixels that the standard masks or does not cover are masked. The number of
+        orders is unchanged.
 
     Raises
     ------
@@ -172,13 +173,13 @@ def divide_standard(
     who = standard.meta.get("object") or "a standard"
     note = (
         f"Divided by {who}; {n_lost} pixels masked where it has too little flux or none, {n_lines} in {len(windows)} "
-        "windows around its own lines."
+        "windows around its intrinsic lines."
     )
     return _result(spectrum, orders, note, flux_unit=None)
 
 
 def _result(spectrum, orders, note, **meta):
-    """The new spectrum, or an error where nothing of it is left."""
+    """The new spectrum; raises if no pixel is left."""
     if all(np.isinf(order.error).all() for order in orders):
         raise ValueError(
             f"No pixel of {spectrum!r} would be left: {note} Check the unit and the range of the wavelengths, or lower "
@@ -188,7 +189,7 @@ def _result(spectrum, orders, note, **meta):
 
 
 def _checked(wavelength, transmission):
-    """Both as float64 arrays, with NaN as it is."""
+    """Both as float64 arrays, after checks; NaN is kept."""
     grid = plain_array(wavelength, "angstrom", "`wavelength`", spectral=True)
     values = plain_array(transmission, "", "`transmission`")
     if grid.ndim != 1 or grid.shape != values.shape or len(grid) < 2:
@@ -204,12 +205,12 @@ def _checked(wavelength, transmission):
 
 
 def _interpolate(wavelength, grid, values):
-    """Linear interpolation, NaN outside and beside NaN."""
+    """Linear interpolation, NaN outside the grid and next to NaN."""
     return np.interp(wavelength, grid, values, left=np.nan, right=np.nan)
 
 
 def _lowest(wavelength, grid, values):
-    """The lowest of the values within each pixel, infinite where none of them is."""
+    """Lowest value of the grid within each pixel, infinite where no grid point lies in it."""
     middle = (wavelength[1:] + wavelength[:-1]) / 2
     if not len(middle):
         return np.full(len(wavelength), np.inf)
@@ -220,7 +221,7 @@ def _lowest(wavelength, grid, values):
 
 
 def _of_standard(wavelength, standard, minimum):
-    """Flux and error of the standard on the pixels of one order; the error is infinite where there is none."""
+    """Flux and error of the standard on the pixels of one order; the error is infinite where it is unusable."""
     shared = [
         min(wavelength[-1], order.wavelength[-1]) - max(wavelength[0], order.wavelength[0]) for order in standard.orders
     ]

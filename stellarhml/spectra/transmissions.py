@@ -1,4 +1,4 @@
-"""Read the transmission of the atmosphere from a file."""
+"""Reading of the transmission of the atmosphere from files."""
 
 import warnings
 from pathlib import Path
@@ -10,8 +10,8 @@ from stellarhml.spectra.tables import read_fits_columns, read_text_columns, wave
 
 _WAVELENGTH = ("wavelength", "wavelength_a", "wavelength_angstrom", "wave", "lambda")
 _TRANSMISSION = ("transmission", "trans", "flux")
-_GAP = 10.0  # steps: wavelengths further apart than this have an unknown transmission between them
-_HIGHEST = 2.0  # beyond this it is no transmission: in percent, or counts
+_GAP = 10.0  # median steps: the transmission is unknown in wider gaps
+_HIGHEST = 2.0  # values above are not a transmission, but percent or counts
 
 
 def read_transmission(path):
@@ -22,21 +22,21 @@ def read_transmission(path):
     path : str or path-like
         An npz file, a FITS table or a table in text, CSV or ECSV with a column each of vacuum wavelength (in angstrom,
         or in the unit that the column states) and transmission (1 where the air is clear). Columns are found by
-        name (`wavelength`, `wavelength_A`, `wave` or `lambda`; `transmission`, `trans` or `flux`); two columns without
-        names are these. Rows may be in any order.
+        name (`wavelength`, `wavelength_A`, `wave` or `lambda`; `transmission`, `trans` or `flux`), or by position if
+        there are two without names. Rows may be in any order.
 
     Returns
     -------
     wavelength, transmission : ndarray of shape (n,)
-        As `mask_tellurics` and `divide_tellurics` take them: vacuum angstrom, strictly increasing. In gaps wider than
-        ten steps, as between the orders of a spectrograph, stands one NaN: nothing is known there.
+        As `mask_tellurics` and `divide_tellurics` take them: vacuum angstrom, strictly increasing. Gaps wider than ten
+        steps, as between the orders of a spectrograph, have one NaN: the transmission is unknown there.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     SpectrumFileError
-        If it is damaged, has other columns, or values that are no transmission.
+        If the file is damaged, has other columns, or has values outside the range of a transmission.
 
     Examples
     --------
@@ -55,8 +55,8 @@ def read_transmission(path):
     wavelength, transmission = _columns(path)
     if len(wavelength) < 2 or not (np.all(np.isfinite(wavelength)) and np.all(wavelength > 0)):
         raise SpectrumFileError(
-            f"{path} has {len(wavelength)} wavelengths, {int(np.sum(~(wavelength > 0)))} of which are no positive "
-            "number, but two or more that are finite and positive are needed."
+            f"{path} has {len(wavelength)} wavelengths, of which {int(np.sum(~(wavelength > 0)))} are not positive, "
+            "but at least two are needed, all finite and positive."
         )
     known = transmission[np.isfinite(transmission)]
     if not len(known) or known.min() < -0.5 or known.max() > _HIGHEST:
@@ -111,11 +111,11 @@ def _columns(path):
 def _arrays(path):
     """Numeric arrays of an npz file by name; pickles are refused."""
     try:
-        # NumPy tells of damage by any of a dozen exceptions
+        # a damaged file raises any of a dozen exceptions
         with warnings.catch_warnings(), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             warnings.simplefilter("ignore")
-            wanted = [name for name in archive.files if _is(name, _WAVELENGTH) or _is(name, _TRANSMISSION)]
-            return {name: np.asarray(archive[name], dtype=np.float64) for name in wanted}
+            known = [name for name in archive.files if _is(name, _WAVELENGTH) or _is(name, _TRANSMISSION)]
+            return {name: np.asarray(archive[name], dtype=np.float64) for name in known}
     except Exception as error:
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as an npz file ({type(error).__name__}: {error}); it "

@@ -1,4 +1,4 @@
-"""From labels to flux."""
+"""Synthesis: model spectra at any labels within a grid."""
 
 from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 

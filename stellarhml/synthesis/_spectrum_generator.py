@@ -1,4 +1,4 @@
-"""SpectrumGenerator: labels to flux, by lines that are interpolated over the grid."""
+"""SpectrumGenerator: fluxes from labels, with lines that are interpolated over the grid."""
 
 import re
 from numbers import Integral
@@ -34,39 +34,39 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     r"""Generate normalised spectra at any labels inside a grid, with their error.
 
     `fit` normalises the spectra of a grid (`preprocessor`), decomposes them into lines (`decomposer`), and prepares the
-    interpolation of every line's parameters over the labels (`interpolator`). The residuals of the lines are kept in a
-    basis of low rank and interpolated with the same weights, :math:`S(x) = \prod_j f_j(x) + r(x)`. The numbers of
-    factors and components are chosen on held-out nodes, where the error of the whole is measured, too. With
-    ``n_factors=None, residual_rank=None`` the model is lines alone, as in the paper.
+    interpolation of every line's parameters over the labels (`interpolator`). The residuals of the line model are
+    stored as a few principal components and interpolated with the same weights, :math:`S(x) = \prod_j f_j(x) + r(x)`.
+    Held-out nodes give the numbers of factors and components, and the error of the generator. With
+    ``n_factors=None, residual_rank=None`` the model consists of lines only, as in the paper.
 
     Parameters
     ----------
     wavelength : array-like of shape (n_pixels,), default=None
-        Vacuum wavelengths of the columns of the flux, in angstrom, strictly increasing; handed to `preprocessor` and
+        Vacuum wavelengths of the columns of the flux, in angstrom, strictly increasing; passed to `preprocessor` and
         `decomposer` where theirs is None. If None, the pixel index is used.
     preprocessor : PhoenixPreprocessor, default=None
-        Normalises the flux; gets the Teff of each spectrum. None means that the flux is normalised already.
+        Normalises the flux, given the Teff of each spectrum. None: the flux is already normalised.
     decomposer : VoigtLineDecomposer, default=None
         Finds and fits lines. None is ``VoigtLineDecomposer()``.
     interpolator : LineManifoldInterpolator, default=None
-        Interpolates them. None is ``LineManifoldInterpolator()``.
+        Interpolates line parameters. None is ``LineManifoldInterpolator()``.
     n_factors : int, "auto" or None, default="auto"
-        Number of factors that stand for the lines of all nodes, see :mod:`stellarhml.manifold.line_tables`. "auto"
-        takes the number that predicts held-out nodes best (all of up to 32), or keeps all lines where no node can be
-        held out or more than 1 % of the lines are absent somewhere. None keeps all.
+        Number of factors that represent the lines of all nodes, see :mod:`stellarhml.manifold.line_tables`. "auto"
+        takes the number that predicts held-out nodes best (all, if there are up to 32), or stores the lines themselves
+        where no node can be held out or more than 1 % of the lines are absent at a node. None stores the lines.
     residual_rank : int, "auto" or None, default="auto"
-        Rank of the basis of residuals. "auto" takes the number that predicts held-out nodes best, all of up to 32; None
-        leaves residuals out. Where the grid's steps are large for what changes between nodes, more can be better.
+        Number of principal components of the residuals. "auto" takes the number that predicts held-out nodes best (all,
+        if there are up to 32); None leaves residuals out. On a coarse grid, more components can be better.
     label_names : sequence of str, default=None
-        Names of the labels. None: ("teff", "logg", "feh") for three. The one called "teff", in K, goes to
+        Names of the labels. None: ("teff", "logg", "feh") for three. The label "teff", in K, is passed to
         `preprocessor`.
     device : str, default=None
-        Where `predict` renders lines, such as "cuda". None: the compiled kernels of the CPU, which also do spectra
-        with a radial velocity, and derivatives.
+        Device on which `predict` renders lines, such as "cuda". None: the CPU, which always renders spectra with a
+        radial velocity, and derivatives.
     n_jobs : int, default=None
-        Number of joblib workers for `fit`, where the decomposer's own is None.
+        Number of joblib workers of `fit`, where that of the decomposer is None.
     verbose : bool, default=None
-        Whether to show a progress bar, where the decomposer's own is None.
+        Whether to show a progress bar, where that of the decomposer is None.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     residual_ : ResidualBasis or None
         Residuals of the line model.
     error_map_ : ErrorModel or None
-        Error of the generator over the grid, measured by leaving nodes out.
+        Error of the generator over the grid, measured on held-out nodes.
     wavelength_ : ndarray of shape (n_pixels_out,), dtype float64
         Wavelengths of the generated spectra, in angstrom.
     label_names_ : tuple of str
@@ -91,7 +91,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    `fit` goes through the spectra window by window and never holds all of them; the flux may be a memory map.
+    `fit` reads the spectra in windows of pixels, not all at once; the flux may be a memory map.
 
     Examples
     --------
@@ -176,7 +176,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @classmethod
     def from_parts(cls, parts, **parameters):
-        """Build a generator of parts that were fitted elsewhere.
+        """Build a generator from fitted parts.
 
         Parameters
         ----------
@@ -188,7 +188,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         generator : SpectrumGenerator
-            Fitted.
+            A fitted generator.
         """
         generator = cls(**parameters)
         generator.n_features_in_ = len(parts.label_names)
@@ -206,14 +206,14 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         wavelength : array-like of shape (n_pixels,)
             Wavelengths on which blase was trained, vacuum angstrom, strictly increasing.
         wing_cut : int, default=6000
-            Pixels on which blase evaluated a line.
+            Number of pixels on which blase evaluated a line.
         interpolator : LineManifoldInterpolator, default=None
             None is ``LineManifoldInterpolator()``; ``absent="vanish"`` is the paper's rule.
 
         Returns
         -------
         generator : SpectrumGenerator
-            Fitted, of lines alone, labels (teff, logg, feh). Its error is unknown: there are no spectra to compare.
+            Fitted, with lines only and labels (teff, logg, feh). Its error is unknown without spectra of the nodes.
 
         Raises
         ------
@@ -238,8 +238,8 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Pixels of `wavelength_` to generate, in increasing order; the time is proportional to their number. None:
             all.
         rv : float or array-like of shape (n_spectra,), default=None
-            Radial velocities in km/s. The flux is still given on `wavelength_`; pixels whose light comes from beyond
-            the band are NaN.
+            Radial velocities in km/s. The flux is given on `wavelength_`; pixels whose light comes from outside the
+            band are NaN.
         return_std : bool, default=False
             Whether to return the generator's own error as well.
 
@@ -248,15 +248,15 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         flux : ndarray of shape (n_spectra, n_wanted) or (n_spectra,)
             Normalised fluxes.
         std : ndarray of the same shape
-            Standard deviations of the fluxes, only if `return_std`: the root mean square error that leaving nodes out
-            lets expect between them, see `error_map_`. NaN where the grid is too small to measure it.
+            Standard deviations of the fluxes, only if `return_std`: the RMS error expected between nodes from
+            held-out nodes, see `error_map_`. NaN where the grid is too small to measure it.
 
         Raises
         ------
         LabelsOutsideGridError
             If labels lie outside the grid and the interpolator's `extrapolate` is "raise".
         ValueError
-            If `pixels` or `rv` do not fit, or `return_std` is set and there is no error map.
+            If `pixels` or `rv` have a wrong shape or value, or `return_std` is set without an error map.
         """
         if not is_plain(self, X):
             check_is_fitted(self)
@@ -270,7 +270,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return tuple(results) if return_std else results[0]
 
     def predict_nearest(self, X, *, pixels=None, rv=None):
-        """Generate spectra at the nearest point of the grid, without warnings: for a search.
+        """Generate spectra at the nearest point of the grid, without warnings, as in a search.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         flux : ndarray of shape (n_spectra, n_wanted)
             Normalised fluxes, at the nearest point of the grid for labels outside.
         outside : ndarray of shape (n_spectra,), bool
-            Labels outside the grid.
+            True for labels outside the grid.
         """
         check_is_fitted(self)
         weights, outside = self.interpolator_.locate(X)
@@ -296,14 +296,14 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_spectra, n_labels)
-            Labels. Outside the grid those that are moved to its edge have the derivative zero.
+            Labels. The derivative is zero for labels that are moved to the edge of the grid.
         pixels, rv : object
             As in `predict`.
 
         Returns
         -------
         jacobian : ndarray of shape (n_spectra, n_wanted, n_labels)
-            Derivatives per unit of the label. Zero for a label with one value only.
+            Derivatives per unit of the label. Zero for a label with one value in the grid.
         """
         check_is_fitted(self)
         if not is_plain(self, X):
@@ -311,12 +311,12 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return generate_jacobian(self, X, pixels, rv)
 
     def render_rows(self, labels, pixels, *, tangents=False):
-        """Generate one spectrum as the forward model takes it: the flux and, below it, its derivatives by the labels.
+        """Generate one spectrum for the forward model: a row of flux, then a row of derivatives for each label.
 
         Parameters
         ----------
         labels : ndarray of shape (n_labels,)
-            Labels; outside the grid its nearest point is taken.
+            Labels; those outside the grid are moved to its nearest point.
         pixels : slice
             Pixels of `wavelength_`.
         tangents : bool, default=False
@@ -334,30 +334,30 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return np.concatenate([flux, jacobian[0].T])
 
     def observe(self, X, wavelength, *, resolving_power=None, rv=0.0, vsini=0.0, limb_darkening=0.6):
-        """Generate spectra as a spectrograph records them.
+        """Generate spectra as observed with a spectrograph.
 
         Parameters
         ----------
         X : array-like of shape (n_spectra, n_labels)
             Labels.
         wavelength : array-like of shape (n_pixels,), or sequence of those
-            Vacuum wavelengths of the pixels in angstrom, or in their own unit if they have one: of one order, or of
-            several orders or arms. Light is integrated over each pixel; edges lie half way between.
+            Vacuum wavelengths of the pixels in angstrom, unless they carry a unit: of one order, or of several orders
+            or arms. Light is integrated over each pixel; edges lie half way between centers.
         resolving_power : float, array-like, or sequence of one for each order, default=None
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
-            for each pixel. None: the spectra are at the generator's own resolution.
+            for each pixel. None: the generator's own resolution.
         rv : float or array-like of shape (n_spectra,), default=0.0
-            Radial velocities in km/s, or in their own unit.
+            Radial velocities in km/s, unless they carry a unit.
         vsini : float or array-like of shape (n_spectra,), default=0.0
-            Projected rotational velocities in km/s, or in their own unit.
+            Projected rotational velocities in km/s, unless they carry a unit.
         limb_darkening : float, default=0.6
             Linear coefficient of limb darkening, from 0 to 1.
 
         Returns
         -------
         flux : ndarray of shape (n_spectra, n_pixels), or list of those
-            Normalised fluxes, a list if `wavelength` is a sequence of orders. NaN where a pixel needs light from beyond
-            the band.
+            Normalised fluxes, a list if `wavelength` is a sequence of orders. NaN where a pixel needs light from
+            outside the band.
 
         Raises
         ------
@@ -411,14 +411,14 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput="variance_weighted")
 
     def normalise(self, flux, labels=None):
-        """Normalise spectra as those of the grid were.
+        """Normalise spectra in the same way as those of the grid.
 
         Parameters
         ----------
         flux : array-like of shape (n_spectra, n_pixels)
             Raw fluxes.
         labels : array-like of shape (n_spectra, n_labels), default=None
-            Labels, where known: the black body is divided only then.
+            Labels, if known. Without them the spectra are not divided by a black body.
 
         Returns
         -------
@@ -473,7 +473,8 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         std : ndarray of shape (n_wanted,) or None
-            In units of the normalised flux; NaN where the grid is too small to measure it, None without an error map.
+            Standard deviations of the normalised flux; NaN where the grid is too small to measure them, None without an
+            error map.
         """
         check_is_fitted(self)
         if self.error_map_ is None:
@@ -491,10 +492,10 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         table : DataFrame
-            One row per line present, indexed by the wavelength [angstrom] by which it is known; columns are the line's
-            parameters, its `depth`, its `equivalent_width` [angstrom], its `saturation` (0 for a line that grows in
-            proportion to its absorbers, 1 for one whose core grows no more), and for each label the derivative of the
-            equivalent width, such as `equivalent_width_per_teff` [angstrom / K].
+            One row per line present, indexed by its wavelength in the catalogue [angstrom]; columns are the line's
+            parameters, its `depth`, its `equivalent_width` [angstrom], its `saturation` (0 on the linear part of the
+            curve of growth, 1 where the core no longer grows), and for each label the derivative of the equivalent
+            width, such as `equivalent_width_per_teff` [angstrom / K].
         """
         check_is_fitted(self)
         labels = np.reshape(np.asarray(labels, dtype=np.float64), (1, -1))
@@ -503,13 +504,10 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return make_line_table(self, weights, slopes)
 
     def to_state(self) -> dict:
-        """State that a file holds.
+        """State for a file: parameters, and what was fitted.
 
-        Returns
-        -------
-        state : dict
-            Parameters, and what was fitted: "preprocessor", "decomposer", "interpolator", "residual", "error_map",
-            "line_span" [angstrom], "grid_id", "one_output" and "feature_names".
+        The latter: "preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span" [angstrom],
+        "grid_id", "one_output" and "feature_names".
         """
         fitted = None
         if hasattr(self, "lines_"):
@@ -532,23 +530,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        generator : SpectrumGenerator
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Rebuild from its state; StateError if that is invalid."""
         generator, fitted = make_estimator(cls, state)
         if generator.device is not None and not re.fullmatch(r"cpu|cuda(:\d{1,3})?", generator.device):
             raise StateError(f'`device` is {generator.device!r:.100}; it must be None, "cpu", "cuda" or "cuda:N".')
@@ -586,7 +568,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 def _parts_of_state(fitted):
-    """FittedParts of the "fitted" of a state, each of which was checked by itself, and here against the others."""
+    """FittedParts from the "fitted" of a state; checks the parts, which are valid by themselves, against each other."""
     decomposer = take(fitted, "decomposer", VoigtLineDecomposer)
     interpolator = take(fitted, "interpolator", LineManifoldInterpolator)
     if not (hasattr(decomposer, "line_catalog_") and hasattr(interpolator, "table_")):

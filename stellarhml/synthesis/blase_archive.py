@@ -13,24 +13,7 @@ from stellarhml.synthesis.evaluation import LineModel
 
 
 def parts_of_archive(folder, wavelength, wing_cut, interpolator):
-    """Parts of a generator of lines alone, see `SpectrumGenerator.from_blase_archive`.
-
-    Parameters
-    ----------
-    folder : str or path
-        The archive.
-    wavelength : array-like of shape (n_pixels,)
-        Wavelengths in angstrom.
-    wing_cut : int
-        Pixels on which a line is evaluated.
-    interpolator : LineManifoldInterpolator or None
-        Not fitted; None is one with default parameters.
-
-    Returns
-    -------
-    parts : FittedParts
-        The parts.
-    """
+    """FittedParts of a generator with lines only; arguments as in `SpectrumGenerator.from_blase_archive`."""
     # the one place where an estimator reads files: the archive *is* the training set
     from stellarhml.grids.blase_states import list_states, read_state_dict
 
@@ -40,7 +23,7 @@ def parts_of_archive(folder, wavelength, wing_cut, interpolator):
     if n_dropped:
         warnings.warn(
             f"{n_dropped} lines of the archive were left out: their parameters are not finite, or an earlier line "
-            "of the same spectrum sits on their pixel.",
+            "of the same spectrum has the same pixel.",
             LineDetectionWarning,
             stacklevel=3,
         )
@@ -57,21 +40,10 @@ def parts_of_archive(folder, wavelength, wing_cut, interpolator):
 def archive_lines(states, wavelength):
     """Identify the lines of blase states by the pixel on which blase found them.
 
-    Parameters
-    ----------
-    states : list of dict of ndarray
-        State dictionaries as `stellarhml.grids.blase_states.read_state_dict` returns them.
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom.
-
-    Returns
-    -------
-    catalog : ndarray of shape (n_lines,), int64
-        Pixels of all lines, increasing.
-    rows : list of (lines, theta)
-        Catalogue indices and parameters (center, log_amplitude, log_sigma, log_gamma) of the lines of each state.
-    n_dropped : int
-        Lines left out: parameters that are not finite, or the second of two lines on one pixel.
+    `states` as from `read_state_dict`, `wavelength` (n_pixels,) [angstrom]. Returns the pixels of all lines (n_lines,)
+    int64, increasing; for each state the catalogue indices and parameters (center, log_amplitude, log_sigma, log_gamma)
+    of its lines; and the number of lines left out: parameters that are not finite, or the second of two lines on one
+    pixel.
     """
     pixels, thetas, n_dropped = [], [], 0
     for state in states:

@@ -1,4 +1,4 @@
-"""DecomposedGrid: the lines of all nodes of a grid, found once, and models learnt from all nodes or some of them."""
+"""DecomposedGrid: the fitted lines of all nodes of a grid, and generators trained on all or some of the nodes."""
 
 import tempfile
 from contextlib import contextmanager
@@ -19,26 +19,13 @@ from stellarhml.storage.result_store import digest
 from stellarhml.synthesis.grid_learning import learn_from_grid
 
 _IN_MEMORY = 1 << 29
-"""Bytes of normalised spectra up to which they are held in memory."""
+"""Bytes: larger tables of normalised spectra go to a temporary file."""
 
 
 class FittedParts(NamedTuple):
-    """All that a fitted generator consists of.
+    """Parts of a fitted generator: its fitted steps, lines, residuals of the line model, and error over the grid.
 
-    Attributes
-    ----------
-    label_names : tuple of str
-        Names of the labels.
-    preprocessor, decomposer, interpolator : estimator
-        The fitted steps; the preprocessor may be None.
-    lines : LineModel
-        The lines.
-    residual : ResidualBasis or None
-        Residuals of the line model.
-    error_map : ErrorModel or None
-        Error over the grid.
-    grid_id : str or None
-        Hash of the grid.
+    `preprocessor`, `residual` and `error_map` may be None; `grid_id` is the hash of the grid, or None.
     """
 
     label_names: tuple
@@ -52,26 +39,16 @@ class FittedParts(NamedTuple):
 
 
 class DecomposedGrid(NamedTuple):
-    """A grid of which the lines are known, and generators of parts of it: what a cross-validation over nodes needs.
+    """A grid with fitted lines, for cross-validation over nodes.
 
-    A generator for held-out nodes needs no lines to be fitted again: all that it interpolates (lines, their factors,
-    residuals) and its error are learnt from the other nodes alone. What the nodes share does come from all of them: the
-    catalogue of lines, the prior of their fit, and the pixels that carry the continuum.
+    A generator without the held-out nodes does not fit the lines again: it learns everything that it interpolates
+    (lines, factors, residuals) and its error from the other nodes. The line catalogue, the prior of the line fits and
+    the continuum pixels still come from all nodes.
 
-    Attributes
-    ----------
-    generator : SpectrumGenerator
-        Its parameters count.
-    label_names : tuple of str
-        Names of the labels.
-    preprocessor, decomposer : estimator
-        Fitted to all nodes; the preprocessor may be None.
-    labels : ndarray of shape (n_spectra, n_labels)
-        Labels of the grid.
-    flux, normalised : ndarray of shape (n_spectra, n_pixels) and (n_spectra, n_pixels_out)
-        Its raw and its normalised fluxes; may be memory maps.
-    theta : csr_matrix or ndarray of shape (n_spectra, n_parameters * n_lines)
-        Lines of each spectrum.
+    `generator` has the parameters to use and need not be fitted; `preprocessor` (or None) and `decomposer` are fitted
+    to all nodes. `labels` (n_spectra, n_labels); raw `flux` (n_spectra, n_pixels) and `normalised`
+    (n_spectra, n_pixels_out) may be memory maps; `theta`, csr_matrix or ndarray (n_spectra, n_parameters * n_lines),
+    are the line parameters.
     """
 
     generator: object
@@ -84,18 +61,7 @@ class DecomposedGrid(NamedTuple):
     theta: object
 
     def learn(self):
-        """Learn a model from all nodes.
-
-        Returns
-        -------
-        parts : FittedParts
-            What `SpectrumGenerator.fit` keeps.
-
-        Raises
-        ------
-        GridIncompleteError
-            If the interpolator needs a full grid and nodes are missing.
-        """
+        """FittedParts of all nodes; GridIncompleteError if the interpolator needs a full grid and nodes are missing."""
         generator, decomposer, names = self.generator, self.decomposer, self.label_names
         interpolator = fit_interpolator(
             generator.interpolator, self.labels, self.theta, decomposer.line_parameters, names, self.normalised
@@ -115,24 +81,9 @@ class DecomposedGrid(NamedTuple):
         return FittedParts(names, self.preprocessor, decomposer, *learnt, grid_id)
 
     def fit(self, rows, *, verbose=False):
-        """Make a generator of some of the nodes.
+        """Train a SpectrumGenerator on some `rows` of the grid; with all rows it is that of `SpectrumGenerator.fit`.
 
-        Parameters
-        ----------
-        rows : ndarray of int
-            Rows of the grid from which it is learnt.
-        verbose : bool, default=False
-            Whether to show progress bars.
-
-        Returns
-        -------
-        generator : SpectrumGenerator
-            Fitted. Of all rows it is what `SpectrumGenerator.fit` makes.
-
-        Raises
-        ------
-        GridIncompleteError
-            If the interpolator needs a full grid and nodes are missing.
+        GridIncompleteError if the interpolator needs a full grid and nodes are missing.
         """
         tables = {name: getattr(self, name)[rows] for name in ("labels", "flux", "normalised", "theta")}
         some = self._replace(decomposer=copy(self.decomposer).set_params(verbose=verbose), **tables)
@@ -142,21 +93,11 @@ class DecomposedGrid(NamedTuple):
 
 @contextmanager
 def decompose_grid(generator, labels, flux):
-    """Find the lines of all nodes of a grid.
+    """Fit the lines of all nodes of a grid; yields a DecomposedGrid.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Its parameters count; it need not be fitted.
-    labels : array-like of shape (n_spectra, n_labels)
-        Labels of the grid.
-    flux : array-like of shape (n_spectra, n_pixels)
-        Fluxes: raw where the generator has a preprocessor, else normalised.
-
-    Yields
-    ------
-    grid : DecomposedGrid
-        The grid and its lines. Normalised fluxes that are large lie in a temporary file, which is removed at the end.
+    `generator` has the parameters to use and need not be fitted. `labels` (n_spectra, n_labels); `flux`
+    (n_spectra, n_pixels), raw if it has a preprocessor, else normalised. Large tables of normalised fluxes are in a
+    temporary file, which is removed at the end.
     """
     labels, flux = check_array(labels, dtype=np.float64), check_array(flux, dtype=FLOAT_DTYPES)
     names = check_label_names(generator.label_names, labels.shape[1])
@@ -175,25 +116,10 @@ def decompose_grid(generator, labels, flux):
 
 
 def fit_interpolator(interpolator, labels, theta, parameters, label_names, flux=None):
-    """Fit an interpolator to the lines of a grid.
+    """Clone an interpolator (None: default parameters) and fit it to the lines of a grid.
 
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator or None
-        Not fitted; None is one with default parameters.
-    labels : ndarray of shape (n_rows, n_labels)
-        Labels of the grid.
-    theta : csr_matrix or ndarray of shape (n_rows, n_parameters * n_lines)
-        Lines of each spectrum, NaN in a dense array where one is absent.
-    parameters, label_names : tuple of str
-        Names of the line parameters and of the labels.
-    flux : ndarray of shape (n_rows, n_pixels), default=None
-        Normalised fluxes, in which jumps of the grid are looked for.
-
-    Returns
-    -------
-    interpolator : LineManifoldInterpolator
-        A fitted clone.
+    `theta`, csr_matrix or ndarray (n_rows, n_parameters * n_lines), NaN in a dense array where a line is absent;
+    `flux`, normalised (n_rows, n_pixels), in which to find jumps of the grid.
     """
     interpolator = LineManifoldInterpolator() if interpolator is None else clone(interpolator)
     interpolator.set_params(parameters=parameters, label_names=label_names)
@@ -204,21 +130,10 @@ def fit_interpolator(interpolator, labels, theta, parameters, label_names, flux=
 
 @contextmanager
 def normalised_rows(preprocessor, flux, teff):
-    """Normalise the spectra of a grid, spectrum by spectrum.
+    """Normalise the spectra of a grid one by one; yields them, shape (n_spectra, n_pixels_out).
 
-    Parameters
-    ----------
-    preprocessor : PhoenixPreprocessor or None
-        Fitted. None: they are normalised already.
-    flux : ndarray of shape (n_spectra, n_pixels)
-        Raw fluxes; may be a memory map.
-    teff : ndarray of shape (n_spectra,) or None
-        Effective temperatures in K.
-
-    Yields
-    ------
-    flux : ndarray of shape (n_spectra, n_pixels_out)
-        Normalised fluxes; a memory map of a temporary file where they are large.
+    `flux` is raw (n_spectra, n_pixels) and may be a memory map; without a `preprocessor` it is already normalised.
+    `teff` (n_spectra,) [K] or None. A large result is a memory map of a temporary file.
     """
     if preprocessor is None:
         yield flux

@@ -1,23 +1,23 @@
-r"""ErrorModel: the difference of a generator from the grid's own spectra where it has not seen them; and LabelShifts.
+r"""ErrorModel: the error of a generator, measured on held-out nodes; and LabelShifts, the same error in label space.
 
-Each place where a node can be predicted without itself gives an error spectrum :math:`e_s`. Its size over a gap of
-twice the spacing is brought to that within a cell by a factor :math:`\kappa_s`, see
-:meth:`stellarhml.LineManifoldInterpolator.error_samples`. Errors along different labels add in squares, and so does
-what the compact tables lose at the nodes themselves, :math:`e_k`:
+Each node that can be predicted from its neighbours gives an error spectrum :math:`e_s`. A factor :math:`\kappa_s`
+scales it from the gap, twice the spacing of the nodes, to a single cell, see
+:meth:`stellarhml.LineManifoldInterpolator.error_samples`. Errors along different labels add in quadrature, together
+with the compression error at the nodes, :math:`e_k`:
 
 .. math:: \sigma^2(p, x) = g(x) \Big[\langle e_k^2(p)\rangle_k + \sum_a \langle\kappa_s^2 e_s^2(p)\rangle_{s \in a}\Big]
 
 with pixels p, labels a, and g the same sum over all pixels at the nodes around x, relative to its mean over the grid.
-Where missing nodes are in use that were predicted along label a, with weights that add up to :math:`s_a`, their errors
-:math:`e_s` count as they are, and :math:`\kappa_s^2` becomes :math:`\kappa_s^2 + s_a^2`.
+Where missing nodes are predicted along label a, with weights that add up to :math:`s_a`, their errors :math:`e_s` enter
+unscaled: :math:`\kappa_s^2` becomes :math:`\kappa_s^2 + s_a^2`.
 
-An error spectrum :math:`e_s` hardly ever looks like noise: it is what a slightly different star, or slightly shifted or
-broadened lines, would look like. In each window of pixels it is therefore written as
+An error spectrum :math:`e_s` does not look like noise, but like the difference to a slightly different star, or to
+slightly shifted or broadened lines. In each window of pixels it is therefore written as
 
 .. math:: e_s(p) \approx \sum_k \frac{\partial S}{\partial \theta_k}(p)\, \delta_{sk} + a + b p
 
-over the labels, the logarithm of the wavelength and the variance of a broadening, and the shifts :math:`\delta` are
-kept: few numbers, from which the error of any result follows, whatever pixels it came from.
+over the labels, the logarithm of the wavelength and the variance of a broadening. The shifts :math:`\delta` are stored:
+a few numbers that give the error of a result for any choice of pixels.
 """
 
 import copy
@@ -31,39 +31,39 @@ from stellarhml._state import Sizes, StateError, check_keys, take, take_array, t
 from stellarhml.manifold.leave_one_out import JUMP_SCALE
 from stellarhml.synthesis.evaluation import split_rows
 
-_WINDOW = 4096  # pixels, a divisor of those of a window of the grid
-_RIDGE = 1e-4  # of unit directions: those that look alike in a window share what they explain
-_NEAR = 1.5  # nodes, to each side, from which a label's error is taken
+_WINDOW = 4096  # pixels, a divisor of `grid_learning._WINDOW`
+_RIDGE = 1e-4  # of unit directions: degenerate directions in a window share the error
+_NEAR = 1.5  # node spacings: width of the Gaussian weights of nearby samples
 _SERIES = 0.26  # see `_scale`
 _MAX_NODES = 512
 
 
 class LabelShifts:
-    """Errors of a generator as shifts of what is inferred.
+    """Errors of a generator as shifts of the inferred labels.
 
     Parameters
     ----------
     edges : ndarray of shape (n_windows + 1,)
         Edges of the windows in pixels.
     values : ndarray of shape (n_samples, n_windows, n_names), float32
-        Shifts of what `names` says, scaled to what is expected within a cell.
+        Shifts of `names`, scaled to the error within a cell.
     names : tuple of str
-        Names of what is shifted: those of the labels, then "ln_wavelength" (of all lines) and "line_variance" (of a
-        broadening, in ln wavelength).
+        Names of the labels, then "ln_wavelength" (shift of all lines) and "line_variance" (of a broadening, in ln
+        wavelength).
     labels : ndarray of shape (n_samples, n_labels)
-        Where the errors were probed.
+        Labels of the samples.
     axis : ndarray of shape (n_samples,), int
-        Label along which they were; -1 for all, -2 for what the compact tables lose at the nodes themselves.
+        Label along which the node was predicted; -1 for all, -2 for the compression error at a node.
     steps : ndarray of shape (n_labels,)
-        Usual distance of neighbouring nodes.
+        Median spacing of the nodes.
     across : ndarray of shape (n_samples,), bool
         Whether a jump of the grid lies between the nodes of the prediction.
     broken : list of ndarray of shape (n_cells, 2)
         Lowest and highest value of the cells of each label in which the grid jumps.
     scale : ndarray of shape (n_samples,)
-        Factors by which values were scaled.
+        Factors by which the values were scaled.
     interpolator : LineManifoldInterpolator
-        Where missing nodes are in use, errors along the labels from which these were predicted are larger.
+        Gives the weights of missing nodes, near which errors are larger.
     """
 
     def __init__(self, edges, values, names, labels, axis, steps, across, broken, scale, interpolator):
@@ -74,25 +74,10 @@ class LabelShifts:
 
     @classmethod
     def learn(cls, grid, residual, samples, interpolator, wavelength, labels, *, n_jobs, verbose):
-        """Project the errors of a generator on its grid.
+        """Measure the shifts on the held-out nodes of a grid.
 
-        Parameters
-        ----------
-        grid, residual, samples : Grid, ResidualBasis or None, ErrorSamples
-            As in `ErrorModel.learn`.
-        interpolator : LineManifoldInterpolator
-            Fitted.
-        wavelength : ndarray of shape (n_pixels,)
-            Wavelengths in angstrom.
-        labels : ndarray of shape (n_rows, n_labels)
-            Labels of the rows of the grid.
-        n_jobs, verbose : int, bool
-            As in `stellarhml._parallel.map_items`.
-
-        Returns
-        -------
-        shifts : LabelShifts
-            The errors.
+        `grid`, `residual` and `samples` as in `ErrorModel.learn`; `wavelength` (n_pixels,) [angstrom]; `labels`
+        (n_rows, n_labels) of the rows of the grid.
         """
         rows = np.unique(np.linspace(0, len(labels) - 1, min(_MAX_NODES, len(labels))).round().astype(int))
         places = np.concatenate([samples.labels, labels[rows]])
@@ -106,7 +91,7 @@ class LabelShifts:
         values = np.concatenate(values, axis=1) * scale[:, None, None]
         steps = [np.median(np.diff(np.unique(column))) if np.ptp(column) > 0 else 1.0 for column in labels.T]
         axis = np.concatenate([samples.axis, np.full(len(rows), -2)])
-        # lines that ran away from wild data have no sensible shift
+        # diverged line fits have no finite shift
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
         across = np.concatenate([samples.scale == JUMP_SCALE, np.zeros(len(rows), dtype=bool)])
         broken = _broken_cells(labels, interpolator)
@@ -120,35 +105,13 @@ class LabelShifts:
         return shifts
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            The arguments of the constructor but the interpolator, which belongs to the generator.
-        """
+        """State for a file: the arguments of the constructor except the interpolator, which the generator has."""
         state = {name: value for name, value in vars(self).items() if name != "interpolator"}
         return {**state, "names": list(self.names), "broken": list(self.broken)}
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state, without an interpolator: see `with_interpolator`.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        shifts : LabelShifts
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Rebuild from its state, without an interpolator: see `with_interpolator`. StateError if it is invalid."""
         check_keys(state, ("edges", "values", "names", "labels", "axis", "steps", "across", "broken", "scale"))
         names = take_list(state, "names", str, distinct=True)
         n_labels = len(names) - len(shift_names(()))
@@ -169,18 +132,10 @@ class LabelShifts:
         return cls(edges, values, tuple(names), labels, axis, steps, across, broken, scale, None)
 
     def near(self, labels):
-        """Shifts expected at some labels.
+        """Shifts expected at `labels` (n_labels,), shape (n_samples, n_windows, n_names).
 
-        Parameters
-        ----------
-        labels : ndarray of shape (n_labels,)
-            The labels.
-
-        Returns
-        -------
-        values : ndarray of shape (n_samples, n_windows, n_names)
-            Shifts of `names`, weighted by their distance, such that their sum of squares is the expected variance;
-            greater where missing nodes are in use.
+        They are weighted by the distance of the samples, so that their sum of squares is the expected variance; larger
+        near missing nodes.
         """
         apart = (((self.labels - labels) / (_NEAR * self.steps)) ** 2).sum(axis=1)
         weight = np.zeros(len(apart))
@@ -201,7 +156,7 @@ class LabelShifts:
 
 
 def take_edges(state, key, n_pixels):
-    """Edges of windows of a state, an array of int64 from 0 to `n_pixels` (None: any), strictly increasing."""
+    """Take edges of windows from a state: int64, from 0 to `n_pixels` (None: any), strictly increasing."""
     edges = take_array(state, key, dtype="i8", shape=(None,), low=0, high=n_pixels, increasing="strictly")
     if not len(edges) or edges[0] != 0 or (n_pixels is not None and edges[-1] != n_pixels):
         raise StateError(f"`{key}` has {len(edges)} values; they must go from 0 to the number of pixels.")
@@ -225,7 +180,7 @@ def _broken_cells(labels, interpolator):
 
 
 def _project(grid, residual, samples, rows, located, wavelength, pixels):
-    """On a window of the grid: edges of the windows in it, shifts, and sums of squares of errors and slopes."""
+    """For some pixels of the grid: edges of their windows, shifts, and sums of squares of errors and slopes."""
     flux = grid.flux[:, pixels]
     weights, _, slopes = located
     edges = np.unique(np.append(np.arange(pixels.start + _WINDOW, pixels.stop, _WINDOW), pixels.stop))
@@ -270,11 +225,11 @@ def _solve(directions, error):
 def _scale(samples, squares):
     r"""Factor from a held-out error to that within a cell.
 
-    Between three values of a label, held out is a line through two of them, and what is expected is the error of a
-    parabola through three. For :math:`f = e^{kx}`, whose terms of a Taylor series fall by a constant ratio, the line
-    misses :math:`k^2 h^2 / 2` and the parabola at most :math:`0.064\, k^3 h^3`: a ratio of :math:`0.26 \rho`, where
-    :math:`\rho = k h / 2` is what the line misses over half of the change between the two nodes. Smooth parts of
-    spectra, which are those that move labels, follow this; pixels at random do not.
+    On a label with three values, the held-out node is predicted by a line through the other two, whereas the grid is
+    interpolated by a parabola through three. For :math:`f = e^{kx}`, the error of the line is :math:`k^2 h^2 / 2` and
+    that of the parabola at most :math:`0.064\, k^3 h^3`: a ratio of :math:`0.26 \rho`, where :math:`\rho = k h / 2` is
+    the error of the line over half of the change between the two nodes. The smooth part of the error, which shifts
+    labels, follows this; its noise does not.
     """
     scale = samples.scale.copy()
     for i in np.flatnonzero(np.isfinite(samples.reach)):
@@ -285,7 +240,7 @@ def _scale(samples, squares):
 
 
 _MAX_SAMPLES = 512
-_N_WINDOWS = 24  # into which the map divides the wavelengths
+_N_WINDOWS = 24  # number of windows of the map
 _SMALLEST, _STEPS = 1e-6, 18.0  # standard deviations in a byte, 18 steps per factor e: 3 % rounding, 1e-6 to 1.4
 _DECODED = _SMALLEST * np.exp(np.arange(256) / _STEPS)
 
@@ -296,14 +251,14 @@ class ErrorModel:
     Parameters
     ----------
     labels : ndarray of shape (n_samples, n_labels)
-        Where the error was probed.
+        Labels of the samples.
     axis : ndarray of shape (n_samples,), int
-        Label along which it was, -1 for all.
+        Label along which the node was predicted, -1 for all.
     measured : ndarray of shape (n_samples,), bool
-        Whether a node was held out. Otherwise, between the only two values of a label, the difference between
-        generator and mean of the nodes' pixels stands for the error.
+        Whether a node was held out. Otherwise, on a label with two values, the error is estimated from the difference
+        between the generator and the mean flux of the two nodes.
     scale : ndarray of shape (n_samples,)
-        Factor that brings the error to that within a cell.
+        Factor from the measured error to that within a cell.
     windows : ndarray of shape (n_windows + 1,)
         Edges of the windows of `window_rms`, in pixels.
     window_rms : ndarray of shape (n_samples, n_windows), float32
@@ -315,7 +270,7 @@ class ErrorModel:
     label_names : tuple of str
         Names of the labels.
     shifts : LabelShifts, default=None
-        The error in terms of what is inferred.
+        The error in label space.
     """
 
     def __init__(self, labels, axis, measured, scale, windows, window_rms, code, gain, label_names, shifts=None):
@@ -327,27 +282,8 @@ class ErrorModel:
     def learn(cls, grid, samples, residual, labels, label_names, shifts=None, *, n_jobs, verbose):
         """Measure the error of a generator on its grid.
 
-        Parameters
-        ----------
-        grid : Grid
-            The grid.
-        samples : ErrorSamples
-            Places where nodes are held out, not too many of them: see `thin`.
-        residual : ResidualBasis or None
-            Residuals of the line model.
-        labels : ndarray of shape (n_rows, n_labels)
-            Labels of the rows of the grid.
-        label_names : tuple of str
-            Their names.
-        shifts : LabelShifts, default=None
-            The error in terms of what is inferred.
-        n_jobs, verbose : int, bool
-            As in `stellarhml._parallel.map_items`.
-
-        Returns
-        -------
-        model : ErrorModel
-            The error.
+        `samples` are the held-out nodes, reduced in number by `thin`; `residual` is a ResidualBasis or None; `labels`
+        (n_rows, n_labels) are those of the rows of the grid.
         """
         n_pixels = grid.flux.shape[1]
         edges = np.unique(np.linspace(0, n_pixels, _N_WINDOWS + 1).round().astype(int))
@@ -358,7 +294,7 @@ class ErrorModel:
         window_rms = np.sqrt(sample_squares / np.diff(edges))
         per_sample = samples.scale**2 * sample_squares.sum(axis=1) / n_pixels
         gain = _gain(per_sample, row_squares / n_pixels, samples, labels)
-        # an error that is not finite, as of lines that ran away from wild data, is the largest that a byte can hold
+        # the infinite error of a diverged line fit becomes the largest that a byte can hold
         size = np.sqrt(np.nan_to_num(variance, nan=np.inf))
         code = np.clip(np.rint(_STEPS * np.log(size / _SMALLEST + 1e-300)), 0, 255).astype(np.uint8)
         return cls(
@@ -375,51 +311,18 @@ class ErrorModel:
         )
 
     def with_interpolator(self, interpolator):
-        """The same model, whose shifts know where nodes are missing.
-
-        Parameters
-        ----------
-        interpolator : LineManifoldInterpolator
-            Of the same grid.
-
-        Returns
-        -------
-        model : ErrorModel
-            A shallow copy.
-        """
+        """Shallow copy with an interpolator of the same grid in its shifts."""
         model = copy.copy(self)
         model.shifts = None if self.shifts is None else self.shifts.with_interpolator(interpolator)
         return model
 
     def to_state(self) -> dict:
-        """State that a file holds.
-
-        Returns
-        -------
-        state : dict
-            The arguments of the constructor.
-        """
+        """State for a file: the arguments of the constructor."""
         return {**vars(self), "label_names": list(self.label_names)}
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state.
-
-        Parameters
-        ----------
-        state : dict
-            As from `to_state`.
-
-        Returns
-        -------
-        model : ErrorModel
-            With the same values.
-
-        Raises
-        ------
-        StateError
-            If a value is not one that it can have.
-        """
+        """Rebuild from its state; StateError if that is invalid."""
         keys = ("labels", "axis", "measured", "scale", "windows", "window_rms", "code", "gain", "label_names", "shifts")
         check_keys(state, keys)
         names = take_list(state, "label_names", str, distinct=True)
@@ -431,7 +334,7 @@ class ErrorModel:
         code = take_array(state, "code", dtype="u1", shape=(None,))
         windows = take_edges(state, "windows", len(code))
         shape = ("n_samples", len(windows) - 1)
-        # lines that ran away from wild data have errors that are not finite
+        # not finite for diverged line fits
         window_rms = take_array(state, "window_rms", dtype="f4", shape=shape, sizes=sizes, finite=False)
         gain = take_array(state, "gain", dtype="f8", shape=(None,), low=0)
         shifts = take(state, "shifts", (LabelShifts, type(None)))
@@ -443,21 +346,10 @@ class ErrorModel:
         return cls(labels, axis, measured, scale, windows, window_rms, code, gain, tuple(names), shifts)
 
     def std(self, weights, pixels=slice(None), fill_weights=None):
-        """Standard deviations of generated spectra.
+        """Standard deviations of generated spectra, shape (n, n_wanted) float64, in units of the normalised flux.
 
-        Parameters
-        ----------
-        weights : csr_matrix of shape (n, n_rows)
-            Weights of the training rows.
-        pixels : slice or ndarray of int, default=slice(None)
-            Pixels wanted.
-        fill_weights : ndarray of shape (n, n_labels), default=None
-            Weights of missing nodes, as of `LineManifoldInterpolator.fill_weights`. None: no node is missing.
-
-        Returns
-        -------
-        std : ndarray of shape (n, n_wanted), float64
-            In units of the normalised flux; NaN if there was no place where the error could be probed.
+        `weights` of the training rows, csr_matrix (n, n_rows); `fill_weights` of missing nodes (n, n_labels), from
+        `LineManifoldInterpolator.fill_weights`, None if no node is missing. NaN if no node could be held out.
         """
         size = abs(weights)
         gain = size @ self.gain / np.asarray(size.sum(axis=1)).ravel()
@@ -468,20 +360,17 @@ class ErrorModel:
         return gain[:, None] * (std if len(self.labels) else np.full_like(std, np.nan))
 
     def _held_out(self):
-        """Mean square of the errors along each label as they were measured, over the mean variance of the pixels."""
+        """Mean squared unscaled error along each label, over the mean variance of the pixels."""
         squares = np.average(self.window_rms.astype(float) ** 2, axis=1, weights=np.diff(self.windows))
         mean = np.mean((_SMALLEST * np.exp(self.code / _STEPS)) ** 2)
         chosen = [squares[self.axis == k] for k in range(len(self.label_names))]
         return np.nan_to_num([part.mean() / mean if len(part) else 0.0 for part in chosen])
 
     def to_frame(self):
-        """Tabulate the map.
+        """DataFrame with one row per sample: the labels, `along`, `measured`, `rms` and `expected`.
 
-        Returns
-        -------
-        table : DataFrame
-            One row a sample: the labels, `along` (the label along which a node was held out), `measured`, `rms` (root
-            mean square error over all pixels of the node predicted without itself), and `expected` (within a cell).
+        `along` is the label along which a node was held out, `rms` the root mean square error over all pixels of the
+        node predicted without itself, `expected` that within a cell.
         """
         table = pd.DataFrame(self.labels, columns=list(self.label_names))
         table["along"] = [self.label_names[k] if k >= 0 else "all" for k in self.axis]
@@ -492,7 +381,7 @@ class ErrorModel:
 
 
 def _measure(grid, samples, residual, edges, pixels):
-    """On a window: variance per pixel; squares per sample and window of the map; squares per row."""
+    """For some pixels: variance per pixel, squared error per sample and window of the map, and per row."""
     own = grid.residual(pixels)
     if residual is not None:
         own -= residual.at(grid.weights, pixels)
@@ -511,7 +400,7 @@ def _measure(grid, samples, residual, edges, pixels):
 
 
 def _gain(per_sample, per_row, samples, labels):
-    """Variance at each row, by the nearest sample along each label, over its mean."""
+    """Variance at each row, from the nearest sample along each label, over the mean."""
     span = np.ptp(labels, axis=0)
     total, mean = per_row.copy(), per_row.mean()
     for axis in np.unique(samples.axis):
@@ -523,18 +412,7 @@ def _gain(per_sample, per_row, samples, labels):
 
 
 def thin(samples):
-    """At most so many samples of each label, evenly.
-
-    Parameters
-    ----------
-    samples : ErrorSamples
-        Places where nodes are held out.
-
-    Returns
-    -------
-    samples : ErrorSamples
-        Some of them.
-    """
+    """Keep at most 512 ErrorSamples along each label, evenly spread."""
     kept = []
     for axis in np.unique(samples.axis):
         chosen = np.flatnonzero(samples.axis == axis)

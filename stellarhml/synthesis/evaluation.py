@@ -1,4 +1,4 @@
-"""A fitted generator at given weights of its nodes: lines, flux, error and derivatives on the pixels needed."""
+"""Evaluation of a fitted generator at given weights of its nodes: lines, flux, error and derivatives."""
 
 import numpy as np
 
@@ -7,30 +7,20 @@ from stellarhml.kernels.rendering import line_components, line_windows, render_l
 from stellarhml.physics.wavelength import doppler_shift
 
 TOLERANCE = 1e-6
-"""Error of the flux that rendering may make."""
+"""Largest error of rendering, in units of the continuum."""
 
 SPAN_TOLERANCE = 1e-7
-"""Effect of a line at which its span ends: what all lines beyond the span of a window do to it adds up to 1e-6."""
+"""Effect of a line at the ends of its span, in units of the continuum: all lines left out add up to 1e-6."""
 
-_REACH_NODES = 8  # nodes at which the reach of each line is measured
-_REACH_MARGIN = 1.3  # lines may reach further between them
+_REACH_NODES = 8  # nodes at which the extent of each line is measured
+_REACH_MARGIN = 1.3  # factor, since lines may extend further between these nodes
 
 
 class LineModel:
-    """Lines of a grid, interpolated and rendered.
+    """Lines of a grid, interpolated by `interpolator` and rendered on `wavelength` (n_pixels,) float64 [angstrom].
 
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator
-        Fitted on lines.
-    wavelength : ndarray of shape (n_pixels,), float64
-        Wavelengths of the grid's pixels, in angstrom.
-    profile : str
-        Name of the line profile.
-    wing_cut : int or None
-        Pixels on which a line is evaluated. None: as far as the tolerance of rendering requires.
-    span : ndarray of shape (n_lines, 2), default=None
-        Wavelengths between which each line has an effect at any node. None measures it, where there is no `wing_cut`.
+    `wing_cut` is the number of pixels on which a line is evaluated; None takes as many as `TOLERANCE` requires. `span`
+    (n_lines, 2) [angstrom] is where each line has an effect at any node; None measures it if there is no `wing_cut`.
     """
 
     def __init__(self, interpolator, wavelength, *, profile, wing_cut, span=None):
@@ -40,23 +30,10 @@ class LineModel:
             self.span = self._measure_span()
 
     def lines(self, weights, slopes=None, pixels=None, rv=0.0):
-        """Lines that have an effect on given pixels.
+        """Lines that have an effect on given pixels, as `LineBank.lines_at` returns them: lines, theta, slopes.
 
-        Parameters
-        ----------
-        weights : csr_matrix of shape (1, n_rows)
-            Weights of the training rows.
-        slopes : list of csr_matrix of shape (1, n_rows), default=None
-            Derivatives of the weights with respect to each label.
-        pixels : slice or ndarray of int, default=None
-            Pixels, in increasing order. None: all lines, wherever they are.
-        rv : float, default=0.0
-            Radial velocity in km/s.
-
-        Returns
-        -------
-        lines, theta, slopes : ndarray
-            As from `LineBank.lines_at`.
+        `weights` of the training rows, csr_matrix (1, n_rows); `slopes`, one such matrix for each label; `pixels`, a
+        slice or increasing indices, None for all lines; `rv` [km/s].
         """
         wanted = None
         if self.span is not None and pixels is not None:
@@ -66,39 +43,16 @@ class LineModel:
         return self.interpolator.lines_at(weights, slopes, wanted=wanted)
 
     def render(self, weights, pixels=slice(None), rv=0.0):
-        """Render the lines.
-
-        Parameters
-        ----------
-        weights, pixels, rv : csr_matrix, slice or ndarray of int, float
-            As in `lines`.
-
-        Returns
-        -------
-        flux : ndarray of shape (n_wanted,), float64
-            Product of the lines.
-        """
+        """Product of the lines, shape (n_wanted,) float64; arguments as in `lines`."""
         _, theta, _ = self.lines(weights, pixels=pixels, rv=rv)
-        if self.wing_cut is not None:  # windows are counted in pixels of the whole grid
+        if self.wing_cut is not None:  # the window of a line is counted in pixels of the whole grid
             return self._render(render_lines, self._rest(slice(None), rv), theta)[pixels]
         return self._render(render_lines, self._rest(pixels, rv), theta)
 
     def render_many(self, weights, pixels, device):
-        """Render the lines of many spectra on a GPU.
+        """Products of the lines of many spectra on a GPU, shape (n, n_wanted) float64; as `render` up to rounding.
 
-        Parameters
-        ----------
-        weights : csr_matrix of shape (n, n_rows)
-            Weights of the training rows.
-        pixels : slice or ndarray of int
-            As in `lines`.
-        device : str
-            Where to render, such as "cuda".
-
-        Returns
-        -------
-        flux : ndarray of shape (n, n_wanted), float64
-            Products of the lines, to rounding those of `render`.
+        `weights` of the training rows, csr_matrix (n, n_rows); `device` such as "cuda".
         """
         whole = self.wing_cut is not None
         wavelength = self.wavelength if whole else self.wavelength[pixels]
@@ -109,20 +63,7 @@ class LineModel:
         return flux[:, pixels] if whole else flux
 
     def render_jacobian(self, weights, slopes, pixels=slice(None), rv=0.0):
-        """Render the lines and their derivatives with respect to the labels.
-
-        Parameters
-        ----------
-        weights, slopes, pixels, rv : csr_matrix, list of csr_matrix, slice or ndarray of int, float
-            As in `lines`.
-
-        Returns
-        -------
-        flux : ndarray of shape (n_wanted,), float64
-            Product of the lines.
-        jacobian : ndarray of shape (n_labels, n_wanted), float64
-            Its derivatives.
-        """
+        """Product of the lines (n_wanted,), and its derivatives for each label (n_labels, n_wanted), both float64."""
         _, theta, change = self.lines(weights, slopes, pixels, rv)
         if self.wing_cut is not None:
             flux, jacobian = self._render(render_lines_tangents, self._rest(slice(None), rv), theta, change)
@@ -159,29 +100,16 @@ def split_rows(table):
 
 
 def generate(generator, labels, weights, pixels=None, rv=None, return_std=False):
-    """Generate spectra.
+    """Fluxes and, with `return_std`, standard deviations: a list of arrays of shape (n, n_wanted) float64.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    labels : ndarray of shape (n, n_labels)
-        Labels.
-    weights : csr_matrix of shape (n, n_rows)
-        Weights of the training rows.
-    pixels, rv, return_std : object
-        As in `SpectrumGenerator.predict`.
-
-    Returns
-    -------
-    results : list of ndarray of shape (n, n_wanted), float64
-        Fluxes, and standard deviations with `return_std`.
+    `labels` (n, n_labels); `weights` of the training rows, csr_matrix (n, n_rows); the rest as in
+    `SpectrumGenerator.predict`.
     """
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
     if return_std and generator.error_map_ is None:
         raise ValueError(
-            "`return_std` needs the generator's error, but this one has none: it was built from lines without spectra "
-            "to compare them with. Fit a generator to spectra, or leave `return_std` out."
+            "`return_std` needs the generator's error, but this generator was built from lines without spectra, and "
+            "its error is unknown. Fit a generator to spectra, or leave `return_std` out."
         )
     mixture = generator.interpolator_.split_at_breaks(labels)
     if mixture is None:
@@ -192,7 +120,7 @@ def generate(generator, labels, weights, pixels=None, rv=None, return_std=False)
 
 
 def _generate(generator, labels, weights, pixels, rv, return_std):
-    """`generate` where no cell is broken."""
+    """As `generate`, for labels outside cells with a jump."""
     rows = split_rows(weights)
     flux = _lines(generator, weights, rows, pixels, rv)
     for i, row in enumerate(rows):
@@ -205,57 +133,21 @@ def _generate(generator, labels, weights, pixels, rv, return_std):
 
 
 def expected_error(generator, labels, pixels=slice(None)):
-    """Standard deviations of generated spectra alone, at the nearest point of the grid.
+    """Standard deviations of spectra at `labels` (n, n_labels), shape (n, n_wanted).
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted, with an error map.
-    labels : ndarray of shape (n, n_labels)
-        Labels.
-    pixels : slice or ndarray of int, default=slice(None)
-        Pixels wanted.
-
-    Returns
-    -------
-    std : ndarray of shape (n, n_wanted)
-        As of `ErrorModel.std`.
+    Labels outside the grid are moved to its nearest point. The generator must have an error map.
     """
     interpolator = generator.interpolator_
     return generator.error_map_.std(interpolator.locate(labels)[0], pixels, interpolator.fill_weights(labels))
 
 
 def generate_jacobian(generator, labels, pixels=None, rv=None):
-    """Differentiate spectra with respect to the labels.
-
-    Parameters
-    ----------
-    generator, labels, pixels, rv : object
-        As in `generate`.
-
-    Returns
-    -------
-    jacobian : ndarray of shape (n, n_wanted, n_labels), float64
-        Derivatives.
-    """
+    """Derivatives of spectra with respect to the labels, shape (n, n_wanted, n_labels) float64."""
     return generate_with_jacobian(generator, labels, pixels, rv)[1]
 
 
 def generate_with_jacobian(generator, labels, pixels=None, rv=None):
-    """Generate spectra and differentiate them with respect to the labels.
-
-    Parameters
-    ----------
-    generator, labels, pixels, rv : object
-        As in `generate`.
-
-    Returns
-    -------
-    flux : ndarray of shape (n, n_wanted), float64
-        Fluxes.
-    jacobian : ndarray of shape (n, n_wanted, n_labels), float64
-        Derivatives.
-    """
+    """Fluxes (n, n_wanted) and their derivatives with respect to the labels (n, n_wanted, n_labels), both float64."""
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, len(labels))
     interpolator = generator.interpolator_
     mixture = interpolator.split_at_breaks(labels)
@@ -267,7 +159,7 @@ def generate_with_jacobian(generator, labels, pixels=None, rv=None):
 
 
 def _jacobian(generator, located, pixels, rv):
-    """Fluxes and their derivatives where no cell is broken."""
+    """Fluxes and their derivatives, for labels outside cells with a jump."""
     weights, _, slopes = located
     n_wanted = len(generator.wavelength_[pixels])
     flux, jacobian = np.empty((len(rv), n_wanted)), np.empty((len(rv), len(slopes), n_wanted))
@@ -291,7 +183,7 @@ def _lines(generator, weights, rows, pixels, rv):
 
 
 def _residual(generator, weights, pixels, rv, *, slopes=False):
-    """Residual of the line model, shape (n_wanted,); NaN beyond the band."""
+    """Residual of the line model, shape (n_wanted,); NaN outside the band."""
     residual, wavelength = generator.residual_, generator.wavelength_
     if not rv:
         return 0.0 if residual is None else residual.at(weights, pixels, slopes=slopes)[0]
@@ -305,7 +197,7 @@ def _residual(generator, weights, pixels, rv, *, slopes=False):
 
 
 def _std(generator, weights, pixels, rv, filled):
-    """Standard deviations, shape (1, n_wanted): under a velocity, that of the nearest pixel."""
+    """Standard deviations, shape (1, n_wanted); with a radial velocity, those of the nearest pixels."""
     if not rv:
         return generator.error_map_.std(weights, pixels, filled)
     wavelength = generator.wavelength_
@@ -345,7 +237,7 @@ def _check_pixels(generator, pixels):
     if len(pixels) and (pixels[0] < 0 or pixels[-1] >= n_pixels or (np.diff(pixels) <= 0).any()):
         raise ValueError(
             f"`pixels` must increase strictly from 0 to at most {n_pixels - 1}, but they go from {pixels[0]} to "
-            f"{pixels[-1]}. Sort them, and leave out those that occur twice."
+            f"{pixels[-1]}. Sort them, and leave out duplicates."
         )
     return pixels.astype(np.int64)
 

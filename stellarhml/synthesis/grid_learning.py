@@ -1,7 +1,7 @@
-"""What is learnt from a grid beside its lines: factors of the lines, components of the residuals, and the error.
+"""Learning from a grid with fitted lines: factors of the lines, components of the residuals, and the error.
 
-The spectra are gone through window by window of pixels, three times at most, and never held together: lines are
-rendered again each time, which takes milliseconds.
+The spectra are read at most four times, in windows of pixels, and never held in memory together. Lines are rendered
+again each time, which takes milliseconds.
 """
 
 from functools import partial
@@ -18,24 +18,18 @@ from stellarhml.synthesis.evaluation import LineModel
 
 _WINDOW = 8192
 """Pixels of a window, a multiple of `kernels.combine.BLOCK`."""
-_MIN_SHARE = 0.99  # of the lines that are present, for absent ones to be replaced by their mean
+_MIN_SHARE = 0.99  # share of lines present at the nodes, from which absent lines are replaced by their mean
 _EFFECT_NODES = 3
-_SLACK = 1.5  # of the lines' held-out error: the residual replaces their last factors
+_SLACK = 1.5  # tolerated factor on the held-out error of the lines: the residual replaces their last factors
 TOLERANCE = 1.5e-4
-"""Largest error of a pixel in a stored component of the residuals, whose coefficients are 1 at most."""
+"""Largest rounding error of a pixel in a stored component of the residuals, whose coefficients are at most 1."""
 
 
 class Grid(NamedTuple):
     """The spectra of a grid and their lines, window by window.
 
-    Attributes
-    ----------
-    lines : LineModel
-        The lines.
-    flux : ndarray of shape (n_rows, n_pixels)
-        Normalised fluxes; may be a memory map.
-    weights : csr_matrix of shape (n_rows, n_rows)
-        Weights at the labels of the rows themselves.
+    `flux` is normalised (n_rows, n_pixels) and may be a memory map; `weights`, csr_matrix (n_rows, n_rows), interpolate
+    at the labels of the rows.
     """
 
     lines: object
@@ -48,29 +42,17 @@ class Grid(NamedTuple):
         return [slice(first, min(first + _WINDOW, n_pixels)) for first in range(0, n_pixels, _WINDOW)]
 
     def render(self, weights, pixels):
-        """Lines at several weights on a window, shape (n, n_wanted)."""
+        """Spectra of lines for each row of weights, on a window of pixels, shape (n, n_wanted)."""
         rows = [self.lines.render(weights[i], pixels) for i in range(weights.shape[0])]
         return np.stack(rows) if rows else np.empty((0, pixels.stop - pixels.start))
 
     def residual(self, pixels):
-        """Flux less lines of all rows on a window, shape (n_rows, n_wanted), float64."""
+        """Flux minus line model of all rows, on a window of pixels, shape (n_rows, n_wanted), float64."""
         return self.flux[:, pixels] - self.render(self.weights, pixels)
 
 
 class LearntModel(NamedTuple):
-    """What `learn_from_grid` returns.
-
-    Attributes
-    ----------
-    interpolator : LineManifoldInterpolator
-        Interpolator of the lines, with factors where these are as good.
-    lines : LineModel
-        The lines.
-    residual : ResidualBasis or None
-        Residuals of the line model.
-    error_map : ErrorModel or None
-        Error over the grid.
-    """
+    """Result of `learn_from_grid`; the interpolator is that of the lines, or of their factors."""
 
     interpolator: object
     lines: LineModel
@@ -79,29 +61,11 @@ class LearntModel(NamedTuple):
 
 
 def learn_from_grid(interpolator, labels, flux, wavelength, line_options, *, n_factors, residual_rank, n_jobs, verbose):
-    """Learn factors, residuals and error of a grid whose lines are known.
+    """Learn factors, residuals and error of a grid with fitted lines; returns a LearntModel.
 
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator
-        Fitted on the lines of the grid.
-    labels : ndarray of shape (n_rows, n_labels)
-        Labels of the grid.
-    flux : ndarray of shape (n_rows, n_pixels)
-        Normalised fluxes; may be a memory map.
-    wavelength : ndarray of shape (n_pixels,)
-        Wavelengths in angstrom.
-    line_options : dict
-        `profile` and `wing_cut` of the lines.
-    n_factors, residual_rank : int, "auto" or None
-        As in `SpectrumGenerator`.
-    n_jobs, verbose : int, bool
-        As in `stellarhml._parallel.map_items`.
-
-    Returns
-    -------
-    learnt : LearntModel
-        The model of the grid.
+    `interpolator` is fitted on the lines; `labels` (n_rows, n_labels); `flux`, normalised (n_rows, n_pixels), may be a
+    memory map; `wavelength` [angstrom]; `line_options` are `profile` and `wing_cut`; the rest as in
+    `SpectrumGenerator`.
     """
     options = {"n_jobs": n_jobs, "verbose": verbose}
     samples = interpolator.error_samples()
@@ -118,25 +82,11 @@ def learn_from_grid(interpolator, labels, flux, wavelength, line_options, *, n_f
 
 
 def compressed_lines(interpolator, samples, *, profile, n_factors):
-    """Factors in place of an interpolator's bank of lines, where that loses nothing.
+    """Compress the lines of an interpolator to LineFactors, or return its LineBank.
 
-    Parameters
-    ----------
-    interpolator : LineManifoldInterpolator
-        Fitted on lines.
-    samples : ErrorSamples
-        Places where nodes are held out.
-    profile : str
-        Name of the line profile.
-    n_factors : int, "auto" or None
-        Number of factors. "auto": as many as predict held-out nodes best, provided that there are such nodes and nearly
-        every line is present at nearly every one of them. None keeps the bank.
-
-    Returns
-    -------
-    table : LineBank or LineFactors
-        The lines of the nodes. In factors, a line that is absent from a node has its mean shape there, at the least of
-        its amplitudes.
+    With `n_factors` "auto" the number that predicts held-out nodes (`samples`) best is taken, if there are such nodes
+    and 99 % of the lines are present; otherwise, and with None, the bank is kept. In factors, a line that is absent at
+    a node has its mean shape and its smallest amplitude.
     """
     bank = interpolator.table_
     automatic = n_factors == "auto"
@@ -155,23 +105,9 @@ def compressed_lines(interpolator, samples, *, profile, n_factors):
 
 
 def learn_residual(grid, samples, rank, *, n_jobs, verbose):
-    """Learn the components of the residuals of the line model.
+    """Learn a ResidualBasis of the line model, of `rank` components.
 
-    Parameters
-    ----------
-    grid : Grid
-        The grid.
-    samples : ErrorSamples
-        Places where nodes are held out.
-    rank : int or "auto"
-        Number of components. "auto": as many as predict held-out nodes best.
-    n_jobs, verbose : int, bool
-        As in `stellarhml._parallel.map_items`.
-
-    Returns
-    -------
-    residual : ResidualBasis
-        The components.
+    "auto" takes the number that predicts held-out nodes (`samples`) best.
     """
     windows = grid.windows()
     options = {"n_jobs": n_jobs, "verbose": verbose}

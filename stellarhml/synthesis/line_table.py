@@ -1,29 +1,18 @@
-"""Lines at given labels as a table that people read."""
+"""Tables of the lines at given labels."""
 
 import pandas as pd
 
 from stellarhml.kernels.rendering import line_equivalent_widths
 from stellarhml.synthesis.line_values import QUANTITIES
 
-_STEP = 1e-3  # of a label's range
+_STEP = 1e-3  # step of the differences, in units of the label's range
 
 
 def make_line_table(generator, weights, slopes):
-    """Tabulate lines.
+    """Lines as a DataFrame, one row each, see `SpectrumGenerator.line_table`.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    weights : csr_matrix of shape (1, n_rows)
-        Weights of the training rows.
-    slopes : list of csr_matrix of shape (1, n_rows)
-        Derivatives of the weights with respect to each label.
-
-    Returns
-    -------
-    table : DataFrame
-        One row per line, as in `SpectrumGenerator.line_table`.
+    `weights` of the training rows, csr_matrix (1, n_rows); `slopes`, a matrix of the same shape with their derivatives
+    for each label.
     """
     decomposer, names = generator.decomposer_, generator.label_names_
     profile = decomposer.profile
@@ -38,23 +27,10 @@ def make_line_table(generator, weights, slopes):
 
 
 def slope_of(quantity, theta, slope, bounds, profile):
-    """Derivative of a quantity of lines by a label.
+    """Derivative of a quantity of lines with respect to a label, from central differences, shape (n_lines,).
 
-    Parameters
-    ----------
-    quantity : callable
-        One of `QUANTITIES`.
-    theta, slope : ndarray of shape (n_lines, n_parameters)
-        Parameters of lines, and their derivatives by the label.
-    bounds : tuple of (float, float)
-        Range of the label, a small part of which is the step.
-    profile : str
-        Name of the line profile.
-
-    Returns
-    -------
-    derivative : ndarray of shape (n_lines,)
-        By central differences.
+    `quantity` is a function of `QUANTITIES`; `theta` and `slope` (n_lines, n_parameters) are the parameters and their
+    derivatives with respect to the label. The step is 0.001 of the label's range, `bounds`.
     """
     low, high = bounds
     step = _STEP * (high - low) if high > low else 1.0

@@ -1,4 +1,4 @@
-"""Single numbers of lines at many labels: what is drawn as a map over a grid."""
+"""One quantity of each line at many labels, such as for a map over the grid."""
 
 import numpy as np
 
@@ -9,32 +9,14 @@ QUANTITIES = {
     "equivalent_width": line_equivalent_widths,
     "saturation": line_saturations,
 }
-"""Quantities of a line besides its parameters: functions of these and of the name of the profile."""
+"""Quantities of a line besides its parameters, as functions of the parameters and the name of the profile."""
 
 
 def line_values(generator, labels, name, lines=None):
-    """Compute one number of each line at many labels.
+    """One quantity of each line at `labels` (n, n_labels), shape (n, n_lines) float64.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    labels : array-like of shape (n, n_labels)
-        Labels.
-    name : str
-        One of the decomposer's `line_parameters`, or of `QUANTITIES`.
-    lines : array-like of int, default=None
-        Catalogue indices, increasing. None: all lines.
-
-    Returns
-    -------
-    values : ndarray of shape (n, n_lines), float64
-        The numbers; NaN where a line is absent, and at labels outside the grid.
-
-    Raises
-    ------
-    ValueError
-        If there is no such number.
+    `name` is one of the decomposer's `line_parameters` or of `QUANTITIES` (else ValueError); `lines` are increasing
+    catalogue indices, None for all. NaN where a line is absent, and at labels outside the grid.
     """
     decomposer, interpolator = generator.decomposer_, generator.interpolator_
     parameters = tuple(decomposer.line_parameters)
@@ -55,21 +37,9 @@ def line_values(generator, labels, name, lines=None):
 
 
 def count_lines(generator, labels, *, depth=0.005):
-    """Count the lines that show at given labels.
+    """Number of lines at `labels` (n, n_labels), shape (n,) int64; zero outside the grid.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted.
-    labels : array-like of shape (n, n_labels)
-        Labels.
-    depth : float, default=0.005
-        Depth from which on a line counts, in units of the continuum. It is that of the line alone, at its center.
-
-    Returns
-    -------
-    counts : ndarray of shape (n,), int64
-        Numbers of lines; zero at labels outside the grid.
+    `depth` is the smallest central depth of a single line that is counted, in units of the continuum.
     """
     # row by row: depths of all lines at all nodes would fill the memory
     rows = (line_values(generator, [row], "depth") for row in np.asarray(labels, dtype=np.float64))

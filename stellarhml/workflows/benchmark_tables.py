@@ -19,21 +19,10 @@ _STATISTICS = ("mean", "median", "std")
 
 
 def summarise(table, label_names):
-    """Sum up the errors of a benchmark.
+    """Sum up the errors of a benchmark by method of search, and for stars below and from 7000 K where there are any.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As in `stellarhml.workflows.benchmarking.BenchmarkResult`.
-    label_names : tuple of str
-        Names of the labels.
-
-    Returns
-    -------
-    summary : list of dict
-        For each method of search, and stars below and from 7000 K (where there are any): `search`, `stars` (the range),
-        `n_stars`, `n_failed`, `errors` (mean, median and standard deviation of the absolute differences, by label),
-        `seconds` (mean of a star). None where all stars failed.
+    Each is a dict of `search`, `stars` (the range), `n_stars`, `n_failed`, `errors` (mean, median and standard
+    deviation of the absolute differences, by label) and `seconds` (mean of a star). None where all stars failed.
     """
     summary = []
     for search in table["search"].unique():
@@ -48,20 +37,9 @@ def summarise(table, label_names):
 
 
 def format_summary(summary, label_names):
-    """Format a summary for a terminal, with the paper's numbers below.
+    """Text of a summary for a terminal: a line for each method and range of Teff, and for each of the paper's.
 
-    Parameters
-    ----------
-    summary : list of dict
-        As from `summarise`.
-    label_names : tuple of str
-        Names of the labels.
-
-    Returns
-    -------
-    text : str
-        One line for each method of search and range of Teff, and one for each of the paper's; then the range without
-        stars.
+    A range without stars is named below.
     """
     present = list(dict.fromkeys(record["stars"] for record in summary))
     rows = [(_describe(record), record["errors"], record["seconds"]) for record in summary]
@@ -84,21 +62,9 @@ def format_summary(summary, label_names):
 
 
 def as_record(grid, result, summary):
-    """Collect the settings and errors of a benchmark for JSON.
+    """Settings and errors of a benchmark for JSON, as a dict.
 
-    Parameters
-    ----------
-    grid : Bunch
-        The grid.
-    result : BenchmarkResult
-        The results.
-    summary : list of dict
-        As from `summarise`.
-
-    Returns
-    -------
-    record : dict
-        `grid`, `n_lines`, `n_folds`, seconds, `summary`, and the paper's `paper_errors` (means).
+    It has `grid`, `n_lines`, `n_folds`, seconds, `summary`, and the paper's `paper_errors` (means).
     """
     about = {
         "n_spectra": len(grid.labels),
@@ -121,21 +87,9 @@ def as_record(grid, result, summary):
 
 
 def edge_note(table, labels, label_names):
-    """Count the stars at an edge of the grid, where the bounds help the search.
+    """Sentence with the number of stars at an edge of the grid, where the bounds help the search.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As in `stellarhml.workflows.benchmarking.BenchmarkResult`.
-    labels : ndarray of shape (n_nodes, n_labels)
-        Labels of the grid.
-    label_names : tuple of str
-        Their names.
-
-    Returns
-    -------
-    text : str
-        A sentence, empty if there are none.
+    Empty if there are none. `table` is that of a BenchmarkResult, `labels` (n_nodes, n_labels) are those of the grid.
     """
     stars = labels[table["star"].unique()]
     n_at_end = ((stars == labels.min(axis=0)) | (stars == labels.max(axis=0))).sum(axis=0)
@@ -149,15 +103,7 @@ def edge_note(table, labels, label_names):
 
 
 def draw_differences(result, path):
-    """Draw the differences of each label against Teff.
-
-    Parameters
-    ----------
-    result : BenchmarkResult
-        The results.
-    path : str or path-like
-        Figure to write, in a format of matplotlib.
-    """
+    """Draw the differences of each label against Teff into a figure, in a format of matplotlib."""
     from matplotlib.figure import Figure
 
     from stellarhml.plotting._inference_error_display import InferenceErrorDisplay

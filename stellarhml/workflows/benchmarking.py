@@ -25,20 +25,10 @@ _CHUNK = 16  # stars of one task, which share the preparation of a search
 class BenchmarkResult(NamedTuple):
     """Results of a benchmark.
 
-    Parameters
-    ----------
-    table : DataFrame
-        One row for each star and method of search: `star` (row of the grid), `fold`, `search`, `status` (ok, flagged or
-        failed), `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each label, `rms`, `reduced_chi2`, `seconds`,
-        `flags`, `message`.
-    label_names : tuple of str
-        Names of the labels.
-    n_lines : int
-        Lines of the generator.
-    n_folds : int
-        Number of generators.
-    build_seconds, infer_seconds : float
-        Wall times of finding the lines, and of everything after.
+    `table` has one row for each star and method of search: `star` (row of the grid), `fold`, `search`, `status`
+    (ok, flagged or failed), `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each label, `rms`,
+    `reduced_chi2`, `seconds`, `flags`, `message`. `n_lines` are those of the generator, `n_folds` is the number of
+    generators. `build_seconds` and `infer_seconds` are wall times of finding the lines, and of everything after.
     """
 
     table: pd.DataFrame
@@ -63,26 +53,11 @@ class _Task(NamedTuple):
 
 
 def search_settings(searches, *, paper=False, n_calls=None, n_initial_points=None):
-    """Parameters of the regressor for each method of search.
+    """Parameters of the regressor for each method of search, "nodes" or "bayes", by its name in tables.
 
-    Parameters
-    ----------
-    searches : sequence of {"nodes", "bayes"}
-        Methods.
-    paper : bool, default=False
-        Whether "bayes" is the paper's own inference: neither polish nor a free continuum.
-    n_calls, n_initial_points : int, default=None
-        All calls, and random calls, of "bayes". None: the defaults of `BayesianStellarRegressor`, 50 and 30.
-
-    Returns
-    -------
-    settings : dict of str to dict
-        Parameters by the name of the method in tables; the paper's own is called "paper".
-
-    Raises
-    ------
-    ValueError
-        If a parameter belongs to a search that is not among `searches`, or all calls would be random.
+    With `paper`, "bayes" is the paper's own inference (neither polish nor a free continuum), called "paper". `n_calls`,
+    of which `n_initial_points` are random, are those of "bayes"; None: the regressor's defaults, 50 and 30. ValueError
+    if a parameter belongs to a search that is not among `searches`, or all calls would be random.
     """
     calls = {"n_calls": n_calls, "n_initial_points": n_initial_points}
     calls = {name: value for name, value in calls.items() if value is not None}
@@ -121,7 +96,7 @@ def run_benchmark(
     n_jobs=None,
     verbose=None,
 ):
-    """Infer labels of the spectra of a grid.
+    """Infer labels of the spectra of a grid, with generators trained with or without them; returns a BenchmarkResult.
 
     Parameters
     ----------
@@ -136,21 +111,12 @@ def run_benchmark(
     teff_known : float, default=500.0
         Half width of the search range around the true Teff, in K. None: the whole grid.
     paper_generator : bool, default=False
-        Whether to use the paper's generator too, with margins in proportion to the window.
+        Whether to use the paper's generator too, with margins in proportion to the window. ValueError if combined with
+        single held-out nodes.
     seed : int, default=0
         Seed of noise, searches and choice of stars. Each star has its own noise and search.
     n_jobs, verbose : int, bool, default=None
         Workers, and progress bars. Results do not depend on them.
-
-    Returns
-    -------
-    result : BenchmarkResult
-        Labels of all stars.
-
-    Raises
-    ------
-    ValueError
-        If the grid has no inner node, or the paper's generator is combined with single held-out nodes.
     """
     if paper_generator and kind == "left-out":
         raise ValueError(

@@ -26,19 +26,9 @@ _ZOOM = 0.1  # share of the band that the second panel shows
 class DemoResult(NamedTuple):
     """Results of a demo.
 
-    Parameters
-    ----------
-    table : DataFrame
-        One row for each star: `star`, then `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each label,
-        `reduced_chi2`, `seconds`, `flags`, `message`. The last row has the means of the absolute differences.
-    label_names : tuple of str
-        Names of the labels.
-    n_lines : int
-        Lines of the generator.
-    build_seconds, infer_seconds : float
-        Wall times of the two steps.
-    files : dict
-        Paths by content: "table", "figure", "generator", "spectrum".
+    `table` has one row for each star: `star`, then `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each
+    label, `reduced_chi2`, `seconds`, `flags`, `message`; the last row has the means of the absolute differences.
+    `files` are paths by content: "table", "figure", "generator", "spectrum". The two times are wall times.
     """
 
     table: pd.DataFrame
@@ -50,35 +40,11 @@ class DemoResult(NamedTuple):
 
 
 def run_demo(grid, out, *, n_jobs=None, search="nodes", snr=100.0, seed=0, verbose=None):
-    """Build a generator on the nodes of a grid and infer its off-grid spectra, with noise.
+    """Build a generator on the nodes of a grid and infer its off-grid spectra, with noise; returns a DemoResult.
 
-    Parameters
-    ----------
-    grid : Bunch
-        With `flux`, `labels`, `flux_offgrid`, `labels_offgrid`, `wavelength` and `label_names`, such as
-        :func:`stellarhml.datasets.load_mini_grid` returns.
-    out : str or path-like
-        Folder for the files.
-    n_jobs : int, default=None
-        Workers.
-    search : {"nodes", "bayes"}, default="nodes"
-        Global search of the inference.
-    snr : float, default=100.0
-        Ratio of the median flux of each spectrum to the standard deviation of its noise in each pixel.
-    seed : int, default=0
-        Seed of the noise and of the search.
-    verbose : bool, default=None
-        Whether to show progress bars.
-
-    Returns
-    -------
-    result : DemoResult
-        Table, times and files.
-
-    Raises
-    ------
-    ValueError
-        If an off-grid spectrum is one of the grid, or a star cannot be inferred.
+    `grid` is a Bunch as `load_mini_grid` returns; files are written into the folder `out`. `snr` is the ratio of the
+    median flux of each spectrum to the standard deviation of its noise in each pixel; `seed` is that of the noise and
+    the search. ValueError if an off-grid spectrum is one of the grid, or a star cannot be inferred.
     """
     require_unseen(grid.flux, grid.labels, grid.flux_offgrid, grid.labels_offgrid)
     out, names = Path(out), grid.label_names
@@ -110,20 +76,7 @@ def run_demo(grid, out, *, n_jobs=None, search="nodes", snr=100.0, seed=0, verbo
 
 
 def require_unseen(flux, labels, flux_test, labels_test):
-    """Raise if a test spectrum, or one with its labels, is in the training grid.
-
-    Parameters
-    ----------
-    flux, labels : ndarray of shape (n_spectra, n_pixels) and (n_spectra, n_labels)
-        The training grid.
-    flux_test, labels_test : ndarray of shape (n_stars, n_pixels) and (n_stars, n_labels)
-        The test spectra.
-
-    Raises
-    ------
-    ValueError
-        If so.
-    """
+    """Raise a ValueError if a test spectrum, or one with its labels, is in the training grid."""
     for star, (spectrum, label) in enumerate(zip(flux_test, labels_test, strict=True)):
         same = np.all(labels == label, axis=1) | np.all(flux == spectrum, axis=1)
         if same.any():
@@ -134,23 +87,9 @@ def require_unseen(flux, labels, flux_test, labels_test):
 
 
 def draw_demo(regressor, flux, error, row, *, title=None):
-    """Draw a star with its model, a part of both, and the manifold of a line.
+    """Draw a star with its model, a part of both, and the manifold of a line; returns a figure not tied to a window.
 
-    Parameters
-    ----------
-    regressor : BayesianStellarRegressor
-        Fitted regressor, of at least two labels.
-    flux, error : ndarray of shape (n_pixels,)
-        The star.
-    row : Series
-        Its row of `infer_rows`.
-    title : str, default=None
-        Name of the star.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Not tied to a window.
+    The regressor must have two labels at least; `flux` and `error` (n_pixels,); `row` is the star's of `infer_rows`.
     """
     from matplotlib.figure import Figure
 

@@ -8,34 +8,15 @@ KINDS = ("left-out", "planes", "seen")
 
 
 def choose_folds(labels, label_names, *, kind="left-out", n_folds=5, max_nodes=None, seed=0):
-    """Choose test stars among the nodes of a grid, in folds.
+    """Choose test stars among the nodes of a grid, in folds: a list of (rows to train on, rows of the test stars).
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n_nodes, n_labels)
-        Labels of the grid.
-    label_names : tuple of str
-        Names of the labels.
-    kind : {"left-out", "planes", "seen"}, default="left-out"
-        "left-out": inner nodes, of which two that are neighbours along a label are never held out together. "planes":
-        all nodes of an inner value of Teff (of the first label, if none is called "teff") are held out together, those
-        of the next value in another fold. "seen": all nodes, and none is held out.
-    n_folds : int, default=5
-        Number of folds, at least 2.
-    max_nodes : int, default=None
-        Largest number of test stars. They are drawn evenly along the first label and at random along the others.
-    seed : int, default=0
-        Seed of this.
+    * "left-out": inner nodes, of which two that are neighbours along a label are never held out together;
+    * "planes": all nodes of an inner value of Teff (of the first label, if none is called "teff") are held out
+      together, those of the next value in another fold;
+    * "seen": all nodes, and none is held out.
 
-    Returns
-    -------
-    folds : list of (training, test)
-        Rows of the nodes to train on, and of the test stars.
-
-    Raises
-    ------
-    ValueError
-        If the grid has no inner node.
+    There are `n_folds` folds, at least 2, and at most `max_nodes` test stars, drawn evenly along the first label and at
+    random (`seed`) along the others. ValueError if the grid has no inner node.
     """
     everything = np.arange(len(labels))
     if kind == "seen":

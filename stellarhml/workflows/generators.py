@@ -17,43 +17,20 @@ _ANCHOR_WIDTH = 11  # pixels: at a signal-to-noise ratio of 100, an anchor of on
 
 
 def continuum_settings(n_pixels):
-    """Settings of the preprocessor for spectra of a given length.
+    """Settings of the preprocessor for spectra of `n_pixels` pixels.
 
-    Parameters
-    ----------
-    n_pixels : int
-        Number of pixels.
-
-    Returns
-    -------
-    settings : dict
-        The paper's distance between maxima, and a degree that leaves about two maxima to each coefficient: 5 for the
-        full band, as in the paper, and lower for short windows.
+    The paper's distance between maxima, and a degree that leaves about two maxima to each coefficient: 5 for the full
+    band, as in the paper, and lower for short windows.
     """
     degree = min(5, n_pixels // (2 * _PEAK_DISTANCE))
     return {"degree": degree, "peak_distance": _PEAK_DISTANCE, "anchor_width": _ANCHOR_WIDTH}
 
 
 def make_generator(wavelength, *, label_names=None, paper=False, prominence=None, n_jobs=None, verbose=None):
-    """Set up a generator with its own preprocessor, so that it takes raw flux.
+    """SpectrumGenerator, not fitted, with its own preprocessor, so that it takes raw flux.
 
-    Parameters
-    ----------
-    wavelength : ndarray of shape (n_pixels,)
-        Vacuum wavelengths of the grid, in angstrom.
-    label_names : sequence of str, default=None
-        Names of the labels.
-    paper : bool, default=False
-        Whether to use the paper's settings in place of the defaults.
-    prominence : float, default=None
-        Smallest prominence of a line. None is the default, 0.005, in either case.
-    n_jobs, verbose : int, bool, default=None
-        Workers, and progress bar.
-
-    Returns
-    -------
-    generator : SpectrumGenerator
-        Not fitted.
+    `wavelength` (n_pixels,) of the grid [vacuum angstrom]; `paper` takes the paper's settings in place of the defaults;
+    `prominence` is the smallest of a line, None for the default, 0.005, in either case.
     """
     settings = {"preprocessor": continuum_settings(len(wavelength))}
     if paper:
@@ -82,7 +59,7 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, n_jobs=Non
     Returns
     -------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
     """
     settings = {"paper": paper, "prominence": prominence, "n_jobs": n_jobs, "verbose": verbose}
     generator = make_generator(grid.wavelength, label_names=grid.label_names, **settings)
@@ -93,21 +70,9 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, n_jobs=Non
 
 
 def reproduction_rms(generator, flux, labels):
-    """Residual RMS of a generator at the nodes of its own grid.
+    """Residual RMS of a fitted generator at the nodes of its own grid, in units of the continuum.
 
-    Parameters
-    ----------
-    generator : SpectrumGenerator
-        Fitted generator.
-    flux : ndarray of shape (n_spectra, n_pixels)
-        Raw fluxes of the grid.
-    labels : ndarray of shape (n_spectra, n_labels)
-        Their labels.
-
-    Returns
-    -------
-    rms : float
-        In units of the continuum.
+    `flux` is raw, shape (n_spectra, n_pixels).
     """
     total = 0.0
     for row, label in zip(flux, labels, strict=True):
@@ -117,18 +82,7 @@ def reproduction_rms(generator, flux, labels):
 
 
 def packaged_generator(*, n_jobs=2, verbose=None):
-    """Generator of the packaged grid: built once, then kept in the folder of downloads.
-
-    Parameters
-    ----------
-    n_jobs, verbose : int, bool
-        Workers, and progress bar.
-
-    Returns
-    -------
-    generator : SpectrumGenerator
-        Fitted.
-    """
+    """Fitted generator of the packaged grid: built once, then kept in the folder of downloads."""
     from stellarhml import __version__
     from stellarhml.datasets._mini_grid import load_mini_grid
     from stellarhml.grids.fetch import get_data_home

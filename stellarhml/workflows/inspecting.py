@@ -58,17 +58,9 @@ def _describe_saved(path, trust_pickle):
 
 
 def describe_generator(estimator):
-    """Describe a fitted generator.
+    """Labels, nodes, band, lines, tables, breaks and error of a fitted generator, as a dict.
 
-    Parameters
-    ----------
-    estimator : object
-        A generator, a regressor with one, or a pipeline that ends with either.
-
-    Returns
-    -------
-    record : dict
-        Labels, nodes, band, lines, tables, breaks and error; empty if there is no fitted generator.
+    `estimator` is a generator, a regressor with one, or a pipeline that ends with either; else the dict is empty.
     """
     from stellarhml.inference._inference_result import UNITS
 
@@ -139,19 +131,9 @@ def _read_and_describe(path, medium, format, orders):
 
 
 def describe_spectrum(spectrum, *, orders=False):
-    """Describe an observed spectrum.
+    """Format, source, band, pixels, S/N and notes of an ObservedSpectrum, as a dict.
 
-    Parameters
-    ----------
-    spectrum : ObservedSpectrum
-        The spectrum.
-    orders : bool, default=False
-        Whether to describe each order.
-
-    Returns
-    -------
-    record : dict
-        Format, source, band, pixels, S/N, notes; with `orders`, "orders" is a list of records.
+    With `orders`, its "orders" is a list with a dict for each.
     """
     meta, known = spectrum.meta, spectrum.meta["errors_known"]
     keys = ("format", "instrument", "object", "date", "medium", "resolving_power", "flux_unit", "errors_known")

@@ -15,21 +15,9 @@ from stellarhml.plotting._spectrum_fit import compare
 
 
 def add_noise(flux, *, snr, seed):
-    """Add Gaussian noise to spectra.
+    """Fluxes (n_stars, n_pixels) with Gaussian noise added, and its standard deviations, of the same shape.
 
-    Parameters
-    ----------
-    flux : ndarray of shape (n_stars, n_pixels)
-        Fluxes without noise.
-    snr : float
-        Ratio of the median flux of each spectrum to the standard deviation of its noise.
-    seed : int or list of int
-        Seed of the noise.
-
-    Returns
-    -------
-    noisy, error : ndarray of shape (n_stars, n_pixels)
-        Fluxes with noise, and its standard deviations.
+    `snr` is the ratio of the median flux of each spectrum to the standard deviation of its noise.
     """
     rng = np.random.default_rng(seed)
     flux = flux.astype(np.float64)
@@ -40,22 +28,10 @@ def add_noise(flux, *, snr, seed):
 def infer_rows(regressor, flux, error=None, *, n_jobs=None, verbose=None):
     """Infer labels of spectra, each with its time and messages; one that fails does not stop the others.
 
-    Parameters
-    ----------
-    regressor : BayesianStellarRegressor
-        Fitted regressor; its own `n_jobs` should be None.
-    flux : ndarray of shape (n_stars, n_pixels)
-        Fluxes, as `predict` of the regressor takes them.
-    error : ndarray of shape (n_stars, n_pixels), default=None
-        Standard deviations of the fluxes. None: all pixels weigh alike.
-    n_jobs, verbose : int, bool, default=None
-        Workers over spectra, and progress bar.
-
-    Returns
-    -------
-    table : DataFrame
-        One row for each spectrum: `status` (ok, flagged or failed), `NAME` and `NAME_std` for each label, `rms`
-        (residual RMS in units of the continuum), `reduced_chi2`, `seconds`, `flags`, `message`.
+    `flux` and `error` (n_stars, n_pixels), as `predict` of the regressor takes them, whose own `n_jobs` should be None;
+    without errors all pixels weigh alike. The DataFrame has one row for each: `status` (ok, flagged or failed), `NAME`
+    and `NAME_std` for each label, `rms` (residual RMS in units of the continuum), `reduced_chi2`, `seconds`, `flags`,
+    `message`.
     """
     items = [(row, None if error is None else error[i]) for i, row in enumerate(flux)]
     task = partial(_infer_row, regressor)
@@ -92,7 +68,7 @@ def _judge(regressor, labels, caught):
     near = [name for name, value in zip(names, labels, strict=True) if any(near_bound(value, *regressor.bounds_[name]))]
     if near:
         flags |= InferenceFlag.AT_BOUND
-        messages.append(f"{', '.join(near)} at a bound, the star may lie beyond")
+        messages.append(f"{', '.join(near)} at a bound, the star may lie outside")
     elif any(issubclass(warning.category, InferenceWarning) for warning in caught):
         flags |= InferenceFlag.NOT_CONVERGED
         messages.append("did not converge")

@@ -93,7 +93,7 @@ def open_generator(path, *, trust_pickle=False):
     Returns
     -------
     generator : SpectrumGenerator
-        Fitted.
+        A fitted generator.
 
     Raises
     ------
@@ -174,24 +174,9 @@ def read_spectra(
 
 
 def choose_orders(spectrum, numbers):
-    """Keep the orders with some numbers.
+    """ObservedSpectrum with the orders of some `numbers` alone, in the sequence of the file.
 
-    Parameters
-    ----------
-    spectrum : ObservedSpectrum
-        The spectrum.
-    numbers : sequence of int
-        Numbers of orders, as the file counts them.
-
-    Returns
-    -------
-    spectrum : ObservedSpectrum
-        With those orders, in the sequence of the file.
-
-    Raises
-    ------
-    ValueError
-        If it has no order with one of the numbers.
+    ValueError if there is no order with one of the numbers.
     """
     there = spectrum.meta["order_numbers"]
     missing = sorted(set(numbers) - set(there))
@@ -204,22 +189,7 @@ def choose_orders(spectrum, numbers):
 
 
 def tabulate(paths, names, results):
-    """Make the table of many files.
-
-    Parameters
-    ----------
-    paths : sequence of str or path-like
-        The files.
-    names : sequence of str
-        Names of the parameters.
-    results : list of InferenceResult or str
-        The results; the message where there is none.
-
-    Returns
-    -------
-    table : DataFrame
-        See `predict_files`.
-    """
+    """DataFrame of many files as `predict_files` returns it; a result is an InferenceResult or a message."""
     failed = {column: np.nan for name in names for column in (name, f"{name}_std")}
     failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "seconds": 0.0}
     failed["flags"] = InferenceFlag.FAILED.name
@@ -233,22 +203,7 @@ def tabulate(paths, names, results):
 
 
 def draw_results(paths, results, folder):
-    """Draw each fit into a file.
-
-    Parameters
-    ----------
-    paths : sequence of str or path-like
-        Files of the spectra.
-    results : list of InferenceResult or str
-        As from `predict_files`.
-    folder : str or path-like
-        Folder for the figures, ``NAME.png`` for each file.
-
-    Returns
-    -------
-    figures : list of Path or None
-        Figure of each file, None where there is no result.
-    """
+    """Draw each fit as ``NAME.png`` into a folder; returns the paths, None where there is no result."""
     from stellarhml.plotting._inference_display import InferenceDisplay
 
     figures, taken = [], set()

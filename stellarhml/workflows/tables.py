@@ -26,21 +26,9 @@ SUFFIXES = (".csv", ".json", ".ecsv", ".fits")
 
 
 def with_truth(table, label_names, truth):
-    """Add the true labels, and found minus true, to a table of inferred labels.
+    """Add to a table of inferred labels the truth, shape (n_stars, n_labels), and found minus true.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With columns `NAME` and `NAME_std` for each label.
-    label_names : sequence of str
-        Names of the labels.
-    truth : array-like of shape (n_stars, n_labels)
-        True labels.
-
-    Returns
-    -------
-    table : DataFrame
-        With `NAME_true` before and `NAME_difference` after the columns of each label.
+    `NAME_true` comes before and `NAME_difference` after the columns `NAME` and `NAME_std` of each label.
     """
     true = dict(zip(label_names, truth.T, strict=True))
     columns = {}
@@ -55,20 +43,7 @@ def with_truth(table, label_names, truth):
 
 
 def with_mean_row(table, label_names):
-    """Append the means of the absolute differences and of the seconds.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `with_truth`, with `star`, `seconds` and `message`.
-    label_names : sequence of str
-        Names of the labels.
-
-    Returns
-    -------
-    table : DataFrame
-        With one more row, whose `star` is "mean |difference|".
-    """
+    """Append to a table of `with_truth` a row "mean |difference|", with the means of these and of the seconds."""
     means = {f"{name}_difference": table[f"{name}_difference"].abs().mean() for name in label_names}
     texts = dict.fromkeys(table.select_dtypes(["object", "string"]).columns, "")
     last = pd.DataFrame([texts | {"star": MEAN_ROW, "seconds": table["seconds"].mean()} | means])
@@ -76,20 +51,7 @@ def with_mean_row(table, label_names):
 
 
 def format_truth_table(table, label_names):
-    """Format a table with the truth for a terminal.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `with_mean_row`.
-    label_names : sequence of str
-        Names of the labels.
-
-    Returns
-    -------
-    text : str
-        One line for each star and one for the means, under two header lines.
-    """
+    """Text of a table of `with_mean_row` for a terminal: a line for each star and the means, under two headers."""
     cells = {("", "star"): table["star"]}
     for name in label_names:
         for part in ("true", "found", "std", "difference"):
@@ -103,18 +65,7 @@ def format_truth_table(table, label_names):
 
 
 def format_table(table):
-    """Format a table of inferred parameters for a terminal.
-
-    Parameters
-    ----------
-    table : DataFrame
-        With columns as described above.
-
-    Returns
-    -------
-    text : str
-        One line for each star, under one of headers.
-    """
+    """Text of a table of inferred parameters for a terminal: one line for each star, under one of headers."""
     cells = {}
     for column, values in table.items():
         if pd.api.types.is_numeric_dtype(values):
@@ -126,19 +77,9 @@ def format_table(table):
 
 
 def text_of(cells, left=("star",)):
-    """Text of a data frame of texts.
+    """Text of a data frame of texts, without trailing spaces.
 
-    Parameters
-    ----------
-    cells : DataFrame
-        All values are texts.
-    left : sequence of str
-        Columns (by their last header) that are aligned at the left; others are at the right.
-
-    Returns
-    -------
-    text : str
-        Without trailing spaces.
+    Columns whose last header is in `left` are aligned at the left, others at the right.
     """
     heads = [list(column) if isinstance(column, tuple) else [column] for column in cells.columns]
     columns = []
@@ -168,12 +109,7 @@ def require_suffix(path):
 def write_table(table, path):
     """Write a table as CSV, JSON, ECSV or FITS, by the ending of the name; ECSV and FITS state the units.
 
-    Parameters
-    ----------
-    table : DataFrame
-        The table.
-    path : str or path-like
-        File to write. It appears under its name only when it is complete.
+    The file appears under its name only when it is complete.
     """
     suffix = Path(path).suffix.lower()
     with atomic_path(path) as temporary:

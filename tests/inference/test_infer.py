@@ -190,7 +190,7 @@ def test_a_telluric_transmission_is_taken_into_account(regressor, make_star):
         regressor.infer(star.spectrum, resolving_power=star.power, transmission=star.flux[0])
     short = x[x < 8600], air[1][x < 8600]
     part = regressor.infer(star.spectrum, resolving_power=star.power, transmission=short)
-    assert "pixels beyond the range of Transmission masked" in part.messages[0]
+    assert "pixels outside the range of Transmission masked" in part.messages[0]
     assert part.n_pixels < 0.7 * result.n_pixels
 
 

@@ -151,7 +151,7 @@ def test_igrins_padding_is_trimmed(tmp_path, make_igrins):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beside": []}, "no SDCH_20260102_0003.variance.fits or SDCH_20260102_0003.sn.fits beside it"),
+        ({"beside": []}, "no SDCH_20260102_0003.variance.fits or SDCH_20260102_0003.sn.fits in its folder"),
         ({"drop": ["WAVELENGTH"]}, "'WAVELENGTH' is needed"),
         ({"drop": ["TGT_SPEC"]}, "no extension 'TGT_SPEC'"),
         ({"change": lambda i, e: e.update(variance=e["variance"][:2])}, r"\(2, 60\), but .* 3 orders of 60"),

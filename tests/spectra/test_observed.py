@@ -78,7 +78,7 @@ def test_meta_is_complete():
 def test_needs_orders_and_as_many_numbers():
     with pytest.raises(ValueError, match="`orders` is empty"):
         ObservedSpectrum([])
-    with pytest.raises(ValueError, match="names 2 orders, but there are 1"):
+    with pytest.raises(ValueError, match="has 2 numbers for 1 orders"):
         ObservedSpectrum([(WAVE, WAVE, ERROR)], {"order_numbers": [1, 2]})
 
 

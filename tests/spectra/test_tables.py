@@ -101,7 +101,7 @@ def test_air_is_converted_and_vacuum_is_not(tmp_path):
 
 def test_medium_must_be_stated(tmp_path):
     path = _write(tmp_path / "star.txt", "8542.09 1.0\n8543.09 1.0\n")
-    with pytest.raises(ValueError, match="nothing else says"):
+    with pytest.raises(ValueError, match="does not state whether"):
         read_spectrum(path)
     with pytest.raises(ValueError, match="'vacuum' or 'air'"):
         read_spectrum(path, medium="Vacuum?")
@@ -138,7 +138,7 @@ def test_masked_cells_of_ecsv(tmp_path):
         ("8500;1\n8501;1\n", "but a number is needed"),
         ("8500 1\n8501 bad\n", "'bad' in row 2, but a number"),
         ("8500 1\n8501 1 3\n", "another number of columns in row 2 than 2"),
-        ("8500 1 .1\n8501 1\n", "cut short"),
+        ("8500 1 .1\n8501 1\n", "truncated"),
         ("8500 1\nnan 1\n", "no good pixel"),
         ("8500 1\ninf 1\n", "no good pixel"),
         ("-1 1\n2 1\n", "no good pixel"),

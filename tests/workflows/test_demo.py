@@ -129,7 +129,7 @@ def test_rows_are_what_predict_gives(result, grid):
     edge = infer_rows(BayesianStellarRegressor.from_generator(generator, bounds={"teff": (5000, 5100)}), flux[1:])
     assert edge["status"].tolist() == ["flagged"]
     assert edge["flags"].tolist() == ["AT_BOUND"]
-    assert edge["message"][0] == "teff at a bound, the star may lie beyond"
+    assert edge["message"][0] == "teff at a bound, the star may lie outside"
     assert np.isnan(edge["reduced_chi2"][0])
 
 
