@@ -33,7 +33,7 @@ OPEN = """
 import time, warnings
 import numpy, joblib, torch, stellarhml, stellarhml.storage.saving
 from stellarhml import SpectrumGenerator, load
-import stellarhml.storage.safe_file, stellarhml.kernels.rendering
+import stellarhml.storage.asdf_files, stellarhml.kernels.rendering
 begin = time.perf_counter()
 load({path!r}, mmap_mode="r")
 print(time.perf_counter() - begin)
