@@ -19,6 +19,7 @@ from pathlib import PurePath
 
 import numpy as np
 
+from stellarhml import __version__
 from stellarhml._state import StateError, check_keys, take
 from stellarhml.exceptions import PersistenceError
 from stellarhml.storage.asdf_text import (
@@ -46,7 +47,7 @@ _MAPPED_FROM = 4096  # bytes; smaller arrays are read
 _NO_CHECKSUM = "blake2b-" + 40 * "0"
 _CHECKSUM = re.compile(rb"checksum: (blake2b-[0-9a-f]{40})\n")
 _INT64 = 2**63
-_PACKAGES = ("stellarhml", "scikit-learn", "numpy", "scipy")
+_PACKAGES = ("scikit-learn", "numpy", "scipy")
 _NAMED_DTYPES = {np.dtype(name) for name in DTYPES.values()}
 
 
@@ -453,7 +454,8 @@ def _make(node, arrays):
 
 def _find_versions():
     """Versions of Python and the packages that write a file; None for a package that is not installed."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+    own = {"python": platform.python_version(), "stellarhml": __version__}
+    return own | {name: _version(name) for name in _PACKAGES}
 
 
 @cache  # a look at the disk, and a process does not change its packages
