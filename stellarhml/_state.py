@@ -8,11 +8,14 @@ kernels index arrays without looking.
 import math
 
 import numpy as np
-from scipy import sparse
 
 
 class StateError(ValueError):
     """The state of an object is not one that its class can be made from."""
+
+
+LARGE = 1e100
+"""Bound of stored numbers whose squares and products must stay finite."""
 
 
 class Sizes(dict):
@@ -20,7 +23,7 @@ class Sizes(dict):
 
 
 def check_keys(state, required, optional=()):
-    """Raise if a state is no dictionary, lacks a key or has an unknown one.
+    """Raise if a state is not a dictionary, lacks a key or has an unknown one.
 
     Parameters
     ----------
@@ -55,7 +58,7 @@ def take(state, key, kind):
     key : str
         The key.
     kind : type or tuple of type
-        Types allowed. True is no int here, and an int is no float; None is allowed only with ``type(None)``.
+        Types allowed. Here True is not an int, and an int is not a float; None is allowed only with ``type(None)``.
 
     Returns
     -------
@@ -72,34 +75,6 @@ def take(state, key, kind):
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
         raise StateError(f"`{key}` is a {type(value).__name__}; it must be a {names}.")
-    return value
-
-
-def take_choice(state, key, choices):
-    """Value of a key, one of few.
-
-    Parameters
-    ----------
-    state : dict
-        The state.
-    key : str
-        The key.
-    choices : sequence of str or None
-        What is allowed.
-
-    Returns
-    -------
-    value : str or None
-        The value.
-
-    Raises
-    ------
-    StateError
-        If it is another.
-    """
-    value = _value(state, key)
-    if not (value is None or isinstance(value, str)) or value not in choices:
-        raise StateError(f"`{key}` is {_short(value)}; it must be one of {list(choices)}.")
     return value
 
 
@@ -129,7 +104,7 @@ def take_number(state, key, *, low=-math.inf, high=math.inf, integer=False, fini
     Raises
     ------
     StateError
-        If it is no such number.
+        If it is not such a number.
     """
     value = _value(state, key)
     if value is None and optional:
@@ -174,7 +149,7 @@ def take_list(state, key, kind, *, length=None, sizes=None, distinct=False, opti
     Raises
     ------
     StateError
-        If it is no such list.
+        If it is not such a list.
     """
     items = _value(state, key)
     if items is None and optional:
@@ -231,7 +206,7 @@ def take_array(
     Raises
     ------
     StateError
-        If it is no such array.
+        If it is not such an array.
     """
     array = _value(state, key)
     if array is None and optional:
@@ -254,65 +229,6 @@ def take_array(
                 f"`{key}` decreases somewhere; it must be sorted{' without ties' * (increasing == 'strictly')}."
             )
     return array
-
-
-def take_csr(state, key, *, shape, sizes=None, dtype="f8", index=("i4", "i8"), low=None, high=None, optional=False):
-    """Sparse matrix of a key, checked so that no walk along its rows leaves its arrays.
-
-    Parameters
-    ----------
-    state : dict
-        The state.
-    key : str
-        The key.
-    shape : tuple of (int, str or None)
-        Numbers of rows and columns, as in `take_array`. Give the columns a name or a number: nothing else bounds them.
-    sizes : Sizes, default=None
-        Lengths known so far; a new name is added.
-    dtype, index : str or tuple of str
-        Dtypes allowed for the data, and for both index arrays.
-    low, high : float, default=None
-        Bounds of the data.
-    optional : bool, default=False
-        Whether None is allowed.
-
-    Returns
-    -------
-    matrix : csr_matrix or None
-        The matrix. Its columns may be unsorted within a row, and none occurs twice in one.
-
-    Raises
-    ------
-    StateError
-        If it is no such matrix.
-    """
-    matrix = _value(state, key)
-    if matrix is None and optional:
-        return None
-    matrix = take(state, key, sparse.csr_matrix)
-    _check_shape(key, matrix.shape, shape, sizes)
-    n_rows, n_columns = matrix.shape
-    parts = {f"{key}.{name}": getattr(matrix, name) for name in ("data", "indices", "indptr")}
-    local = Sizes()
-    data = take_array(parts, f"{key}.data", dtype=dtype, shape=("n",), sizes=local, low=low, high=high)
-    indices = take_array(
-        parts, f"{key}.indices", dtype=index, shape=("n",), sizes=local, low=0, high=max(n_columns - 1, 0)
-    )
-    indptr = take_array(parts, f"{key}.indptr", dtype=index, shape=(n_rows + 1,), low=0, increasing=True)
-    if indices.dtype != indptr.dtype or indptr[0] != 0 or indptr[-1] != len(data) or (len(data) and not n_columns):
-        raise StateError(
-            f"The row pointers of `{key}` go from {indptr[0]} to {indptr[-1]} ({indptr.dtype}; columns: "
-            f"{indices.dtype}), but it has {len(data)} values; they must go from 0 to that."
-        )
-    checked = sparse.csr_matrix(matrix.shape, dtype=data.dtype)
-    # assigned, as the constructor would copy 64-bit indices into 32 bits
-    checked.data, checked.indices, checked.indptr = data, indices, indptr
-    if not checked.has_canonical_format:
-        rows = np.repeat(np.arange(n_rows), np.diff(indptr))
-        order = np.lexsort((indices, rows))
-        if np.any((np.diff(rows[order]) == 0) & (np.diff(indices[order]) == 0)):
-            raise StateError(f"`{key}` has the same column twice in one row; each must occur once.")
-    return checked
 
 
 def estimator_state(estimator, fitted):
@@ -341,7 +257,7 @@ def estimator_state(estimator, fitted):
             for method in ("fit", "predict", "score", "transform", "inverse_transform", "partial_fit")
             if hasattr(requests, method)
         }
-        state["requests"] = {method: wishes for method, wishes in chosen.items() if wishes}
+        state["requests"] = {method: choices for method, choices in chosen.items() if choices}
     return state
 
 
@@ -394,17 +310,17 @@ def _request(estimator, requests):
         return
     import sklearn
 
-    for method, wishes in take({"requests": requests}, "requests", dict).items():
+    for method, choices in take({"requests": requests}, "requests", dict).items():
         setter = getattr(estimator, f"set_{method}_request", None) if isinstance(method, str) else None
-        plain = isinstance(wishes, dict) and all(
+        plain = isinstance(choices, dict) and all(
             isinstance(name, str) and (value is None or isinstance(value, (bool, str)))
-            for name, value in wishes.items()
+            for name, value in choices.items()
         )
         if setter is None or not plain:
-            raise StateError(f"`requests` has {_short(method)}: {_short(wishes)}, which no method here takes.")
+            raise StateError(f"`requests` has {_short(method)}: {_short(choices)}, which no method here takes.")
         try:
             with sklearn.config_context(enable_metadata_routing=True):
-                setter(**wishes)
+                setter(**choices)
         except (TypeError, ValueError) as error:
             raise StateError(f"`requests` of {method} are wrong: {error!s:.300}") from None
 

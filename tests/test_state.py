@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from stellarhml import PhoenixPreprocessor, VoigtLineDecomposer
 from stellarhml._state import (
@@ -13,8 +12,6 @@ from stellarhml._state import (
     make_estimator,
     take,
     take_array,
-    take_choice,
-    take_csr,
     take_list,
     take_number,
 )
@@ -34,10 +31,6 @@ def test_values_of_one_type():
             take({"a": value}, "a", kind)
     with pytest.raises(StateError, match="`b` is missing"):
         take({"a": 1}, "b", int)
-    assert take_choice({"a": None}, "a", ("x", None)) is None
-    for value in ("y", [], {}, 1, np.zeros(2)):
-        with pytest.raises(StateError):
-            take_choice({"a": value}, "a", ("x", None))
 
 
 def test_numbers():
@@ -105,42 +98,6 @@ def test_orders_of_values():
     for array, increasing in ((unsigned, True), (np.array([1, 1], dtype="u1"), "strictly")):
         with pytest.raises(StateError, match="sorted"):
             take_array({"a": array}, "a", dtype="u1", shape=(None,), increasing=increasing)
-
-
-def _matrix(index=np.int32):
-    matrix = sparse.csr_matrix(np.array([[0, 1.5, 0], [0, 0, 0], [2, 0, -3]]))
-    matrix.indices, matrix.indptr = matrix.indices.astype(index), matrix.indptr.astype(index)
-    return matrix
-
-
-@pytest.mark.parametrize("index", [np.int32, np.int64])
-def test_matrices_pass(index):
-    got = take_csr({"a": _matrix(index)}, "a", shape=(3, "n"))
-    assert got.indices.dtype == index
-    np.testing.assert_array_equal(got.toarray(), _matrix().toarray())
-
-
-@pytest.mark.parametrize(
-    ("part", "values"),
-    [
-        ("indices", [1, 0, 3]),
-        ("indices", [1, 0, -1]),
-        ("indices", [1, 2, 2]),
-        ("indices", [1, 0]),
-        ("indptr", [0, 1, 1, 4]),
-        ("indptr", [0, 10**6, 10**6, 3]),
-        ("indptr", [1, 1, 1, 3]),
-        ("indptr", [0, 1, 3]),
-        ("indptr", [-1, 1, 1, 3]),
-        ("data", [1.0, np.nan, 2.0]),
-        ("data", [1.0, 2.0]),
-    ],
-)
-def test_wrong_matrices(part, values):
-    matrix = _matrix()
-    setattr(matrix, part, np.array(values, dtype=getattr(matrix, part).dtype))
-    with pytest.raises(StateError):
-        take_csr({"a": matrix}, "a", shape=(3, 3))
 
 
 def test_parameters_of_estimators():

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 from scipy import fft
 
-from stellarhml._state import StateError, check_keys, take, take_array
+from stellarhml._state import LARGE, StateError, check_keys, take, take_array
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 _STEP = 8.0  # km/s, a pixel of the templates
@@ -166,7 +166,7 @@ class NodeSpectra:
         check_keys(state, ("nodes", "pixels", "flux", "templates"))
         nodes = take_array(state, "nodes", dtype="f8", shape=(None, None))
         pixels = take_array(state, "pixels", dtype="i8", shape=(None,), low=0, increasing=True)
-        flux = take_array(state, "flux", dtype="f8", shape=(len(nodes), len(pixels)))
+        flux = take_array(state, "flux", dtype="f8", shape=(len(nodes), len(pixels)), low=-LARGE, high=LARGE)
         templates = take(state, "templates", (Templates, type(None)))
         if not len(nodes) or not len(pixels):
             raise StateError(f"There are {len(nodes)} nodes on {len(pixels)} pixels; one of each is needed.")

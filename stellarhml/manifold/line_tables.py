@@ -8,7 +8,7 @@ scores of the nodes are interpolated; the components left out carry noise from n
 import numpy as np
 from scipy import sparse
 
-from stellarhml._state import Sizes, StateError, check_keys, take_array
+from stellarhml._state import LARGE, Sizes, StateError, check_keys, take_array
 from stellarhml.kernels.combine import add_factors, add_lines, count_lines, frozen
 from stellarhml.manifold.residual import take_pointers
 
@@ -127,7 +127,9 @@ class LineBank:
         """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, ("indptr", "line", "values", "origin"))
         sizes = Sizes()
-        origin = take_array(state, "origin", dtype="f8", shape=("n_lines", "n_parameters"), sizes=sizes)
+        origin = take_array(
+            state, "origin", dtype="f8", shape=("n_lines", "n_parameters"), sizes=sizes, low=-LARGE, high=LARGE
+        )
         values = take_array(state, "values", dtype="f4", shape=("n_entries", "n_parameters"), sizes=sizes)
         n_lines, n_entries = len(origin), len(values)
         line = take_array(state, "line", dtype="i4", shape=("n_entries",), sizes=sizes, low=0, high=max(n_lines - 1, 0))
@@ -280,10 +282,12 @@ class LineFactors:
         check_keys(state, ("origin", "factors", "unit", "scores"))
         sizes, shape = Sizes(), ("n_lines", "n_parameters")
         return cls(
-            take_array(state, "origin", dtype="f8", shape=shape, sizes=sizes),
+            take_array(state, "origin", dtype="f8", shape=shape, sizes=sizes, low=-LARGE, high=LARGE),
             take_array(state, "factors", dtype="i2", shape=(*shape, "n_factors"), sizes=sizes),
             take_array(state, "unit", dtype="f4", shape=shape, sizes=sizes),
-            take_array(state, "scores", dtype="f8", shape=("n_nodes", "n_factors"), sizes=sizes),
+            take_array(
+                state, "scores", dtype="f8", shape=("n_nodes", "n_factors"), sizes=sizes, low=-LARGE, high=LARGE
+            ),
         )
 
     def only(self, lines):

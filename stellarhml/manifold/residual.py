@@ -11,7 +11,7 @@ without entries take no memory, and each window of pixels can be decoded by itse
 import numpy as np
 from scipy import sparse
 
-from stellarhml._state import Sizes, StateError, check_keys, take, take_array, take_number
+from stellarhml._state import LARGE, Sizes, StateError, check_keys, take, take_array, take_number
 from stellarhml.kernels.combine import BLOCK, add_blocks, frozen
 
 _STEPS = 4  # scales are powers of 2^(1/4), of which a byte holds 256: from 2^-48 to 2^16
@@ -147,7 +147,7 @@ class ResidualBasis:
         """Make it again from its state; StateError if a value is not one that it can have."""
         check_keys(state, ("rows", "coefficients"))
         rows = take(state, "rows", CodedRows)
-        coefficients = take_array(state, "coefficients", dtype="f8", shape=(None, None))
+        coefficients = take_array(state, "coefficients", dtype="f8", shape=(None, None), low=-LARGE, high=LARGE)
         if rows.n_rows != 1 + coefficients.shape[1]:
             raise StateError(
                 f"There are {rows.n_rows} `rows` for {coefficients.shape[1]} coefficients; the mean needs one more."

@@ -10,15 +10,8 @@ import numpy as np
 from asdf.extension import Converter, Extension, TagDefinition
 from asdf.resource import DirectoryResourceMapping
 
-from stellarhml.storage.asdf_files import make_csr, plain_state
-from stellarhml.storage.registry import CSR, READERS, SCHEMAS, TAGS, find_type_names, read_state
-
-
-class _Csr:
-    """A sparse matrix on its way into a file: SciPy's own class is not ours to convert."""
-
-    def __init__(self, state):
-        self.state = state
+from stellarhml.storage.asdf_files import plain_state
+from stellarhml.storage.registry import READERS, SCHEMAS, TAGS, find_tag, find_type_names, read_state
 
 
 class _StateConverter(Converter):
@@ -28,36 +21,21 @@ class _StateConverter(Converter):
     types = find_type_names()
 
     def to_yaml_tree(self, obj, tag, ctx):
-        return plain_state(obj, _Csr)
+        return plain_state(obj)
 
     def from_yaml_tree(self, node, tag, ctx):
         return read_state(tag.removeprefix(TAGS), _read(node))
 
     def select_tag(self, obj, tags, ctx):
-        from stellarhml.storage.registry import find_tag
-
         return TAGS + find_tag(type(obj))
-
-
-class _CsrConverter(Converter):
-    """Between a sparse matrix and its parts."""
-
-    tags = [TAGS + CSR]
-    types = [_Csr]
-
-    def to_yaml_tree(self, obj, tag, ctx):
-        return obj.state
-
-    def from_yaml_tree(self, node, tag, ctx):
-        return make_csr(_read(node))
 
 
 class _StellarExtension(Extension):
     """All our tags."""
 
     extension_uri = "asdf://stellarhml.org/extensions/stellarhml-1.0.0"
-    converters = [_StateConverter(), _CsrConverter()]
-    tags = [TagDefinition(TAGS + tag, schema_uris=[SCHEMAS + tag]) for tag in (*READERS, CSR)]
+    converters = [_StateConverter()]
+    tags = [TagDefinition(TAGS + tag, schema_uris=[SCHEMAS + tag]) for tag in READERS]
 
 
 def get_extensions():

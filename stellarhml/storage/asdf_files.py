@@ -2,7 +2,7 @@
 
 The files are ASDF 1.5.0, and the `asdf` library opens them (:mod:`stellarhml.storage.asdf_extension`). They are written
 and read here, because the library does not align blocks to 64 bytes, without which compiled code takes no mapped
-array, and reads more than is safe in a file from a stranger. What is read is what is written here and nothing else:
+array, and reads more than is safe in a file of unknown origin. Only what is written here is read:
 every block is uncompressed, lies in the file and holds one array; the header is covered by a checksum of its own.
 Limits: a file under 1 MB costs at most 1 s and 200 MB.
 """
@@ -10,14 +10,17 @@ Limits: a file under 1 MB costs at most 1 s and 200 MB.
 import hashlib
 import math
 import os
+import platform
 import re
 import struct
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 
 import numpy as np
-from scipy import sparse
 
-from stellarhml._state import StateError, check_keys, take, take_list
+from stellarhml import __version__
+from stellarhml._state import StateError, check_keys, take
 from stellarhml.exceptions import PersistenceError
 from stellarhml.storage.asdf_text import (
     DTYPES,
@@ -31,8 +34,7 @@ from stellarhml.storage.asdf_text import (
     to_text,
 )
 from stellarhml.storage.atomic_files import atomic_path
-from stellarhml.storage.registry import CSR, find_tag, read_state
-from stellarhml.storage.versions import find_versions
+from stellarhml.storage.registry import find_tag, read_state
 
 MAGIC = b"#ASDF "
 _FIRST_LINES = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n"
@@ -45,6 +47,7 @@ _MAPPED_FROM = 4096  # bytes; smaller arrays are read
 _NO_CHECKSUM = "blake2b-" + 40 * "0"
 _CHECKSUM = re.compile(rb"checksum: (blake2b-[0-9a-f]{40})\n")
 _INT64 = 2**63
+_PACKAGES = ("scikit-learn", "numpy", "scipy")
 _NAMED_DTYPES = {np.dtype(name) for name in DTYPES.values()}
 
 
@@ -67,7 +70,7 @@ def write_asdf(estimator, path):
     content = encoder.encode(estimator, type(estimator).__name__)
     if not isinstance(content, Tagged):
         raise _refusal("It", f"a {type(estimator).__name__}")
-    tree = {"stellarhml": {"checksum": _NO_CHECKSUM, "versions": find_versions(), "grid": encoder.grid}}
+    tree = {"stellarhml": {"checksum": _NO_CHECKSUM, "versions": _find_versions(), "grid": encoder.grid}}
     try:
         content = pack(tree | {"estimator": content}, encoder.arrays)
         with atomic_path(path, sync=True) as temporary:
@@ -168,9 +171,6 @@ class Encoder:
             return self._mapping(value, where, depth)
         if isinstance(value, np.ndarray):
             return self._array(value, where)
-        if kind in (sparse.csr_matrix, sparse.csr_array):
-            state = {name: getattr(value, name) for name in ("data", "indices", "indptr")}
-            return Tagged(CSR, self._mapping(state | {"shape": list(value.shape)}, where, depth))
         tag = find_tag(kind)
         if tag is None:
             raise _refusal(where, f"a {kind.__module__}.{kind.__qualname__}")
@@ -219,15 +219,13 @@ def state_of(value) -> dict:
     return PipelineState.to_state(value)
 
 
-def plain_state(value, wrap_csr):
+def plain_state(value):
     """State of an object for the `asdf` library, which converts the objects in it itself.
 
     Parameters
     ----------
     value : object
         Of one of the classes of `stellarhml.storage.registry`.
-    wrap_csr : callable
-        From the parts of a sparse matrix to what stands for it.
 
     Returns
     -------
@@ -246,9 +244,6 @@ def plain_state(value, wrap_csr):
             return {key: plain(item) for key, item in part.items()}
         if isinstance(part, np.ndarray) and part.dtype.kind in "OU":
             return part.tolist()
-        if sparse.issparse(part):
-            parts = {name: getattr(part, name) for name in ("data", "indices", "indptr")}
-            return wrap_csr(parts | {"shape": [int(n) for n in part.shape]})
         return part
 
     return plain(state_of(value))
@@ -281,7 +276,7 @@ def read_asdf(path, *, mmap_mode=None, verify=True):
         arrays = _read_arrays(file, path, tree["estimator"], blocks, mmap_mode, verify)
     try:
         return _make(tree["estimator"], arrays)
-    # a StateError is meant; the others are what a check that is missing somewhere would let through
+    # a StateError is the rule; the tests count any other, which is a check that a `from_state` lacks
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise PersistenceError(
             f"{path} is whole, but no estimator can be made from it: {error!s:.500} Ask its author to save it again."
@@ -289,7 +284,7 @@ def read_asdf(path, *, mmap_mode=None, verify=True):
 
 
 def read_record(path):
-    """Read what a file says about itself, and verify all of it, without making anything.
+    """Read the record of a file, and verify all of the file, without making any object.
 
     Parameters
     ----------
@@ -319,7 +314,7 @@ def _read_header(file, path):
     head = file.read(MAX_TEXT + len(_FIRST_LINES) + len(_END))
     if not head.startswith(_FIRST_LINES[: len(head)]):
         raise PersistenceError(
-            f"{path} is no ASDF file of stellarhml: it begins with {head[:16]!r}. Pass a file that stellarhml.save "
+            f"{path} is not an ASDF file of stellarhml: it begins with {head[:16]!r}. Pass a file that stellarhml.save "
             "wrote under a name that ends in .asdf; a joblib file must not have that ending."
         )
     end = head.find(_END)
@@ -331,7 +326,7 @@ def _read_header(file, path):
     if not found or padding:
         raise _cut(path, f"{padding or 'its header has no checksum'}")
     if found[1].decode() != _checksum(text[: found.start(1)] + _NO_CHECKSUM.encode() + text[found.end(1) :], heads):
-        raise _cut(path, "its header has another checksum than it says")
+        raise _cut(path, "its header does not match its checksum")
     try:
         tree = from_text(text[len(_FIRST_LINES) :])
         _check_tree(tree, blocks, size)
@@ -436,10 +431,10 @@ def _read_arrays(file, path, tree, blocks, mmap_mode, verify):
         if verify:
             file.seek(start - 16)
             if file.read(16) != _md5(_bytes_of(content)):
-                raise _cut(path, f"the block at byte {start - _BLOCK.size} has another checksum than it says")
-        # compiled code takes any other byte for a truth value to be of its own kind
+                raise _cut(path, f"the block at byte {start - _BLOCK.size} does not match its checksum")
+        # in compiled code a boolean of another byte is neither True nor False
         if array.dtype == bool and n_bytes and _bytes_of(content).max() > 1:
-            raise _cut(path, f"the block at byte {start - _BLOCK.size} holds truth values other than 0 and 1")
+            raise _cut(path, f"the block at byte {start - _BLOCK.size} holds booleans other than 0 and 1")
         arrays[array.source] = content
     return arrays
 
@@ -454,40 +449,21 @@ def _make(node, arrays):
         return arrays[node.source]
     if not isinstance(node, Tagged):
         return node
-    state = {key: _make(part, arrays) for key, part in node.state.items()}
-    return make_csr(state) if node.tag == CSR else read_state(node.tag, state)
+    return read_state(node.tag, {key: _make(part, arrays) for key, part in node.state.items()})
 
 
-def make_csr(state):
-    """Sparse matrix of its parts. That its indices suit its shape, :func:`stellarhml._state.take_csr` checks.
+def _find_versions():
+    """Versions of Python and the packages that write a file; None for a package that is not installed."""
+    own = {"python": platform.python_version(), "stellarhml": __version__}
+    return own | {name: _version(name) for name in _PACKAGES}
 
-    Parameters
-    ----------
-    state : dict
-        "data", "indices", "indptr" and "shape".
 
-    Returns
-    -------
-    matrix : csr_matrix
-        The matrix.
-
-    Raises
-    ------
-    StateError
-        If a part is missing or of another type.
-    """
-    check_keys(state, ("data", "indices", "indptr", "shape"))
-    shape = tuple(take_list(state, "shape", int, length=2))
-    parts = {name: take(state, name, np.ndarray) for name in ("data", "indices", "indptr")}
-    if not all(0 <= n < 2**31 for n in shape) or any(part.ndim != 1 for part in parts.values()):
-        raise StateError(f"A matrix has the shape {shape}, or parts that are no lists.")
-    if len(parts["indptr"]) != shape[0] + 1:  # before memory for the rows is taken
-        raise StateError(f"A matrix of {shape[0]} rows has {len(parts['indptr'])} row pointers.")
-    matrix = sparse.csr_matrix(shape, dtype=parts["data"].dtype)
-    # assigned, as the constructor would copy 64-bit indices into 32 bits
-    for name, part in parts.items():
-        setattr(matrix, name, part)
-    return matrix
+@cache  # a look at the disk, and a process does not change its packages
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _index(offsets):
@@ -529,6 +505,6 @@ def _cut(path, found):
 def _refusal(where, found):
     return PersistenceError(
         f"{where} is {found}, which an ASDF file cannot hold. It holds None, bool, int, float, str, lists, arrays of "
-        "booleans or numbers, CSR matrices, and the estimators of stellarhml. Set it to one of these, or save to a "
-        "name that ends in .joblib."
+        "booleans or numbers, and the estimators of stellarhml. Set it to one of these, or save to a name that ends "
+        "in .joblib."
     )

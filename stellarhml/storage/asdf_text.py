@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from stellarhml.exceptions import PersistenceError
-from stellarhml.storage.registry import CSR, READERS, TAGS
+from stellarhml.storage.registry import READERS, TAGS
 
 MAX_TEXT = 1 << 18
 """Bytes of the header."""
@@ -89,7 +89,7 @@ class Tagged(NamedTuple):
 
 
 class HeaderError(ValueError):
-    """The text is no header that `to_text` writes."""
+    """The text is not a header that `to_text` writes."""
 
 
 def to_text(tree):
@@ -145,7 +145,7 @@ def from_text(text):
     try:
         return _build(yaml.parse(text, Loader=_PARSER))
     except (yaml.YAMLError, UnicodeError) as error:
-        raise HeaderError(f"the header is no YAML ({' '.join(str(error).split()):.200})") from None
+        raise HeaderError(f"the header is not YAML ({' '.join(str(error).split()):.200})") from None
 
 
 def _build(events):
@@ -200,8 +200,8 @@ class _Open(NamedTuple):
             return _array(mapping)
         own = _OWN_TAG.fullmatch(self.tag)
         if own is None:
-            raise HeaderError(f"it has the tag {self.tag!r:.200}, which is none of stellarhml")
-        if own[1] not in READERS and own[1] != CSR:
+            raise HeaderError(f"it has the tag {self.tag!r:.200}, which stellarhml does not know")
+        if own[1] not in READERS:
             raise PersistenceError(
                 f"it holds a {own[1]!r:.200}, which this version of stellarhml does not know. If a newer version wrote "
                 "it, upgrade stellarhml; else do not trust it"

@@ -14,7 +14,7 @@ def read_fits(path, extract, cure):
     path : pathlib.Path
         The file.
     extract : callable
-        Takes the HDUList and returns what is wanted of it, with no reference to the open file.
+        Takes the HDUList and returns its content, with no reference to the open file.
     cure : str
         Sentence on what to do about a damaged file, the last of every message.
 

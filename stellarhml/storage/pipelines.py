@@ -64,7 +64,7 @@ class PipelineState:
         wrong += [step for step in steps if isinstance(step, str) and step != "passthrough"]
         wrong += [name for name, step in zip(names[:-1], steps[:-1], strict=True) if _blocks(step)]
         if not names or wrong:
-            raise StateError(f"A pipeline has {len(names)} steps, of which {wrong!r:.200} are none.")
+            raise StateError(f"A pipeline has {len(names)} steps, of which {wrong!r:.200} are not valid.")
         return Pipeline(list(zip(names, steps, strict=True)), verbose=take(state, "verbose", bool))
 
 

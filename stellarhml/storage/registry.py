@@ -11,9 +11,6 @@ import importlib
 TAGS = "asdf://stellarhml.org/tags/"
 SCHEMAS = "asdf://stellarhml.org/schemas/"
 
-CSR = "csr_matrix-1.0.0"
-"""Tag of a sparse matrix, which the reader makes itself."""
-
 READERS = {
     "pipeline-1.0.0": "stellarhml.storage.pipelines:PipelineState.from_state",
     "phoenix_preprocessor-1.0.0": "stellarhml.preprocessing._phoenix_preprocessor:PhoenixPreprocessor.from_state",
@@ -70,7 +67,7 @@ def find_type_names():
     Returns
     -------
     names : list of str
-        Such as "stellarhml.manifold.line_bank.LineBank".
+        Such as "stellarhml.manifold.line_tables.LineBank".
     """
     return [name.replace(":", ".") for name in _WRITTEN]
 

@@ -70,7 +70,7 @@ def load(path, *, mmap_mode: str | None = None, verify: bool = True, trust_pickl
     Parameters
     ----------
     path : str or path-like
-        The file. What it is, its first bytes say.
+        The file. Its first bytes show whether it is ASDF or joblib.
     mmap_mode : {None, "r", "c"}, default=None
         Keep the large arrays on disk and map them ("r" read-only, "c" copy on write), so that several processes
         share them. A joblib file must have been saved with `compress=0`.
@@ -117,7 +117,7 @@ def load(path, *, mmap_mode: str | None = None, verify: bool = True, trust_pickl
 
 
 def inspect(path) -> dict:
-    """Say what a saved estimator is, without opening it: nothing is made, and no code runs.
+    """Describe a saved estimator without opening it: no object is made, and no code runs.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def inspect(path) -> dict:
     -------
     record : dict
         "format" ("asdf" or "joblib") and "n_bytes". Of an ASDF file also "tag", "class", "versions" of what wrote it,
-        "n_arrays" and "grid", the identity of the training grid; None for joblib, a pickle, which says nothing unless
-        it is opened.
+        "n_arrays" and "grid", the identity of the training grid; None for joblib, a pickle, which must be opened to be
+        read.
 
     Raises
     ------

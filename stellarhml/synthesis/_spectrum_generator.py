@@ -1,5 +1,6 @@
 """SpectrumGenerator: fluxes from labels, with lines that are interpolated over the grid."""
 
+import re
 from numbers import Integral
 
 import numpy as np
@@ -531,6 +532,8 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def from_state(cls, state):
         """Rebuild from its state; StateError if that is invalid."""
         generator, fitted = make_estimator(cls, state)
+        if generator.device is not None and not re.fullmatch(r"cpu|cuda(:\d{1,3})?", generator.device):
+            raise StateError(f'`device` is {generator.device!r:.100}; it must be None, "cpu", "cuda" or "cuda:N".')
         if fitted is None:
             return generator
         keys = ("preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span", "grid_id")

@@ -1,23 +1,28 @@
 """Loads and uses files of a list, one after the other, in a process with limited memory, and reports on each.
 
-``python attack_worker.py FIXTURE MEMORY``: file names on stdin, one a line; reports as JSON lines on stdout: first
-``{"begin": name}``, then ``{"end": name, ...}`` with "outcome" (refused, or the digest of the numbers), "stage" and
-"seconds". The fixture is loaded and used first, so that modules are imported and kernels compiled.
+``python attack_worker.py MEMORY N_PIXELS SOUND ...``: file names on stdin, one a line; reports as JSON lines on stdout:
+first ``{"begin": name}``, then ``{"end": name, ...}`` with "outcome" (refused, the error, or the digest of numbers),
+"stage", "error" (whether there was one), "leak" (an exception that `load` did not expect), "seconds" of the processor
+and "memory" in bytes. The sound files are loaded and used first, so that modules are imported and kernels compiled.
 """
 
 import hashlib
 import json
+import os
 import resource
 import signal
 import sys
-import time
 import warnings
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
 from stellarhml import load
+from stellarhml._state import StateError
 from stellarhml.exceptions import PersistenceError
+from stellarhml.storage.asdf_text import HeaderError
+from stellarhml.storage.registry import READERS, find_class
 
 LABELS = np.array([[5300.0, 3.8, -0.2], [5100.0, 3.6, -0.4], [5250.0, 4.0, -0.3]])
 
@@ -75,43 +80,77 @@ def digest(value):
 
 
 def attack(path, n_pixels):
-    stage = "load"
-    began = time.process_time()
+    """Report on one file."""
+    stage, failed, leak = "load", False, None
+    before, began = peak_memory(reset=True), processor_time()
     try:
         value = load(path, mmap_mode="r" if int(hashlib.md5(path.encode()).hexdigest(), 16) % 2 else None)
         stage = "use"
         outcome = digest(use(value, n_pixels))
     except PersistenceError as error:
-        outcome = "refused" if stage == "load" and str(error) else f"PersistenceError: {error}"
+        failed, outcome = True, "refused" if stage == "load" and str(error) else f"PersistenceError: {error}"
+        if not isinstance(error.__cause__, (StateError, HeaderError, type(None))):
+            leak = f"{place_of(error.__cause__)}: {error.__cause__!r:.300}"
+    except np.linalg.LinAlgError as error:  # a ValueError, but no clear one
+        failed, outcome = True, f"WRONG {error!r:.200} at {place_of(error)}"
     except ValueError as error:
-        outcome = f"ValueError: {error}"
+        failed, outcome = True, f"ValueError: {error}"
     except BaseException as error:
-        tail = error.__traceback__
-        while tail.tb_next:
-            tail = tail.tb_next
-        place = f"{tail.tb_frame.f_code.co_filename}:{tail.tb_lineno}"
-        outcome = f"WRONG {type(error).__name__}: {str(error)[:200]} at {place}"
-    return {"outcome": outcome, "stage": stage, "seconds": time.process_time() - began}
+        failed, outcome = True, f"WRONG {type(error).__name__}: {str(error)[:200]} at {place_of(error)}"
+    seconds, memory = processor_time() - began, peak_memory() - before
+    return {"outcome": outcome, "stage": stage, "error": failed, "leak": leak, "seconds": seconds, "memory": memory}
+
+
+def place_of(error):
+    """File and line that raised an exception."""
+    tail = error.__traceback__
+    while tail.tb_next:
+        tail = tail.tb_next
+    return f"{tail.tb_frame.f_code.co_filename}:{tail.tb_lineno}"
+
+
+def processor_time():
+    """Seconds of the processor, of all threads: no other process on the machine changes them much, unlike wall time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_memory(*, reset=False):
+    """The largest resident memory since the last reset, in bytes."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def main():
-    fixture, memory, n_pixels = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    memory, n_pixels, fixtures = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     warnings.simplefilter("ignore")
+    # LAPACK prints what it thinks of NaN: not among the reports
+    reports = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    # imports are no cost of a file
     with suppress(ImportError):
-        import torch  # noqa: F401  its libraries count as imports, whenever they are loaded
-    for _ in range(2):
-        first = [attack(fixture, n_pixels), attack(fixture + ".", n_pixels)]
-    with open("/proc/self/statm") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
+        import torch  # noqa: F401
+    for tag in READERS:
+        find_class(tag)
+    for fixture in fixtures:
+        for _ in range(2):
+            report = attack(fixture, n_pixels)
+            attack(fixture + ".", n_pixels)  # imports for what is raised
+        print(json.dumps({"end": fixture, "sound": True, **report}), file=reports, flush=True)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + memory, now + memory))
-    print(json.dumps({"end": "fixture", **first[0]}), flush=True)
     for line in sys.stdin:
         path = line.strip()
-        print(json.dumps({"begin": path}), flush=True)
-        signal.alarm(30)  # kills a process that hangs
+        print(json.dumps({"begin": path}), file=reports, flush=True)
+        # end a process that hangs: after seconds of the processor, or many of wall time
+        signal.setitimer(signal.ITIMER_PROF, 20)
+        signal.alarm(600)
         report = attack(path, n_pixels)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        print(json.dumps({"end": path, **report}), flush=True)
+        print(json.dumps({"end": path, **report}), file=reports, flush=True)
 
 
 if __name__ == "__main__":

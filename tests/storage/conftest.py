@@ -4,6 +4,7 @@ import itertools
 import sys
 from pathlib import Path
 
+import asdf
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from stellarhml import (
     save,
 )
 from stellarhml.datasets import make_stellar_grid
+from stellarhml.storage.asdf_extension import get_extensions, get_resource_mappings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the module `attacks`
 
@@ -88,6 +90,18 @@ def archived(tmp_path_factory):
 @pytest.fixture(scope="session")
 def regressor(plain):
     return BayesianStellarRegressor.from_generator(plain, random_state=0)
+
+
+@pytest.fixture
+def with_extension():
+    """The asdf library with our tags and schemas, against which it checks what it reads."""
+    with asdf.config_context() as config:
+        config.validate_on_read = True
+        for extension in get_extensions():
+            config.add_extension(extension)
+        for mapping in get_resource_mappings():
+            config.add_resource_mapping(mapping)
+        yield
 
 
 @pytest.fixture(scope="session")

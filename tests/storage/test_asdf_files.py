@@ -14,15 +14,12 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
 from sklearn.pipeline import make_pipeline
 
 import stellarhml
-from stellarhml import PhoenixPreprocessor, VoigtLineDecomposer, load, save
-from stellarhml._state import StateError, take_csr
+from stellarhml import PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer, load, save
 from stellarhml.exceptions import PersistenceError
 from stellarhml.storage import asdf_files
-from stellarhml.storage.asdf_extension import get_extensions, get_resource_mappings
 from stellarhml.storage.asdf_text import Array, HeaderError, Root, Tagged, from_text, to_text
 from stellarhml.storage.registry import READERS, find_class, find_class_name, find_tag
 
@@ -32,17 +29,6 @@ GENERATORS = ("plain", "normalising", "scattered", "holed", "archived")
 
 def _predict(generator):
     return generator.predict(LABELS if hasattr(generator, "feature_names_in_") else LABELS.to_numpy())
-
-
-@pytest.fixture
-def with_extension():
-    with asdf.config_context() as config:
-        config.validate_on_read = True
-        for extension in get_extensions():
-            config.add_extension(extension)
-        for mapping in get_resource_mappings():
-            config.add_resource_mapping(mapping)
-        yield
 
 
 @pytest.mark.parametrize(
@@ -111,7 +97,7 @@ def test_every_class_is_there():
 def test_every_tag_has_a_schema_and_a_stored_file():
     folder = Path(asdf_files.__file__).parent / "schemas"
     stored = {path.stem for path in (Path(__file__).parent / "fixtures").glob("*.asdf")}
-    assert {path.stem for path in folder.glob("*.yaml")} == {*READERS, "csr_matrix-1.0.0"}
+    assert {path.stem for path in folder.glob("*.yaml")} == set(READERS)
     assert stored >= set(READERS)
 
 
@@ -264,17 +250,8 @@ def test_an_estimator_in_somebodys_own_file(tmp_path, plain, with_extension):
     asdf.AsdfFile({"mine": {"generator": plain, "note": "x"}}).write_to(tmp_path / "own.asdf")
     with asdf.open(tmp_path / "own.asdf", validate_checksums=True) as file:
         np.testing.assert_array_equal(_predict(file["mine"]["generator"]), _predict(plain))
-    with pytest.raises(PersistenceError, match="no ASDF file of stellarhml"):
+    with pytest.raises(PersistenceError, match="not an ASDF file of stellarhml"):
         load(tmp_path / "own.asdf")
-
-
-def test_schemas_refuse_other_states(tmp_path, with_extension):
-    path = save(PhoenixPreprocessor(), tmp_path / "p.asdf")
-    tree, arrays = attacks.unpack(path)
-    tree["estimator"].state["fitted"] = "x"
-    path.write_bytes(attacks.pack(tree, arrays))
-    with pytest.raises(asdf.exceptions.ValidationError):
-        asdf.open(path)
 
 
 @pytest.mark.parametrize("mode", [None, "r"])
@@ -283,10 +260,10 @@ def test_changed_files_are_refused(small, tmp_path, mode):
     end = content.index(b"\n...\n")
     for place in (0, 40, end // 2, end + 10, content.index(b"\xd3BLK") + 60, len(content) - 300, len(content) - 5):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        with pytest.raises(PersistenceError, match=r"cut short or was changed|no ASDF file"):
+        with pytest.raises(PersistenceError, match=r"cut short or was changed|not an ASDF file"):
             load(path, mmap_mode=mode)
         path.write_bytes(content[:place])
-        with pytest.raises(PersistenceError, match=r"cut short or was changed|no ASDF file"):
+        with pytest.raises(PersistenceError, match=r"cut short or was changed|not an ASDF file"):
             load(path, mmap_mode=mode)
 
 
@@ -294,7 +271,7 @@ def test_blocks_are_compared_unless_that_is_left_out(small, tmp_path):
     content, path = bytearray(small[1]), tmp_path / "changed.asdf"
     content[content.rindex(b"\xd3BLK") + 60] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PersistenceError, match="another checksum"):
+    with pytest.raises(PersistenceError, match="does not match its checksum"):
         load(path)
     load(path, verify=False)
 
@@ -307,6 +284,16 @@ def test_newer_tags_ask_for_an_upgrade(small, tmp_path):
         load(tmp_path / "new.asdf")
 
 
+@pytest.mark.parametrize("device", ["", "x", "meta", "cuda:x", "cuda\n"])
+def test_devices_in_a_file(tmp_path, device):
+    tree, arrays = attacks.unpack(save(SpectrumGenerator(device="cuda:1"), tmp_path / "g.asdf"))
+    assert load(tmp_path / "g.asdf").device == "cuda:1"
+    tree["estimator"].state["parameters"]["device"] = device
+    (tmp_path / "g.asdf").write_bytes(attacks.pack(tree, arrays))
+    with pytest.raises(PersistenceError, match="`device` is"):
+        load(tmp_path / "g.asdf")
+
+
 def test_shared_arrays_are_stored_once(tmp_path):
     array = np.arange(5.0)
     path = save(PhoenixPreprocessor(wavelength=[array, array], window=(array.copy(),)), tmp_path / "p.asdf")
@@ -315,19 +302,7 @@ def test_shared_arrays_are_stored_once(tmp_path):
     assert got.wavelength[0] is got.wavelength[1]
 
 
-@pytest.mark.parametrize("index", [np.int32, np.int64])
-def test_sparse_matrices_come_back(index):
-    matrix = sparse.csr_matrix(np.array([[0, 1.5, 0], [0, 0, 0], [2, 0, -3]]))
-    parts = {"data": matrix.data, "indices": matrix.indices.astype(index), "indptr": matrix.indptr.astype(index)}
-    got = asdf_files.make_csr(parts | {"shape": [3, 3]})
-    assert got.indices.dtype == got.indptr.dtype == index
-    np.testing.assert_array_equal(take_csr({"m": got}, "m", shape=(3, 3)).toarray(), matrix.toarray())
-    for wrong in ([2, 3], [3, -1], [3], [3, 2**40], [2**31, 3]):
-        with pytest.raises(StateError):
-            asdf_files.make_csr(parts | {"shape": wrong})
-
-
 @pytest.mark.parametrize("text", [b"", b"a", b"[1]", b"--- {}\n--- {}\n", b"!!set {a}", b"{a: &x 1}", b"? [a]\n: 1"])
-def test_text_that_is_no_header(text):
+def test_text_that_is_not_a_header(text):
     with pytest.raises(HeaderError):
         from_text(text)

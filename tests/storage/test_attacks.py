@@ -1,10 +1,13 @@
 """Damaged and crafted files: a clear error or the same numbers; no signal, no more than 1 s or 200 MB.
 
-Each file is loaded and used in a process of its own kind (see attack_worker.py), whose memory is limited.
+Each file is loaded and used in another process (attack_worker.py), whose memory is limited. Times are the processor's,
+as wall time depends on what else the machine does.
 """
 
 import itertools
+import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import attacks
@@ -20,9 +23,10 @@ from stellarhml.storage.registry import READERS
 
 FIXTURES = Path(__file__).parent / "fixtures"
 N_PIXELS = 120
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured as Linux does it")
 
 
-@pytest.mark.filterwarnings("ignore")  # of stars that are none
+@pytest.mark.filterwarnings("ignore")  # of the random spectra
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.asdf")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("mode", [None, "r"])
 def test_stored_files_open_for_all_time(path, mode):
@@ -69,39 +73,60 @@ def test_nodes_that_would_take_too_long(tmp_path, tag, nodes):
     assert time.process_time() - began < 1
 
 
-def _attack(tmp_path, tags, n_damaged, n_crafted, seed):
-    """What is wrong, in words."""
-    rng, wrong, n_files = np.random.default_rng(seed), [], 0
-    for tag in tags:
+def _attack(tmp_path, n_damaged, n_crafted, seed):
+    """Attack with files made of fixtures, by name of the fixture.
+
+    Returns
+    -------
+    wrong, figures : list of str
+        What must not be, and what became of the files.
+    """
+    rng, files, names, plain = np.random.default_rng(seed), {}, {}, set()
+    for tag in n_damaged | n_crafted:
         fixture = FIXTURES / f"{tag}.asdf"
-        content, names, same = fixture.read_bytes(), {}, set()
-        every = list(attacks.crafted(fixture, rng, min(1.0, n_crafted / 1000)))
-        chosen = [every[i] for i in rng.permutation(len(every))[:n_crafted]]
-        for i, (name, data) in enumerate([attacks.damage(content, rng) for _ in range(n_damaged)] + chosen):
-            path = tmp_path / f"{tag}-{i}.asdf"
-            path.write_bytes(data)
-            names[str(path)] = name
-            if i < n_damaged and "repaired" not in name:
-                same.add(str(path))
-        attack = attacks.Attack(fixture, N_PIXELS)
-        reports = attack.run(names)
-        assert len(reports) == len(names)
-        n_files += len(names)
-        wrong += [f"{tag} {names[path]}: {report}" for path, report in attack.faults(reports, same=same)]
-        for path in names:
-            Path(path).unlink()
-    return wrong, n_files
+        content = fixture.read_bytes()
+        damaged = [attacks.damage(content, rng) for _ in range(n_damaged.get(tag, 0))]
+        crafted = [(f"crafted {name}", data) for name, data in attacks.draw(fixture, n_crafted.get(tag, 0), seed)]
+        for name, data in damaged + crafted:
+            path = str(tmp_path / f"{tag}-{len(files)}.asdf")
+            Path(path).write_bytes(data)
+            assert len(data) < 1e6
+            files[path], names[path] = fixture, name
+            plain.update([path] if not name.startswith("crafted") and "repaired" not in name else [])
+    sound, reports = attacks.attack(files, N_PIXELS)
+    assert reports.keys() == files.keys()
+    wrong, counts = [], Counter()
+    for path, report in reports.items():
+        kind = attacks.kind_of(report, sound[str(files[path])])
+        what = "crafted" if names[path].startswith("crafted") else "damaged" if path in plain else "repaired"
+        counts[f"{what}, {kind}"] += 1
+        # where checksums are not repaired, nothing but the sound file's numbers may come out
+        if kind == "wrong" or (path in plain and kind not in ("refused by load", "same numbers")):
+            wrong.append(f"{files[path].stem} {names[path]}: {report}")
+        Path(path).unlink()
+    largest = {key: max(report[key] for report in reports.values()) for key in ("seconds", "memory")}
+    own = max(report["seconds"] for report in sound.values())
+    figures = [f"{n} {text}" for text, n in sorted(counts.items())]
+    figures += [
+        f"largest time {largest['seconds']:.2f} s (sound file: {own:.2f} s)",
+        f"{largest['memory'] / 1e6:.0f} MB",
+    ]
+    return wrong, figures
 
 
-def test_a_few_files_of_every_class(tmp_path):
-    wrong, n_files = _attack(tmp_path, ["spectrum_generator-1.0.0", "pipeline-1.0.0"], 50, 30, 0)
-    assert n_files == 160
+@LINUX
+def test_a_few_files_of_a_generator_and_a_pipeline(tmp_path):
+    tags = ("spectrum_generator-1.0.0", "pipeline-1.0.0")
+    wrong, _ = _attack(tmp_path, dict.fromkeys(tags, 50), dict.fromkeys(tags, 30), 0)
     assert not wrong, "\n".join(wrong)
 
 
+@LINUX
 @pytest.mark.slow
-@pytest.mark.parametrize("tag", READERS)
-def test_damaged_and_crafted_files(tmp_path, tag):
-    """2,000 damaged files in all, and every crafted one, some thousands for each class."""
-    wrong, _ = _attack(tmp_path, [tag], -(-2000 // len(READERS)), 10**6, 1)
+def test_2000_damaged_and_2100_crafted_files(tmp_path):
+    """Checksums are repaired in half of the damaged files. ``pytest -s`` prints what became of all."""
+    whole = ("spectrum_generator-1.0.0", "bayesian_stellar_regressor-1.0.0")
+    crafted = dict.fromkeys(READERS, 100) | dict.fromkeys(whole, 300)
+    wrong, figures = _attack(tmp_path, dict.fromkeys(whole, 1000), crafted, 1)
+    print(*figures, sep="\n")
     assert not wrong, f"{len(wrong)} files:\n" + "\n".join(wrong[:50])
