@@ -1,4 +1,4 @@
-"""The one rule for when a value counts as being at a bound."""
+"""The criterion for a value at a bound."""
 
 import numpy as np
 
@@ -17,8 +17,8 @@ def near_bound(value, low, high):
     Returns
     -------
     at_low, at_high : bool or ndarray of bool
-        Whether it lies within 0.3 % of the range of either end; never where the range has no width: what is fixed is
-        at no bound.
+        Whether it lies within 0.3 % of the range of either end; False for a range of zero width, that is, a fixed
+        parameter.
     """
     width = np.asarray(high) - low
     edge = AT_BOUND * np.where(np.isfinite(width), width, 0.0)

@@ -1,8 +1,8 @@
-"""Checked reading of the state of an object, as `to_state` gives it and a file holds it.
+"""Checked reading of the state of an object, as `to_state` returns it and a file stores it.
 
-A state is a dictionary of public names. What a file holds may be damaged or forged, so `from_state` reads every value
-through these functions, which raise nothing but `StateError`, and only then makes the object: afterwards compiled
-kernels index arrays without looking.
+A state is a dictionary of public names. A file may be damaged or forged, so `from_state` reads every value through
+these functions, which raise only `StateError`, before it makes the object: compiled kernels then index the arrays
+without checks.
 """
 
 import math
@@ -12,7 +12,7 @@ from scipy import sparse
 
 
 class StateError(ValueError):
-    """The state of an object is not one that its class can be made from."""
+    """The state of an object is invalid for its class."""
 
 
 class Sizes(dict):
@@ -20,19 +20,19 @@ class Sizes(dict):
 
 
 def check_keys(state, required, optional=()):
-    """Raise if a state is no dictionary, lacks a key or has an unknown one.
+    """Raise if a state is not a dictionary, lacks a key or has an unknown one.
 
     Parameters
     ----------
     state : object
         Supposedly a state.
     required, optional : sequence of str
-        Keys that must, and may, be there.
+        Required and optional keys.
 
     Raises
     ------
     StateError
-        If one is missing or one too many.
+        If a key is missing or unknown.
     """
     if not isinstance(state, dict):
         raise StateError(f"A state is a {type(state).__name__}; it must be a mapping of names to values.")
@@ -76,7 +76,7 @@ def take(state, key, kind):
 
 
 def take_choice(state, key, choices):
-    """Value of a key, one of few.
+    """Value of a key, one of several choices.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def take_choice(state, key, choices):
     key : str
         The key.
     choices : sequence of str or None
-        What is allowed.
+        Allowed values.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def take_number(state, key, *, low=-math.inf, high=math.inf, integer=False, fini
     Raises
     ------
     StateError
-        If it is no such number.
+        If it is not such a number.
     """
     value = _value(state, key)
     if value is None and optional:
@@ -174,7 +174,7 @@ def take_list(state, key, kind, *, length=None, sizes=None, distinct=False, opti
     Raises
     ------
     StateError
-        If it is no such list.
+        If it is not such a list.
     """
     items = _value(state, key)
     if items is None and optional:
@@ -231,7 +231,7 @@ def take_array(
     Raises
     ------
     StateError
-        If it is no such array.
+        If it is not such an array.
     """
     array = _value(state, key)
     if array is None and optional:
@@ -257,7 +257,7 @@ def take_array(
 
 
 def take_csr(state, key, *, shape, sizes=None, dtype="f8", index=("i4", "i8"), low=None, high=None, optional=False):
-    """Sparse matrix of a key, checked so that no walk along its rows leaves its arrays.
+    """Sparse matrix of a key, with all row pointers and indices checked.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def take_csr(state, key, *, shape, sizes=None, dtype="f8", index=("i4", "i8"), l
     Raises
     ------
     StateError
-        If it is no such matrix.
+        If it is not such a matrix.
     """
     matrix = _value(state, key)
     if matrix is None and optional:
@@ -323,15 +323,15 @@ def estimator_state(estimator, fitted):
     estimator : BaseEstimator
         The estimator.
     fitted : dict or None
-        What `fit` found, by public names; None if it was not fitted.
+        Fitted values by public names; None if the estimator is not fitted.
 
     Returns
     -------
     state : dict
-        "parameters", "fitted" and, where metadata were requested by `set_predict_request` and its like, "requests".
+        "parameters", "fitted" and, where metadata were requested with `set_predict_request` or similar, "requests".
     """
     parameters = {name: _compact(value) for name, value in estimator.get_params(deep=False).items()}
-    if "n_jobs" in parameters:  # a file does not say how many processes to start
+    if "n_jobs" in parameters:  # a file must not state how many processes to start
         parameters["n_jobs"] = None
     state = {"parameters": parameters, "fitted": fitted}
     requests = getattr(estimator, "_metadata_request", None)
@@ -346,21 +346,21 @@ def estimator_state(estimator, fitted):
 
 
 def make_estimator(cls, state):
-    """Unfitted estimator of a state, its parameters checked by scikit-learn's own rules.
+    """Unfitted estimator from a state, its parameters checked by the rules of scikit-learn.
 
     Parameters
     ----------
     cls : type
         Class of the estimator.
     state : dict
-        As `estimator_state` gives it.
+        As `estimator_state` returns it.
 
     Returns
     -------
     estimator : object of class `cls`
-        With its parameters. A list becomes a tuple where the default or the rule is a tuple.
+        The estimator. A list becomes a tuple where the default or the rule is a tuple.
     fitted : dict or None
-        The state's "fitted", not checked yet.
+        The "fitted" of the state, not yet checked.
 
     Raises
     ------
@@ -369,7 +369,7 @@ def make_estimator(cls, state):
     """
     check_keys(state, ("parameters", "fitted"), ("requests",))
     parameters = dict(take(state, "parameters", dict))
-    for name in ("n_jobs", "store"):  # a file starts no processes, and does not say where to write
+    for name in ("n_jobs", "store"):  # a file must not start processes, or state where to write
         if parameters.get(name) is not None:
             raise StateError(f"`{name}` is {_short(parameters[name])}; it must be None in a file.")
     default = cls()
@@ -389,7 +389,7 @@ def make_estimator(cls, state):
 
 
 def _request(estimator, requests):
-    """Repeat what `set_predict_request` and its like did."""
+    """Repeat the calls of `set_predict_request` and similar methods."""
     if not requests:
         return
     import sklearn

@@ -1,4 +1,4 @@
-"""SpectrumComparison: an observed spectrum beside the model at given parameters; only continua are fitted."""
+"""SpectrumComparison: an observed spectrum and the model at given parameters; only continua are fitted."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from stellarhml.spectra.conversion import as_observed_spectrum
 
 
 class ComparedOrders(NamedTuple):
-    """Observed orders beside the model.
+    """Observed orders and the model.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class SpectrumComparison:
         Returns
         -------
         compared : ComparedOrders
-            Data, model and continuum; continua are polynomials as in a fit. The model is NaN in orders beyond the
+            Data, model and continuum; continua are polynomials as in a fit. The model is NaN in orders outside the
             generator's band.
         """
         orders = range(len(self.ranges)) if orders is None else orders

@@ -42,7 +42,7 @@ def read_state_dict(path) -> dict:
     FileNotFoundError
         If there is no such file.
     BlaseStateError
-        If it is no file of torch, cut short, lacks a key, or its arrays differ in length.
+        If it is not a file of torch, is truncated, lacks a key, or its arrays differ in length.
     """
     import torch
 

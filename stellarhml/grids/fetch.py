@@ -48,8 +48,8 @@ def fetch_phoenix(
 ):
     """Download PHOENIX-ACES spectra (about 6 MB each) and load them.
 
-    Files that are there are not downloaded again. A file gets its name only after its length and content were checked;
-    after an interruption, the next call goes on with the files that are missing.
+    Existing files are not downloaded again. A file gets its name only after its length and content were checked; after
+    an interruption, the next call continues with the missing files.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def fetch_phoenix(
     GridIncompleteError
         If the server does not have some of the nodes. Nothing is downloaded then.
     DownloadError
-        If the server cannot be reached, or a file stays cut or damaged after all retries. Complete files are kept.
+        If the server cannot be reached, or a file is truncated or damaged after all retries. Complete files are kept.
 
     See Also
     --------

@@ -152,7 +152,7 @@ def read_phoenix_wavelength(folder) -> np.ndarray:
     GridNotFoundError
         If there is no WAVE file.
     SpectrumFileError
-        If it is truncated or no FITS file, states air or another unit, or does not increase.
+        If it is truncated or not a FITS file, states air or another unit, or does not increase.
     """
     path = Path(folder).expanduser() / WAVE_NAME
     if not path.is_file():
@@ -203,7 +203,7 @@ def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _AL
     FileNotFoundError
         If there is no such file.
     SpectrumFileError
-        If it is truncated, no FITS file, of another length, not finite, or if header and name differ.
+        If it is truncated, not a FITS file, of another length, not finite, or if header and name differ.
     """
     path = Path(path)
     flux, header = _read_image(path)
@@ -247,7 +247,7 @@ def _labels_of_name(name):
 
 
 def _read_image(path):
-    """First image of a FITS file as a native one-dimensional array, and its header; refuse anything cut short."""
+    """First image of a FITS file as a native one-dimensional array, and its header; raises if it is truncated."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     data, header = read_fits(path, lambda hdus: (hdus[0].data, hdus[0].header), _AGAIN)

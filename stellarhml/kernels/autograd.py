@@ -12,17 +12,17 @@ def line_product(wavelength, components, start, stop, form, *, layout=None, n_th
     Parameters
     ----------
     wavelength : ndarray of shape (n_pixels,), float64
-        Increasing wavelengths in angstrom; a tensor will do for components on a GPU, as for `start` and `stop`.
+        Increasing wavelengths in angstrom; with components on a GPU, also a tensor, as `start` and `stop`.
     components : tensor of shape (n_lines, 6), float64
-        Rows as in `kernels.fused`. On a CUDA device `kernels.gpu` computes there, and float32 will do, though centers
-        keep 5e-4 angstrom then.
+        Rows as in `kernels.fused`. On a CUDA device `kernels.gpu` computes them, also in float32, with centers rounded
+        to 5e-4 angstrom.
     start, stop : ndarray of shape (n_lines,), int64
         Windows of pixels.
     form : int
         How a line enters the product, see `kernels.fused`.
     layout : kernels.gpu.Layout, default=None
-        The windows as laid out before, to save the time of doing so at each call; wavelength, start and stop are not
-        looked at then. Also the way to many spectra at once, and to float32.
+        Layout of the windows, to compute it once for many calls; wavelength, start and stop are then ignored. Needed
+        for many spectra at once, and for float32.
     n_threads, every_pixel : int, bool
         As in `fused.render`, on the CPU.
 

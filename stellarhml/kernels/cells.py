@@ -1,11 +1,11 @@
-r"""Far wings on a few nodes instead of on every pixel: a tree of cells in wavelength.
+r"""Interpolation of far line wings from a few nodes instead of evaluation on every pixel: a tree of cells.
 
 Pixels are grouped in blocks of `LEAVES` cells of about 32 pixels, the leaves of a binary tree of cells. Away from the
 line, :math:`\ln f` is smooth: on a cell of half width h, whose middle lies D from the line, interpolation from
-`NODES` Chebyshev nodes leaves about :math:`v\,(h/2D)^8`. So a line multiplies its factors into the nodes of cells that
-grow with the distance, and only its neighbourhood into pixels. Once per block the logarithms of the nodes are passed
-down to the leaves and from there to the pixels; the gradient passes the pixels' weights up the same way, which is the
-exact adjoint. All cells are the same in wavelength, so any increasing wavelengths will do; leaves hold more
+`NODES` Chebyshev nodes has an error of about :math:`v\,(h/2D)^8`. A line is therefore multiplied into the nodes of
+cells that grow with the distance, and into pixels only near its center. Once per block the logarithms of the nodes are
+interpolated down to the leaves and from there to the pixels; the gradient passes the pixels' weights up the same way,
+which is the exact adjoint. Cells have equal widths in wavelength for any increasing wavelengths; leaves hold more
 pixels where these are dense.
 """
 
@@ -18,8 +18,8 @@ from stellarhml.kernels.forms import CHEBYSHEV, GAUSS_REACH, NODES, compiled, ex
 DEPTH = 7
 LEAVES = 1 << DEPTH
 LEAF_PIXELS = 32
-_ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # error allowed to one line in ln f, and in its derivative beside its peak
-_SHARE = 1e-2  # of a tolerance of the flux for one line: lines overlap
+_ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # tolerance of one line in ln f, and in its derivative relative to the peak
+_SHARE = 1e-2  # share of the tolerance of the flux for one line, since lines overlap
 
 _TO_POWERS = np.linalg.inv(
     np.vander(CHEBYSHEV, increasing=True)
@@ -41,10 +41,10 @@ def far_from(components, width, tolerance, far):
     width : float
         Width of a leaf, in angstrom.
     tolerance : float
-        Change of the flux that one line may suffer; 0 for what float64 can show.
+        Tolerance of the flux for one line; 0: the precision of float64.
     far : ndarray of shape (n_lines, DEPTH + 2)
         Filled with the smallest distance, in angstrom, between a line and the middle of a cell of 2^k leaves on which
-        it is interpolated. Infinite for a line that has no such distance, in whose components there is a NaN, say. The
+        it is interpolated. Infinite for a line without such a distance, such as one with NaN in its components. The
         last column is filled with the distance at which its Gaussian ends.
     """
     absolute, relative = max(_ABSOLUTE, _SHARE * tolerance), max(_RELATIVE, _SHARE * tolerance)
@@ -77,7 +77,7 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
     edge : ndarray of shape (LEAVES + 1,), int64
         First pixel of each leaf of the block.
     left, width : float
-        Where the block begins, and width of a leaf, in angstrom.
+        Wavelength at which the block begins, and width of a leaf, in angstrom.
     lo, hi : int
         Pixels of the line in this block.
     center : float
@@ -92,7 +92,7 @@ def cover(edge, left, width, lo, hi, center, far, cells, runs):
     Returns
     -------
     n_cells, n_runs : int
-        How many of them there are.
+        Numbers of cells and of runs.
     """
     # leaves of the window, from a guess at equally spaced pixels
     span = max(edge[LEAVES] - edge[0], 1)
@@ -232,7 +232,7 @@ def pass_down(nodes, wavelength, edge, left, width, flux):
 
 @compiled
 def spread(nodes, wavelength, edge, left, width, total):
-    """Add what sums gathered on nodes interpolate to, to the pixels `total` of a block of these wavelengths."""
+    """Interpolate sums gathered on nodes, and add them to the pixels `total` of a block of these wavelengths."""
     for parent in range(1, LEAVES):
         # names rather than an array: a loop vectorises only if nothing it reads may change
         at, s = parent * NODES, _BOTH

@@ -1,7 +1,7 @@
 """Weighted sums over compact tables: lines of nodes, factors of lines, rows of pixels in eight bits.
 
-Tables stay in the types in which they are stored, which are smaller than the sums; memory-mapped ones are read only
-where they are needed.
+Tables keep their stored types, which are smaller than those of the sums; memory-mapped tables are read only where
+needed.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ BLOCK = 32
 
 
 def frozen(*tables):
-    """Views of arrays that cannot be written: numba would compile once more for those that can."""
+    """Read-only views of arrays: numba would compile again for writable ones."""
     views = [np.asarray(table).view() for table in tables]
     for view in views:
         view.flags.writeable = False
@@ -22,7 +22,7 @@ def frozen(*tables):
 
 @compiled
 def count_lines(indptr, line, nodes, place, count):
-    """Add to `count` how many of the nodes have each line; ``place[line]`` is its place there, negative to skip it."""
+    """Add to `count` the number of nodes that have each line; ``place[line]`` is its index, negative to skip it."""
     for k in range(nodes.size):
         for e in range(indptr[nodes[k]], indptr[nodes[k] + 1]):
             if place[line[e]] >= 0:
@@ -36,7 +36,7 @@ def add_lines(indptr, line, values, nodes, place, complete, weights, partial, sh
     Parameters
     ----------
     indptr, line, values : ndarray
-        As in `manifold.line_bank`.
+        As in `manifold.line_tables.LineBank`.
     nodes : ndarray of shape (k,), int64
         Nodes to sum over.
     place : ndarray of shape (n_catalog_lines,), int64
@@ -71,11 +71,11 @@ def add_factors(lines, factors, unit, scores, total):
     Parameters
     ----------
     lines : ndarray of shape (n,), int64
-        Lines that are wanted.
+        Lines to compute.
     factors : ndarray of shape (n_catalog_lines, n_parameters, n_factors), int16
         The factors.
     unit : ndarray of shape (n_catalog_lines, n_parameters), float32
-        What they are to be multiplied by.
+        Units of the factors.
     scores : ndarray of shape (n_sums, n_factors), float64
         Weights of the factors.
     total : ndarray of shape (n_sums, n, n_parameters), float64
@@ -103,7 +103,7 @@ def add_blocks(indptr, row, exponent, code, coefficients, scales, blocks, total)
     row : ndarray of shape (n_entries,), uint16
         Row to which an entry belongs.
     exponent : ndarray of shape (n_entries,), int8
-        Place of its scale among `scales`, less -128.
+        Index of its scale in `scales`, minus 128.
     code : ndarray of shape (n_entries, BLOCK), int8
         Its pixels.
     coefficients : ndarray of shape (n, n_rows), float32
@@ -111,7 +111,7 @@ def add_blocks(indptr, row, exponent, code, coefficients, scales, blocks, total)
     scales : ndarray of shape (256,), float32
         Scales.
     blocks : ndarray of shape (n_wanted,), int64
-        Blocks that are wanted.
+        Blocks to compute.
     total : ndarray of shape (n, n_wanted, BLOCK), float32
         The sums.
     """

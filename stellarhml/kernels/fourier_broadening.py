@@ -1,17 +1,18 @@
-r"""Rotation, line spread and a detector's pixels, for a spectrum and its derivatives at once.
+r"""Rotation, line spread and integration over pixels, for a spectrum and its derivatives.
 
-Both kernels are convolutions in :math:`x = \ln \lambda`, of which the Fourier transforms are known: with
+Rotation and line spread are convolutions in :math:`x = \ln \lambda` with analytic Fourier transforms: with
 q = k v sin i / c,
 
 .. math::
     \hat G(q) = \frac{2 (1 - \epsilon) J_1(q) / q + 2 \epsilon\, j_1(q) / q}{1 - \epsilon / 3}, \quad
     \hat L(k) = e^{-k^2 \sigma^2 / 2},
 
-so that nothing is sampled but the spectrum, widths may go to zero, and derivatives by the widths are other transforms.
-A line-spread function whose width changes with wavelength is a polynomial in :math:`\sigma^2` between a few widths.
+so that only the spectrum is sampled, widths may go to zero, and derivatives with respect to the widths are transforms
+too. For a line-spread function whose width changes with wavelength, a polynomial in :math:`\sigma^2` interpolates
+between spectra of a few widths.
 
-From a model's pixels to the uniform grid, and from there to a detector's, polynomials go through eight points: a
-Gaussian line of sigma 3 pixels is interpolated to 1.2e-5 of its depth, where the cubic is off by 8e-4.
+The spectrum is interpolated to a uniform grid, and from there to the pixels, by polynomials through eight points: a
+Gaussian line of sigma 3 pixels is then accurate to 1.2e-5 of its depth, with a cubic to 8e-4.
 """
 
 import numpy as np
@@ -21,9 +22,9 @@ from scipy.special import j0, j1
 from stellarhml.kernels.forms import compiled
 
 POINTS = 8
-"""Points through which a polynomial goes."""
+"""Points of an interpolating polynomial."""
 
-_MIDDLE = 3  # the polynomial is used between its points 3 and 4, where there are enough on both sides
+_MIDDLE = 3  # the polynomial is used between its points 3 and 4, except at the ends
 # value of the polynomial at tau: sum over m of tau^m (_POWERS[m] @ values), tau = 0 at point 3; its integral from 0
 _POWERS = np.linalg.inv(np.vander(np.arange(POINTS) - float(_MIDDLE), increasing=True))
 _POWERS = np.hstack([_POWERS, _POWERS / np.arange(1, POINTS + 1)[:, None]])
@@ -31,7 +32,7 @@ _BARYCENTRIC = np.array([-1.0, 7.0, -21.0, 35.0, -35.0, 21.0, -7.0, 1.0]) / 5040
 
 
 def resample_rows(x, rows, at):
-    """Interpolate many functions by the polynomial through the eight points around, four to each side where there are.
+    """Interpolate many functions by the polynomial through the eight nearest points, four on each side if possible.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def resample_rows(x, rows, at):
     rows : ndarray of shape (m, n)
         Values there.
     at : ndarray of shape (p,)
-        Increasing points at which to interpolate, none beyond the ends of `x`.
+        Increasing points at which to interpolate, none outside `x`.
 
     Returns
     -------
@@ -66,7 +67,7 @@ def integrate_pixels(rows, position):
     Returns
     -------
     integral : ndarray of shape (m, p)
-        Integrals in units of the step, of the polynomials through the eight points around.
+        Integrals in units of the step, of the polynomials through the eight nearest points.
     value : ndarray of shape (m, p + 1)
         Values at the edges: the derivatives of the integrals.
     """
@@ -172,20 +173,20 @@ def _weights(tau, table, weights):
 
 
 GAUSS_REACH = 6.0
-"""Sigmas of the line-spread function beyond which it lets in no light: 2e-9 of it lie there."""
+"""Sigmas at which the line-spread function is cut: 2e-9 of it lie outside."""
 
-_STEP = 0.8  # step of the uniform grid, in steps of the model where these are shortest
-_STEP_MIN = 0.25  # and at least this many median steps
-_STEPS_PER_OCTAVE = 4  # steps there are
-_PAD = 64  # points over which the ends of a window are joined, for transforms are periodic
-_SPREAD_TOL = 1e-7  # of a polynomial between widths
-_SMALL = 0.3  # arguments below which Bessel functions are taken from their series
-_FAINT = 40.0  # k^2 sigma^2 / 2 above which nothing is left
-_STEPS_PER_SIGMA = 4.5  # points that tell a broadened spectrum to 1e-7
+_STEP = 0.8  # step of the uniform grid, in units of the shortest step of the model
+_STEP_MIN = 0.25  # smallest step, in units of the median step of the model
+_STEPS_PER_OCTAVE = 4  # steps are rounded to so many values per factor of two
+_PAD = 64  # points that join the ends of a window, since transforms are periodic
+_SPREAD_TOL = 1e-7  # tolerance of the interpolation between widths
+_SMALL = 0.3  # arguments below which Bessel functions are computed from their series
+_FAINT = 40.0  # k^2 sigma^2 / 2 above which the transform vanishes
+_STEPS_PER_SIGMA = 4.5  # sampling that represents a broadened spectrum to 1e-7
 
 
 def light_reach(vsini, sigma):
-    """Distance from which a pixel gets light.
+    """Largest distance over which broadening moves light.
 
     Parameters
     ----------
@@ -203,7 +204,7 @@ def light_reach(vsini, sigma):
 
 
 def rotation_transform(q, limb_darkening):
-    """Fourier transform of the profile of rotation.
+    """Fourier transform of the rotation profile.
 
     Parameters
     ----------
@@ -250,27 +251,27 @@ def observe_rows(
 ):
     """Broaden spectra and integrate them over pixels.
 
-    Rotation and line spread are one transform, unless something stands between them.
+    Rotation and line spread are applied in one transform, unless `between` is given.
 
     Parameters
     ----------
     wavelength : ndarray of shape (n,)
         Wavelengths of the spectra, strictly increasing, eight at least; their spacing may change.
     rows : ndarray of shape (m, n)
-        Spectra: a flux, and what else is linear in it.
+        Flux, and other rows that transform linearly with it.
     edges : ndarray of shape (p + 1,)
-        Edges of the pixels in the frame of the star. They lie further from the ends of `wavelength` than light comes
-        from (`light_reach`), and by one step of it more.
+        Edges of the pixels in the frame of the star. They must keep a distance of `light_reach` plus one step from the
+        ends of `wavelength`.
     vsini : float, default=0.0
         Projected rotational velocity in units of the speed of light.
     limb_darkening : float, default=0.6
         Linear coefficient.
     sigma : float or ndarray of shape (p,), default=None
-        Sigma of the line-spread function in ln wavelength, of all pixels or of each. None: no line spread.
+        Sigma of the line-spread function in ln wavelength, for all pixels or each of them. None: no line spread.
     derivatives : bool, default=False
         Whether to differentiate the first row.
     between : callable, default=None
-        What happens between rotation and line spread: it takes ln wavelengths in the frame of the star, shape (k,),
+        Applied between rotation and line spread. It takes ln wavelengths in the frame of the star, shape (k,),
         and rows there, shape (m, k) or, with `derivatives`, (m + 3, k): derivatives of the first with respect to ln of
         the ratio of observed wavelengths to those of the star, to `vsini`, and to the variance of a Gaussian
         broadening in ln wavelength. It returns rows of shape (m', k), the flux first.
@@ -303,7 +304,7 @@ def observe_rows(
     pixels = integral * (step / np.diff(edges))
     if not derivatives:
         return pixels
-    if between is not None:  # nothing rotates any more
+    if between is not None:  # rotation is already applied
         return np.concatenate([pixels[:-2], pixels[-1:]])
     shifted = pixels[:1] - np.diff(value[:1], axis=1) / np.diff(edges)
     if varies:
@@ -313,13 +314,13 @@ def observe_rows(
 
 
 def _uniform(wavelength, rows, edges, reach, sigma, max_step):
-    """Uniform points in ln wavelength around pixels, their step, and rows there, with their ends joined behind.
+    """Uniform points in ln wavelength around pixels, their step, and rows on them, padded to be periodic.
 
-    Last, every how many of the points are enough once rows are broadened by `sigma`.
+    Also the thinning factor: one of so many points is enough once rows are broadened by `sigma`.
     """
     spacing = np.diff(wavelength) / wavelength[1:]
     step = min(max(_STEP * spacing.min(), _STEP_MIN * np.median(spacing)), max_step)
-    # points that do not move with the velocities, so that the result is smooth in these however rough the spectrum is
+    # the points do not depend on the velocities, so that the result is smooth in the velocities
     step = 2.0 ** (np.floor(_STEPS_PER_OCTAVE * np.log2(step)) / _STEPS_PER_OCTAVE)
     thin = _fast_len(max(int(sigma / (_STEPS_PER_SIGMA * step)), 1))
     reach += POINTS * step
@@ -331,9 +332,9 @@ def _uniform(wavelength, rows, edges, reach, sigma, max_step):
 
 
 def _join_ends(rows, thin):
-    """Rows with points behind their ends that lead smoothly back to their beginnings, of a length that transforms fast.
+    """Rows extended by points that join their ends smoothly, to a length with a fast transform.
 
-    Every `thin`-th of the points can be kept.
+    The length is a multiple of `thin`.
     """
     n = rows.shape[1]
     values = np.empty((len(rows), thin * next_fast_len(-(-(n + _PAD) // thin), real=True)))
@@ -345,7 +346,7 @@ def _join_ends(rows, thin):
 
 
 def _rotate(values, step, n, vsini, limb_darkening, derivatives):
-    """Rows rotated, and derivatives of the first by ln of a shift, by vsini and by a variance."""
+    """Rows broadened by rotation, and derivatives of the first by ln of a shift, by vsini and by a variance."""
     n_points = values.shape[1]
     k = 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
     waves = rfft(values)
@@ -399,7 +400,7 @@ def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives)
 
 
 def _widths(low, high):
-    """Squares of sigma between which a polynomial stands for all from low to high."""
+    """Squares of sigma between low and high, from which a polynomial interpolates."""
     if high - low <= 1e-12 * high:
         return np.array([high])
     ratio, n = (high - low) / (high + low), 2

@@ -1,9 +1,9 @@
 """Products of lines and their gradients on a GPU: the operations of `kernels.fused`, for one spectrum or many at once.
 
-Windows are laid out once (`lay_out`), on the device, and serve as many calls as they stay fixed. Rendering is one
-program per block of pixels, that multiplies the lines whose windows meet it; the gradient is one program per piece of
-a line's window, and then a sum over the pieces. Every sum and product has a fixed order, and no two programs write to
-one place: two runs on one device give the same bits.
+`lay_out` prepares the windows on the device once, for all calls with the same windows. Rendering runs one program per
+block of pixels, which multiplies the lines whose windows overlap it; the gradient runs one program per piece of a
+line's window, and then sums over the pieces. Every sum and product has a fixed order, and no two programs write to the
+same place: two runs on one device give the same bits.
 
 Memory is linear in pixels plus lines plus 4 bytes for every 512 pixels of a window. Kernels are Triton's where that is
 installed (`kernels.gpu_triton`), else plain torch (`kernels.gpu_torch`, on a CPU too, much slower).
@@ -50,7 +50,7 @@ class Layout:
     dtype : torch.dtype
         Type in which lines are evaluated, of `render`'s result. Distances from line centers are float64 before.
     backend : {"triton", "torch"}
-        Whose kernels.
+        Kernels in use.
     """
 
     wavelength: torch.Tensor
@@ -70,7 +70,7 @@ class Layout:
 
 
 def find_device(device):
-    """Check that a device is there.
+    """Check that a device exists.
 
     Parameters
     ----------
@@ -126,14 +126,14 @@ def lay_out(
     dtype : {torch.float64, torch.float32}, default=torch.float64
         Type in which lines are evaluated.
     backend : {"triton", "torch"}, default=None
-        Whose kernels. None: Triton's on CUDA where it is installed.
+        Kernels to use. None: Triton on CUDA where it is installed, else torch.
     block : int, default=None
         Pixels of a block, a power of 2 in Triton. None: as in `BLOCK`.
 
     Returns
     -------
     layout : Layout
-        To be given to `render` and `gradient`.
+        Layout for `render` and `gradient`.
     """
     device = find_device(device)
     if backend is None:
@@ -141,7 +141,7 @@ def lay_out(
     block = block or BLOCK[backend]
     wavelength = _to_device(wavelength, device, torch.float64)
     n_pixels = len(wavelength)
-    # a window beyond the spectrum would read memory that is not ours
+    # a window outside the spectrum would read foreign memory
     start, stop = (_to_device(edge, device, torch.int64).clamp(0, n_pixels) for edge in (start, stop))
     flux_shape = (n_pixels,) if spectrum is None else (n_spectra, n_pixels)
     spectrum = torch.zeros_like(start) if spectrum is None else _to_device(spectrum, device, torch.int64)
@@ -178,7 +178,7 @@ def render(layout, components, form):
     Parameters
     ----------
     layout : Layout
-        What `lay_out` returned.
+        As `lay_out` returns it.
     components : tensor of shape (n_lines, 6), float64
         Rows as in `kernels.fused`, on the device of the layout.
     form : int

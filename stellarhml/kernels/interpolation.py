@@ -6,7 +6,7 @@ from stellarhml.kernels.forms import compiled
 
 
 def interpolate_cubic(x, y, at):
-    """Interpolate by the cubic through the four points around: two to each side where there are.
+    """Interpolate by the cubic through the four nearest points, two on each side if possible.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def interpolate_cubic(x, y, at):
     Returns
     -------
     values : ndarray of shape (m,)
-        Values; beyond the ends the outermost cubic goes on.
+        Values; the outermost cubic extrapolates.
     """
     values = np.empty(len(at))
     if len(x) < 4:

@@ -28,7 +28,7 @@ def mutual_nearest(position, start, pairs, tolerance, first, second, distance):
     Returns
     -------
     n_links : int
-        How many entries were written.
+        Number of entries written.
     """
     n_links = 0
     for p in range(len(pairs)):
@@ -73,7 +73,7 @@ def _root(parent, i):
 
 @njit(cache=True, nogil=True)
 def link_apart(first, second, order, bits):
-    """Join detections link by link, unless two of one spectrum would meet.
+    """Join detections link by link, unless two of one spectrum would join.
 
     Parameters
     ----------

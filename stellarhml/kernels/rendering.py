@@ -1,4 +1,4 @@
-"""Lines to flux: the pixels of each line, rendering, derivatives along labels, and quantities of single lines."""
+"""Rendering of lines: windows of pixels, flux, derivatives with respect to labels, and quantities of single lines."""
 
 import numpy as np
 from scipy.integrate import trapezoid
@@ -10,7 +10,7 @@ from stellarhml.kernels.fused import render_tangents
 from stellarhml.kernels.line_profiles import component_rows, components_and_chain, get_profile
 
 WING_TOLERANCE = 1e-7
-"""Effect on the flux below which the adaptive windows leave a line's wing out."""
+"""Effect on the flux at which adaptive windows cut the wing of a line."""
 
 _COARSE = 1 << 12  # steps of a first search
 
@@ -28,7 +28,7 @@ def line_windows(wavelength, components, wing_cut, *, as_blase=False, tolerance=
         Width in pixels, the same for all lines (moved inwards at the ends of the spectrum; a spectrum that is
         shorter is used whole). None: each line as far as it changes the flux by more than `tolerance`.
     as_blase : bool, default=False
-        Whether to take the very pixels of gully/blase, whose windows skip their last pixel and take the next.
+        Whether to use exactly the pixels of gully/blase, whose windows skip their last pixel and take the next.
     tolerance : float, default=1e-7
         See `wing_cut`.
 
@@ -49,7 +49,7 @@ def line_windows(wavelength, components, wing_cut, *, as_blase=False, tolerance=
 
 
 def _adaptive(wavelength, components, tolerance):
-    """Where Lorentzian plus Gaussian, times the limiting depth, fall under the tolerance."""
+    """Windows in which Lorentzian plus Gaussian, times the limiting depth, exceed the tolerance."""
     center, lorentz, gamma, gauss, sigma, depth = components.T
     depth = np.where(depth > 0, depth, 1.0)
     wing = gamma * np.sqrt(np.maximum(lorentz * depth / tolerance - 1, 0))
@@ -103,15 +103,15 @@ def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads
     profile : str
         Name of the profile.
     wing_cut : int or None
-        Pixels on which a line is evaluated; None adapts them to each line (see `kernels.windows`).
+        Pixels on which a line is evaluated; None adapts them to each line (see `line_windows`).
     device : str or torch.device, default=None
         Where to compute, such as "cuda". None: the compiled kernels of the CPU. One spectrum does not fill a GPU; see
         `kernels.gpu.render_batch`.
     n_threads : int, default=1
         Threads on the CPU; the result does not depend on it.
     tolerance : float, default=None
-        Error of the flux to aim at, beside endless wings if `wing_cut` is None. None: wings end where a line changes
-        the flux by `WING_TOLERANCE`, and all else is as exact as in a fit.
+        Tolerance of the flux; if `wing_cut` is None, compared with wings of infinite extent. None: wings end where a
+        line changes the flux by `WING_TOLERANCE`, and everything else is as accurate as in a fit.
 
     Returns
     -------
@@ -195,8 +195,8 @@ def _shares(tolerance):
     """Tolerances of `line_windows` and of `fused.render` for that of a whole spectrum."""
     if tolerance is None:
         return WING_TOLERANCE, 0.0
-    # the wings that end before a pixel add up: for a spectrum of the Sun by PHOENIX, of 9,068 lines, windows of 1e-8
-    # that are widened to blocks leave 1.6e-6
+    # the cut wings of many lines add up: for a solar PHOENIX spectrum of 9,068 lines, windows with a tolerance of 1e-8,
+    # widened to blocks, leave an error of 1.6e-6
     return min(2e3 * tolerance**2, tolerance), 0.25 * tolerance
 
 
@@ -250,7 +250,7 @@ def line_equivalent_widths(theta, profile):
     Returns
     -------
     width : ndarray of shape (n_lines,)
-        Integral of the depth over wavelength, by quadrature (to 1e-3 of itself) over 10^4 widths.
+        Integral of the depth over wavelength, by quadrature (relative error 1e-3) over 10^4 widths.
     """
     components = line_components(theta, profile)
     scale = np.maximum(components[:, 2], components[:, 4])[:, None]
@@ -260,7 +260,7 @@ def line_equivalent_widths(theta, profile):
 
 
 def line_saturations(theta, profile):
-    """How far each line is from growing in proportion to its absorbers.
+    """Saturation of each line: deviation from the linear part of the curve of growth.
 
     Parameters
     ----------
@@ -272,8 +272,8 @@ def line_saturations(theta, profile):
     Returns
     -------
     saturation : ndarray of shape (n_lines,)
-        1 - d ln depth / d ln v of the line's center, v its optical depth: 0 for a weak line, towards 1 for one that is
-        as deep as it can be. 0 for profiles that do not saturate.
+        1 - d ln depth / d ln v at the line's center, with optical depth v: 0 for a weak line, near 1 for a line near
+        its limiting depth. 0 for profiles that do not saturate.
     """
     components, form = line_components(theta, profile), get_profile(profile).form
     optical_depth = components[:, 1] + components[:, 3]
@@ -327,7 +327,7 @@ _AT_ONCE = 512
 
 
 def line_effects(theta, profile):
-    r"""Root of the integral of the squared derivative of a line's flux with respect to each of its parameters.
+    r"""Effect of each parameter of a line on the flux: root of the integral of the squared derivative.
 
     Parameters
     ----------

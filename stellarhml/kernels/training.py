@@ -1,4 +1,4 @@
-"""Flux to lines by the paper's training: automatic differentiation and Adam."""
+"""Line fits by the paper's training: automatic differentiation and Adam."""
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ def train_adam(
     wing_cut : int or None
         Pixels on which a line is evaluated, around its start value; None adapts them to each start value.
     pixels : slice
-        Pixels that count in the loss.
+        Pixels of the loss.
     learning_rate : float
         Step size of Adam, in units of the parameters.
     max_iter : int
@@ -62,7 +62,7 @@ def train_adam(
 def train_adam_batch(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, device):
     """Fit lines to many spectra at once, each as `train_adam` would.
 
-    Adam steps each parameter by itself, so the spectra do not know of each other.
+    Adam steps each parameter separately, so that the spectra are independent.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Fitting by an installed gully/blase, after making sure that it is that package.
+"""Fitting with an installed gully/blase, after a check that it is this package.
 
-The code of gully/blase is not on PyPI; the package that has its name there is an unrelated tool for blazars.
+gully/blase is not on PyPI; the package `blase` on PyPI is an unrelated tool for blazars.
 """
 
 from importlib.util import find_spec
@@ -32,7 +32,7 @@ def require_blase():
 
 
 def fit_with_blase(settings, flux):
-    """Fit one spectrum by `blase.emulator.SparseLinearEmulator`.
+    """Fit one spectrum with `blase.emulator.SparseLinearEmulator`.
 
     Parameters
     ----------

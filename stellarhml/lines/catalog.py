@@ -1,6 +1,6 @@
-"""The catalogue: one list of lines for all spectra of a grid. Minima are detected, then tracked from node to node.
+"""The line catalogue of a grid. Minima are detected in each spectrum, then tracked from node to node.
 
-Distances are velocities, in km/s, unless the decomposer has no wavelengths: then they are pixels.
+Distances are velocities in km/s, or pixels if the decomposer has no wavelengths.
 """
 
 from itertools import pairwise
@@ -25,7 +25,7 @@ class Detections(NamedTuple):
     pixels: np.ndarray
     """Pixels, increasing."""
     positions: np.ndarray
-    """Velocities that stand for wavelengths (see `velocity_scale`), between pixels."""
+    """Positions to a fraction of a pixel, on the scale of `velocity_scale`."""
     prominences: np.ndarray
     """In units of the continuum."""
     widths: np.ndarray
@@ -55,12 +55,12 @@ class LineCatalog(NamedTuple):
         return cls(pixels, prominences, widths, n_detected, none, ~none)
 
     def to_state(self):
-        """Values that a file holds, by name; `predicted` is True of all lines once a fit is complete."""
+        """State for a file; without `predicted`, which is True for all lines after a complete fit."""
         return {name: value for name, value in self._asdict().items() if name != "predicted"}
 
     @classmethod
     def from_state(cls, state, n_pixels):
-        """Catalogue of a state, for spectra of `n_pixels`; raises StateError if it is not one."""
+        """Rebuild a catalogue for spectra of `n_pixels` from its state; raises StateError if it is invalid."""
         check_keys(state, cls._fields[:-1])
         sizes, shape = Sizes(), ("n_lines",)
         high = n_pixels - 1
@@ -74,11 +74,11 @@ class LineCatalog(NamedTuple):
         )
 
     def only(self, keep):
-        """The lines of a boolean mask, or in the order of indices."""
+        """Select lines by a boolean mask or by indices."""
         return LineCatalog(*(part[keep] for part in self))
 
     def with_lines(self, pixels, prominences, widths):
-        """The catalogue with new, undetected lines, in the order of their pixels."""
+        """Add new, undetected lines; the result is in order of pixels."""
         n_new = len(pixels)
         new = (pixels, prominences, widths, np.zeros(n_new, np.int64), np.ones(n_new, bool), np.zeros(n_new, bool))
         both = LineCatalog(*(np.concatenate(pair) for pair in zip(self, new, strict=True)))
@@ -86,7 +86,7 @@ class LineCatalog(NamedTuple):
 
 
 class DetectedLines(NamedTuple):
-    """Lines found in many spectra: arrays of shape (n_lines,), and members."""
+    """Lines found in many spectra: arrays of shape (n_lines,), and the line of each detection."""
 
     pixels: np.ndarray
     """Pixels, strictly increasing."""
@@ -97,7 +97,7 @@ class DetectedLines(NamedTuple):
     n_spectra: np.ndarray
     """Number of spectra in which it was detected."""
     members: list
-    """For each spectrum the line of each of its detections, shape (n_detections,)."""
+    """For each spectrum, the line of each detection, shape (n_detections,)."""
 
 
 class LineSummary(NamedTuple):
@@ -149,7 +149,7 @@ def detect_lines(wavelength, flux, *, prominence, distance=4, edge=0.0, n_lines=
     prominences : ndarray of shape (n_lines,)
         Their prominences.
     widths : ndarray of shape (n_lines,)
-        Their widths at half prominence divided by 2.355: a standard deviation, in angstrom.
+        Their standard deviations in angstrom: widths at half prominence divided by 2.355.
     """
     if flux.size < 3:
         return np.empty(0, np.int64), np.empty(0), np.empty(0)
@@ -172,7 +172,7 @@ def velocity_scale(wavelength):
     Parameters
     ----------
     wavelength : ndarray of shape (n_pixels,) or int
-        Wavelengths in angstrom; or the number of pixels, whose index then is the scale.
+        Wavelengths in angstrom, or the number of pixels for a scale of pixel indices.
 
     Returns
     -------
@@ -203,7 +203,7 @@ def merge_detections(detections, scale, *, labels=None, tolerance):
     lines : DetectedLines
         The lines.
     """
-    # the tracker takes wavelengths, of which only the ratios count
+    # the tracker takes wavelengths, of which only the ratios matter
     middle = scale[len(scale) // 2]
     places = [d.positions if tolerance else scale[d.pixels] for d in detections]
     centers = [np.exp((place - middle) / SPEED_OF_LIGHT) for place in places]
@@ -232,11 +232,11 @@ def nearest_pixel(scale, positions):
     Returns
     -------
     pixels : ndarray of shape (n,), int64
-        Pixels; of two equally near the bluer.
+        Pixels; the bluer of two at the same distance.
     """
     right = np.clip(np.searchsorted(scale, positions), 0, len(scale) - 1)
     left = np.maximum(right - 1, 0)
-    # a middle is a middle however it was rounded
+    # a position half way between two pixels belongs to the bluer one, whatever its rounding error
     return np.where(np.abs(scale[left] - positions) <= (1 + 1e-6) * np.abs(scale[right] - positions), left, right)
 
 
@@ -270,7 +270,7 @@ def match_to_catalog(positions, lines, *, tolerance):
 
 
 def refine_minima(wavelength, flux, pixels):
-    """Place minima between pixels: the vertex of the parabola through a pixel and its two neighbours.
+    """Find minima to a fraction of a pixel: the vertex of the parabola through a pixel and its two neighbours.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def refine_minima(wavelength, flux, pixels):
     Returns
     -------
     centers : ndarray of shape (n_minima,), float64
-        Wavelengths in angstrom, at most half a step from the pixel; the pixel itself in the middle of a plateau.
+        Wavelengths in angstrom, at most half a step from the pixel; that of the pixel in the middle of a plateau.
 
     Examples
     --------
@@ -305,17 +305,17 @@ def refine_minima(wavelength, flux, pixels):
 
 
 def track_lines(centers, labels=None, *, tolerance):
-    """Identify the detections of many spectra that are the same line.
+    """Identify the detections of many spectra that belong to the same line.
 
-    Detections of neighbouring spectra that are each other's nearest are linked, and lines grow along the links,
-    the shortest first, but never so that two minima of one spectrum meet. So a line may move by more than
-    `tolerance` over the grid, if it moves by less from node to node. Afterwards lines that never occur in
-    the same spectrum, and are each other's nearest among such, become one if their medians lie within `tolerance`:
-    a line that is missing in the middle of the grid remains one.
+    Detections of neighbouring spectra that are each other's nearest are linked, and lines grow along the links, the
+    shortest first, unless two minima of one spectrum would join. A line may therefore move by more than `tolerance`
+    over the grid, if it moves by less from node to node. Then lines that never occur in the same spectrum, and are each
+    other's nearest among such lines, are merged if their medians lie within `tolerance`, so that a line that is
+    undetected in the middle of the grid remains one line.
 
-    Neighbours are the next nodes along each axis of the grid, where all other labels are equal. If they leave the
-    grid in pieces (scattered labels), each node is also linked to its ``2 * n_labels`` nearest, in labels scaled by
-    their range. Without labels nothing is linked, and lines grow from single detections by their medians alone.
+    Neighbours are the next nodes along each axis of the grid, where all other labels are equal. If they do not connect
+    the grid (scattered labels), each node is also linked to its ``2 * n_labels`` nearest, in labels scaled by their
+    range. Without labels there are no links, and detections are merged by their medians alone.
 
     Spectra with equal labels are neighbours of each other in a chain, ordered by their number of detections and mean
     wavelength; the k-th of a node is a neighbour of the k-th (or last) of the next node.
@@ -333,15 +333,14 @@ def track_lines(centers, labels=None, *, tolerance):
     -------
     lines : list of ndarray of shape (n_detections,), int64
         For each spectrum the lines of its detections, in [0, n_lines); each occurs at most once in a spectrum. Lines
-        are ordered by median wavelength, so that these are increasing but where two lines cross. The result does
+        are ordered by median wavelength, so that the numbers increase except where two lines cross. The result does
         not depend on the order of the spectra.
 
     Notes
     -----
-    2 km/s suits both test grids, at R 45,000 and unbroadened: links between nodes are rare around that distance,
-    between the shifts of one line and the spacing of different ones. Two lines may be exchanged where one step of the
-    grid shifts them by more than half of their separation. Without labels a line should move by less than `tolerance`
-    over all spectra.
+    A tolerance of 2 km/s suits both test grids, at R 45,000 and unbroadened: it lies between the shifts of one line and
+    the spacing of different lines. Two lines may be exchanged where one step of the grid shifts them by more than half
+    of their separation. Without labels a line should move by less than `tolerance` over all spectra.
 
     Examples
     --------
@@ -359,7 +358,7 @@ def track_lines(centers, labels=None, *, tolerance):
         links = _neighbouring_nodes(nodes)
     size = np.array([len(c) for c in centers], np.int64)
     mean = np.array([np.mean(c) if len(c) else 0.0 for c in centers])
-    # one order of the spectra, whatever theirs was
+    # sort the spectra, so that the result does not depend on their order
     order = np.lexsort((mean, size, node))
     start = np.concatenate([[0], np.cumsum(size[order])])
     position = SPEED_OF_LIGHT * np.log(np.concatenate([centers[i] for i in order] or [np.empty(0)]))
@@ -381,7 +380,7 @@ def summarise_lines(lines, centers, prominences, widths):
     lines : list of ndarray of shape (n_detections,), int64
         Lines of the detections of each spectrum, as `track_lines` returns them.
     centers, prominences, widths : list of ndarray of shape (n_detections,)
-        What was detected: wavelengths in angstrom, prominences, widths in angstrom.
+        Detections: wavelengths in angstrom, prominences, widths in angstrom.
 
     Returns
     -------
@@ -461,7 +460,7 @@ def _grow_along_links(position, spectrum, start, pairs, tolerance):
 
 
 def _join_by_medians(position, line, bits, tolerance):
-    """Join lines without a common spectrum whose medians are mutual nearest, until none is left; number by median."""
+    """Merge lines without a common spectrum whose medians are mutual nearest, repeatedly; number lines by median."""
     by_position = np.argsort(position, kind="stable")
     sorted_position, sorted_line = position[by_position], line[by_position]
     while True:

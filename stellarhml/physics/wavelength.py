@@ -65,7 +65,7 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
 
 
 def refraction(wavelength: np.ndarray) -> np.ndarray:
-    """Refractive index of standard air, less one.
+    """Refractive index of standard air, minus one.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def refraction(wavelength: np.ndarray) -> np.ndarray:
     Returns
     -------
     excess : ndarray
-        By how much vacuum wavelengths are the longer, relatively.
+        Relative excess of vacuum over air wavelengths.
     """
     return wavelength / vacuum_to_air(wavelength) - 1
 

@@ -1,7 +1,7 @@
-"""Results of a long job, one file each, kept as soon as they are there, so that a job that was cut short goes on.
+"""Store for the results of a long job, one file each, so that an interrupted job can continue.
 
-A result lies under the hash of all that it depends on. Nothing is ever looked up that was computed from something else,
-and nothing has to be declared stale.
+The name of a file is a hash of everything that its result depends on: a result of other inputs is never read, and no
+file needs to be invalidated.
 """
 
 import hashlib

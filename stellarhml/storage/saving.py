@@ -17,15 +17,15 @@ SUFFIX = ".asdf"
 def save(estimator, path, *, compress: int = 0) -> Path:
     """Save an estimator.
 
-    A name that ends in `.asdf` gives a file that is safe to pass on and that later versions open: **an ASDF file holds
-    no code, a joblib file is a pickle and runs the code of its author.** Any other name gives a joblib file.
+    A name that ends in `.asdf` gives a file that is safe to share and that later versions open: **an ASDF file holds no
+    code; a joblib file is a pickle and runs the code of its author.** Any other name gives a joblib file.
 
     Parameters
     ----------
     estimator : object
         Fitted estimator or pipeline. An ASDF file takes those of this package, and pipelines of them.
     path : str or path-like
-        File to write, `.asdf` or by custom `.joblib`. It appears under its name only when it is whole.
+        File to write, `.asdf` or `.joblib`. It appears under its name only when it is complete.
     compress : int, default=0
         joblib's level of compression, 0 to 9. Only an uncompressed file can be memory-mapped by `load`. An ASDF file
         is never compressed.
@@ -70,7 +70,7 @@ def load(path, *, mmap_mode: str | None = None, verify: bool = True, trust_pickl
     Parameters
     ----------
     path : str or path-like
-        The file. What it is, its first bytes say.
+        The file. Its format is recognised from its first bytes.
     mmap_mode : {None, "r", "c"}, default=None
         Keep the large arrays on disk and map them ("r" read-only, "c" copy on write), so that several processes
         share them. A joblib file must have been saved with `compress=0`.
@@ -117,7 +117,7 @@ def load(path, *, mmap_mode: str | None = None, verify: bool = True, trust_pickl
 
 
 def inspect(path) -> dict:
-    """Say what a saved estimator is, without opening it: nothing is made, and no code runs.
+    """Describe a saved estimator without loading it: no object is made, and no code runs.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ def inspect(path) -> dict:
     Returns
     -------
     record : dict
-        "format" ("asdf" or "joblib") and "n_bytes". Of an ASDF file also "tag", "class", "versions" of what wrote it,
-        "n_arrays" and "grid", the identity of the training grid; None for joblib, a pickle, which says nothing unless
-        it is opened.
+        "format" ("asdf" or "joblib") and "n_bytes". For an ASDF file also "tag", "class", "versions" of the packages
+        that wrote it, "n_arrays" and "grid", the identity of the training grid; None for a joblib file, whose contents
+        are unknown until it is loaded.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Errors of a benchmark: summed up, as text beside the paper's, and as JSON."""
+"""Summary of the errors of a benchmark, as text with those of the paper, and as JSON."""
 
 import numpy as np
 import pandas as pd
@@ -53,15 +53,14 @@ def format_summary(summary, label_names):
     Parameters
     ----------
     summary : list of dict
-        As from `summarise`.
+        As `summarise` returns it.
     label_names : tuple of str
         Names of the labels.
 
     Returns
     -------
     text : str
-        One line for each method of search and range of Teff, and one for each of the paper's; then the range without
-        stars.
+        One line for each method of search and range of Teff, then the published errors and the range without stars.
     """
     present = list(dict.fromkeys(record["stars"] for record in summary))
     rows = [(_describe(record), record["errors"], record["seconds"]) for record in summary]
@@ -93,7 +92,7 @@ def as_record(grid, result, summary):
     result : BenchmarkResult
         The results.
     summary : list of dict
-        As from `summarise`.
+        As `summarise` returns it.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which nodes of a grid are test stars, and which of them are held out together."""
+"""Choice of the test stars among the nodes of a grid, in folds that are held out together."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def choose_folds(labels, label_names, *, kind="left-out", n_folds=5, max_nodes=N
     max_nodes : int, default=None
         Largest number of test stars. They are drawn evenly along the first label and at random along the others.
     seed : int, default=0
-        Seed of this.
+        Seed of the choice.
 
     Returns
     -------

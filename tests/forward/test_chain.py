@@ -205,7 +205,7 @@ def test_messages_say_what_is_wrong(generator, grid):
         Observation(np.append(good, np.nan))
     with pytest.raises(ValueError, match="of unknown width"):
         Observation([8500.0])
-    with pytest.raises(ValueError, match="center between"):
+    with pytest.raises(ValueError, match="center of each pixel between"):
         Observation(good, edges=good)
     with pytest.raises(ValueError, match="3 parts but `wavelength` has 2 orders"):
         Observation([good, good], resolving_power=[1e4, 2e4, 3e4])
