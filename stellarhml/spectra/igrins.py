@@ -123,9 +123,7 @@ def _companion(path):
         for name in names:
             if path.with_name(name).is_file():
                 return path.with_name(name)
-    tried = (
-        f"{names[0]} or {names[2]} in its folder" if stem != path.name else "other file (its name has no spec_a0v)"
-    )
+    tried = f"{names[0]} or {names[2]} in its folder" if stem != path.name else "other file (its name has no spec_a0v)"
     raise SpectrumFileError(
         f"{path} has no extension {_VARIANCE!r}, and there is no {tried}, but errors are needed. Copy the pipeline's "
         "variance.fits to its folder, or pass its path as `error_file`."
