@@ -37,7 +37,7 @@ def map_items(function, items, *, n_jobs=None, verbose=None, description="", tot
     Yields
     ------
     result : object
-        What `function` returned.
+        Result of `function`.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)
@@ -106,7 +106,7 @@ def map_stored(
     n_damaged = 0
     with progress(None, total=total, verbose=verbose, description=description) as bar:
         if not bar.disable:
-            bar.smoothing = 0  # the mean over all items; what was read stands in `initial` and does not count
+            bar.smoothing = 0  # the mean over all items; those read are in `initial` and do not count
         for result, state in outcomes:
             n_damaged += state == "damaged"
             if state == "read" and not bar.disable:

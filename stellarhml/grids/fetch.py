@@ -63,7 +63,7 @@ def fetch_phoenix(
     wavelength : tuple (lo, hi) or None, default=(8038.0, 12849.0)
         Range to load, in vacuum angstrom. The files are always fetched whole.
     n_retries : int, default=3
-        How often a failed request is repeated, after a growing pause.
+        Number of repetitions of a failed request, after a growing pause.
     timeout : float, default=30
         Seconds without an answer after which a request counts as failed.
     dry_run : bool, default=False

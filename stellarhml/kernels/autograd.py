@@ -19,7 +19,7 @@ def line_product(wavelength, components, start, stop, form, *, layout=None, n_th
     start, stop : ndarray of shape (n_lines,), int64
         Windows of pixels.
     form : int
-        How a line enters the product, see `kernels.fused`.
+        Form of the lines in the product, see `kernels.fused`.
     layout : kernels.gpu.Layout, default=None
         Layout of the windows, to compute it once for many calls; wavelength, start and stop are then ignored. Needed
         for many spectra at once, and for float32.

@@ -94,7 +94,7 @@ def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixe
     start, stop : ndarray of shape (n_lines,), int64
         Window of pixels of each line, [start, stop).
     form : {THIN, EXPONENTIAL, MINNAERT}
-        How a line enters the product.
+        Form of the lines in the product.
     n_threads : int, default=1
         Threads; the result does not depend on it.
     every_pixel : bool, default=False

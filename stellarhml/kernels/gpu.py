@@ -42,11 +42,11 @@ class Layout:
     block_line : tensor of shape (n_pairs,), int32
         Lines that meet the first block of the first spectrum, then those that meet its second, and so on.
     block_offset : tensor of shape (n_spectra * n_blocks + 1,), int64
-        Where in `block_line` each block begins.
+        Start of each block in `block_line`.
     piece_line, piece_start, piece_stop : tensor of shape (n_pieces,), int32
         Line and pixels of each piece of a window.
     piece_offset : tensor of shape (n_lines + 1,), int64
-        Where the pieces of each line begin.
+        Start of the pieces of each line.
     dtype : torch.dtype
         Type in which lines are evaluated, of `render`'s result. Distances from line centers are float64 before.
     backend : {"triton", "torch"}
@@ -122,7 +122,7 @@ def lay_out(
     n_spectra : int, default=None
         Number of spectra.
     device : str or torch.device, default="cuda"
-        Where to compute.
+        Device.
     dtype : {torch.float64, torch.float32}, default=torch.float64
         Type in which lines are evaluated.
     backend : {"triton", "torch"}, default=None
@@ -182,7 +182,7 @@ def render(layout, components, form):
     components : tensor of shape (n_lines, 6), float64
         Rows as in `kernels.fused`, on the device of the layout.
     form : int
-        How a line enters the product, see `kernels.fused`.
+        Form of the lines in the product, see `kernels.fused`.
 
     Returns
     -------

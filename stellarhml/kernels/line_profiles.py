@@ -56,7 +56,7 @@ class Profile:
     components : callable
         From an array or tensor of shape (n_lines, n_parameters) to one of shape (n_lines, 6).
     form : int
-        How a line enters the product, see `kernels.fused`.
+        Form of the lines in the product, see `kernels.fused`.
     chain : callable, default=None
         From components, an array of shape (n_lines, 6), to their derivatives with respect to the parameters, of shape
         (n_lines, 6, n_parameters). None leaves them to automatic differentiation.

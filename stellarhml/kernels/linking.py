@@ -15,7 +15,7 @@ def mutual_nearest(position, start, pairs, tolerance, first, second, distance):
     position : ndarray of shape (n_detections,), float64
         Positions on a scale of velocity, in km/s, increasing within each spectrum.
     start : ndarray of shape (n_spectra + 1,), int64
-        Where the detections of each spectrum begin.
+        Start of the detections of each spectrum.
     pairs : ndarray of shape (n_pairs, 2), int64
         Spectra to compare.
     tolerance : float
@@ -87,7 +87,7 @@ def link_apart(first, second, order, bits):
     Returns
     -------
     root : ndarray of shape (n_detections,), int32
-        The detection that stands for the group of each.
+        The detection that represents the group of each detection.
     """
     n = len(bits)
     parent = np.empty(n, np.int32)

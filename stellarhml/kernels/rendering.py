@@ -105,7 +105,7 @@ def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads
     wing_cut : int or None
         Pixels on which a line is evaluated; None adapts them to each line (see `line_windows`).
     device : str or torch.device, default=None
-        Where to compute, such as "cuda". None: the compiled kernels of the CPU. One spectrum does not fill a GPU; see
+        Device, such as "cuda". None: the compiled kernels of the CPU. One spectrum does not fill a GPU; see
         `kernels.gpu.render_batch`.
     n_threads : int, default=1
         Threads on the CPU; the result does not depend on it.

@@ -33,7 +33,7 @@ def train_adam(
     max_iter : int
         Number of epochs.
     device : str or torch.device, default=None
-        Where to compute, such as "cuda". None: the compiled kernels of the CPU.
+        Device, such as "cuda". None: the compiled kernels of the CPU.
     n_threads : int, default=1
         Threads on the CPU; the result does not depend on it.
 
@@ -75,7 +75,7 @@ def train_adam_batch(wavelength, flux, theta, *, profile, wing_cut, pixels, lear
     profile, wing_cut, pixels, learning_rate, max_iter : str, int or None, slice, float, int
         As in `train_adam`.
     device : str or torch.device
-        Where to compute, such as "cuda".
+        Device, such as "cuda".
 
     Returns
     -------

@@ -36,7 +36,7 @@ def shade(axes, wavelength, unused):
     wavelength : ndarray of shape (n_pixels,)
         Wavelengths in angstrom, NaN in gaps.
     unused : ndarray of shape (n_pixels,), bool
-        Which pixels were not used.
+        True where a pixel was not used.
 
     Returns
     -------

@@ -21,7 +21,7 @@ def read_fits(path, extract, cure):
     Returns
     -------
     content : object
-        What `extract` returned.
+        Result of `extract`.
 
     Raises
     ------
