@@ -1,4 +1,4 @@
-"""The one rule for when a value counts as being at a bound."""
+"""The criterion for a value at a bound."""
 
 import numpy as np
 

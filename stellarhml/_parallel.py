@@ -1,4 +1,4 @@
-"""The one way in which the package runs work in parallel: joblib over independent items, in order."""
+"""Parallel work: joblib over independent items, with results in order."""
 
 import sys
 import warnings
@@ -24,7 +24,7 @@ def map_items(function, items, *, n_jobs=None, verbose=None, description="", tot
     function : callable
         Picklable function of one argument.
     items : iterable
-        What to apply it to; consumed lazily.
+        Arguments of the calls; consumed lazily.
     n_jobs : int, default=None
         Number of joblib workers; None is 1 unless inside a `joblib.parallel_config`.
     verbose : bool, default=None
@@ -37,7 +37,7 @@ def map_items(function, items, *, n_jobs=None, verbose=None, description="", tot
     Yields
     ------
     result : object
-        What `function` returned.
+        Result of `function`.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)
@@ -58,22 +58,22 @@ def map_stored(
     description="",
     total=None,
 ):
-    """Yield `function(item)` for each of `items`, in order, like `map_items`, and keep each result once it is there.
+    """Yield `function(item)` for each of `items`, in order, like `map_items`, and store each result at once.
 
-    The worker that has computed a result writes it; when the same job is started again, it is read instead. Both pass
-    through `pack` and `unpack`, so that it makes no difference which it was.
+    The worker writes each result; when the same job is started again, the result is read instead. Both pass through
+    `pack` and `unpack`, so that they are identical.
 
     Parameters
     ----------
     function : callable
         Picklable function of one argument.
     items : iterable
-        What to apply it to, such as the rows of an array: anything that `stellarhml.storage.result_store.digest` takes.
-        Consumed lazily, a few per worker ahead.
+        Arguments of the calls, such as the rows of an array: anything that `stellarhml.storage.result_store.digest`
+        takes. Consumed lazily, a few per worker ahead.
     store : ResultStore or None
-        Where results are kept. Every worker must see its folder. None keeps nothing.
+        Store of the results. Every worker must see its folder. None stores nothing.
     settings : str
-        Digest of all but the item that a result depends on.
+        Digest of everything besides the item that a result depends on.
     pack : callable
         Picklable function from a result to a dict of arrays.
     unpack : callable
@@ -84,7 +84,7 @@ def map_stored(
     Yields
     ------
     result : object
-        What `function` returned, or has returned in an earlier run.
+        Result of `function`, of this or of an earlier run.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def map_stored(
     Warns
     -----
     StoreWarning
-        At the end, with the number of kept results that were damaged and have been computed again.
+        At the end; states the number of stored results that were damaged and have been computed again.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)
@@ -106,7 +106,7 @@ def map_stored(
     n_damaged = 0
     with progress(None, total=total, verbose=verbose, description=description) as bar:
         if not bar.disable:
-            bar.smoothing = 0  # the mean over all items; what was read stands in `initial` and does not count
+            bar.smoothing = 0  # the mean over all items; those read are in `initial` and do not count
         for result, state in outcomes:
             n_damaged += state == "damaged"
             if state == "read" and not bar.disable:
@@ -128,7 +128,7 @@ def progress(iterable, *, total=None, verbose=None, description="", unit="it"):
     Parameters
     ----------
     iterable : iterable
-        What to go through.
+        Items.
     total : int, default=None
         Its length.
     verbose : bool, default=None
@@ -161,10 +161,10 @@ def _through_store(function, store, settings, pack, unpack, item):
 
 @contextmanager
 def one_thread():
-    """Hold every thread pool (BLAS, OpenMP and torch) to one thread.
+    """Limit every thread pool (BLAS, OpenMP and torch) to one thread.
 
-    Results then do not depend on the number of cores; and where matrices are small, threads wait for each other longer
-    than they work, on busy cores a hundred times as long.
+    Results then do not depend on the number of cores. For small matrices, threads also spend more time waiting for
+    each other than computing, on busy cores a hundred times as long.
     """
     with _thread_pools().limit(limits=1):
         torch = sys.modules.get("torch")

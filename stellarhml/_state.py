@@ -1,8 +1,8 @@
-"""Checked reading of the state of an object, as `to_state` gives it and a file holds it.
+"""Checked reading of the state of an object, as `to_state` returns it and a file stores it.
 
-A state is a dictionary of public names. What a file holds may be damaged or forged, so `from_state` reads every value
-through these functions, which raise nothing but `StateError`, and only then makes the object: afterwards compiled
-kernels index arrays without looking.
+A state is a dictionary of public names. A file may be damaged or forged, so `from_state` reads every value through
+these functions, which raise only `StateError`, before it makes the object: compiled kernels then index the arrays
+without checks.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class StateError(ValueError):
-    """The state of an object is not one that its class can be made from."""
+    """The state of an object is invalid for its class."""
 
 
 LARGE = 1e100
@@ -30,12 +30,12 @@ def check_keys(state, required, optional=()):
     state : object
         Supposedly a state.
     required, optional : sequence of str
-        Keys that must, and may, be there.
+        Required and optional keys.
 
     Raises
     ------
     StateError
-        If one is missing or one too many.
+        If a key is missing or unknown.
     """
     if not isinstance(state, dict):
         raise StateError(f"A state is a {type(state).__name__}; it must be a mapping of names to values.")
@@ -239,15 +239,15 @@ def estimator_state(estimator, fitted):
     estimator : BaseEstimator
         The estimator.
     fitted : dict or None
-        What `fit` found, by public names; None if it was not fitted.
+        Fitted values by public names; None if the estimator is not fitted.
 
     Returns
     -------
     state : dict
-        "parameters", "fitted" and, where metadata were requested by `set_predict_request` and its like, "requests".
+        "parameters", "fitted" and, where metadata were requested with `set_predict_request` or similar, "requests".
     """
     parameters = {name: _compact(value) for name, value in estimator.get_params(deep=False).items()}
-    if "n_jobs" in parameters:  # a file does not say how many processes to start
+    if "n_jobs" in parameters:  # a file must not state how many processes to start
         parameters["n_jobs"] = None
     state = {"parameters": parameters, "fitted": fitted}
     requests = getattr(estimator, "_metadata_request", None)
@@ -262,21 +262,21 @@ def estimator_state(estimator, fitted):
 
 
 def make_estimator(cls, state):
-    """Unfitted estimator of a state, its parameters checked by scikit-learn's own rules.
+    """Unfitted estimator from a state, its parameters checked by the rules of scikit-learn.
 
     Parameters
     ----------
     cls : type
         Class of the estimator.
     state : dict
-        As `estimator_state` gives it.
+        As `estimator_state` returns it.
 
     Returns
     -------
     estimator : object of class `cls`
-        With its parameters. A list becomes a tuple where the default or the rule is a tuple.
+        The estimator. A list becomes a tuple where the default or the rule is a tuple.
     fitted : dict or None
-        The state's "fitted", not checked yet.
+        The "fitted" of the state, not yet checked.
 
     Raises
     ------
@@ -285,7 +285,7 @@ def make_estimator(cls, state):
     """
     check_keys(state, ("parameters", "fitted"), ("requests",))
     parameters = dict(take(state, "parameters", dict))
-    for name in ("n_jobs", "store"):  # a file starts no processes, and does not say where to write
+    for name in ("n_jobs", "store"):  # a file must not start processes, or state where to write
         if parameters.get(name) is not None:
             raise StateError(f"`{name}` is {_short(parameters[name])}; it must be None in a file.")
     default = cls()
@@ -305,7 +305,7 @@ def make_estimator(cls, state):
 
 
 def _request(estimator, requests):
-    """Repeat what `set_predict_request` and its like did."""
+    """Repeat the calls of `set_predict_request` and similar methods."""
     if not requests:
         return
     import sklearn

@@ -1,4 +1,4 @@
-"""Values with units of astropy, or with masks, as the plain numbers that the package computes with."""
+"""Conversion of values with astropy units, or with masks, to plain numbers."""
 
 import numpy as np
 
@@ -11,9 +11,9 @@ def plain_array(values, unit, name, *, spectral=False):
     values : array-like, Quantity, Column or masked array
         The values. Those without a unit are taken to be in `unit`.
     unit : str, astropy unit or None
-        Wanted unit. None: plain numbers.
+        Unit of the result. None: plain numbers.
     name : str
-        What the values are, for messages, such as "`wavelength`".
+        Name of the values, for messages, such as "`wavelength`".
     spectral : bool, default=False
         Whether frequencies, wave numbers and energies are converted to lengths.
 
@@ -30,7 +30,7 @@ def plain_array(values, unit, name, *, spectral=False):
     own = getattr(values, "unit", None)
     mask = getattr(values, "mask", None)
     bare = getattr(values, "unmasked", values)  # astropy's Masked
-    # a Dex has `value` and no plain view of it
+    # a Dex has `value`, but no plain view
     numbers = np.array(getattr(bare, "value", bare) if own is not None else bare, dtype=np.float64)
     if mask is not None and np.shape(mask) == numbers.shape:
         numbers[np.asarray(mask, dtype=bool)] = np.nan
@@ -45,29 +45,29 @@ def plain_array(values, unit, name, *, spectral=False):
         with np.errstate(all="ignore"):
             return np.asarray(own.to(unit or "", numbers, equivalencies=equivalencies), dtype=np.float64)
     except (ValueError, TypeError) as error:  # astropy's own is both
-        wanted = f"'{unit}'" if unit else "a plain number"
+        target = f"'{unit}'" if unit else "a plain number"
         raise ValueError(
-            f"{name} has the unit '{own}', which does not convert to {wanted}. Give it one that does, or numbers "
+            f"{name} has the unit '{own}', which does not convert to {target}. Give it one that does, or numbers "
             "without a unit."
         ) from error
 
 
 def plain_number(value, units, name):
-    """A number, from one that may have a unit.
+    """Convert a number that may have a unit to a plain number.
 
     Parameters
     ----------
     value : float or Quantity
         The value.
     units : sequence of str
-        Units to try, the wanted one first. Later ones stand for the same number. Empty: none is known.
+        Units to try, that of the result first. In the others the value has the same number. Empty: no unit is accepted.
     name : str
-        What the value is, for messages.
+        Name of the value, for messages.
 
     Returns
     -------
     number : object
-        A float in the wanted unit, or `value` if it has no unit.
+        A float in the first unit, or `value` if it has no unit.
 
     Raises
     ------

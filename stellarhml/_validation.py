@@ -13,9 +13,9 @@ def check_wavelength(wavelength, *, n_pixels=None):
     Parameters
     ----------
     wavelength : array-like of shape (n_pixels,) or None
-        Vacuum wavelengths in angstrom, or in their own unit if they have one. None stands for the pixel index.
+        Vacuum wavelengths in angstrom, unless they carry a unit. None: the pixel index.
     n_pixels : int, default=None
-        Length that is required. None accepts any length.
+        Required length. None accepts any length.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def check_wavelength(wavelength, *, n_pixels=None):
     if grid[0] <= 0:
         raise ValueError(
             f"`wavelength` begins at {grid[0]:g}, but wavelengths are positive, in angstrom. Pass wavelength=None if "
-            "the columns of X are known by their pixel index only."
+            "the columns of X have pixel indices only."
         )
     steps = np.diff(grid)
     if np.any(steps <= 0):
@@ -55,7 +55,7 @@ def check_wavelength(wavelength, *, n_pixels=None):
 
 
 def stored_wavelength(wavelength, used=None):
-    """Wavelengths that were passed to a constructor, as a file holds them.
+    """Wavelengths that were passed to a constructor, in the form for a file.
 
     Parameters
     ----------
@@ -67,7 +67,8 @@ def stored_wavelength(wavelength, used=None):
     Returns
     -------
     wavelength : None, ndarray or object
-        `used` itself, so that one array is stored once; else a plain array in angstrom; else the parameter as it is.
+        `used` itself if it is equal, so that it is stored once; else a plain array in angstrom; else the parameter
+        unchanged.
     """
     if wavelength is None:
         return None
@@ -79,7 +80,7 @@ def stored_wavelength(wavelength, used=None):
 
 
 def take_wavelength(state, key):
-    """Wavelengths, or a pixel index, of a state.
+    """Take wavelengths, or pixel indices, from a state.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def take_wavelength(state, key):
     Returns
     -------
     wavelength : ndarray of shape (n_pixels,), float64
-        Increasing, and far from what arithmetic cannot hold.
+        Increasing wavelengths within the range of safe arithmetic.
 
     Raises
     ------
@@ -167,21 +168,21 @@ LABELS = ("teff", "logg", "feh")
 
 
 def is_plain(estimator, X):
-    """Whether labels need no validation: an array as it should be, without column names to compare.
+    """Whether labels need no validation: a finite float64 array of the right shape, without column names.
 
-    Validation takes a tenth of a millisecond, which is more than all else of a small request.
+    Validation takes 0.1 ms, more than everything else in a small request.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted.
+        A fitted estimator.
     X : object
-        Labels, supposedly of shape (n, n_labels).
+        Labels, to be of shape (n, n_labels).
 
     Returns
     -------
     plain : bool
-        False if `validate_data` must look at them.
+        False if `validate_data` must check them.
     """
     return (
         type(X) is np.ndarray

@@ -1,7 +1,7 @@
-"""All flags: what may be wrong with a line, a spectrum, or an inference.
+"""Quality flags of lines, of decomposed spectra, and of inferences.
 
 Flags are bits, so that one integer holds any number of them; 0 means that no flag is set. The attribute `meaning` of a
-flag says what it means.
+flag explains it.
 """
 
 from enum import IntFlag
@@ -19,7 +19,7 @@ class _Flag(IntFlag):
 class LineFlag(_Flag):
     """Flags of one line in one spectrum."""
 
-    UNDETECTED = 1, "fitted, though this spectrum has no minimum of the required prominence there"
+    UNDETECTED = 1, "fitted, but this spectrum has no minimum of the required prominence there"
     ABSENT = 2, "left out of this spectrum: it changes no pixel by 1e-4, or is undetected with fit_undetected=False"
     AT_BOUND = 4, "a parameter ended at a limit of the fit"
     SATURATED = 8, "deeper than nine tenths of its limiting depth: only its wings still grow with its strength"
@@ -45,9 +45,9 @@ class InferenceFlag(_Flag):
     FEW_PIXELS = 16, "fewer than 20 pixels in use for each free parameter and continuum coefficient"
     WEAK_LINES = 32, "the lines hardly exceed the noise: velocity and labels are poorly constrained"
     REJECTED_PIXELS = 64, "over 1 % of the pixels were clipped: cosmic rays, emission or bad pixels"
-    ORDER_OUTSIDE = 128, "half of an order or more lies outside the generator's band, and was not used there"
+    ORDER_OUTSIDE = 128, "more than half of an order lies outside the generator's band; those pixels were not used"
     RESOLVING_POWER = 256, "the line widths fit a resolving power that differs by more than 5 %"
-    AIR_OR_VACUUM = 512, "wavelengths drift as between air and vacuum: rv may be off by some 80 km/s"
+    AIR_OR_VACUUM = 512, "wavelengths look like air instead of vacuum, or the reverse: rv may be off by some 80 km/s"
     NOISE_ALONE = 2048, "the generator's own error is unknown: errors include noise only"
     SLOW_ROTATION = 1024, "rotation is detected at less than three standard deviations: vsini is an upper limit"
 

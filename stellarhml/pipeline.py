@@ -33,8 +33,7 @@ PAPER_SETTINGS = {
         "continuum_degree": None,
     },
 }
-"""Parameters of each step under which the package computes what the paper did (its margins suit its band of 4,811
-angstrom)."""
+"""Parameters of each step that reproduce the method of the paper. The margins suit its band of 4,811 angstrom."""
 
 
 def make_stellar_pipeline(
@@ -54,7 +53,7 @@ def make_stellar_pipeline(
         Vacuum wavelengths of the columns of `X`, in angstrom, strictly increasing. None: the pixel index.
     settings : dict of dict, default=None
         Parameters by step: "preprocessor", "decomposer", "interpolator", "generator", "regressor".
-        :data:`PAPER_SETTINGS` is the paper. None is the defaults of each class.
+        :data:`PAPER_SETTINGS` are those of the paper. None: the defaults of each class.
     label_names : sequence of str, default=None
         Names of the labels. None: ("teff", "logg", "feh") for three.
     random_state : int, RandomState instance or None, default=None

@@ -35,21 +35,21 @@ stars:
   left-out  inner nodes. Those of one fold are held out together, and no two of them are neighbours along a label; the
             generator is trained on all others. The lines are found once, in all spectra; everything that is
             interpolated, and the generator's error, is learnt without the fold. The steps of the grid are doubled
-            around a star, so that differences are larger than for a star between the nodes of the full grid. A label of
-            two values has no inner one: stars then lie at an edge of the grid, which bounds the search and lowers the
-            differences.
+            around a star, so that differences are larger than for a star between the nodes of the full grid. A label
+            with two values has no inner value: stars then lie at an edge of the grid, which bounds the search and
+            lowers the differences.
   planes    the same, with all nodes of every N-th inner value of Teff held out together (N: --folds).
   seen      as in the paper: all nodes, inferred with a generator that was trained on them.
 
 search:
   By default Teff is known to 500 K, as in the paper. nodes: start at the nearest grid nodes. bayes: 30 random and 20
   guided calls, then the same polish; with --paper its best call is the result, called "paper" in the tables.
-  --calls 120 --initial 100 is the published version. Without noise all pixels weigh alike; with --snr they are weighted
-  by their errors, except in the paper's inference. --paper-generator interpolates on a full grid: for nodes that are
-  seen, and for planes. The paper's margins of 30 and 60 angstrom shrink with the window.
+  --calls 120 --initial 100 is the published version. Without noise all pixels have equal weights; with --snr they are
+  weighted by their errors, except in the paper's inference. --paper-generator needs a full grid: use it with seen nodes
+  or planes. The paper's margins of 30 and 60 angstrom shrink with the window.
 
 output:
-  Mean, median and standard deviation of the absolute differences below and above 7000 K, beside those of the paper for
+  Mean, median and standard deviation of the absolute differences below and above 7000 K, with those of the paper for
   its own run (seen, no noise, Teff known to 500 K, 8038-12849 angstrom); seconds are those of one star.
   --out     a row for each star and search: truth, value, standard deviation and difference of each label, residual RMS,
             reduced chi-square, seconds; status (ok, flagged or failed), flags and message

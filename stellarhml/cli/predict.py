@@ -49,11 +49,11 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   star, status      the file; ok, flagged (see flags and message) or failed
   NAME, NAME_std    label and its standard deviation: noise, and the generator's own error
   rv, vsini, _std   velocities in km/s
-  reduced_chi2      mean squared residual in units of the errors, if the errors are known
+  reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
   n_rejected        pixels rejected as outliers
   seconds           computing time of this star
-  flags, message    doubts (a label at the edge of the grid, a poor fit, rejected pixels), or why it failed
+  flags, message    quality flags (a label at the edge of the grid, a poor fit, rejected pixels), or why it failed
   With --json, standard output is one JSON document: a list with an object for each file, with null for unknown values
   and the path of its `figure`. Errors and the progress bar go to standard error.
 

@@ -1,4 +1,4 @@
-"""SpectrumComparison: an observed spectrum beside the model at given parameters; only continua are fitted."""
+"""SpectrumComparison: an observed spectrum and the model at given parameters; only continua are fitted."""
 
 from typing import NamedTuple
 

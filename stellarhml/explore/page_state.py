@@ -14,7 +14,7 @@ QUANTITIES = ("depth", "equivalent_width", "saturation")
 NARROWEST = 0.05
 """Smallest width of a window, in angstrom."""
 NO_LINE_SPREAD = "none"
-"""Stands in an address for a spectrum at the generator's own resolution."""
+"""Value in an address for a spectrum at the generator's own resolution."""
 
 _FIRST_WINDOW = 60.0  # angstrom
 _INTEGERS = ("line", "spectrum")

@@ -8,11 +8,11 @@ from stellarhml.explore.fit_jobs import FitRunner
 from stellarhml.explore.page_state import LIMITS, RESERVED, first_state, from_query, to_query
 from stellarhml.explore.screen_data import lines_in_window, spectrum_in_window
 
-_BEYOND = 2.0  # a window may reach this factor beyond either end of the band
+_BEYOND = 2.0  # a window may extend by this factor outside either end of the band
 
 
 class ExplorerSession:
-    """A generator and observed spectra. Pages share it, and none changes it.
+    """A generator and observed spectra, which all pages share and none changes.
 
     `spectra` holds names and spectra; a text in place of a spectrum is the reason why it could not be read. A label
     with a name that the page uses itself, such as rv, is a ValueError.
@@ -80,7 +80,7 @@ class ExplorerSession:
         return lines_in_window(self.generator, state.labels, state.window, rv=state.rv, n_lines=n_lines)
 
     def compare(self, state):
-        """Observed orders in the window beside the model, as `ComparedOrders`; None without a spectrum."""
+        """Observed orders in the window and the model, as `ComparedOrders`; None without a spectrum."""
         if not self.spectra:
             return None
         comparison = self.spectra[state.spectrum][2]

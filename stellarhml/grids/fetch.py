@@ -48,8 +48,8 @@ def fetch_phoenix(
 ):
     """Download PHOENIX-ACES spectra (about 6 MB each) and load them.
 
-    Files that are there are not downloaded again. A file gets its name only after its length and content were checked;
-    after an interruption, the next call goes on with the files that are missing.
+    Existing files are not downloaded again. A file gets its name only after its length and content were checked; after
+    an interruption, the next call continues with the missing files.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def fetch_phoenix(
     wavelength : tuple (lo, hi) or None, default=(8038.0, 12849.0)
         Range to load, in vacuum angstrom. The files are always fetched whole.
     n_retries : int, default=3
-        How often a failed request is repeated, after a growing pause.
+        Number of repetitions of a failed request, after a growing pause.
     timeout : float, default=30
         Seconds without an answer after which a request counts as failed.
     dry_run : bool, default=False
@@ -85,7 +85,7 @@ def fetch_phoenix(
     GridIncompleteError
         If the server does not have some of the nodes. Nothing is downloaded then.
     DownloadError
-        If the server cannot be reached, or a file stays cut or damaged after all retries. Complete files are kept.
+        If the server cannot be reached, or a file is truncated or damaged after all retries. Complete files are kept.
 
     See Also
     --------

@@ -174,7 +174,7 @@ def _labels_of_name(name):
 
 
 def _read_image(path):
-    """First image of a FITS file as a native one-dimensional array, and its header; refuse anything cut short."""
+    """First image of a FITS file as a native one-dimensional array, and its header; raises if it is truncated."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     data, header = read_fits(path, lambda hdus: (hdus[0].data, hdus[0].header), _AGAIN)

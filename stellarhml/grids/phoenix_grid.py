@@ -66,7 +66,7 @@ def load_phoenix(
         `missing`. No spectrum is ever filled in.
     cache : str or path-like, default=None
         A `.npy` file for the fluxes, which are returned as a read-only memory map. It is written once, with a JSON
-        file beside it, and used again while the request and the size and time of every source file are the same.
+        file beside it, and reused while the request and the size and time of every source file are the same.
     verbose : bool, default=None
         Whether to show a progress bar; None shows one on a terminal if it takes over two seconds.
     return_X_y : bool, default=False
@@ -233,7 +233,7 @@ def _write_cache(cache, request, shape, fill):
 
 
 def _sidecar(cache):
-    """Path of the JSON file beside a cache."""
+    """Path of the JSON file of a cache."""
     return cache.with_name(cache.name + ".json")
 
 

@@ -283,7 +283,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         spectrum : ObservedSpectrum, Spectrum, sequence of Spectrum, or tuple of arrays
-            What :func:`stellarhml.spectra.read_spectrum` returns; a `specutils.Spectrum` or a list of them
+            As :func:`stellarhml.spectra.read_spectrum` returns it; a `specutils.Spectrum` or a list of them
             (orders, arms); or (wavelength, flux) or (wavelength, flux, error), each an array of shape (n_pixels,), or
             of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit;
             fluxes in any unit; errors are standard deviations, in the unit of the flux unless they carry their own.

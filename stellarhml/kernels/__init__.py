@@ -1,1 +1,1 @@
-"""The fast path: fused rendering of products of lines, its gradient, and the torch function around both."""
+"""Compiled kernels: products of lines and their derivatives, broadening, interpolation and linear algebra."""

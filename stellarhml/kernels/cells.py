@@ -1,4 +1,4 @@
-r"""Far wings on a few nodes instead of on every pixel: a tree of cells in wavelength.
+r"""Interpolation of far line wings from a few nodes instead of evaluation on every pixel: a tree of cells.
 
 Pixels are grouped in blocks of `LEAVES` cells of about 32 pixels, the leaves of a binary tree of cells. Away from the
 line, :math:`\ln f` is smooth: on a cell of half width h, whose middle lies D from the line, interpolation from
@@ -18,8 +18,8 @@ from stellarhml.kernels.forms import CHEBYSHEV, GAUSS_REACH, NODES, compiled, ex
 DEPTH = 7
 LEAVES = 1 << DEPTH
 LEAF_PIXELS = 32
-_ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # error allowed to one line in ln f, and in its derivative beside its peak
-_SHARE = 1e-2  # of a tolerance of the flux for one line: lines overlap
+_ABSOLUTE, _RELATIVE = 1e-14, 1e-11  # tolerance of one line in ln f, and in its derivative relative to the peak
+_SHARE = 1e-2  # share of the tolerance of the flux for one line, since lines overlap
 
 _TO_POWERS = np.linalg.inv(
     np.vander(CHEBYSHEV, increasing=True)
@@ -199,7 +199,7 @@ def pass_down(nodes, wavelength, edge, left, width, flux):
 
 @compiled
 def spread(nodes, wavelength, edge, left, width, total):
-    """Add what sums gathered on nodes interpolate to, to the pixels `total` of a block of these wavelengths."""
+    """Interpolate sums gathered on nodes, and add them to the pixels `total` of a block of these wavelengths."""
     for parent in range(1, LEAVES):
         # names rather than an array: a loop vectorises only if nothing it reads may change
         at, s = parent * NODES, _BOTH

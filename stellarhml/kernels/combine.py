@@ -1,7 +1,7 @@
 """Weighted sums over compact tables: lines of nodes, factors of lines, rows of pixels in eight bits.
 
-Tables stay in the types in which they are stored, which are smaller than the sums; memory-mapped ones are read only
-where they are needed.
+Tables keep their stored types, which are smaller than those of the sums; memory-mapped tables are read only where
+needed.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ BLOCK = 32
 
 
 def frozen(*tables):
-    """Views of arrays that cannot be written: numba would compile once more for those that can."""
+    """Read-only views of arrays: numba would compile again for writable ones."""
     views = [np.asarray(table).view() for table in tables]
     for view in views:
         view.flags.writeable = False
@@ -22,7 +22,7 @@ def frozen(*tables):
 
 @compiled
 def count_lines(indptr, line, nodes, place, count):
-    """Add to `count` how many of the nodes have each line; ``place[line]`` is its place there, negative to skip it."""
+    """Add to `count` the number of nodes that have each line; ``place[line]`` is its index, negative to skip it."""
     for k in range(nodes.size):
         for e in range(indptr[nodes[k]], indptr[nodes[k] + 1]):
             if place[line[e]] >= 0:

@@ -16,15 +16,15 @@ DEPTH_MAX = 1 - 1e-9
 """Largest depth of one line in the thin form (blase's clamp)."""
 
 GAUSS_REACH = math.sqrt(80.0)
-"""|x| / s where exp(-x^2 / 2 s^2) = e^-40: 4e-18, below the resolution of float64 beside 1."""
+"""|x| / s where exp(-x^2 / 2 s^2) = e^-40 = 4e-18, below the precision of float64 at 1."""
 
 # Loops over pixels count in unsigned numbers: a signed index might be negative, which numba would have to test for, and
 # a loop with a test in it does not vectorise.
 NODES = 8
-"""Nodes of a cell of `kernels.cells`, known to the compiler."""
+"""Nodes of a cell of `kernels.cells`, a compile-time constant."""
 
 CHEBYSHEV = np.cos((2 * np.arange(NODES) + 1) * np.pi / (2 * NODES))
-"""Where they are, in half widths of the cell from its middle."""
+"""Positions of the nodes, in half widths of the cell from its middle."""
 
 # Sums may be reordered and divisors are not tested for zero, so that loops vectorise; NaN and infinity keep their
 # meaning.
@@ -38,7 +38,7 @@ _SQRT_HALF_BITS = int(np.array(math.sqrt(0.5)).view(np.int64))
 
 @inlined
 def exp(y):
-    """e^y to 2e-15 of itself around 0 and 3e-14 at 700, e^-700 below -700; vectorises, as `math.exp` does not."""
+    """e^y, relative error 2e-15 near 0 and 3e-14 at 700; e^-700 below -700. Vectorises, unlike `math.exp`."""
     y = -700.0 if y < -700.0 else y  # NaN stays
     k = math.floor(y * _LOG2E + 0.5)
     r = (y - k * _LN2_HIGH) - k * _LN2_LOW

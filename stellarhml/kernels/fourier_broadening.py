@@ -1,17 +1,18 @@
-r"""Rotation, line spread and a detector's pixels, for a spectrum and its derivatives at once.
+r"""Rotation, line spread and integration over pixels, for a spectrum and its derivatives.
 
-Both kernels are convolutions in :math:`x = \ln \lambda`, of which the Fourier transforms are known: with
+Rotation and line spread are convolutions in :math:`x = \ln \lambda` with analytic Fourier transforms: with
 q = k v sin i / c,
 
 .. math::
     \hat G(q) = \frac{2 (1 - \epsilon) J_1(q) / q + 2 \epsilon\, j_1(q) / q}{1 - \epsilon / 3}, \quad
     \hat L(k) = e^{-k^2 \sigma^2 / 2},
 
-so that nothing is sampled but the spectrum, widths may go to zero, and derivatives by the widths are other transforms.
-A line-spread function whose width changes with wavelength is a polynomial in :math:`\sigma^2` between a few widths.
+so that only the spectrum is sampled, widths may go to zero, and derivatives with respect to the widths are transforms
+too. For a line-spread function whose width changes with wavelength, a polynomial in :math:`\sigma^2` interpolates
+between spectra of a few widths.
 
-From a model's pixels to the uniform grid, and from there to a detector's, polynomials go through eight points: a
-Gaussian line of sigma 3 pixels is interpolated to 1.2e-5 of its depth, where the cubic is off by 8e-4.
+The spectrum is interpolated to a uniform grid, and from there to the pixels, by polynomials through eight points: a
+Gaussian line of sigma 3 pixels is then accurate to 1.2e-5 of its depth, with a cubic to 8e-4.
 """
 
 import numpy as np
@@ -21,9 +22,9 @@ from scipy.special import j0, j1
 from stellarhml.kernels.forms import compiled
 
 POINTS = 8
-"""Points through which a polynomial goes."""
+"""Points of an interpolating polynomial."""
 
-_MIDDLE = 3  # the polynomial is used between its points 3 and 4, where there are enough on both sides
+_MIDDLE = 3  # the polynomial is used between its points 3 and 4, except at the ends
 # value of the polynomial at tau: sum over m of tau^m (_POWERS[m] @ values), tau = 0 at point 3; its integral from 0
 _POWERS = np.linalg.inv(np.vander(np.arange(POINTS) - float(_MIDDLE), increasing=True))
 _POWERS = np.hstack([_POWERS, _POWERS / np.arange(1, POINTS + 1)[:, None]])
@@ -151,7 +152,7 @@ def _weights(tau, table, weights):
 
 
 GAUSS_REACH = 6.0
-"""Sigmas of the line-spread function beyond which it lets in no light: 2e-9 of it lie there."""
+"""Sigmas at which the line-spread function is cut: 2e-9 of it lie outside."""
 
 _STEP = 0.8  # step of the uniform grid, in steps of the model where these are shortest
 _STEP_MIN = 0.25  # and at least this many median steps
@@ -237,7 +238,7 @@ def observe_rows(
     pixels = integral * (step / np.diff(edges))
     if not derivatives:
         return pixels
-    if between is not None:  # nothing rotates any more
+    if between is not None:  # rotation is already applied
         return np.concatenate([pixels[:-2], pixels[-1:]])
     shifted = pixels[:1] - np.diff(value[:1], axis=1) / np.diff(edges)
     if varies:
@@ -247,13 +248,13 @@ def observe_rows(
 
 
 def _uniform(wavelength, rows, edges, reach, sigma, max_step):
-    """Uniform points in ln wavelength around pixels, their step, and rows there, with their ends joined behind.
+    """Uniform points in ln wavelength around pixels, their step, and rows on them, padded to be periodic.
 
-    Last, every how many of the points are enough once rows are broadened by `sigma`.
+    Also the thinning factor: one of so many points is enough once rows are broadened by `sigma`.
     """
     spacing = np.diff(wavelength) / wavelength[1:]
     step = min(max(_STEP * spacing.min(), _STEP_MIN * np.median(spacing)), max_step)
-    # points that do not move with the velocities, so that the result is smooth in these however rough the spectrum is
+    # the points do not depend on the velocities, so that the result is smooth in the velocities
     step = 2.0 ** (np.floor(_STEPS_PER_OCTAVE * np.log2(step)) / _STEPS_PER_OCTAVE)
     thin = _fast_len(max(int(sigma / (_STEPS_PER_SIGMA * step)), 1))
     reach += POINTS * step
@@ -265,9 +266,9 @@ def _uniform(wavelength, rows, edges, reach, sigma, max_step):
 
 
 def _join_ends(rows, thin):
-    """Rows with points behind their ends that lead smoothly back to their beginnings, of a length that transforms fast.
+    """Rows extended by points that join their ends smoothly, to a length with a fast transform.
 
-    Every `thin`-th of the points can be kept.
+    The length is a multiple of `thin`.
     """
     n = rows.shape[1]
     values = np.empty((len(rows), thin * next_fast_len(-(-(n + _PAD) // thin), real=True)))
@@ -279,7 +280,7 @@ def _join_ends(rows, thin):
 
 
 def _rotate(values, step, n, vsini, limb_darkening, derivatives):
-    """Rows rotated, and derivatives of the first by ln of a shift, by vsini and by a variance."""
+    """Rows broadened by rotation, and derivatives of the first by ln of a shift, by vsini and by a variance."""
     n_points = values.shape[1]
     k = 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
     waves = rfft(values)
@@ -333,7 +334,7 @@ def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives)
 
 
 def _widths(low, high):
-    """Squares of sigma between which a polynomial stands for all from low to high."""
+    """Squares of sigma between low and high, from which a polynomial interpolates."""
     if high - low <= 1e-12 * high:
         return np.array([high])
     ratio, n = (high - low) / (high + low), 2

@@ -10,16 +10,16 @@ and enters the spectrum :math:`S = \prod_j f_j` in one of three forms: `THIN`, :
 turns its own parameters into components is in `kernels.line_profiles`.
 
 A line is evaluated on its window of pixels only, its Gaussian only where it exceeds e^-40 of its peak, and far from its
-center the line is interpolated (`kernels.cells`), which changes ln S by 1e-11 or less. Work goes block by block, of
-about 4,096 pixels that stay in the processor's cache. Each block is summed up in one fixed order by one thread, so that
-the result has the same bits for any number of threads. Memory is linear in pixels plus lines.
+center the line is interpolated (`kernels.cells`), which changes ln S by at most 1e-11. Pixels are processed in blocks
+of about 4,096, which stay in the processor's cache. One thread sums each block in a fixed order, so that the result has
+the same bits for any number of threads. Memory is linear in pixels plus lines.
 
 Where the components of all lines follow from a few scalars (the labels of a star),
 
 .. math:: \frac{dS}{dt_k} = S \sum_j \sum_c \frac{\partial \ln f_j}{\partial q_{jc}} \frac{dq_{jc}}{dt_k}
 
-is a sum over the same lines as the product S is one over, so that value and all derivatives of a pixel share its
-exponential and its divisions: nodes of cells gather a product for S and a sum for each derivative of ln S.
+is a sum over the same lines as the product S, so that the value and all derivatives of a pixel share exponentials and
+divisions: nodes of cells gather a product for S and a sum for each derivative of ln S.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +66,7 @@ def in_threads(work, n_items, n_threads):
     if n_threads == 1:
         work(0, n_items)
         return
-    # lines crowd in the blue: with several turns each, threads end at about the same time
+    # lines crowd in the blue: several parts per thread balance the work
     cuts = np.linspace(0, n_items, 8 * n_threads + 1).astype(int)
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(work, cuts[:-1], cuts[1:]))
@@ -101,7 +101,7 @@ def gradient(wavelength, components, start, stop, weight, form, *, n_threads=1, 
 
 
 class Blocks:
-    """Blocks of pixels, and which lines have pixels in each."""
+    """Blocks of pixels, and the lines with pixels in each."""
 
     def __init__(self, wavelength, components, start, stop, every_pixel, tolerance=0.0):
         # joblib hands read-only arrays to its workers, for which numba would compile everything again

@@ -1,9 +1,9 @@
 """Products of lines and their gradients on a GPU: the operations of `kernels.fused`, for one spectrum or many at once.
 
-Windows are laid out once (`lay_out`), on the device, and serve as many calls as they stay fixed. Rendering is one
-program per block of pixels, that multiplies the lines whose windows meet it; the gradient is one program per piece of
-a line's window, and then a sum over the pieces. Every sum and product has a fixed order, and no two programs write to
-one place: two runs on one device give the same bits.
+`lay_out` prepares the windows on the device once, for all calls with the same windows. Rendering runs one program per
+block of pixels, which multiplies the lines whose windows overlap it; the gradient runs one program per piece of a
+line's window, and then sums over the pieces. Every sum and product has a fixed order, and no two programs write to the
+same place: two runs on one device give the same bits.
 
 Memory is linear in pixels plus lines plus 4 bytes for every 512 pixels of a window. Kernels are Triton's where that is
 installed (`kernels.gpu_triton`), else plain torch (`kernels.gpu_torch`, on a CPU too, much slower).
@@ -79,7 +79,7 @@ def lay_out(
     block = block or BLOCK[backend]
     wavelength = _to_device(wavelength, device, torch.float64)
     n_pixels = len(wavelength)
-    # a window beyond the spectrum would read memory that is not ours
+    # a window outside the spectrum would read foreign memory
     start, stop = (_to_device(edge, device, torch.int64).clamp(0, n_pixels) for edge in (start, stop))
     flux_shape = (n_pixels,) if spectrum is None else (n_spectra, n_pixels)
     spectrum = torch.zeros_like(start) if spectrum is None else _to_device(spectrum, device, torch.int64)

@@ -1,8 +1,8 @@
 r"""Line profiles by name: from a line's own parameters to the components that the kernels evaluate.
 
-A profile defines the parameters of a line, and turns them into rows (center, Lorentz peak, Lorentz half width, Gauss
-peak, Gauss sigma, limiting depth) of `kernels.fused`: arrays, or tensors, through which gradients flow. Where only
-arrays come, torch is not imported: that takes seconds.
+A profile defines the parameters of a line, and converts them to rows (center, Lorentz peak, Lorentz half width, Gauss
+peak, Gauss sigma, limiting depth) of `kernels.fused`: arrays, or tensors, through which gradients flow. For arrays,
+torch is not imported, which would take seconds.
 
 ``"pseudo-voigt"`` is Eq. 2 of the paper: :math:`V = a\,[\eta L(x; f) + (1 - \eta) G(x; f)]` with
 
@@ -122,7 +122,7 @@ def _pseudo_voigt(theta):
 
 
 def _blase(theta):
-    """What gully/blase evaluates: own width in each term."""
+    """Profile of gully/blase: Lorentzian and Gaussian each with their own width."""
     center, area = theta[:, 0], _exp(theta[:, 1])
     sigma, gamma = _exp(theta[:, 2]), _exp(theta[:, 3])
     _, eta = _mixing(_BLASE_FWHM_PER_SIGMA * sigma, 2 * gamma)
@@ -151,7 +151,7 @@ def _minnaert(theta):
 
 
 def _minnaert_chain(components):
-    """Derivatives of `_minnaert`: for few lines, automatic differentiation takes longer than all the rest of a step."""
+    """Derivatives of `_minnaert`: for few lines, automatic differentiation would dominate the time of a step."""
     _, wing, gamma, tau, sigma, depth = components.T
     chain = np.zeros((len(components), 6, 6))
     chain[:, 0, 0] = 1.0

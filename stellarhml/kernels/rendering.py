@@ -1,4 +1,4 @@
-"""Lines to flux: the pixels of each line, rendering, derivatives along labels, and quantities of single lines."""
+"""Rendering of lines: windows of pixels, flux, derivatives with respect to labels, and quantities of single lines."""
 
 import numpy as np
 from scipy.integrate import trapezoid
@@ -10,7 +10,7 @@ from stellarhml.kernels.fused import render_tangents
 from stellarhml.kernels.line_profiles import component_rows, components_and_chain, get_profile
 
 WING_TOLERANCE = 1e-7
-"""Effect on the flux below which the adaptive windows leave a line's wing out."""
+"""Effect on the flux at which adaptive windows cut the wing of a line."""
 
 _COARSE = 1 << 12  # steps of a first search
 
@@ -35,7 +35,7 @@ def line_windows(wavelength, components, wing_cut, *, as_blase=False, tolerance=
 
 
 def _adaptive(wavelength, components, tolerance):
-    """Where Lorentzian plus Gaussian, times the limiting depth, fall under the tolerance."""
+    """Windows in which Lorentzian plus Gaussian, times the limiting depth, exceed the tolerance."""
     center, lorentz, gamma, gauss, sigma, depth = components.T
     depth = np.where(depth > 0, depth, 1.0)
     wing = gamma * np.sqrt(np.maximum(lorentz * depth / tolerance - 1, 0))
@@ -139,8 +139,8 @@ def _shares(tolerance):
     """Tolerances of `line_windows` and of `fused.render` for that of a whole spectrum."""
     if tolerance is None:
         return WING_TOLERANCE, 0.0
-    # the wings that end before a pixel add up: for a spectrum of the Sun by PHOENIX, of 9,068 lines, windows of 1e-8
-    # that are widened to blocks leave 1.6e-6
+    # the cut wings of many lines add up: for a solar PHOENIX spectrum of 9,068 lines, windows with a tolerance of 1e-8,
+    # widened to blocks, leave an error of 1.6e-6
     return min(2e3 * tolerance**2, tolerance), 0.25 * tolerance
 
 
@@ -203,7 +203,7 @@ _AT_ONCE = 512
 
 
 def line_effects(theta, profile):
-    r"""Root of the integral of the squared derivative of a line's flux with respect to each of its parameters.
+    r"""Effect of each parameter of a line on the flux: root of the integral of the squared derivative.
 
     :math:`[\int (\partial f / \partial \theta)^2 d\lambda]^{1/2}` of each line alone, (n_lines, n_parameters), in the
     root of angstroms over the unit of the parameter.

@@ -1,13 +1,13 @@
 r"""Levenberg-Marquardt for all lines of a spectrum at once.
 
 Minimises :math:`\sum_p (S_p - F_p)^2 / s^2 + \sum_{jk} (\theta_{jk} - \theta^0_{jk})^2 / \kappa_{jk}^2`: the second
-sum is a weak prior that holds what a line does not show (the limiting depth of a weak line, say), so that the
-parameters of a line stay smooth from spectrum to spectrum. Parameters stay within a box around the prior.
+sum is a weak prior for parameters that a line does not constrain (such as the limiting depth of a weak line), so that
+the parameters of a line vary smoothly from spectrum to spectrum. Parameters stay within a box around the prior.
 
-The normal equations are block-sparse, because lines only meet their neighbours. Lines are in the order of the first
+The normal equations are block-sparse, because lines only overlap their neighbours. Lines are in the order of the first
 pixels of their windows, so that the neighbours of line i are the `ahead[i]` lines after it. The blocks of J^T J above
-the diagonal are one flat array: for each line a matrix of shape (n_parameters, ahead * n_parameters), one after the
-other, which conjugate gradients go through from front to back.
+the diagonal are one flat array, which conjugate gradients read from front to back: for each line a matrix of shape
+(n_parameters, ahead * n_parameters).
 """
 
 from typing import NamedTuple
@@ -232,7 +232,7 @@ def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_
 
 
 class Start(NamedTuple):
-    """Where a fit begins and how far it may go; all arrays have shape (n_lines, n_parameters)."""
+    """Start values, priors and limits of a fit; all arrays have shape (n_lines, n_parameters)."""
 
     theta: np.ndarray  # start values, the means of the prior
     prior_width: np.ndarray  # standard deviations of the prior

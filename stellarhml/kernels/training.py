@@ -1,4 +1,4 @@
-"""Flux to lines by the paper's training: automatic differentiation and Adam."""
+"""Line fits by the paper's training: automatic differentiation and Adam."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""From normalised flux to spectral lines and back."""
+"""Decomposition of normalised spectra into spectral lines."""
 
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 

@@ -1,4 +1,4 @@
-"""VoigtLineDecomposer: from normalised flux to line parameters and back."""
+"""VoigtLineDecomposer: line parameters from normalised flux, and back."""
 
 import os
 from numbers import Integral, Real
@@ -32,10 +32,10 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     lines of all spectra and tracks them over the grid into one catalogue; `transform` fits each spectrum with lines of
     the catalogue; `inverse_transform` renders line parameters; `decompose` is `transform` with errors and flags.
 
-    By default saturating lines are fitted by Levenberg-Marquardt. `fit` then also fits the spectra, adds lines where
-    the residuals have minima, and learns to predict the lines of a spectrum from its overall appearance: the prediction
-    is the first guess and the prior of later fits. Every spectrum gets every line of the catalogue that shows in it,
-    so that a line too weak to be detected in one spectrum keeps its place. The paper's method is
+    By default saturating lines are fitted by Levenberg-Marquardt. `fit` then also fits training spectra, adds lines
+    where the residuals have minima, and learns to predict the line parameters of a spectrum from a few principal
+    components of its flux: the prediction is the first guess and the prior of later fits. Each spectrum is fitted with
+    all lines of the catalogue that change its flux, detected or not. The paper's method is
     ``profile="pseudo-voigt", solver="adam", wing_cut=6000, max_iter=100, match_tolerance=0, fit_undetected=False,
     line_margin=30, loss_margin=60`` (:data:`stellarhml.pipeline.PAPER_SETTINGS`): mean squared error, Adam with
     amsgrad.
@@ -50,13 +50,13 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     distance : int, default=4
         Smallest distance between two lines of a spectrum, in pixels.
     profile : {"minnaert", "saturated-voigt", "pseudo-voigt", "blase"}, default="minnaert"
-        Line profile: two that saturate, Eq. 2 of the paper, and what the code of blase computes (see
+        Line profile: two that saturate, Eq. 2 of the paper, and that of the code of blase (see
         :mod:`stellarhml.kernels.line_profiles`).
     solver : {"lm", "adam"}, default="lm"
         Levenberg-Marquardt with priors, or the paper's training by automatic differentiation.
     wing_cut : int, default=None
-        Number of pixels around its center on which a line is evaluated; the paper takes 6000. None evaluates each
-        line as far as it changes the flux.
+        Number of pixels around its center on which a line is evaluated; the paper takes 6000. None: all pixels whose
+        flux it changes.
     line_margin : float, default=0.0
         Lines closer than this to either end are left out, in angstrom. The paper takes 30.
     loss_margin : float, default=0.0
@@ -72,17 +72,17 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     learning_rate : float, default=0.05
         Step of Adam, in angstrom for centers and in natural logarithms for the rest.
     noise : float, default=0.01
-        How well "lm" fits the flux before its priors give way: the smaller, the closer the fit; the larger, the
-        smoother the parameters from spectrum to spectrum. At several times the default, the prior holds back lines that
-        move by several pixels over the grid.
+        Standard deviation of the flux for "lm", which sets the weight of the data against the priors: the smaller, the
+        closer the fit; the larger, the smoother the parameters from spectrum to spectrum. At several times the default,
+        the prior biases lines that move by several pixels over the grid.
     n_rounds : int, default=3
-        Largest number of times that "lm" adds lines where the residuals of the training spectra have minima of the
-        given prominence.
+        Largest number of rounds in which "lm" adds lines where the residuals of the training spectra have minima of
+        the given prominence.
     rms_tol : float, default=0.001
         Median RMS of the residuals, in units of the continuum, at which no more lines are added.
     subsample : int, default=32
-        Largest number of training spectra, whose fits give the added lines and the prior: those that differ most. None
-        takes all.
+        Largest number of training spectra, whose fits give the added lines and the prior: those that differ most from
+        each other. None takes all.
     max_iter : int, default=200
         Number of epochs of "adam" (the paper: 100), largest number of steps of "lm".
     tol : float, default=1e-4
@@ -91,13 +91,13 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Whether `transform` returns a scipy CSR matrix, in which absent lines take no memory, or a dense array, in
         which they are NaN. ``set_output(transform="pandas")`` needs False.
     backend : {"native", "blase"}, default="native"
-        Code that fits the lines. "blase" uses an installed gully/blase (not the tool of that name on PyPI) and needs
+        Code that fits the lines. "blase" uses an installed gully/blase (not the package of that name on PyPI) and needs
         ``profile="blase"`` and ``solver="adam"``.
     store : str or path-like, default=None
-        Folder that keeps the fit of each spectrum as soon as it is there. The same job, started again after it was cut
-        short, reads what it finds, verifies it, and computes the rest.
+        Folder to which the fit of each spectrum is written at once. The same job, started again after an interruption,
+        reads and verifies these fits and computes the rest.
     n_jobs : int, default=None
-        Number of joblib workers over spectra.
+        Number of joblib workers, over spectra.
     verbose : bool, default=None
         Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
 
@@ -110,7 +110,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     n_detected_ : ndarray of shape (n_catalog_lines,), dtype int64
         Number of spectra in which `fit` detected each line; 0 for lines that were added.
     n_iter_ : int
-        `max_iter`: epochs that "adam" runs, steps that "lm" may take.
+        Equal to `max_iter`: number of epochs of "adam", largest number of steps of "lm".
     n_features_in_ : int
         Number of pixels seen during :term:`fit`.
 
@@ -120,10 +120,10 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Rendering and its derivatives are the numba kernels of :mod:`stellarhml.kernels.fused`; for "adam" they are
-    behind a ``torch.autograd.Function``, so that the training is torch's. Memory is linear in pixels plus lines. The
-    result for a row depends on what `fit` has learnt, but neither on the other rows nor on `n_jobs`. Rows are taken one
-    at a time, so that `X` may be a memory map.
+    The numba kernels of :mod:`stellarhml.kernels.fused` compute the flux and its derivatives; "adam" calls them through
+    a ``torch.autograd.Function`` and trains with torch. Memory is linear in pixels plus lines. The result for a row
+    depends on what `fit` has learnt, but neither on the other rows nor on `n_jobs`. Rows are read one at a time, so
+    that `X` may be a memory map.
 
     Examples
     --------
@@ -224,7 +224,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         X : array-like of shape (n_spectra, n_pixels)
             Normalised fluxes, continuum 1.
         y : array-like of shape (n_spectra, n_labels), default=None
-            Labels of the spectra, if known: lines are tracked along their axes. Anything but numbers is ignored.
+            Labels of the spectra, if known: lines are tracked along their axes. A `y` that is not numeric is ignored.
 
         Returns
         -------
@@ -234,7 +234,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `wavelength` does not fit `X`, or a flux is not finite.
+            If `wavelength` does not match `X`, or a flux is not finite.
         BlaseNotInstalledError
             If ``backend="blase"`` and gully/blase is not installed.
         StoreError
@@ -285,11 +285,11 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Warns
         -----
         LineDetectionWarning
-            With the number of spectra that have no line.
+            States the number of spectra without lines.
         ConvergenceWarning
-            With the number of spectra that ``solver="lm"`` has not fitted within `max_iter` steps.
+            States the number of spectra that ``solver="lm"`` has not fitted within `max_iter` steps.
         StoreWarning
-            With the number of kept fits that were damaged and have been computed again.
+            States the number of stored fits that were damaged and have been computed again.
         """
         table = self.decompose(X).theta
         if self.sparse_output:
@@ -309,7 +309,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Returns
         -------
         decomposition : Decomposition
-            Lines, flags of lines and spectra, RMS of the residuals by window. Raises and warns as `transform`.
+            Lines, flags of lines and spectra, and residual RMS by window. Raises and warns as `transform`.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
@@ -321,7 +321,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : csr_matrix or array-like of shape (n_spectra, n_parameters * n_catalog_lines)
-            Line parameters as `transform` gives them.
+            Line parameters as `transform` returns them.
 
         Returns
         -------
@@ -336,7 +336,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_catalog(cls, wavelength, catalog, **parameters):
-        """Build a decomposer that knows its lines already, to render or fit them without a training set.
+        """Build a decomposer from known lines, to render or fit them without a training set.
 
         Parameters
         ----------
@@ -350,7 +350,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Returns
         -------
         decomposer : VoigtLineDecomposer
-            Fitted in all but `fit_undetected` of ``solver="lm"``, whose priors need a training set.
+            A fitted decomposer without `fit_undetected`, whose priors need a training set.
         """
         decomposer = cls(wavelength=np.asarray(wavelength), fit_undetected=False, **parameters)
         decomposer.wavelength_ = check_wavelength(wavelength)
@@ -372,7 +372,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of shape (n_parameters * n_catalog_lines,), dtype object
-            Such as ``"log_amplitude@8544.430"``.
+            Names such as ``"log_amplitude@8544.430"``.
         """
         check_is_fitted(self)
         names = self.line_parameters
@@ -422,7 +422,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         n_pixels = len(wavelength)
         given = np.arange(n_pixels) if decomposer.wavelength is None else decomposer.wavelength
         if not np.array_equal(given, wavelength):
-            raise StateError("The parameter `wavelength` is not the fitted one; both must be the same.")
+            raise StateError("The parameter `wavelength` differs from the fitted wavelengths; both must be the same.")
         catalog = LineCatalog.from_state(take(fitted, "catalog", dict), n_pixels)
         prior = take(fitted, "prior", (LinePrior, type(None)))
         shape = (len(catalog.pixels), len(decomposer.line_parameters))
@@ -446,7 +446,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         return get_profile(self.profile).parameters
 
     def _fit_settings(self, *, learnt=False):
-        """What the fit of a spectrum depends on; without `learnt`, what is known before a grid was seen."""
+        """Settings of the fit of a spectrum; with `learnt`, also catalogue, prior and typical RMS."""
         scale = velocity_scale(self.wavelength_.size if self.wavelength is None else self.wavelength_)
         names = set(FitSettings.__dataclass_fields__) & set(self._parameter_constraints)
         parameters = {name: getattr(self, name) for name in names - {"wavelength"}}

@@ -1,6 +1,6 @@
-"""Fitting by an installed gully/blase, after making sure that it is that package.
+"""Fitting with an installed gully/blase, after a check that it is this package.
 
-The code of gully/blase is not on PyPI; the package that has its name there is an unrelated tool for blazars.
+gully/blase is not on PyPI; the package `blase` on PyPI is an unrelated tool for blazars.
 """
 
 from importlib.util import find_spec

@@ -1,6 +1,6 @@
-"""The catalogue: one list of lines for all spectra of a grid. Minima are detected, then tracked from node to node.
+"""The line catalogue of a grid. Minima are detected in each spectrum, then tracked from node to node.
 
-Distances are velocities, in km/s, unless the decomposer has no wavelengths: then they are pixels.
+Distances are velocities in km/s, or pixels if the decomposer has no wavelengths.
 """
 
 from itertools import pairwise
@@ -45,12 +45,12 @@ class LineCatalog(NamedTuple):
         return cls(pixels, prominences, widths, n_detected, none, ~none)
 
     def to_state(self):
-        """Values that a file holds, by name; `predicted` is True of all lines once a fit is complete."""
+        """State for a file; without `predicted`, which is True for all lines after a complete fit."""
         return {name: value for name, value in self._asdict().items() if name != "predicted"}
 
     @classmethod
     def from_state(cls, state, n_pixels):
-        """Catalogue of a state, for spectra of `n_pixels`; raises StateError if it is not one."""
+        """Rebuild a catalogue for spectra of `n_pixels` from its state; raises StateError if it is invalid."""
         check_keys(state, cls._fields[:-1])
         sizes, shape = Sizes(), ("n_lines",)
         high = n_pixels - 1
@@ -64,11 +64,11 @@ class LineCatalog(NamedTuple):
         )
 
     def only(self, keep):
-        """The lines of a boolean mask, or in the order of indices."""
+        """Select lines by a boolean mask or by indices."""
         return LineCatalog(*(part[keep] for part in self))
 
     def with_lines(self, pixels, prominences, widths):
-        """The catalogue with new, undetected lines, in the order of their pixels."""
+        """Add new, undetected lines; the result is in order of pixels."""
         n_new = len(pixels)
         new = (pixels, prominences, widths, np.zeros(n_new, np.int64), np.ones(n_new, bool), np.zeros(n_new, bool))
         both = LineCatalog(*(np.concatenate(pair) for pair in zip(self, new, strict=True)))
@@ -76,7 +76,7 @@ class LineCatalog(NamedTuple):
 
 
 class DetectedLines(NamedTuple):
-    """Lines found in many spectra: arrays of shape (n_lines,), and members."""
+    """Lines found in many spectra: arrays of shape (n_lines,), and the line of each detection."""
 
     pixels: np.ndarray  # strictly increasing
     prominences: np.ndarray  # largest prominence of each line
@@ -134,7 +134,7 @@ def merge_detections(detections, scale, *, labels=None, tolerance):
     `tolerance` is the largest distance between a line in one spectrum and in the next; 0: equal pixels, the paper's
     rule.
     """
-    # the tracker takes wavelengths, of which only the ratios count
+    # the tracker takes wavelengths, of which only the ratios matter
     middle = scale[len(scale) // 2]
     places = [d.positions if tolerance else scale[d.pixels] for d in detections]
     centers = [np.exp((place - middle) / SPEED_OF_LIGHT) for place in places]
@@ -154,7 +154,7 @@ def nearest_pixel(scale, positions):
     """Pixel nearest to each position on an increasing `scale` (n_pixels,), int64; of two equally near the bluer."""
     right = np.clip(np.searchsorted(scale, positions), 0, len(scale) - 1)
     left = np.maximum(right - 1, 0)
-    # a middle is a middle however it was rounded
+    # a position half way between two pixels belongs to the bluer one, whatever its rounding error
     return np.where(np.abs(scale[left] - positions) <= (1 + 1e-6) * np.abs(scale[right] - positions), left, right)
 
 
@@ -176,7 +176,7 @@ def match_to_catalog(positions, lines, *, tolerance):
 
 
 def refine_minima(wavelength, flux, pixels):
-    """Place minima between pixels: the vertex of the parabola through a pixel and its two neighbours.
+    """Find minima to a fraction of a pixel: the vertex of the parabola through a pixel and its two neighbours.
 
     `pixels` (n_minima,) are no higher than either neighbour, in [1, n_pixels - 2]; `wavelength` (n_pixels,) need not be
     even. Returns wavelengths in angstrom, at most half a step from the pixel; the pixel itself in the middle of a
@@ -193,7 +193,7 @@ def refine_minima(wavelength, flux, pixels):
 
 
 def track_lines(centers, labels=None, *, tolerance):
-    """Identify the detections of many spectra that are the same line.
+    """Identify the detections of many spectra that belong to the same line.
 
     Detections of neighbouring spectra that are each other's nearest are linked, and lines grow along the links, the
     shortest first, but never so that two minima of one spectrum meet. So a line may move by more than `tolerance` over
@@ -229,7 +229,7 @@ def track_lines(centers, labels=None, *, tolerance):
         links = _neighbouring_nodes(nodes)
     size = np.array([len(c) for c in centers], np.int64)
     mean = np.array([np.mean(c) if len(c) else 0.0 for c in centers])
-    # one order of the spectra, whatever theirs was
+    # sort the spectra, so that the result does not depend on their order
     order = np.lexsort((mean, size, node))
     start = np.concatenate([[0], np.cumsum(size[order])])
     position = SPEED_OF_LIGHT * np.log(np.concatenate([centers[i] for i in order] or [np.empty(0)]))
@@ -318,7 +318,7 @@ def _grow_along_links(position, spectrum, start, pairs, tolerance):
 
 
 def _join_by_medians(position, line, bits, tolerance):
-    """Join lines without a common spectrum whose medians are mutual nearest, until none is left; number by median."""
+    """Merge lines without a common spectrum whose medians are mutual nearest, repeatedly; number lines by median."""
     by_position = np.argsort(position, kind="stable")
     sorted_position, sorted_line = position[by_position], line[by_position]
     while True:

@@ -1,4 +1,4 @@
-"""What a decomposer learns from a grid: the catalogue, lines added from residuals, and the prior."""
+"""Learning from a grid of spectra: the line catalogue, lines added from residuals, and the prior."""
 
 from functools import partial
 
@@ -9,14 +9,13 @@ from stellarhml.lines.catalog import Detections, LineCatalog, merge_detections
 from stellarhml.lines.decomposition import find_minima, fit_and_search
 from stellarhml.lines.prior import LinePrior
 
-# Lines to add, chosen on held-out nodes of the SME grid and of the PHOENIX H band: interpolated lines and residual
-# against the node
-_SEEN_IN = 0.1  # share of the training spectra whose residuals must have a minimum there
+# Criteria for added lines, chosen by the error at held-out nodes of the SME grid and of the PHOENIX H band
+_SEEN_IN = 0.1  # share of the training spectra whose residuals must have the minimum
 _NARROWEST, _WIDEST = 0.5, 4.0  # times the median width of the catalogue: other minima are not lines
-_NARROW_START, _WIDE_START = 0.7, 1.2  # times that width: where the width of a new line begins
-_NEAREST = 3  # pixels from a line of the catalogue, and
-_OUTSIDE = 1.0  # widths from it: in the core of a broad line a second one corrects its shape there only
-_ALIKE = 1e-5  # of a distance between spectra: of equally distant ones the first, on every processor
+_NARROW_START, _WIDE_START = 0.7, 1.2  # times that width: limits of the start value of a new line's width
+_NEAREST = 3  # smallest distance from a line of the catalogue in pixels, and
+_OUTSIDE = 1.0  # in widths: a second line in the core of a broad one would only correct its shape
+_ALIKE = 1e-5  # relative rounding error of distances: of equal ones the first is taken, on every CPU
 _SHALLOWEST = 5e-4  # depth that a line must have in some training spectrum to stay in the catalogue
 
 
@@ -33,7 +32,7 @@ def learn_catalog(X, labels, settings, *, n_jobs, verbose):
 
 
 def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample, store, n_jobs, verbose):
-    """Fit training spectra, add lines where their residuals have minima, drop lines without effect, learn the prior.
+    """Fit training spectra, add lines from their residuals, drop lines without effect, and learn the prior.
 
     `settings` hold the catalogue of `learn_catalog`, which also gave the `tracks`; `n_rounds`, `rms_tol` and
     `subsample` are those of the `VoigtLineDecomposer`. A `store` keeps the fits. Returns the settings with the refined
@@ -48,7 +47,7 @@ def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample,
     feature_flux = np.stack([np.asarray(X[i][features], dtype=np.float64) for i in rows])
     labels = None if labels is None else labels[rows]
     tracks = [tracks[i] for i in rows]
-    # once loosely, once as closely as `noise` demands, and once more for each round of added lines
+    # one pass with inflated noise, one with `noise`, and one for each round of added lines
     n_passes = n_rounds + 2
     for n_done in range(n_passes):
         fits = map_stored(
@@ -82,7 +81,7 @@ def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample,
 
 
 def add_lines(settings, missed, labels):
-    """Add the minima of residuals that are lines by their width, place and number.
+    """Add minima of the residuals as lines, if they are as wide as lines, apart from others, and in enough spectra.
 
     `settings` hold a catalogue of which one line at least was detected, `missed` the minima of the residuals of each
     training spectrum. Returns the catalogue with the new lines; the same one where there are none.
@@ -90,7 +89,7 @@ def add_lines(settings, missed, labels):
     scale, catalog = settings.scale, settings.catalog
     found = merge_detections(missed, scale, labels=labels, tolerance=settings.match_tolerance)
     free = _far_from_lines(settings.wavelength, catalog)[found.pixels]
-    # widths compare as velocities: the pixels of a spectrograph are not equally wide everywhere
+    # compare widths as velocities, since the width of pixels varies over a spectrum
     speed = np.gradient(scale) / np.gradient(settings.wavelength)
     usual = np.median((catalog.widths * speed[catalog.pixels])[~catalog.added])
     ratio = found.widths * speed[found.pixels] / usual
@@ -103,7 +102,7 @@ def add_lines(settings, missed, labels):
 
 
 def _far_from_lines(wavelength, catalog):
-    """Pixels where a line may be added, shape (n_pixels,)."""
+    """Mask of pixels where a line may be added, shape (n_pixels,)."""
     step = np.gradient(wavelength)[catalog.pixels]
     reach = np.maximum(_NEAREST, np.ceil(_OUTSIDE * catalog.widths / step)).astype(np.int64)
     edges = np.zeros(wavelength.size + 1, np.int64)

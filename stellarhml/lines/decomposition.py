@@ -1,4 +1,4 @@
-"""Spectra to lines: the fit of one spectrum, of many with their flags, and line parameters as the rows of one matrix.
+"""Decomposition of spectra into lines: fits of one or many spectra, with flags, and tables of line parameters.
 
 Column ``n_parameters * i + j`` is parameter j of catalogue line i. In a scipy CSR matrix a line is present where
 its block has stored entries; in a dense array it is absent where its center is NaN.
@@ -26,13 +26,13 @@ from stellarhml.lines.prior import LinePrior, blase_start, first_guess
 from stellarhml.storage.result_store import digest
 
 FIT_VERSION = 4
-"""Raise it when results change: stored fits of older versions are then no longer found."""
+"""Version of the fit, to be increased when results change: stored fits of older versions are then not reused."""
 
 N_WINDOWS = 20
 """Windows of equally many pixels in which the RMS of the residuals is reported."""
 
-ABSENT_DEPTH = 1e-4  # of the continuum; a hundredth of the RMS of the residuals of the SME grid
-FIRST_NOISE = 10.0  # times `noise`, before a prior is learnt: lines of a blend must not drift apart
+ABSENT_DEPTH = 1e-4  # of the continuum; a hundredth of the residual RMS of the SME grid
+FIRST_NOISE = 10.0  # factor on `noise` before a prior is learnt, so that lines of a blend do not drift apart
 _SATURATED = 0.9  # share of the limiting depth
 
 
@@ -85,7 +85,7 @@ class FitSettings:
         return get_profile(self.profile).parameters
 
     def replace(self, **changes):
-        """These settings with some of them changed."""
+        """Copy the settings with changes."""
         return replace(self, **changes)
 
     def render(self, theta):
@@ -93,7 +93,7 @@ class FitSettings:
         return render_lines(self.wavelength, theta, profile=self.profile, wing_cut=self.wing_cut)
 
     def digest(self, task):
-        """Hash of the settings and of what is done with the spectrum, hexadecimal digits."""
+        """Hash of the settings and of the task, hexadecimal digits."""
         values = dict(vars(self))
         catalog, prior = values.pop("catalog"), values.pop("prior")
         return digest(task, FIT_VERSION, values, list(catalog), None if prior is None else list(prior))
@@ -111,12 +111,12 @@ class RowFit(NamedTuple):
 
 
 def pack(fit):
-    """Turn a RowFit into arrays, as a store keeps them."""
+    """Convert a RowFit to arrays for a store."""
     return {name: np.asarray(value) for name, value in fit._asdict().items()}
 
 
 def unpack(arrays):
-    """Turn arrays that `pack` made into a RowFit."""
+    """Convert arrays of `pack` to a RowFit."""
     return RowFit(**{**arrays, "flag": int(arrays["flag"]), "n_iter": int(arrays["n_iter"])})
 
 
@@ -128,7 +128,7 @@ def decompose_row(settings, row):
     absent = line_depths(theta, settings.profile) < (ABSENT_DEPTH if settings.solver == "lm" else 0)
     lines, theta = lines[~absent], theta[~absent]
     gone = np.setdiff1d(np.arange(len(line_flags)), lines)
-    # lines that were not kept have no other flags, whether they were fitted or not
+    # lines left out keep only the flag ADDED, whether they were fitted or not
     line_flags[gone] = line_flags[gone] & np.uint8(LineFlag.ADDED) | np.uint8(LineFlag.ABSENT)
     model = settings.render(theta)
     edges = _window_pixels(settings)
@@ -207,7 +207,7 @@ def _fit(settings, flux):
             LineFlag.AT_BOUND
         )
         if settings.fit_undetected and settings.match_tolerance > 0 and len(lines):
-            # where the fit has put them, which may be farther from the catalogue than the tolerance
+            # match to the fitted centers, which may be farther from the catalogue than the tolerance
             places = np.interp(theta[:, 0], settings.wavelength, settings.scale)
             order = np.argsort(places, kind="stable")
             near = match_to_catalog(found.positions, places[order], tolerance=settings.match_tolerance)
@@ -219,7 +219,7 @@ def _fit(settings, flux):
 
 
 def _flag_shapes(settings, lines, theta, line_flags):
-    """Flag saturated lines and those at the ends."""
+    """Flag saturated lines and lines at the ends of the spectrum."""
     parameters = settings.line_parameters
     if "logit_depth" in parameters:
         limit = 1 / (1 + np.exp(-theta[:, parameters.index("logit_depth")]))
@@ -235,12 +235,12 @@ def _fit_adam(settings, flux, lines, found):
     if settings.fit_undetected:
         everything = np.arange(len(settings.catalog.pixels))
         all_pixels, all_widths = settings.catalog.pixels.copy(), settings.catalog.widths.copy()
-        # undetected lines begin weak
+        # undetected lines start weak
         all_prominences = np.full(len(everything), 0.1 * settings.prominence)
         all_pixels[lines], all_prominences[lines], all_widths[lines] = pixels, prominences, widths
         lines, pixels, prominences, widths = everything, all_pixels, all_prominences, all_widths
     theta = blase_start(settings.wavelength[pixels], prominences, widths, settings.line_parameters)
-    # two detections may be nearest to lines in the other order
+    # detections and their lines may be in different order
     order = np.argsort(lines, kind="stable")
     lines, theta = lines[order], theta[order]
     if len(lines):
@@ -277,7 +277,7 @@ def _solve(settings, flux, start, noise=None):
 
 
 def _window_pixels(settings):
-    """Pixels at which windows begin, and one past the last; equally many in each, give or take one."""
+    """First pixel of each window, and one past the last; windows have equally many pixels, to within one."""
     first, last = settings.loss_pixels.start, settings.loss_pixels.stop
     return np.linspace(first, last, min(N_WINDOWS, last - first) + 1).round().astype(np.int64)
 
@@ -287,12 +287,12 @@ def _match(settings, positions):
 
 
 class Decomposition:
-    """What `VoigtLineDecomposer.decompose` returns.
+    """Result of `VoigtLineDecomposer.decompose`.
 
     Attributes
     ----------
     theta : csr_matrix of shape (n_spectra, n_parameters * n_catalog_lines)
-        Line parameters, as `VoigtLineDecomposer.transform` gives them.
+        Line parameters, as `VoigtLineDecomposer.transform` returns them.
     line_flags : ndarray of shape (n_spectra, n_catalog_lines), uint8
         Flags of each line in each spectrum, see :class:`stellarhml.flags.LineFlag`.
     flags : ndarray of shape (n_spectra,), uint8
@@ -302,9 +302,9 @@ class Decomposition:
     windows : ndarray of shape (n_windows + 1,)
         Edges of the windows, in angstrom.
     window_rms : ndarray of shape (n_spectra, n_windows)
-        Root mean square of the residuals in each window.
+        Residual RMS in each window.
     rms : ndarray of shape (n_spectra,)
-        Root mean square of the residuals in all windows together.
+        Residual RMS over all windows.
     """
 
     def __init__(self, theta, line_flags, flags, n_iter, windows, window_rms, rms):
@@ -385,8 +385,8 @@ def render_rows(table, wavelength, n_lines, *, profile, wing_cut):
     n_parameters = len(get_profile(profile).parameters)
     if table.shape[1] != n_lines * n_parameters:
         raise ValueError(
-            f"X has {table.shape[1]} columns, but {n_lines} lines of {n_parameters} parameters take "
-            f"{n_lines * n_parameters}. Pass what `transform` of this decomposer returns."
+            f"X has {table.shape[1]} columns, but {n_lines} lines of {n_parameters} parameters need "
+            f"{n_lines * n_parameters}. Pass the result of `transform` of this decomposer."
         )
     flux = np.empty((table.shape[0], wavelength.size), dtype=table.dtype)
     for i in range(table.shape[0]):

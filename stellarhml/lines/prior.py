@@ -1,10 +1,9 @@
-r"""First guesses and priors of a fit, learnt from spectra that were fitted already.
+r"""First guesses and priors of line fits, learnt from fitted training spectra.
 
-The parameters of all lines of a spectrum are predicted from a few numbers that describe the spectrum as a whole: the
-scores :math:`z_m` of its leading principal components (of the logarithm of the flux at the lines that were detected),
-:math:`\theta_{jk} \approx A_{jk} + \sum_m z_m B_{mjk}`. As spectra vary smoothly over a grid, so does the prediction.
-As a prior it makes the fitted parameters smooth, and as a start it takes the place of a neighbour's solution, for any
-spectrum and without its labels.
+The parameters of all lines of a spectrum are predicted from the scores :math:`z_m` of its leading principal components
+(of the logarithm of the flux at the detected lines), :math:`\theta_{jk} \approx A_{jk} + \sum_m z_m B_{mjk}`. As
+spectra vary smoothly over a grid, so does the prediction. As a prior it makes the fitted parameters smooth, and as a
+first guess it replaces the solution of a neighbouring node, for any spectrum and without its labels.
 """
 
 import math
@@ -16,25 +15,25 @@ from stellarhml._state import Sizes, StateError, check_keys, take_array, take_nu
 from stellarhml.kernels.second_order import Start
 
 MAX_SCORES = 4
-_DARKEST = 0.02  # flux below which the logarithm is cut
-_SMALLEST = 1e-3  # of the largest singular value: components below are noise
-_BEYOND = 0.1  # how far scores may leave the range of the training spectra, in units of that range
+_DARKEST = 0.02  # smaller fluxes are set to this before the logarithm
+_SMALLEST = 1e-3  # of the largest singular value: smaller components are noise
+_BEYOND = 0.1  # scores may exceed the range of the training spectra by this share of it
 
-# Start values of gully/blase, found there by experiment: a = 0.14 prominence [angstrom],
+# Start values of gully/blase, determined there empirically: a = 0.14 prominence [angstrom],
 # sigma = 1.28 w / sqrt(2), gamma = 1.52 w / sqrt(2), w = half-prominence width / 2.355
 AMPLITUDE_FACTOR = 0.14
 SIGMA_FACTOR = 1.28 / math.sqrt(2)
 GAMMA_FACTOR = 1.52 / math.sqrt(2)
 
-STRONG = 0.3  # prominence from which a line's own shape is free: it shows its saturation and its damping wings
-_LIMITING_DEPTH = 0.65  # of unsaturated lines, which do not show it; metal lines of the SME grid reach 0.6 to 0.8
-_LOG_WING = -3.0  # wings of a twentieth of the core, which is what weak lines of the SME grid have
-# Per parameter: center [in line widths], log_amplitude, log_sigma, log_gamma, logit_depth, log_wing. Chosen on
-# held-out nodes of the SME grid (windows of 50 to 400 angstrom) and of the PHOENIX H band: interpolated lines plus
-# residual against the node. Loose amplitudes and depths let one flat line swallow a blend at some nodes
+STRONG = 0.3  # prominence of strong lines, whose saturation and damping wings are measurable: looser priors
+_LIMITING_DEPTH = 0.65  # prior of unsaturated lines, which do not constrain it; metal lines of the SME grid: 0.6 to 0.8
+_LOG_WING = -3.0  # wings of a twentieth of the core, as in weak lines of the SME grid
+# Per parameter: center [in line widths], log_amplitude, log_sigma, log_gamma, logit_depth, log_wing. Chosen by the
+# error at held-out nodes of the SME grid (windows of 50 to 400 angstrom) and of the PHOENIX H band. Looser priors of
+# amplitude and depth let one broad line absorb a blend at some nodes
 _PRIOR_WEAK, _PRIOR_STRONG = (0.3, 3.0, 0.3, 0.5, 0.25, 1.0), (0.5, 1.5, 0.4, 0.7, 0.12, 1.0)
 _REACH_WEAK, _REACH_STRONG = (1.0, 3.0, 1.0, 2.0, 3.0, 3.0), (1.0, 4.0, 2.0, 3.0, 5.0, 4.0)
-_SHRINK = 0.1  # of the prior's widths, once it is centred on the prediction from other spectra
+_SHRINK = 0.1  # factor on the prior's widths once it is centred on the prediction
 _STEP = (0.5, 0.7, 0.7, 0.7, 0.7, 0.7)
 
 
@@ -93,7 +92,7 @@ class LinePrior(NamedTuple):
         return cls(pixels, mean, components, bounds, coefficients, leverage)
 
     def only(self, lines):
-        """The prediction of some of the lines, a boolean mask or indices."""
+        """Select lines by a boolean mask or by indices."""
         return self._replace(coefficients=np.ascontiguousarray(self.coefficients[:, lines]))
 
     def predict(self, flux):
@@ -164,7 +163,7 @@ def first_guess(settings, flux):
     if prior is not None:
         theta = prior.predict(flux)
         if not catalog.predicted.all():
-            # the depth of a new line is that of the residual of the others
+            # the depth of a new line is that of the residuals of the predicted lines
             residual = settings.render(theta) - flux
             depths = np.where(catalog.predicted, depths, residual[catalog.pixels])
     centers = settings.wavelength[catalog.pixels]

@@ -323,7 +323,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         return self._locate(X, derivatives=derivatives)
 
     def split_at_breaks(self, X):
-        """Replace labels in cells with a jump by the two nodes beside it, see `stellarhml.manifold.breaks`.
+        """Replace labels in cells with a jump by the two nodes at its ends, see `stellarhml.manifold.breaks`.
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ class LeaveOneNodeOut(BaseCrossValidator):
     Parameters
     ----------
     labels : {"y", "X"}, default="y"
-        Which argument of `split` holds the labels: "y" for regressors from flux to labels, "X" for generators from
+        Argument of `split` that holds the labels: "y" for regressors from flux to labels, "X" for generators from
         labels to flux.
 
     See Also
@@ -78,7 +78,7 @@ class LeavePlaneOut(BaseCrossValidator):
     axis : int, default=0
         Column of the labels. 0 is Teff in the default order (teff, logg, feh).
     labels : {"y", "X"}, default="y"
-        Which argument of `split` holds the labels.
+        Argument of `split` that holds the labels.
 
     See Also
     --------

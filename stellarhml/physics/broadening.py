@@ -1,14 +1,14 @@
-r"""Rotation and line spread by plain quadrature: slow and obvious, what the fast path is tested against.
+r"""Rotation and line spread by quadrature: slow and simple, the reference for tests of the kernels.
 
-A star that turns as a rigid body, limb-darkened by :math:`I(\mu) / I(1) = 1 - \epsilon + \epsilon \mu`, spreads light
-over the velocities :math:`v = u\,v \sin i` by (Gray 2005, Eq. 18.14)
+A star in rigid rotation with limb darkening :math:`I(\mu) / I(1) = 1 - \epsilon + \epsilon \mu` has the rotation
+profile, over the velocities :math:`u\,v \sin i` (Gray 2005, Eq. 18.14),
 
 .. math::
     G(u) = \frac{2 (1 - \epsilon) \sqrt{1 - u^2} + \frac{\pi}{2} \epsilon (1 - u^2)}{\pi (1 - \epsilon / 3)},
     \quad |u| \le 1.
 
-A spectrograph of the resolving power R spreads it by a Gaussian whose full width at half maximum is
-:math:`\lambda / R`. Both shift :math:`\ln \lambda`: by v / c, which is the relativistic shift to second order in v / c.
+The line-spread function at resolving power R is a Gaussian whose full width at half maximum is :math:`\lambda / R`.
+Both act on :math:`\ln \lambda`, which is shifted by v / c: the relativistic shift to second order in v / c.
 
 References
 ----------
@@ -48,7 +48,7 @@ def broaden_quadrature(spectrum, x, *, vsini_c, limb_darkening, sigma, step):
     """
     shift, weight = np.zeros(1), np.ones(1)
     if vsini_c:
-        # u = sin(angle) takes the square root off the edges
+        # u = sin(angle) removes the square root at the edges
         angle, weight = _legendre(np.pi / 2, np.pi / 2 * vsini_c, step)
         weight = weight * np.cos(angle) * rotation_profile(np.sin(angle), 1.0, limb_darkening)
         shift = vsini_c * np.sin(angle)

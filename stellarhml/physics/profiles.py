@@ -1,4 +1,4 @@
-"""Line profiles written out plainly from their equations: what the kernels are tested against.
+"""Line profiles directly from their equations, the reference for tests of the kernels.
 
 No code is shared with `stellarhml.kernels`, on purpose.
 """

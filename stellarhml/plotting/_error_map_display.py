@@ -31,8 +31,8 @@ class ErrorMapDisplay:
     edges : ndarray of shape (n_windows + 1,)
         Edges of the windows, in angstrom.
     window_error : dict of str to ndarray of shape (n_windows,)
-        By label, the RMS error in each window from interpolation along that label. In squares, these errors and the
-        error at the nodes themselves add up to the error of the pixels.
+        By label, the RMS error in each window from interpolation along that label. These errors and the error at the
+        nodes add in quadrature to the error of the pixels.
 
     Attributes
     ----------
@@ -86,8 +86,8 @@ class ErrorMapDisplay:
         model, wavelength = generator.error_map_, generator.wavelength_
         if model is None:
             raise ValueError(
-                "`error_map_` of the generator is None: it was built from lines alone, and an error needs spectra. Fit "
-                "a generator to spectra."
+                "`error_map_` of the generator is None: it was built from lines without spectra. Fit a generator to "
+                "spectra."
             )
         # the mean over all rows of the grid
         everywhere = sparse.csr_matrix(np.full((1, len(model.gain)), 1 / len(model.gain)))

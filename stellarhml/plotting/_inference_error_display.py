@@ -15,7 +15,7 @@ _ROOM = 1.08  # axis limit over the largest difference
 
 
 class InferenceErrorDisplay:
-    """Inferred minus true labels against true Teff: a panel for each label, with a histogram beside it.
+    """Inferred minus true labels against true Teff: a panel for each label, with a histogram.
 
     Create it with :meth:`from_predictions` or :meth:`from_frame`. Arrays are attributes; artists end in an underscore.
 
@@ -201,7 +201,7 @@ class InferenceErrorDisplay:
 
 
 def _make_axes(figure, n_labels):
-    """A column of panels, with a histogram beside each."""
+    """A column of panels, each with a histogram."""
     if figure is None:
         import matplotlib.pyplot as plt
 

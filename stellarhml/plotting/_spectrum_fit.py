@@ -1,4 +1,4 @@
-"""A spectrum at rest beside a regressor's model of it."""
+"""A spectrum at rest and a regressor's model of it."""
 
 from typing import NamedTuple
 

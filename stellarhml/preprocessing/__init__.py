@@ -1,4 +1,4 @@
-"""From raw model or observed flux to normalised flux."""
+"""Normalisation of raw model or observed spectra."""
 
 from stellarhml.preprocessing._phoenix_preprocessor import PhoenixPreprocessor
 

@@ -1,4 +1,4 @@
-"""PhoenixPreprocessor: from a model grid's raw flux to normalised flux."""
+"""PhoenixPreprocessor: normalisation of the raw flux of a model grid."""
 
 import warnings
 from numbers import Integral, Real
@@ -25,7 +25,7 @@ from stellarhml.exceptions import ContinuumWarning, WavelengthCoverageError
 from stellarhml.physics.blackbody import blackbody_flux
 
 SUNKEN = 0.02
-"""Share of the continuum by which a maximum may lie below it: inside a broad line there are maxima too."""
+"""Share of the continuum by which a maximum may lie below it; lower maxima lie inside broad lines."""
 
 
 def find_anchors(flux, *, distance, width=1):
@@ -72,7 +72,7 @@ def continuum_operator(wavelength, anchors, *, degree, width=1):
     return solve, basis, members
 
 
-_STORED_DEGREE = 30  # of a continuum in a file: a higher one would let a small file take much memory
+_STORED_DEGREE = 30  # limit for a file: a higher degree would let a small file take much memory
 
 
 class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
@@ -80,9 +80,9 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
 
     The paper's :math:`\bar S = S / (B\,Q_5\,P_{99})`: black body at the known Teff, percentile of the flux, polynomial
     through local maxima. By default the maxima are found once, on the mean of the training spectra, and shared by
-    all spectra: the continuum is then linear in the flux and varies smoothly with the labels, where a set of maxima
-    that changes from node to node makes it jump. Maxima inside broad lines, more than 2 % below the polynomial
-    through the others, are left out. ``continuum="each"`` is the paper's own.
+    all spectra: the continuum is then linear in the flux and varies smoothly with the labels, whereas maxima that
+    change from node to node would make it jump. Maxima inside broad lines, more than 2 % below the polynomial through
+    the others, are left out. ``continuum="each"`` is the paper's method.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         Smallest distance between two maxima, in pixels. With fewer than `degree` + 1 maxima the degree is
         lowered, with a :class:`~stellarhml.exceptions.ContinuumWarning`.
     anchor_width : int, default=1
-        Number of pixels around a maximum whose mean stands for it. More than one is for noisy spectra.
+        Number of pixels around a maximum over which its flux is averaged; more than one for noisy spectra.
     continuum : {"shared", "each", "none"}, default="shared"
         Maxima shared by all spectra, each spectrum's own (the paper), or no polynomial.
 
@@ -182,7 +182,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         WavelengthCoverageError
             If no pixel lies within `window`.
         ValueError
-            If `wavelength` does not fit `X`, or `teff` is given without wavelengths.
+            If `wavelength` does not match `X`, or `teff` is given without wavelengths.
         """
         X = validate_data(self, X, dtype=FLOAT_DTYPES)
         self.wavelength_ = check_wavelength(self.wavelength, n_pixels=X.shape[1])
@@ -243,8 +243,8 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         Warns
         -----
         ContinuumWarning
-            With the number of spectra whose continuum or percentile is not positive: they are only divided by
-            their largest absolute value.
+            States the number of spectra whose continuum or percentile is not positive: they are only divided by their
+            largest absolute value.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOAT_DTYPES, reset=False)
@@ -265,7 +265,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         return out
 
     def inverse_transform(self, X):
-        """Return normalised fluxes as they are: the continuum of a spectrum is not kept.
+        """Return normalised fluxes unchanged: the continuum of a spectrum is not stored.
 
         Parameters
         ----------
@@ -301,7 +301,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         """State for a file: parameters and what was fitted; "window_pixels" are the first and the last + 1."""
         if not hasattr(self, "anchors_"):
             return estimator_state(self, None)
-        # one and the same array is stored once
+        # the same array is stored once
         given = isinstance(self.wavelength, np.ndarray) and np.array_equal(self.wavelength, self.wavelength_)
         first, last, _ = self._pixels.indices(self.wavelength_.size)
         fitted = {
@@ -371,7 +371,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         return slice(int(first), int(last))
 
     def _scaled_rows(self, X, teff):
-        """Yield each spectrum, cropped, over black body and percentile, and whether the percentile was positive."""
+        """Yield each cropped spectrum, divided by black body and percentile, and whether the percentile is positive."""
         teff = np.full(len(X), np.nan) if teff is None else np.asarray(teff, dtype=np.float64)
         if teff.shape != (len(X),) or np.any(teff <= 0):
             raise ValueError(

@@ -1,1 +1,1 @@
-"""Files that outlive a process: saved estimators, results of long jobs, atomic writes."""
+"""Files: saved estimators, results of long jobs, atomic writes."""

@@ -1,7 +1,7 @@
-"""What the `asdf` library needs to open our files: a converter for each tag, and the schemas.
+"""Extension of the `asdf` library for our files: a converter for each tag, and the schemas.
 
-The library finds them by the entry points `asdf.extensions` and `asdf.resource_mappings`. An estimator can then also be
-part of somebody's own ASDF file. This package does not need it to read and write its own.
+The library finds it by the entry points `asdf.extensions` and `asdf.resource_mappings`. An estimator can then also be
+part of any other ASDF file. This package does not need the library to read and write its own files.
 """
 
 from importlib.resources import files

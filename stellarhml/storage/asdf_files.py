@@ -97,7 +97,7 @@ def pack(tree, arrays):
     Yields
     ------
     piece : bytes or ndarray of uint8
-        What comes next in the file.
+        Next piece of the file.
     """
     text = _FIRST_LINES + to_text(Root(tree))
     position, heads, offsets = _first_block(len(text)), [], []

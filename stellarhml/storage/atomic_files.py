@@ -1,4 +1,4 @@
-"""Write a file so that its name never stands for half of it: a temporary name first, then one rename."""
+"""Atomic writing of files: under a temporary name, then renamed, so that no incomplete file has the final name."""
 
 import os
 import uuid
@@ -8,14 +8,14 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path, *, sync=False):
-    """Give a temporary path beside `path`, and rename it to `path` when the block ends without an error.
+    """Give a temporary path in the folder of `path`, and rename it to `path` when the block ends without an error.
 
     Parameters
     ----------
     path : str or path-like
-        Where the file shall be. Its folder is created if needed.
+        Final path of the file. Its folder is created if needed.
     sync : bool, default=False
-        Whether to wait until the content is on the disk: else a crash of the machine could leave the name without it.
+        Whether to wait until the content is on the disk: otherwise a crash of the machine could leave an empty file.
 
     Yields
     ------

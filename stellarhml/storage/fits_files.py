@@ -1,4 +1,4 @@
-"""Open a FITS file so that every kind of damage is one error that names the file."""
+"""Reading of FITS files: every kind of damage raises the same error, with the name of the file."""
 
 import itertools
 import warnings
@@ -16,12 +16,12 @@ def read_fits(path, extract, cure):
     extract : callable
         Takes the HDUList and returns its content, with no reference to the open file.
     cure : str
-        Sentence on what to do about a damaged file, the last of every message.
+        Sentence on what to do about a damaged file, at the end of every message.
 
     Returns
     -------
     content : object
-        What `extract` returned.
+        Result of `extract`.
 
     Raises
     ------

@@ -17,7 +17,7 @@ class PipelineState:
         Parameters
         ----------
         pipeline : Pipeline
-            Of estimators that can be stored.
+            Pipeline of estimators that can be stored.
 
         Returns
         -------
@@ -40,12 +40,12 @@ class PipelineState:
 
     @staticmethod
     def from_state(state):
-        """Make the pipeline again.
+        """Rebuild a pipeline from its state.
 
         Parameters
         ----------
         state : dict
-            As `to_state` gives it.
+            As `to_state` returns it.
 
         Returns
         -------
@@ -55,7 +55,7 @@ class PipelineState:
         Raises
         ------
         StateError
-            If the state is not one.
+            If the state is invalid.
         """
         check_keys(state, ("names", "steps", "verbose"))
         names = take_list(state, "names", str, distinct=True)

@@ -1,9 +1,9 @@
-"""Which class stands behind which tag of a stored file: all that is ever imported or made because a file names it.
+"""Registry of the tags of stored files and their classes: reading a file imports and makes nothing else.
 
-A tag is ``asdf://stellarhml.org/tags/NAME-VERSION``. It stays for ever, whatever becomes of the class: a
-class that moves or is renamed changes its line here, nothing else. A class whose state changes gets a new version,
-listed after the old one, and keeps a method that reads the old state, such as ``"...:LineBank.from_state_1_0"``.
-Objects are written under the last tag of their class, by `to_state`.
+A tag is ``asdf://stellarhml.org/tags/NAME-VERSION``. Tags are permanent: if a class moves or is renamed, only its line
+here changes. A class whose state changes gets a new version, listed after the old one, and keeps a method that reads
+the old state, such as ``"...:LineBank.from_state_1_0"``. Objects are written under the last tag of their class, with
+`to_state`.
 """
 
 import importlib

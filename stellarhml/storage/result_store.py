@@ -1,7 +1,7 @@
-"""Results of a long job, one file each, kept as soon as they are there, so that a job that was cut short goes on.
+"""Store for the results of a long job, one file each, so that an interrupted job can continue.
 
-A result lies under the hash of all that it depends on. Nothing is ever looked up that was computed from something else,
-and nothing has to be declared stale.
+The name of a file is a hash of everything that its result depends on: a result of other inputs is never read, and no
+file needs to be invalidated.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def digest(*parts):
     Parameters
     ----------
     *parts : None, bool, int, float, complex, str, bytes, ndarray, list, tuple or dict
-        What to hash, nested as deep as needed. Arrays are numerical, keys of dictionaries are strings.
+        Values to hash, of any nesting. Arrays are numerical, keys of dictionaries are strings.
 
     Returns
     -------
@@ -58,7 +58,7 @@ class ResultStore:
     Parameters
     ----------
     folder : str or path-like
-        Where the results lie; created if needed. Files that are not results are left alone.
+        Folder of the results; created if needed. Other files in it are not changed.
     """
 
     def __init__(self, folder):
@@ -89,7 +89,7 @@ class ResultStore:
         Returns
         -------
         arrays : dict of str to ndarray, or None
-            What `write` was given, to the last bit. None if there is no such file or it is not, byte for byte, what
+            The arrays given to `write`, to the last bit. None if there is no such file or it is not, byte for byte, what
             `write` wrote: cut short, changed, of another key, or of another schema.
         """
         try:

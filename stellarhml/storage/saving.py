@@ -17,15 +17,15 @@ SUFFIX = ".asdf"
 def save(estimator, path, *, compress: int = 0) -> Path:
     """Save an estimator.
 
-    A name that ends in `.asdf` gives a file that is safe to pass on and that later versions open: **an ASDF file holds
-    no code, a joblib file is a pickle and runs the code of its author.** Any other name gives a joblib file.
+    A name that ends in `.asdf` gives a file that is safe to share and that later versions open: **an ASDF file holds no
+    code; a joblib file is a pickle and runs the code of its author.** Any other name gives a joblib file.
 
     Parameters
     ----------
     estimator : object
         Fitted estimator or pipeline. An ASDF file takes those of this package, and pipelines of them.
     path : str or path-like
-        File to write, `.asdf` or by custom `.joblib`. It appears under its name only when it is whole.
+        File to write, `.asdf` or `.joblib`. It appears under its name only when it is complete.
     compress : int, default=0
         joblib's level of compression, 0 to 9. Only an uncompressed file can be memory-mapped by `load`. An ASDF file
         is never compressed.

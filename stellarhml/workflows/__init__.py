@@ -1,1 +1,1 @@
-"""What the commands do, as functions to call from Python: build a generator, infer stars, write tables and figures."""
+"""The commands as Python functions: build a generator, infer stars, write tables and figures."""

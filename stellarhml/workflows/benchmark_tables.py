@@ -1,4 +1,4 @@
-"""Errors of a benchmark: summed up, as text beside the paper's, and as JSON."""
+"""Summary of the errors of a benchmark, as text with those of the paper, and as JSON."""
 
 import numpy as np
 import pandas as pd

@@ -105,7 +105,7 @@ def run_benchmark(
     searches : dict of str to dict
         As `search_settings` makes it.
     kind, n_folds, max_nodes : str, int, int
-        Which spectra, and which of them are held out, see `stellarhml.workflows.folds.choose_folds`.
+        Choice of the stars and of the held-out nodes, see `stellarhml.workflows.folds.choose_folds`.
     snr : float, default=None
         Signal-to-noise ratio of a pixel. None: no noise. The paper's own inference does not use the errors.
     teff_known : float, default=500.0

@@ -1,4 +1,4 @@
-"""Which nodes of a grid are test stars, and which of them are held out together."""
+"""Choice of the test stars among the nodes of a grid, in folds that are held out together."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Labels of spectra at rest on the generator's own pixels, as the demo and the benchmark have them."""
+"""Inference of spectra at rest on the generator's own pixels, for the demo and the benchmark."""
 
 import time
 import warnings
@@ -26,7 +26,7 @@ def add_noise(flux, *, snr, seed):
 
 
 def infer_rows(regressor, flux, error=None, *, n_jobs=None, verbose=None):
-    """Infer labels of spectra, each with its time and messages; one that fails does not stop the others.
+    """Infer labels of spectra, each with its time and messages; a failure does not stop the others.
 
     `flux` and `error` (n_stars, n_pixels), as `predict` of the regressor takes them, whose own `n_jobs` should be None;
     without errors all pixels weigh alike. The DataFrame has one row for each: `status` (ok, flagged or failed), `NAME`

@@ -1,4 +1,4 @@
-"""From files of observed spectra to a table of labels and velocities, and a figure of each fit."""
+"""Inference from files of observed spectra: a table of labels and velocities, and a figure of each fit."""
 
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ _NO_POWER = (
 
 
 def predict_files(generator, paths, *, resolving_power="file", at_rest=False, n_jobs=None, verbose=None, **reading):
-    """Infer labels, radial velocity and vsini from files; a file that fails does not stop the others.
+    """Infer labels, radial velocity and vsini from files; a failure does not stop the others.
 
     Parameters
     ----------

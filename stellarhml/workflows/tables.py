@@ -1,7 +1,7 @@
 """Tables of inferred labels: data frames, their text on a terminal, and their files.
 
-All tables name their columns alike: `NAME` is the value of a parameter and `NAME_std` its standard deviation; where the
-truth is known, `NAME_true`, and `NAME_difference` is found minus true.
+All tables have the same names of columns: `NAME` is the value of a parameter and `NAME_std` its standard deviation;
+where the truth is known, `NAME_true`, and `NAME_difference` is found minus true.
 """
 
 import json

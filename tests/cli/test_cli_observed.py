@@ -215,7 +215,7 @@ def test_a_transmission_from_many_kinds_of_file(tmp_path):
         ({"wavelength": [1.0, 2.0], "depth": [1.0, 0.5]}, "'wavelength', but one named transmission"),
         ({"wavelength": [1.0, 2.0], "transmission": [100.0, 50.0]}, "has transmissions of 50 to 100"),
         ({"wavelength": [1.0, 2.0], "transmission": [np.nan, np.nan]}, "none that is finite"),
-        ({"wavelength": [1.0, -2.0], "transmission": [1.0, 0.5]}, "1 of which are no positive number"),
+        ({"wavelength": [1.0, -2.0], "transmission": [1.0, 0.5]}, "of which 1 are not positive"),
         ({"wavelength": [1.0, 1.0], "transmission": [1.0, 0.5]}, "the wavelength 1.0000 angstrom twice"),
         ({"wavelength": [1.0, 2.0], "transmission": [1.0]}, "one length is needed"),
         ({"wavelength": [[1.0, 2.0]], "transmission": [[1.0, 0.5]]}, "one length is needed"),

@@ -233,7 +233,7 @@ def test_lines_of_a_catalogue_are_rendered_and_fitted_without_training(grid):
 
 def test_wrong_number_of_columns_is_refused(grid):
     decomposer = VoigtLineDecomposer(wavelength=grid.wavelength).fit(grid.flux)
-    with pytest.raises(ValueError, match=r"X has 7 columns, but \d+ lines of 6 parameters take \d+"):
+    with pytest.raises(ValueError, match=r"X has 7 columns, but \d+ lines of 6 parameters need \d+"):
         decomposer.inverse_transform(np.ones((1, 7)))
 
 

@@ -147,7 +147,7 @@ def test_lines_are_continuous_across_cells(table, method):
 
 
 def test_columns_must_be_whole_lines(table):
-    with pytest.raises(ValueError, match=r"no multiple of the 4 `parameters`"):
+    with pytest.raises(ValueError, match=r"must be a multiple of the 4 `parameters`"):
         LineManifoldInterpolator().fit(NODES, table[:, :-1])
     with pytest.raises(ValueError, match="must contain 'log_amplitude'"):
         LineManifoldInterpolator(parameters=("a", "b")).fit(NODES, table)

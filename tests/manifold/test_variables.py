@@ -133,7 +133,7 @@ def test_bounds_and_nodes_stay_in_the_labels():
     np.testing.assert_array_equal(ours.bounds_, np.stack([LOW, HIGH], axis=1))
     np.testing.assert_array_equal(ours.nodes_, NODES)
     np.testing.assert_array_equal(ours.locate([[4999.0, 3.0, 0.0], [5900.0, 5.0, 0.5]])[1], [True, False])
-    # where a logarithm is not defined, labels are outside without a word
+    # where a logarithm is not defined, labels are outside, and no warning is raised
     scattered = LineManifoldInterpolator(method="scattered", variables={"logg": "log"}).fit(NODES, NODES)
     np.testing.assert_array_equal(scattered.locate([[5200.0, -1.0, 0.0], [5200.0, 4.0, 0.1]])[1], [True, False])
 
