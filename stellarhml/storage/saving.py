@@ -105,8 +105,8 @@ def load(path, *, mmap_mode: str | None = None, verify: bool = True, trust_pickl
         head = file.read(6)
     if not head.startswith(_PICKLES):
         raise PersistenceError(
-            f"{path} is not a saved estimator: it begins with {head!r}. Pass a file that stellarhml.save, build or demo "
-            "wrote."
+            f"{path} is not a saved estimator: it begins with {head!r}. Pass a file that stellarhml.save, "
+            "build or demo wrote."
         )
     if not trust_pickle:
         raise PersistenceError(
