@@ -89,8 +89,8 @@ class ResultStore:
         Returns
         -------
         arrays : dict of str to ndarray, or None
-            The arrays given to `write`, to the last bit. None if there is no such file or it is not, byte for byte, what
-            `write` wrote: cut short, changed, of another key, or of another schema.
+            The arrays given to `write`, to the last bit. None if there is no such file or it is not, byte for byte,
+            what `write` wrote: cut short, changed, of another key, or of another schema.
         """
         try:
             content = self._path(key).read_bytes()
