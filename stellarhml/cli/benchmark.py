@@ -13,6 +13,7 @@ from stellarhml.cli.terminal import (
     at_least,
     positive_or_none,
     read_grid,
+    refuse_input,
     report,
     require_file,
     seed,
@@ -123,6 +124,7 @@ def run(arguments):
     files = {name: Path(path) for name, path in files.items() if path is not None}
     for name, path in files.items():
         require_file(path, f"--{name}")
+        refuse_input(path, [arguments.phoenix], f"--{name}")
     if "out" in files:
         require_suffix(files["out"])
     if "figure" in files:

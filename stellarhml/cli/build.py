@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from stellarhml.cli.terminal import DONE, add_grid, add_jobs, positive, read_grid, require_file
+from stellarhml.cli.terminal import DONE, add_grid, add_jobs, positive, read_grid, refuse_input, require_file
 
 DESCRIPTION = """\
 Read PHOENIX-ACES spectra from a local folder, decompose them into lines, and save a spectrum generator.
@@ -49,6 +49,7 @@ def run(arguments):
 
     out = Path(arguments.out)
     require_file(out)
+    refuse_input(out, [arguments.phoenix])
     start = time.perf_counter()
     grid = read_grid(arguments)
     settings = {"paper": arguments.paper, "prominence": arguments.prominence, "n_jobs": arguments.jobs}

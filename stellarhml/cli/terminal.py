@@ -124,11 +124,13 @@ def require_folder(path, option="--out"):
         raise OSError(f"{path} cannot be created ({error.strerror}). Choose another {option}.") from error
 
 
-def refuse_input(out, inputs):
-    """Raise if a file to write is one of those that are read."""
-    for path in filter(None, inputs):
-        if out.exists() and Path(path).exists() and out.samefile(path):
-            raise ValueError(f"--out {out} would overwrite {path}, which is read. Choose another --out.")
+def refuse_input(out, inputs, option="--out"):
+    """Raise if a file to write is one of those that are read, or would replace one in a folder that is read."""
+    for path in map(Path, filter(None, inputs)):
+        inside = path.is_dir() and path.resolve() in out.resolve().parents
+        if out.exists() and (inside or (path.exists() and out.samefile(path))):
+            read = f"a file of {path}" if inside else path
+            raise ValueError(f"{option} {out} would overwrite {read}, which is read. Choose another {option}.")
 
 
 def one_line(error):

@@ -49,7 +49,9 @@ class Transmission(Stage):
                 "stellarhml.spectra.mask_tellurics."
             )
         if not (np.isfinite(wavelength).all() and np.isfinite(transmission).all()):
-            raise ValueError("`transmission` has values that are not finite. Leave those points out of the table.")
+            raise ValueError(
+                "`transmission` has values that are masked or not finite. Leave those points out of the table."
+            )
         if wavelength[0] <= 0 or (np.diff(wavelength) <= 0).any():
             raise ValueError(
                 "The wavelengths of `transmission` do not increase strictly, in angstrom. Sort the table by wavelength."

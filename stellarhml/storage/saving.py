@@ -13,6 +13,9 @@ from stellarhml.storage.registry import find_class_name
 
 SUFFIX = ".asdf"
 
+# first bytes of a pickle, and of what joblib compresses: zlib, gzip, bz2, xz, lzma, lz4
+_PICKLES = (b"\x80", b"x", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"]\x00\x00", b"\x04\x22\x4d\x18")
+
 
 def save(estimator, path, *, compress: int = 0) -> Path:
     """Save an estimator.
@@ -98,6 +101,13 @@ def load(path, *, mmap_mode: str | None = None, verify: bool = True, trust_pickl
         raise ValueError(f'`mmap_mode` is {mmap_mode!r}; it must be None, "r" (read-only) or "c" (copy on write).')
     if _is_asdf(path):
         return asdf_files.read_asdf(path, mmap_mode=mmap_mode, verify=verify)
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if not head.startswith(_PICKLES):
+        raise PersistenceError(
+            f"{path} is not a saved estimator: it begins with {head!r}. Pass a file that stellarhml.save, "
+            "build or demo wrote."
+        )
     if not trust_pickle:
         raise PersistenceError(
             f"{path} is a pickle, which runs the code of its author when it is opened. Use an .asdf file or, if you "
