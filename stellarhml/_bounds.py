@@ -17,8 +17,8 @@ def near_bound(value, low, high):
     Returns
     -------
     at_low, at_high : bool or ndarray of bool
-        Whether it lies within 0.1 % of the range of either end; never where the range has no width: what is fixed is
-        at no bound.
+        Whether it lies within 0.1 % of the range of either end; False for a range of zero width, that
+        is, a fixed parameter.
     """
     width = np.asarray(high) - low
     edge = AT_BOUND * np.where(np.isfinite(width), width, 0.0)

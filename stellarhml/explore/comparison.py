@@ -16,7 +16,7 @@ from stellarhml.spectra.conversion import as_observed_spectrum
 
 
 class ComparedOrders(NamedTuple):
-    """Observed orders beside the model, as OrderFit by their position in the spectrum.
+    """Observed orders and the model, as OrderFit by their position in the spectrum.
 
     `chi2` is the mean squared residual of the `n_pixels` pixels in use, in units of the errors of the data; NaN if
     there is none, or if the data came without errors.
@@ -100,7 +100,7 @@ class SpectrumComparison:
 
         Continua are polynomials as in a fit. Labels outside the grid are moved to its nearest point; `rv` and `vsini`
         [km/s]; `resolving_power` None is the generator's own; `orders` are positions, None for all. The model is NaN in
-        orders beyond the generator's band.
+        orders outside the generator's band.
         """
         orders = range(len(self.ranges)) if orders is None else orders
         if not len(orders):

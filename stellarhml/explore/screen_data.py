@@ -18,7 +18,7 @@ class ScreenSpectrum(NamedTuple):
 
     Points are all pixels (`run` is 1), or the lowest and the highest of each run of pixels. `lower` and `upper` are the
     flux less and plus the generator's own error, in a run the lowest and the highest; NaN if it is unknown. `n_blank`
-    of the `n_pixels` in the window have no flux, because they need light from beyond the band. `outside`: the labels
+    of the `n_pixels` in the window have no flux, because they need light from outside the band. `outside`: the labels
     lie outside the grid and were moved to its nearest point.
     """
 

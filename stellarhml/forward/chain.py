@@ -28,7 +28,7 @@ VSINI = Parameter(
 ERROR_DIRECTIONS = ("ln_wavelength", "line_variance")
 """Modes of the generator's own error besides the labels, see `Rows.modes`."""
 
-_SLOWEST = 0.1  # km/s: derivatives need some rotation; this changes fluxes by 2e-4, at R 55,000 by 5e-5
+_SLOWEST = 0.1  # km/s: derivatives vanish without rotation; this changes fluxes by 2e-4, at R 55,000 by 5e-5
 _ROTATION = 0.225  # variance over vsini squared of Gray's rotation profile with limb darkening 0.6
 _MARGIN = 12  # pixels of the generator at each end of a window: two interpolation stencils
 _LONGEST = 2**16  # pixels of one Fourier transform, whose sampling is set by the finest of them
@@ -304,7 +304,7 @@ class RestChain:
 
 
 def _checked_rows(stage, before, rows):
-    """What a stage returned, if it is on the same wavelengths: a shift of one pixel would be a wrong velocity."""
+    """Rows that a stage returned, after a check of their wavelengths: a shift of a pixel would change the velocity."""
     name, shape = type(stage).__name__, before.flux.shape
     if not isinstance(rows, Rows):
         raise ValueError(f"{name}.apply returned a {type(rows).__name__}; it needs Rows, such as from `Rows.through`.")
@@ -313,8 +313,8 @@ def _checked_rows(stage, before, rows):
     wrong += [key for key in before.modes if key not in rows.modes]
     if wrong or not np.array_equal(rows.wavelength, before.wavelength):
         raise ValueError(
-            f"{name}.apply returned rows that do not fit: {', '.join(wrong) or 'wavelength'}. All need the {shape[0]} "
-            "wavelengths that the stage was given; use `Rows.through`."
+            f"{name}.apply returned rows that do not match: {', '.join(wrong) or 'wavelength'}. They need the "
+            f"{shape[0]} wavelengths that the stage was given; use `Rows.through`."
         )
     if not np.isfinite(rows.flux[np.isfinite(before.flux)]).all():
         raise ValueError(f"{name}.apply returned fluxes that are not finite. Bound its parameters.")

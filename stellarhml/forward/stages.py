@@ -69,7 +69,7 @@ class Parameter:
             f"start {self.start}, which is not within {self.bounds}": (
                 self.start is not None and not low <= self.start <= high
             ),
-            "an infinite bound and no start: state where a fit begins": self.start is None and not finite,
+            "an infinite bound and no start: state a starting value": self.start is None and not finite,
         }
         for problem, there in problems.items():
             if there:

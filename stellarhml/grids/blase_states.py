@@ -28,7 +28,7 @@ def read_state_dict(path) -> dict:
     Returns float64 arrays by name: `lam_centers`, `amplitudes`, `sigma_widths`, `gamma_widths`, each (n_lines,), and of
     `pre_line_centers` (n_lines,), `a_coeff`, `b_coeff`, `c_coeff`, `radial_velocity` those that the file has. Values
     are as in the file: logs stay logs, NaN stays NaN. FileNotFoundError if there is no such file; BlaseStateError if it
-    is no file of torch, cut short, lacks a key, or its arrays differ in length.
+    is not a file of torch, is truncated, lacks a key, or its arrays differ in length.
     """
     import torch
 

@@ -31,7 +31,7 @@ _FITS_BLOCK = 2880  # bytes, by the FITS standard
 def phoenix_file_name(teff: float, logg: float, feh: float, alpha: float = 0.0) -> Path:
     """Path of one spectrum, relative to the folder of the grid.
 
-    `teff` [K] is a whole number; `logg` [log10 of cm/s2] and `alpha` [dex] have two decimals at most, `feh` [dex] one,
+    `teff` [K] is a whole number; `logg` [log10 of cm/s2] and `alpha` [dex] have at most two decimals, `feh` [dex] one,
     else ValueError. A metallicity of zero is written `-0.0`, an [alpha/Fe] of zero not at all.
 
     Examples
@@ -97,7 +97,7 @@ def missing_nodes(labels) -> np.ndarray:
 def read_phoenix_wavelength(folder) -> np.ndarray:
     """Wavelengths that all spectra of a folder share, shape (n_pixels,) float64 [vacuum angstrom], strictly increasing.
 
-    GridNotFoundError if there is no WAVE file; SpectrumFileError if it is truncated or no FITS file, states air or
+    GridNotFoundError if there is no WAVE file; SpectrumFileError if it is truncated or not a FITS file, states air or
     another unit, or does not increase.
     """
     path = Path(folder).expanduser() / WAVE_NAME
@@ -129,7 +129,7 @@ def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _AL
 
     Returns the flux [erg/s/cm^2/cm] in the `pixels`, in the dtype of the file, and (teff, logg, [Fe/H], [alpha/Fe]) of
     the header, or of the file name where the header lacks them (NaN if both do). FileNotFoundError if there is no such
-    file; SpectrumFileError if it is truncated, no FITS file, of another length, not finite, or if header and name
+    file; SpectrumFileError if it is truncated, not a FITS file, of another length, not finite, or if header and name
     differ.
     """
     path = Path(path)

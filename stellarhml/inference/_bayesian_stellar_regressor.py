@@ -402,7 +402,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         settings["resolving_power"] = resolving_power
         if "stages" in settings and isinstance(settings["stages"], Iterable):
-            settings["stages"] = tuple(settings["stages"])  # an iterator would serve the first star alone
+            settings["stages"] = tuple(settings["stages"])  # an iterator would be used up by the first star
         # a mistake of the caller is an error, not a failure of each star
         signature(self.infer).bind(None, **settings)
         self._fit_settings(**settings)
@@ -597,7 +597,7 @@ def _infer_or_report(regressor, settings, spectrum):
     """Result of one star, or a failed result with the reason."""
     try:
         return regressor.infer(spectrum, **settings)
-    except Exception as error:  # whatever it is, also of a stage or callback of the caller, the other stars go on
+    except Exception as error:  # of any kind, also from a stage or callback of the caller: the other stars go on
         known = isinstance(error, (ValueError, TypeError))
         message = " ".join(str(error).split()) if known else f"{type(error).__name__}: {error}"
         labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)

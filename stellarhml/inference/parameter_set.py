@@ -190,7 +190,7 @@ def check_fixed(given, bounds):
 
 
 def _are_numbers(values, n):
-    """Whether values are so many finite numbers."""
+    """Whether values are n finite numbers."""
     try:
         return np.shape(values) == (n,) and bool(np.isfinite(np.asarray(values, dtype=np.float64)).all())
     except (TypeError, ValueError):

@@ -12,11 +12,11 @@ _START = 0.3  # scatter of the walkers' starting points about the best fit, in s
 
 
 def check_sampling(posterior, n_draws):
-    """Raise ValueError, before any fit, if there is no such sampler or no draw."""
+    """Raise ValueError, before any fit, if the sampler is unknown or there are fewer than two draws."""
     if posterior not in ("laplace", "emcee", "dynesty"):
         raise ValueError(f"`posterior` is {posterior!r}; it needs 'laplace', 'emcee' or 'dynesty'.")
     if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 2:
-        raise ValueError(f"`n_draws` is {n_draws!r}; it needs a number of draws, 2 at least.")
+        raise ValueError(f"`n_draws` is {n_draws!r}; it needs a number of draws, at least 2.")
 
 
 def sample_posterior(fit, result, *, method, n_draws, random_state):

@@ -2,10 +2,10 @@ r"""Interpolation of far line wings from a few nodes instead of evaluation on ev
 
 Pixels are grouped in blocks of `LEAVES` cells of about 32 pixels, the leaves of a binary tree of cells. Away from the
 line, :math:`\ln f` is smooth: on a cell of half width h, whose middle lies D from the line, interpolation from
-`NODES` Chebyshev nodes leaves about :math:`v\,(h/2D)^8`. So a line multiplies its factors into the nodes of cells that
-grow with the distance, and only its neighbourhood into pixels. Once per block the logarithms of the nodes are passed
-down to the leaves and from there to the pixels; the gradient passes the pixels' weights up the same way, which is the
-exact adjoint. All cells are the same in wavelength, so any increasing wavelengths serve; leaves hold more
+`NODES` Chebyshev nodes has an error of about :math:`v\,(h/2D)^8`. A line is therefore multiplied into the nodes of
+cells that grow with the distance, and into pixels only near its center. Once per block the logarithms of the nodes are
+interpolated down to the leaves and from there to the pixels; the gradient passes the pixels' weights up the same way,
+which is the exact adjoint. Cells have equal widths in wavelength for any increasing wavelengths; leaves hold more
 pixels where these are dense.
 """
 
@@ -37,7 +37,7 @@ def far_from(components, width, tolerance, far):
     Column k has the smallest distance between a line and the middle of a cell of 2^k leaves on which it is
     interpolated, infinite where there is none (a NaN in the components, say); the last column has the distance at which
     its Gaussian ends. `components` (n_lines, 6) are as in `kernels.fused`, `width` is that of a leaf [angstrom], and
-    `tolerance` the change of the flux that one line may suffer, 0 for what float64 can show.
+    `tolerance` that of the flux for one line, 0 for the precision of float64.
     """
     absolute, relative = max(_ABSOLUTE, _SHARE * tolerance), max(_RELATIVE, _SHARE * tolerance)
     power = NODES / (NODES + 2)

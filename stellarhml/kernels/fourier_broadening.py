@@ -32,7 +32,7 @@ _BARYCENTRIC = np.array([-1.0, 7.0, -21.0, 35.0, -35.0, 21.0, -7.0, 1.0]) / 5040
 
 
 def resample_rows(x, rows, at):
-    """Interpolate rows (m, n) by the polynomial through the eight points around, four to each side where there are.
+    """Interpolate rows (m, n) by the polynomial through the eight nearest points, four on each side if possible.
 
     `x` (n,) increases strictly, by eight points or more of any spacing; `at` (p,) increases and lies within `x`. Result
     (m, p).
@@ -47,7 +47,7 @@ def integrate_pixels(rows, position):
     """Integrate rows (m, n), at the points 0, 1, ..., n - 1 (eight at least), between neighbouring edges.
 
     `position` (p + 1,) are increasing edges in units of the step, from 0 to n - 1. Returns the integrals (m, p), in
-    units of the step, of the polynomials through the eight points around, and the values at the edges (m, p + 1): the
+    units of the step, of the polynomials through the eight nearest points, and the values at the edges (m, p + 1): the
     derivatives of the integrals.
     """
     rows, position = (np.require(part, np.float64, ["C", "W"]) for part in (rows, position))
@@ -154,23 +154,23 @@ def _weights(tau, table, weights):
 GAUSS_REACH = 6.0
 """Sigmas at which the line-spread function is cut: 2e-9 of it lie outside."""
 
-_STEP = 0.8  # step of the uniform grid, in steps of the model where these are shortest
-_STEP_MIN = 0.25  # and at least this many median steps
-_STEPS_PER_OCTAVE = 4  # steps there are
-_PAD = 64  # points over which the ends of a window are joined, for transforms are periodic
-_SPREAD_TOL = 1e-7  # of a polynomial between widths
-_SMALL = 0.3  # arguments below which Bessel functions are taken from their series
-_FAINT = 40.0  # k^2 sigma^2 / 2 above which nothing is left
-_STEPS_PER_SIGMA = 4.5  # points a sigma that hold a broadened spectrum to 1e-7
+_STEP = 0.8  # step of the uniform grid, in units of the shortest step of the model
+_STEP_MIN = 0.25  # smallest step, in units of the median step of the model
+_STEPS_PER_OCTAVE = 4  # steps are rounded to so many values per factor of two
+_PAD = 64  # points that join the ends of a window, since transforms are periodic
+_SPREAD_TOL = 1e-7  # tolerance of the interpolation between widths
+_SMALL = 0.3  # arguments below which Bessel functions are computed from their series
+_FAINT = 40.0  # k^2 sigma^2 / 2 above which the transform vanishes
+_STEPS_PER_SIGMA = 4.5  # sampling that represents a broadened spectrum to 1e-7
 
 
 def light_reach(vsini, sigma):
-    """Distance in ln wavelength from which a pixel gets light; `vsini` in units of c, `sigma` in ln wavelength."""
+    """Largest distance over which broadening moves light; like `sigma` in ln wavelength, `vsini` in units of c."""
     return vsini + GAUSS_REACH * sigma
 
 
 def rotation_transform(q, limb_darkening):
-    """Fourier transform of the profile of rotation, 1 at zero, and its derivative by `q`.
+    """Fourier transform of the rotation profile, 1 at zero, and its derivative by `q`.
 
     `q` are non-negative wave numbers times the largest shift, `limb_darkening` the linear coefficient, from 0 to 1.
     """
@@ -205,12 +205,12 @@ def observe_rows(
 ):
     """Broaden spectra and integrate them over pixels.
 
-    `rows` (m, n) are a flux, and what else is linear in it, at `wavelength` (n,), strictly increasing, eight points or
-    more of any spacing. The `edges` (p + 1,) of the pixels are in the frame of the star; they lie further from the ends
-    of `wavelength` than `light_reach`, by one more step. `vsini` is in units of c; `sigma`, of all pixels or of each
-    (p,), is that of the line-spread function in ln wavelength, None for no line spread.
+    `rows` (m, n) are a flux, and other rows that transform linearly with it, at `wavelength` (n,), strictly increasing,
+    eight points or more of any spacing. The `edges` (p + 1,) of the pixels are in the frame of the star, at a distance
+    of at least `light_reach` plus one step from the ends of `wavelength`. `vsini` is in units of c; `sigma`, of all
+    pixels or of each (p,), is that of the line-spread function in ln wavelength, None for no line spread.
 
-    Rotation and line spread are one transform, unless `between` stands between them. It takes ln wavelengths in the
+    Rotation and line spread are applied in one transform, unless `between` is given. It takes ln wavelengths in the
     frame of the star (k,), at steps of `max_step` or less, and rows there, (m, k) or, with `derivatives`, (m + 3, k):
     derivatives of the first with respect to ln of the ratio of observed wavelengths to those of the star, to `vsini`,
     and to the variance of a Gaussian broadening in ln wavelength. It returns rows (m', k), the flux first.

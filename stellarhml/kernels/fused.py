@@ -78,9 +78,9 @@ def render(wavelength, components, start, stop, form, *, n_threads=1, every_pixe
     Rows of `components` (n_lines, 6) are center [angstrom], Lorentz peak, Lorentz half width [angstrom], Gauss peak,
     Gauss standard deviation [angstrom], limiting depth. `wavelength` (n_pixels,) [angstrom] increases; [start, stop),
     int64, is the window of pixels of each line; `form` is THIN, EXPONENTIAL or MINNAERT. `every_pixel` evaluates lines
-    on every pixel instead of interpolating far wings. `tolerance` is the change of the flux that is allowed to one
-    line, where its Gaussian ends and its wings are interpolated, for speed; 0: the last digits of float64, as in
-    `gradient`. The result does not depend on `n_threads`.
+    on every pixel instead of interpolating far wings. `tolerance` is that of the flux for one line, where its Gaussian
+    ends and its wings are interpolated, for speed; 0: the precision of float64, as in `gradient`. The result does not
+    depend on `n_threads`.
     """
     blocks = Blocks(wavelength, components, start, stop, every_pixel, tolerance)
     flux = np.ones(blocks.wavelength.size)
@@ -272,8 +272,8 @@ def _sum(
 def jacobian(wavelength, components, chain, start, stop, flux, form, *, n_threads=1):
     """Derivative of the flux with respect to the parameters of every line, on its window, on every pixel.
 
-    `chain` (n_lines, 6, n_parameters) has the derivatives of components by parameters, `flux` (n_pixels,) is what
-    `render` returned. Result (n_parameters, sum of window lengths), float64: the windows of all lines, one after the
+    `chain` (n_lines, 6, n_parameters) has the derivatives of components by parameters, `flux` (n_pixels,) is from
+    `render`. Result (n_parameters, sum of window lengths), float64: the windows of all lines, one after the
     other.
     """
     edge = np.concatenate([[0], np.cumsum(stop - start)])
@@ -333,8 +333,8 @@ def render_tangents(
 
     `tangents` (n_tangents, n_lines, 6), float64, are the derivatives of the components with respect to each of
     n_tangents scalars; the rest as in `render`. Where a line of the thin form is clamped it adds nothing to the
-    derivative. What a derivative loses to `tolerance` is of the order of `tolerance` times the change that the scalar
-    makes in logarithms of strengths and widths.
+    derivative. The error of a derivative due to `tolerance` is of the order of `tolerance` times the change that the
+    scalar makes in logarithms of strengths and widths.
     """
     blocks = Blocks(wavelength, components, start, stop, every_pixel, tolerance)
     rows = np.empty((1 + len(tangents), blocks.wavelength.size))

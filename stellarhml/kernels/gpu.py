@@ -33,7 +33,7 @@ class Layout:
     spectrum: torch.Tensor  # (n_lines,), int32: spectrum of each line
     flux_shape: tuple  # (n_pixels,), or (n_spectra, n_pixels) where `lay_out` got the spectra
     block: int  # pixels of a block
-    block_line: torch.Tensor  # (n_pairs,), int32: lines that meet block 0 of spectrum 0, block 1, ...
+    block_line: torch.Tensor  # (n_pairs,), int32: lines that overlap block 0 of spectrum 0, block 1, ...
     block_offset: torch.Tensor  # (n_spectra * n_blocks + 1,), int64: where in `block_line` each block begins
     piece_line: torch.Tensor  # (n_pieces,), int32: line and pixels of each piece of a window
     piece_start: torch.Tensor

@@ -6,9 +6,9 @@ from stellarhml.kernels.forms import compiled
 
 
 def interpolate_cubic(x, y, at):
-    """Interpolate `y` (n,) by the cubic through the four points of `x` (n,) around: two to each side where there are.
+    """Interpolate `y` (n,) by the cubic through the four nearest points of `x` (n,), two on each side if possible.
 
-    `x`, four points at least, and `at` increase; beyond the ends the outermost cubic goes on.
+    `x`, four points at least, and `at` increase; the outermost cubic extrapolates.
     """
     values = np.empty(len(at))
     if len(x) < 4:

@@ -47,10 +47,10 @@ _BLASE_PI = 3.141592654
 class Profile:
     """A line profile."""
 
-    name: str  # by which estimators know it
+    name: str  # name for estimators
     parameters: tuple  # names of the parameters of a line, in order
     components: callable  # from an array or tensor (n_lines, n_parameters) to one of shape (n_lines, 6)
-    form: int  # how a line enters the product, see `kernels.fused`
+    form: int  # form of the line in the product, see `kernels.fused`
     chain: callable = None  # from components to derivatives (n_lines, 6, n_parameters); None: automatic
 
 

@@ -56,7 +56,7 @@ def _root(parent, i):
 
 @njit(cache=True, nogil=True)
 def link_apart(first, second, order, bits):
-    """Join detections link by link, unless two of one spectrum would meet; return the root of each (n_detections,).
+    """Join detections link by link, unless two of one spectrum would join; return the root of each (n_detections,).
 
     The links `first` to `second` (n_links,) are taken in `order`. `bits` (n_detections, n_words), uint64, is the set of
     spectra of each detection, one bit per spectrum, and is overwritten: the row of a root is that of its group.

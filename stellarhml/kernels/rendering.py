@@ -82,8 +82,8 @@ def render_lines(wavelength, theta, *, profile, wing_cut, device=None, n_threads
 
     `wing_cut` is as in `line_windows`. `device` is a torch device, such as "cuda"; None: the compiled kernels of the
     CPU, whose result does not depend on `n_threads`. One spectrum does not fill a GPU; see `render_many`. `tolerance`
-    is the error of the flux to aim at, beside endless wings if `wing_cut` is None; None: wings end where a line changes
-    the flux by `WING_TOLERANCE`, and all else is as exact as in a fit.
+    is that of the flux, compared with infinite wings if `wing_cut` is None; None: wings end where a line changes the
+    flux by `WING_TOLERANCE`, and everything else is as accurate as in a fit.
     """
     components = line_components(theta, profile)
     of_wings, of_line = _shares(tolerance)
@@ -165,10 +165,10 @@ def line_equivalent_widths(theta, profile):
 
 
 def line_saturations(theta, profile):
-    """How far each line is from growing in proportion to its absorbers, (n_lines,).
+    """Saturation of each line, (n_lines,): deviation from the linear part of the curve of growth.
 
-    1 - d ln depth / d ln v of the line's center, v its optical depth: 0 for a weak line, towards 1 for one that is as
-    deep as it can be. 0 for profiles that do not saturate.
+    1 - d ln depth / d ln v at the line's center, with optical depth v: 0 for a weak line, near 1 for a line near its
+    limiting depth. 0 for profiles that do not saturate.
     """
     components, form = line_components(theta, profile), get_profile(profile).form
     optical_depth = components[:, 1] + components[:, 3]

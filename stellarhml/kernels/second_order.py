@@ -187,7 +187,7 @@ def fit_lines(wavelength, flux, start, *, profile, wing_cut, pixels, noise, max_
 
     The normalised `flux` (n_pixels,) counts on the slice `pixels`. `start` has start values, which are the prior's
     means, its standard deviations, the largest step and the box. `wing_cut` is as in `line_windows`. `noise` is the s
-    of the sum: the deviation of the flux that weighs as much as a parameter one prior width off. The fit ends once a
+    of the sum: the standard deviation of the flux, which weighs the data against the prior. The fit ends once a
     step lowers the sum by less than `tol`, relatively, or, not converged, after `max_iter` steps. Parameters (n_lines,
     n_parameters) are float64, in the order of the start values.
     """

@@ -39,7 +39,7 @@ def train_adam(
 def train_adam_batch(wavelength, flux, theta, *, profile, wing_cut, pixels, learning_rate, max_iter, device):
     """Fit lines to many spectra (n_spectra, n_pixels) at once, each as `train_adam` would.
 
-    Adam steps each parameter by itself, so the spectra do not affect each other. `theta`, and the result, are lists of
+    Adam steps each parameter separately, so that the spectra are independent. `theta`, and the result, are lists of
     arrays (n_lines_of_spectrum, n_parameters), one for each spectrum.
     """
     n_lines = [len(rows) for rows in theta]

@@ -396,7 +396,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         return found.pixels, found.prominences, found.widths
 
     def to_state(self) -> dict:
-        """State for a file: parameters, but no `store`, for a file does not say where to write; and what was fitted."""
+        """State for a file: fitted values and parameters except `store`: a file must not state where to write."""
         fitted = None
         if hasattr(self, "line_catalog_"):
             fitted = {
@@ -413,7 +413,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         decomposer, fitted = make_estimator(cls, state)
         if fitted is None:
             return decomposer
@@ -467,7 +467,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
 
 
 def labels_of(y, n_spectra):
-    """Labels (n_spectra, n_labels) in the `y` of `fit`, or None if it holds no finite numbers, one row a spectrum."""
+    """Labels (n_spectra, n_labels) in the `y` of `fit`, or None unless they are finite numbers, a row per spectrum."""
     try:
         labels = np.asarray(y)
         if labels.dtype.kind not in "fiubO":

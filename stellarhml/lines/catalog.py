@@ -23,7 +23,7 @@ class Detections(NamedTuple):
     """Minima of one spectrum, all of shape (n_detections,)."""
 
     pixels: np.ndarray  # increasing
-    positions: np.ndarray  # velocities that stand for wavelengths (see `velocity_scale`), between pixels
+    positions: np.ndarray  # to a fraction of a pixel, on the scale of `velocity_scale`
     prominences: np.ndarray  # in units of the continuum
     widths: np.ndarray  # standard deviations in angstrom
 
@@ -196,24 +196,24 @@ def track_lines(centers, labels=None, *, tolerance):
     """Identify the detections of many spectra that belong to the same line.
 
     Detections of neighbouring spectra that are each other's nearest are linked, and lines grow along the links, the
-    shortest first, but never so that two minima of one spectrum meet. So a line may move by more than `tolerance` over
-    the grid, if it moves by less from node to node. Afterwards lines that never occur in the same spectrum, and are
-    each other's nearest among such, become one if their medians lie within `tolerance`: a line that is missing in the
-    middle of the grid remains one.
+    shortest first, unless two minima of one spectrum would join. A line may therefore move by more than `tolerance`
+    over the grid, if it moves by less from node to node. Then lines that never occur in the same spectrum, and are each
+    other's nearest among such lines, are merged if their medians lie within `tolerance`, so that a line that is
+    undetected in the middle of the grid remains one line.
 
-    Neighbours are the next nodes along each axis of the grid, where all other labels are equal. If they leave the grid
-    in pieces (scattered labels), each node is also linked to its ``2 * n_labels`` nearest, in labels scaled by their
-    range. Without labels nothing is linked, and lines grow from single detections by their medians alone. Spectra with
+    Neighbours are the next nodes along each axis of the grid, where all other labels are equal. If they do not connect
+    the grid (scattered labels), each node is also linked to its ``2 * n_labels`` nearest, in labels scaled by their
+    range. Without labels there are no links, and detections are merged by their medians alone. Spectra with
     equal labels are neighbours of each other in a chain, ordered by their number of detections and mean wavelength; the
     k-th of a node is a neighbour of the k-th (or last) of the next node.
 
     `centers` has the wavelengths of each spectrum's detections [angstrom], strictly increasing, `labels` is (n_spectra,
     n_labels) or None, `tolerance` is in km/s. Returns for each spectrum the lines of its detections, int64 in [0,
-    n_lines), each at most once. Lines are ordered by median wavelength, so that these are increasing but where two
+    n_lines), each at most once. Lines are ordered by median wavelength, so that the numbers increase except where two
     lines cross. The result does not depend on the order of the spectra.
 
-    2 km/s suits both test grids, at R 45,000 and unbroadened: links between nodes are rare around that distance,
-    between the shifts of one line and the spacing of different ones. Two lines may be exchanged where one step of the
+    A tolerance of 2 km/s suits both test grids, at R 45,000 and unbroadened: it lies between the shifts of one line and
+    the spacing of different lines. Two lines may be exchanged where one step of the
     grid shifts them by more than half of their separation. Without labels a line should move by less than `tolerance`
     over all spectra.
 

@@ -22,7 +22,8 @@ _SHALLOWEST = 5e-4  # depth that a line must have in some training spectrum to s
 def learn_catalog(X, labels, settings, *, n_jobs, verbose):
     """Detect the lines of all spectra (n_spectra, n_pixels), and merge them along `labels` (n_spectra, n_labels).
 
-    Returns the LineCatalog and, for each spectrum, the catalogue lines that were detected in it, and where [angstrom].
+    Returns the LineCatalog and, for each spectrum, the catalogue lines that were detected in it, with their wavelengths
+    [angstrom].
     """
     options = {"n_jobs": n_jobs, "verbose": verbose, "description": "Detecting lines"}
     detections = list(map_items(partial(find_minima, settings), X, **options))
@@ -83,8 +84,8 @@ def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample,
 def add_lines(settings, missed, labels):
     """Add minima of the residuals as lines, if they are as wide as lines, apart from others, and in enough spectra.
 
-    `settings` hold a catalogue of which one line at least was detected, `missed` the minima of the residuals of each
-    training spectrum. Returns the catalogue with the new lines; the same one where there are none.
+    `settings` hold a catalogue with at least one detected line, `missed` the minima of the residuals of each
+    training spectrum. Returns the catalogue with the new lines; unchanged if there are none.
     """
     scale, catalog = settings.scale, settings.catalog
     found = merge_detections(missed, scale, labels=labels, tolerance=settings.match_tolerance)
@@ -129,7 +130,7 @@ def _thin(found, candidates):
 def choose_training_rows(X, features, n_rows):
     """Rows of `X` that differ most at the pixels `features`, increasing; all of them if `n_rows` is None.
 
-    Each is the one farthest from those chosen before.
+    Each is the farthest from those already chosen.
     """
     if n_rows is None or len(X) <= n_rows:
         return np.arange(len(X))

@@ -38,7 +38,7 @@ _SATURATED = 0.9  # share of the limiting depth
 
 @dataclass(frozen=True)
 class FitSettings:
-    """All that the fit of a spectrum depends on, besides the spectrum; ValueError if `loss_margin` leaves no pixel.
+    """All settings that a fit of a spectrum depends on; ValueError if `loss_margin` leaves no pixel.
 
     Fields without a comment are parameters of the `VoigtLineDecomposer`.
     """
@@ -121,7 +121,7 @@ def unpack(arrays):
 
 
 def decompose_row(settings, row):
-    """Fit the lines that one spectrum `row` (n_pixels,) has, with the catalogue of the settings."""
+    """Fit the lines of one spectrum `row` (n_pixels,), with the catalogue of the settings."""
     flux = np.asarray(row, dtype=np.float64)
     lines, theta, line_flags, flag, n_iter = _fit(settings, flux)
     # the paper keeps all detected lines
@@ -157,7 +157,7 @@ def fit_and_search(settings, item):
 
 
 def window_edges(settings):
-    """Wavelengths [angstrom] between which `RowFit.square` is taken, and how many pixels there are between them.
+    """Edges [angstrom] of the windows of `RowFit.square`, and numbers of pixels in them.
 
     The edges (n_windows + 1,) are the first wavelength of each window, and the last of all.
     """
@@ -166,7 +166,7 @@ def window_edges(settings):
 
 
 def find_minima(settings, flux):
-    """Detect the lines of one spectrum `flux` (n_pixels,), with positions between pixels."""
+    """Detect the lines of one spectrum `flux` (n_pixels,), with positions to a fraction of a pixel."""
     flux = np.asarray(flux, dtype=np.float64)
     pixels, prominences, widths = detect_lines(
         settings.wavelength,

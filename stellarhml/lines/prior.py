@@ -77,7 +77,7 @@ class LinePrior(NamedTuple):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         check_keys(state, cls._fields)
         sizes = Sizes()
         pixels = take_array(state, "pixels", dtype="i8", shape=("n_features",), sizes=sizes, low=0)
@@ -103,7 +103,7 @@ class LinePrior(NamedTuple):
 
 
 def blase_start(centers, prominences, widths, parameters):
-    """Start values of blase (n_lines, n_parameters), from the wavelengths, prominences and widths of minima (n_lines,).
+    """Start values as in blase (n_lines, n_parameters), from wavelengths, prominences and widths of minima (n_lines,).
 
     Centers and widths (standard deviations) are in angstrom. For profiles with a limiting depth, the amplitude is the
     optical depth that gives the prominence.
@@ -133,8 +133,8 @@ def limiting_depth(depth):
 def second_order_start(centers, depths, prominences, widths, parameters):
     """Start, prior and bounds of the second-order fit, each of shape (n_lines, n_parameters).
 
-    `centers` (n_lines,) are in angstrom, `depths` those of this spectrum there, `prominences` the largest of each line
-    over all spectra, `widths` its median width [angstrom].
+    `centers` (n_lines,) are in angstrom, `depths` those of this spectrum at the lines, `prominences` the largest of
+    each line over all spectra, `widths` its median width [angstrom].
     """
     n_parameters = len(parameters)
     theta = blase_start(centers, np.clip(np.minimum(prominences, depths), 1e-3, 0.95), widths, parameters)

@@ -390,7 +390,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         return np.array([f"output{i}" for i in range(n_outputs)], dtype=object)
 
     def to_state(self) -> dict:
-        """State for a file: parameters and what was fitted."""
+        """State for a file: parameters and fitted values."""
         fitted = None
         if hasattr(self, "table_"):
             fitted = {
@@ -411,7 +411,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         interpolator, fitted = make_estimator(cls, state)
         if fitted is None:
             return interpolator
@@ -481,7 +481,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
 def make_weights(nodes, names, *, method, variables, breaks):
     """Weights of distinct nodes (n_nodes, n_labels), in their variables; options as in `LineManifoldInterpolator`.
 
-    Raises ValueError if `variables` or `breaks` do not fit the labels, and GridIncompleteError if ``method="linear"``
+    Raises ValueError if `variables` or `breaks` do not match the labels, and GridIncompleteError if ``method="linear"``
     and nodes are missing.
     """
     grid = method == "linear" or (method == "auto" and LatticeWeights.share(nodes) >= LATTICE_SHARE)
@@ -516,7 +516,7 @@ def _check_breaks(breaks, names):
 def report_outside(labels, outside, bounds, names, extrapolate):
     """Raise LabelsOutsideGridError if `extrapolate` is "raise", else warn, with the number of labels outside.
 
-    `outside` (n,), bool, says which of the labels (n, n_labels) are, one at least; `bounds` is (n_labels, 2).
+    `outside` (n,), bool, is True for labels (n, n_labels) outside, at least one; `bounds` is (n_labels, 2).
     """
     limits = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in zip(names, bounds, strict=True))
     first = {name: float(value) for name, value in zip(names, labels[outside.argmax()], strict=True)}

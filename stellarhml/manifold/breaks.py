@@ -18,9 +18,9 @@ _PIXELS = 8192  # about so many pixels are compared
 def find_breaks(labels, flux, names):
     """Find the jumps of a grid: middles of the cells with a jump, by label, for labels that have any.
 
-    Along each label, the third differences of the spectra are small where these change smoothly: a jump of J between
-    two nodes shows as (J, -2 J, J). Labels of fewer than eight values have none. `flux` (n_nodes, n_pixels) may be a
-    memory map.
+    Along each label, the third differences of the spectra are small where they change smoothly: a jump of J between two
+    nodes has the third differences (J, -2 J, J). Labels with fewer than eight values are not tested. `flux` (n_nodes,
+    n_pixels) may be a memory map.
     """
     flux = np.asarray(flux[:, :: max(flux.shape[1] // _PIXELS, 1)], dtype=np.float64)
     found = {}
@@ -61,16 +61,16 @@ def _third_differences(labels, flux, k, axis):
 
 
 class Mixture(NamedTuple):
-    """Labels, and how much of each is in which row."""
+    """Labels whose spectra are averaged, with weights, to give the spectrum of each row."""
 
-    labels: np.ndarray  # (m, n_labels): labels that are in no broken cell
+    labels: np.ndarray  # (m, n_labels): labels outside broken cells
     row: np.ndarray  # (m,), int: row to which each belongs, increasing
-    share: np.ndarray  # (m,): how much of it is in the row; the shares of a row add up to 1
+    share: np.ndarray  # (m,): weight of each in its row; the weights of a row add up to 1
     slopes: np.ndarray  # (m, n_labels): derivatives of the shares by the labels of the row
-    moves: np.ndarray  # (m, n_labels), bool: which labels follow those of the row; others stay on the edge of a jump
+    moves: np.ndarray  # (m, n_labels), bool: True where a label equals that of the row, False at the edge of a jump
 
     def mix(self, values):
-        """Add up the shares of each row: from values (m, ...) at `labels` to those (n, ...) at the rows."""
+        """Average values (m, ...) at `labels` to those (n, ...) at the rows."""
         return self._matrix(self.share) @ values.reshape(len(values), -1)
 
     def mix_jacobian(self, values, jacobian):
@@ -90,9 +90,9 @@ class Mixture(NamedTuple):
 
 
 def split_at_breaks(labels, axes, variables, broken):
-    """Split labels (n, n_labels) in broken cells; those that are in none are by themselves.
+    """Replace labels (n, n_labels) in broken cells by the edges of the cell; others are unchanged.
 
-    `broken` says which cells of each axis hold a jump.
+    `broken` is True for cells of each axis with a jump.
     """
     found = Mixture(
         labels.copy(), np.arange(len(labels)), np.ones(len(labels)), np.zeros(labels.shape), np.full(labels.shape, True)

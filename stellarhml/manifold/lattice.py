@@ -27,9 +27,9 @@ class TensorProduct:
     """Weights of the nodes around a point, with everything precomputed that is constant in a cell.
 
     `axes` are the values on each axis, strictly increasing; `smooth` weights are cubic rather than linear, on axes of
-    three nodes and more; `broken` says which cells of each axis hold a jump. `offsets` (n_stencil,) are the flat places
-    of the nodes around a point, from the lowest of them, the highest first; `first_cell` (n_labels,) is the number of
-    the first cell of each axis: cells of all axes are in one row.
+    three nodes and more; `broken` is True for cells of each axis with a jump. `offsets` (n_stencil,) are the flat
+    indices of the nodes around a point, relative to the lowest of them, the highest first; `first_cell` (n_labels,) is
+    the number of the first cell of each axis: cells of all axes are numbered consecutively.
     """
 
     def __init__(self, axes, *, smooth, broken=None):
@@ -52,7 +52,7 @@ class TensorProduct:
             self.offsets = (self.offsets[:, None] + np.arange(size)[::-1] * stride).ravel()
 
     def locate(self, x):
-        """Cell of each axis, int64, and place in it, from 0 to 1, of points `x` (n, n_labels) within the axes."""
+        """Cell of each axis, int64, and position in it, from 0 to 1, of points `x` (n, n_labels) within the axes."""
         cells = np.empty(x.shape, dtype=np.int64)
         for k, inside in enumerate(self._inside):
             cells[:, k] = inside.searchsorted(x[:, k], side="right")
@@ -60,7 +60,7 @@ class TensorProduct:
         return cells, (x - self._low[cells]) / self._width[cells]
 
     def products(self, cells, t, rate=None):
-        """Flat places of the nodes around each point, (n, n_stencil), and a list of weights of that shape.
+        """Flat indices of the nodes around each point, (n, n_stencil), and a list of weights of that shape.
 
         `cells` and `t` are from `locate`. With `rate` (n, n_labels), derivatives of the axes' values by the labels, the
         derivatives of the weights by each label follow in the list.
@@ -75,9 +75,9 @@ class TensorProduct:
         return places, [_product(values), *map(_product, derived)]
 
     def corners(self, cells, t=None):
-        """Multilinear weights of the nodes around each point, on the places of `products`; not zero for corners in use.
+        """Multilinear weights of the nodes around each point, on the indices of `products`; zero except for corners.
 
-        Without places `t` in the cells they are those of the middle, where all corners have weights.
+        Without positions `t` in the cells they are those of the middle, where all corners have weights.
         """
         functions = np.full((*cells.shape, 4), 0.5)
         if t is not None:
@@ -186,7 +186,7 @@ class LatticeWeights:
     `nodes` (n_nodes, n_labels) are distinct; `smooth` weights are cubic rather than linear, on axes of three nodes and
     more. With `full_for`, names of the labels, a missing node raises GridIncompleteError. `variables` names the
     variable of each label in which to interpolate. `breaks` are values of each label at which the grid jumps: smooth
-    weights are linear in the cells that hold one, and do not reach across.
+    weights are linear in cells with a jump, and do not use nodes across it.
     """
 
     def __init__(self, nodes, *, smooth, full_for=None, variables=None, breaks=None):
@@ -220,7 +220,7 @@ class LatticeWeights:
                 self._dead[hole] = dead
 
     def to_state(self) -> dict:
-        """State for a file: "nodes", "smooth", "variables" and "breaks", from which all else follows."""
+        """State for a file: "nodes", "smooth", "variables" and "breaks", from which everything else is computed."""
         variables, breaks = self._arguments["variables"], self._arguments["breaks"]
         return {
             "nodes": self.nodes,
@@ -231,7 +231,7 @@ class LatticeWeights:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         check_keys(state, ("nodes", "smooth", "variables", "breaks"))
         nodes, variables = take_nodes(state)
         smooth = take(state, "smooth", bool)
@@ -258,8 +258,8 @@ class LatticeWeights:
 
         Weights are a csr_matrix (n, n_nodes) whose rows sum to 1. Outside are also rows next to a missing node that
         could not be filled. With `derivatives`, a list follows: derivatives of the weights by each label, whose rows
-        sum to 0. Where weights have a kink they are those towards higher labels, at the upper bound towards lower ones;
-        zero in labels of one value and in those that were moved.
+        sum to 0. At a kink of the weights they are those towards higher labels, at the upper bound towards lower ones;
+        zero for labels with one value and for those that were moved.
         """
         n_rows = max(1, _BATCH // len(self._smooth.offsets))
         if len(labels) <= n_rows:
@@ -272,7 +272,7 @@ class LatticeWeights:
         return (terms[0], outside, terms[1:]) if derivatives else (terms[0], outside)
 
     def split_at_breaks(self, labels):
-        """Labels in cells that hold a break, as mixtures of those on either side; None if no cell is broken.
+        """Replace labels in cells with a jump by the edges of the cell, as a Mixture; None if no cell is broken.
 
         Labels (n, n_labels) outside are moved to the edge of the grid.
         """
@@ -283,7 +283,7 @@ class LatticeWeights:
     def leave_one_out(self):
         """Held-out predictions that measure the error of interpolation.
 
-        Inner nodes of each axis are predicted without themselves; on axes of two values, the middles of cells.
+        Inner nodes of each axis are predicted from their neighbours; on axes with two values, the middles of cells.
         """
         values = [variable.value for variable in self._variables]
         n_side = 2 if self._arguments["smooth"] else 1

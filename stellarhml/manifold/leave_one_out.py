@@ -1,10 +1,10 @@
 r"""Prediction of nodes from others: held-out nodes, to measure the error of interpolation, and missing nodes.
 
-A node is predicted along one axis by the polynomial through its neighbours there. A missing node that is a corner of a
-cell is predicted from nodes on both sides, and cells with a corner that has none are outside. For the slopes of a
-cubic, nodes of one side suffice: the parabola through three of them is as exact for quadratics as the cubic is, and
-with its value the slope, :math:`(f_{i+1} - f_{i-1}) / 2h` on an even axis, is the parabola's own. So cells whose
-corners are all there are what they are at the end of an axis.
+A node is predicted along one axis by the polynomial through its neighbours. A missing node at the corner of a cell is
+predicted from nodes on both sides; if there are none, the cell counts as outside. For the slopes of a cubic, nodes on
+one side suffice: the parabola through three nodes is exact for quadratics, as the cubic is, and with the predicted
+value the slope, :math:`(f_{i+1} - f_{i-1}) / 2h` on an even axis, is that of the parabola. Cells with all corners then
+behave like those at the end of an axis.
 """
 
 from typing import NamedTuple
@@ -22,17 +22,17 @@ JUMP_SCALE = 1.0  # prediction across a jump: the error does not depend on the s
 class ErrorSamples(NamedTuple):
     """Pairs of a prediction and its target, whose difference measures the error of interpolation.
 
-    The prediction is compared with a target: the node itself, or, on a label of two values, half of each, where the
-    prediction is the interpolation in the middle. Two nodes do not show how far parameters are from linear: there,
-    compare the spectrum of the predicted parameters with the mean of the two spectra. `scale` leads from the difference
-    to the root-mean-square error inside the cells with all nodes in use. `reach` is half the distance between the two
+    The prediction is compared with a target: the held-out node, or, on a label with two values, half of each node, for
+    the interpolation in the middle. There, compare the spectrum of the interpolated parameters with the mean of the two
+    spectra: the parameters are linear by construction. `scale` is the factor from the difference to the RMS error
+    inside cells when all nodes are used. `reach` is half the distance between the two
     nodes of a prediction where the interpolation goes through all three values of a label, else NaN.
     """
 
-    labels: np.ndarray  # (n, n_labels): the places
-    axis: np.ndarray  # (n,), int64: label along which the error is probed; -1 among scattered nodes
-    weights: sparse.csr_matrix  # (n, n_rows), of the prediction; those of a node leave that node out
-    targets: sparse.csr_matrix  # (n, n_rows), of what it is compared with
+    labels: np.ndarray  # (n, n_labels): labels of the samples
+    axis: np.ndarray  # (n,), int64: label along which the node is predicted; -1 among scattered nodes
+    weights: sparse.csr_matrix  # (n, n_rows), of the prediction; zero for the held-out node
+    targets: sparse.csr_matrix  # (n, n_rows), of the target
     scale: np.ndarray  # (n,)
     reach: np.ndarray  # (n,)
 
@@ -57,8 +57,8 @@ def predict_node(there, position, axis, n_side, side=None):
 
     `there` are the positions of the nodes that exist, increasing; the one to predict, at `position`, is not used.
     `axis` and `side` (n_values,) are the variable of the label, and the number of the breaks of the grid below, at each
-    position. Where there are nodes on both sides of the predicted one and on its own side of all breaks, only these are
-    used; where there are not, the line across a break is. Returns the positions in use and their weights; None where a
+    position. Only nodes on the same side of all breaks are used if they surround the predicted one; otherwise the line
+    across the break. Returns the positions in use and their weights; None where a
     side has no node.
     """
     below, above = there[there < position], there[there > position]
@@ -74,8 +74,8 @@ def predict_node(there, position, axis, n_side, side=None):
 def predict_node_beyond(there, position, axis, n_side, side):
     """Predict a node on one axis from nodes on one side of it, and on its side of all breaks.
 
-    Arguments as in `predict_node`. Returns the nearest nodes, three at most (two, if ``n_side=1``), and their weights;
-    None where there are not two.
+    Arguments as in `predict_node`. Returns the nearest nodes, at most three (two, if ``n_side=1``), and their weights;
+    None where there are fewer than two.
     """
     own = there[side[there] == side[position]]
     parts = [own[own < position][::-1][: n_side + 1], own[own > position][: n_side + 1]]
@@ -89,7 +89,7 @@ def lattice_samples(owner, nodes, axes, variables, sides, *, n_side):
 
     `owner` has one dimension for each label: the number of the node at each place, negative where it is missing. `axes`
     are the values of each label, `variables` its variables as functions, `sides` the numbers of the breaks below each
-    value. `n_side` nodes at most are in use on each side.
+    value. At most `n_side` nodes are used on each side.
     """
     labels, along, rows, scales, reaches = [], [], [], [], []
     for k, (axis, variable, side) in enumerate(zip(axes, variables, sides, strict=True)):
@@ -202,7 +202,7 @@ class Fill(NamedTuple):
 
 
 def fill_holes(owner, missing, axes, sides, n_side):
-    """Predict missing nodes; those that are too far from any cell to be in use have no weights.
+    """Predict missing nodes; those too far from any cell to be used have no weights.
 
     Each is predicted along the best axis: one without a break in between, then the one with the fewest steps between
     the neighbours, then the one with most values. For slopes, an axis with three nodes or more comes first, since a

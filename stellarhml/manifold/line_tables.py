@@ -23,7 +23,7 @@ def principal_components(gram):
 
     Returns orthonormal `vectors` (n_rows, n_components), such that ``vectors.T @ rows`` are the components and
     ``vectors @ vectors.T @ rows`` are the rows, and the lengths of the components, decreasing, without those that are
-    rounding.
+    rounding errors.
     """
     squares, vectors = np.linalg.eigh(gram)
     order = np.argsort(squares)[::-1]
@@ -37,12 +37,12 @@ def principal_components(gram):
 
 
 def choose_rank(scores, samples, slack=1.0):
-    """Number of components with which held-out rows are predicted best, the smallest on a tie.
+    """Number of components that predicts held-out rows best, the smallest on a tie.
 
     A component that varies smoothly with the labels is predicted by its interpolated scores; one that is noise from row
     to row is better left out. `scores` (n_rows, n_components) are in decreasing order of components. A held-out error
-    up to `slack` times the smallest is as good, if it takes fewer components. Up to 32 components are all kept; without
-    rows to hold out, no more are.
+    up to `slack` times the smallest is accepted for fewer components. Up to 32 components, all are kept; without
+    held-out rows, at most 32.
     """
     best = samples.most_accurate
     if not best.any() or scores.shape[1] <= _FEW:
@@ -65,9 +65,9 @@ VANISHED_LOG_AMPLITUDE = -100.0
 class LineBank:
     """Parameters of the lines present at each node, in single precision relative to the mean of each line.
 
-    A wavelength of 10^4 angstrom in single precision is good to 10^-3 angstrom, its distance from the line's mean to
-    10^-8. The lines of node k are entries ``indptr[k]:indptr[k + 1]``. `line` (n_entries,), int32, is the catalogue
-    index of each, increasing within a node; `values` (n_entries, n_parameters), float32, are line parameters less
+    A wavelength of 10^4 angstrom in single precision is accurate to 10^-3 angstrom, its distance from the line's mean
+    to 10^-8. The lines of node k are entries ``indptr[k]:indptr[k + 1]``. `line` (n_entries,), int32, is the catalogue
+    index of each, increasing within a node; `values` (n_entries, n_parameters), float32, are line parameters minus
     `origin` (n_lines, n_parameters), float64, the mean of each line.
     """
 
@@ -124,7 +124,7 @@ class LineBank:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         check_keys(state, ("indptr", "line", "values", "origin"))
         sizes = Sizes()
         origin = take_array(
@@ -141,15 +141,15 @@ class LineBank:
         return cls(indptr, line, values, origin)
 
     def only(self, lines):
-        """The same bank without the other lines, which then are absent everywhere: faster for many labels."""
+        """Keep some lines and make the others absent at all nodes, which is faster for many labels."""
         kept = np.isin(self.line, lines)
         indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
         return LineBank(indptr, self.line[kept], self.values[kept], self.origin)
 
     def to_array(self, amplitude):
-        """Values of all lines at all nodes, less `origin`, (n_nodes, n_lines, n_parameters), float32.
+        """Values of all lines at all nodes, minus `origin`, (n_nodes, n_lines, n_parameters), float32.
 
-        A line that is absent has its mean shape, at the least of its amplitudes; `amplitude` is the index of the log
+        An absent line has its mean shape and its smallest amplitude; `amplitude` is the index of the log
         amplitude.
         """
         values = np.zeros((self.n_nodes, *self.origin.shape), dtype=np.float32)
@@ -173,7 +173,7 @@ class LineBank:
         `amplitude` is the index of the log amplitude among the parameters. A line that is absent from some of the nodes
         is, with ``absent="fade"``, the mean over the nodes that have it, its amplitude times their total weight; with
         "vanish", the paper's rule, its log amplitude is -1000 at the nodes without it, and it is dropped below -100.
-        Only lines with catalogue indices in `wanted`, increasing, are looked at; None: all.
+        Only lines with catalogue indices in `wanted`, increasing, are computed; None: all.
 
         Returns catalogue indices of the lines present, increasing, int64, their parameters (n, n_parameters), and the
         derivatives of these, (n_slopes, n, n_parameters), float64.
@@ -253,9 +253,9 @@ class LineFactors:
     def learn(cls, bank, effect, choose, amplitude):
         """Decompose the lines of all nodes of a bank.
 
-        `effect` (n_lines, n_parameters) is what a unit of each parameter does to the flux: how much an error of it
-        matters. `choose` takes the scores on all components, (n_nodes, n), largest first, and returns the number to be
-        kept. `amplitude` is the index of the log amplitude among the parameters.
+        `effect` (n_lines, n_parameters) is the effect of a unit of each parameter on the flux, which weights the
+        parameters. `choose` takes the scores on all components, (n_nodes, n), largest first, and returns the number to
+        keep. `amplitude` is the index of the log amplitude among the parameters.
         """
         # parameters without an effect on the flux still need a positive weight
         effect = np.maximum(effect, 1e-6 * effect.max(initial=1e-20)).astype(np.float32)
@@ -278,7 +278,7 @@ class LineFactors:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         check_keys(state, ("origin", "factors", "unit", "scores"))
         sizes, shape = Sizes(), ("n_lines", "n_parameters")
         return cls(
@@ -291,7 +291,7 @@ class LineFactors:
         )
 
     def only(self, lines):
-        """These factors, whatever the lines: they are as fast for a few lines, see `LineBank.only`."""
+        """These factors unchanged: a selection of lines would not be faster, see `LineBank.only`."""
         return self
 
     def at_node(self, node):
@@ -300,7 +300,7 @@ class LineFactors:
         return lines, theta
 
     def lines_at(self, nodes, weights, slopes=None, *, amplitude=None, absent=None, wanted=None):
-        """As `LineBank.lines_at`; `amplitude` and `absent` are ignored, for no line is absent."""
+        """As `LineBank.lines_at`; `amplitude` and `absent` are ignored, since no line is absent."""
         wanted = np.arange(self.n_lines) if wanted is None else np.asarray(wanted)
         sums = np.asarray(weights)[None] if slopes is None else np.vstack([weights, slopes])
         total = np.zeros((len(sums), len(wanted), self.origin.shape[1]))

@@ -66,7 +66,7 @@ class CodedRows:
 
     @classmethod
     def join(cls, pieces):
-        """Put pieces side by side: neighbouring pixels of the same rows, all but the last a multiple of 32 pixels."""
+        """Concatenate neighbouring pieces of the same rows; all but the last have a multiple of 32 pixels."""
         offsets = np.cumsum([0, *(len(piece.row) for piece in pieces)])
         indptr = [piece.indptr[:-1] + offset for piece, offset in zip(pieces, offsets[:-1], strict=True)]
         parts = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("row", "exponent", "code")]
@@ -79,7 +79,7 @@ class CodedRows:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         check_keys(state, ("n_rows", "n_pixels", "indptr", "row", "exponent", "code"))
         n_rows = take_number(state, "n_rows", low=0, high=1 << 16, integer=True)
         n_pixels = take_number(state, "n_pixels", low=0, integer=True)
@@ -118,9 +118,9 @@ class CodedRows:
 
 
 def take_pointers(state, key, length, n_entries, sizes=None):
-    """Where the entries of each group begin, and where the last end: int64 from 0 to `n_entries`, not decreasing.
+    """Pointers to the first entry of each group, and to the end: int64 from 0 to `n_entries`, not decreasing.
 
-    `length` is the number of groups plus 1, or its name in `sizes`. StateError if they are not such.
+    `length` is the number of groups plus 1, or its name in `sizes`. StateError if they are invalid.
     """
     pointers = take_array(state, key, dtype="i8", shape=(length,), sizes=sizes, low=0, high=n_entries, increasing=True)
     if not len(pointers) or pointers[0] != 0 or pointers[-1] != n_entries:
@@ -131,8 +131,8 @@ def take_pointers(state, key, length, n_entries, sizes=None):
 class ResidualBasis:
     """Mean and components of residuals.
 
-    `rows` (1 + rank, n_pixels) are the mean, then the components, such that no coefficient exceeds 1; `coefficients`
-    (n_rows, rank), float64, are those of the training rows.
+    `rows` (1 + rank, n_pixels) are the mean, then the components, scaled so that no coefficient exceeds 1;
+    `coefficients` (n_rows, rank), float64, are those of the training rows.
     """
 
     def __init__(self, rows, coefficients):
@@ -144,7 +144,7 @@ class ResidualBasis:
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         check_keys(state, ("rows", "coefficients"))
         rows = take(state, "rows", CodedRows)
         coefficients = take_array(state, "coefficients", dtype="f8", shape=(None, None), low=-LARGE, high=LARGE)

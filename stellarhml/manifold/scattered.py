@@ -46,12 +46,12 @@ class ScatteredWeights:
                 self._simplices = None
 
     def to_state(self) -> dict:
-        """State for a file: "nodes" and "variables", from which all else follows."""
+        """State for a file: "nodes" and "variables", from which everything else is computed."""
         return {"nodes": self.nodes, "variables": None if self._variables is None else list(self._variables)}
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         check_keys(state, ("nodes", "variables"))
         nodes, variables = take_nodes(state)
         _check_triangulation(nodes)
@@ -62,7 +62,7 @@ class ScatteredWeights:
 
         Weights are a csr_matrix (n, n_nodes) whose rows sum to 1. Outside are rows outside the convex hull (without a
         triangulation: outside the ranges of the labels). With `derivatives`, a list follows: derivatives of the weights
-        by each label, whose rows sum to 0; zero where the nearest node is taken, and in labels of one value.
+        by each label, whose rows sum to 0; zero where the nearest node is taken, and for labels with one value.
         """
         positions, moved = self._positions(labels)
         points = (positions - self._low) / self._span

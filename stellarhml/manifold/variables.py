@@ -54,7 +54,7 @@ DEFAULT_VARIABLES = {"feh": "saturating"}
 def check_variables(variables, names):
     """The name of the variable of each label; ValueError if a label or a variable is unknown.
 
-    Labels that are not in the dict `variables` are taken as they are.
+    Labels that are not in the dict `variables` are used themselves.
     """
     unknown = [name for name in variables if name not in names]
     if unknown:
@@ -94,7 +94,7 @@ def check_variable_values(nodes, variables, names):
 def take_nodes(state):
     """Distinct nodes (n_nodes, n_labels), sorted, and the variable of each label (or None), of a state of weights.
 
-    StateError if they are not such, or a variable is not defined at a node.
+    StateError if they are invalid, or a variable is undefined at a node.
     """
     nodes = take_array(state, "nodes", dtype="f8", shape=(None, None), low=-1e100, high=1e100)
     if not nodes.size or not np.array_equal(np.unique(nodes, axis=0), nodes):

@@ -25,7 +25,7 @@ _REACH = 8.0  # sigmas at which a Gaussian is cut
 
 
 def rotation_profile(velocity, vsini, limb_darkening):
-    """Profile of rotation with linear limb darkening, from 0 to 1: a density in s/km whose integral is 1.
+    """Rotation profile with linear limb darkening, from 0 to 1: a density in s/km whose integral is 1.
 
     `velocity` and `vsini`, which is positive, are in km/s.
     """
@@ -43,8 +43,8 @@ def broaden_quadrature(spectrum, x, *, vsini_c, limb_darkening, sigma, step):
     """Broaden a spectrum by rotation and line spread, by quadrature at each point `x` in ln wavelength.
 
     `spectrum` is a function of ln wavelength, `vsini_c` the projected rotational velocity over the speed of light and
-    `sigma` that of the line-spread function in ln wavelength, each 0 for none. `step` is the length that one node of a
-    quadrature may stand for: a third of the spectrum's narrowest sigma.
+    `sigma` that of the line-spread function in ln wavelength, each 0 for none. `step` is the largest spacing of the
+    nodes of a quadrature: a third of the spectrum's narrowest sigma.
     """
     shift, weight = np.zeros(1), np.ones(1)
     if vsini_c:

@@ -36,7 +36,7 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
 
 
 def refraction(wavelength: np.ndarray) -> np.ndarray:
-    """Refractive index of standard air, less one, at vacuum wavelengths [angstrom]."""
+    """Refractive index of standard air, minus one, at vacuum wavelengths [angstrom]."""
     return wavelength / vacuum_to_air(wavelength) - 1
 
 

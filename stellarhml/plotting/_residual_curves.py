@@ -9,7 +9,7 @@ _RMS_PIXELS, _RMS_POINTS = 32, 400  # running RMS: smallest number of pixels, an
 
 
 def break_gaps(columns):
-    """Insert NaN in gaps, so that curves break there, and at the end.
+    """Insert NaN in gaps, so that curves break, and at the end.
 
     `columns` (n_columns, n_pixels) are increasing wavelengths, and values over them.
     """

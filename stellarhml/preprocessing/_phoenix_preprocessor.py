@@ -31,8 +31,8 @@ SUNKEN = 0.02
 def find_anchors(flux, *, distance, width=1):
     """Pixels of the local maxima of a spectrum (n_pixels,), at least `distance` pixels apart, increasing, int64.
 
-    A distance of more than the spectrum has keeps the highest one; so does a spectrum without a local maximum. The flux
-    is averaged over `width` pixels first.
+    If `distance` exceeds the length of the spectrum, or there is no local maximum, only the highest pixel is kept. The
+    flux is averaged over `width` pixels first.
     """
     smooth = uniform_filter1d(flux, width, mode="nearest") if width > 1 else flux
     anchors = find_peaks(smooth, distance=max(1, min(distance, flux.size)))[0]
@@ -298,7 +298,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
         return np.array([f"{value:.3f}" for value in self.wavelength_out_], dtype=object)
 
     def to_state(self) -> dict:
-        """State for a file: parameters and what was fitted; "window_pixels" are the first and the last + 1."""
+        """State for a file: parameters and fitted values; "window_pixels" are the first and the last + 1."""
         if not hasattr(self, "anchors_"):
             return estimator_state(self, None)
         # the same array is stored once
@@ -314,7 +314,7 @@ class PhoenixPreprocessor(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, state):
-        """Make it again from its state; StateError if a value is not one that it can have."""
+        """Rebuild from its state; StateError if that is invalid."""
         preprocessor, fitted = make_estimator(cls, state)
         if fitted is None:
             return preprocessor

@@ -20,7 +20,7 @@ def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_powe
     that are masked, or whose flux or error is not finite, have an infinite error. Without errors,
     `meta["errors_known"]` is False and errors are 1.
 
-    TypeError if the spectrum is of no known kind. ValueError if shapes do not match, errors are zero or negative,
+    TypeError if the spectrum is of an unknown type. ValueError if shapes do not match, errors are zero or negative,
     wavelengths do not increase, no pixel is left, or `medium` is "air" for frequencies, energies or an
     ObservedSpectrum.
     """

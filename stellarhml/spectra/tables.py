@@ -172,9 +172,9 @@ def _is_number(cell):
 
 
 def take_mask(columns, path):
-    """Separate the column `mask` from the others; returns these, and where a pixel is to be left out, (n_pixels,) bool.
+    """Separate the column `mask` from the others; returns these, and a mask of pixels to leave out, (n_pixels,) bool.
 
-    That is where `mask` is not 0, as in NumPy; None without such a column. SpectrumFileError if there are several.
+    It is True where `mask` is not 0, as in NumPy; None without such a column. SpectrumFileError if there are several.
     """
     masks = [column for column in columns if column.name.strip().lower() == "mask"]
     if len(masks) > 1:

@@ -276,7 +276,7 @@ def read_asdf(path, *, mmap_mode=None, verify=True):
         arrays = _read_arrays(file, path, tree["estimator"], blocks, mmap_mode, verify)
     try:
         return _make(tree["estimator"], arrays)
-    # a StateError is the rule; the tests count any other, which is a check that a `from_state` lacks
+    # `from_state` should raise StateError only; the tests count any other, which shows a missing check
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise PersistenceError(
             f"{path} is whole, but no estimator can be made from it: {error!s:.500} Ask its author to save it again."
@@ -432,7 +432,7 @@ def _read_arrays(file, path, tree, blocks, mmap_mode, verify):
             file.seek(start - 16)
             if file.read(16) != _md5(_bytes_of(content)):
                 raise _cut(path, f"the block at byte {start - _BLOCK.size} does not match its checksum")
-        # in compiled code a boolean of another byte is neither True nor False
+        # compiled code treats a boolean with another byte as neither True nor False
         if array.dtype == bool and n_bytes and _bytes_of(content).max() > 1:
             raise _cut(path, f"the block at byte {start - _BLOCK.size} holds booleans other than 0 and 1")
         arrays[array.source] = content
@@ -458,7 +458,7 @@ def _find_versions():
     return own | {name: _version(name) for name in _PACKAGES}
 
 
-@cache  # a look at the disk, and a process does not change its packages
+@cache  # reads the disk, and the packages of a process do not change
 def _version(name):
     try:
         return version(name)

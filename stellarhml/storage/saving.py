@@ -137,9 +137,9 @@ def inspect(path) -> dict:
     Returns
     -------
     record : dict
-        "format" ("asdf" or "joblib") and "n_bytes". Of an ASDF file also "tag", "class", "versions" of what wrote it,
-        "n_arrays" and "grid", the identity of the training grid; None for joblib, a pickle, which must be opened to be
-        read.
+        "format" ("asdf" or "joblib") and "n_bytes". For an ASDF file also "tag", "class", "versions" of the packages
+        that wrote it, "n_arrays" and "grid", the identity of the training grid; None for joblib, a pickle, which must
+        be opened to be read.
 
     Raises
     ------

@@ -369,8 +369,8 @@ class ErrorModel:
     def to_frame(self):
         """DataFrame with one row per sample: the labels, `along`, `measured`, `rms` and `expected`.
 
-        `along` is the label along which a node was held out, `rms` the root mean square error over all pixels of the
-        node predicted without itself, `expected` that within a cell.
+        `along` is the label along which a node was held out, `rms` the RMS error over all pixels of the held-out
+        node, `expected` that within a cell.
         """
         table = pd.DataFrame(self.labels, columns=list(self.label_names))
         table["along"] = [self.label_names[k] if k >= 0 else "all" for k in self.axis]

@@ -20,7 +20,8 @@ class LineModel:
     """Lines of a grid, interpolated by `interpolator` and rendered on `wavelength` (n_pixels,) float64 [angstrom].
 
     `wing_cut` is the number of pixels on which a line is evaluated; None takes as many as `TOLERANCE` requires. `span`
-    (n_lines, 2) [angstrom] is where each line has an effect at any node; None measures it if there is no `wing_cut`.
+    (n_lines, 2) [angstrom] is the range in which each line has an effect at any node; None measures it if there is no
+    `wing_cut`.
     """
 
     def __init__(self, interpolator, wavelength, *, profile, wing_cut, span=None):

@@ -39,7 +39,7 @@ def summarise(table, label_names):
 def format_summary(summary, label_names):
     """Text of a summary for a terminal: a line for each method and range of Teff, and for each of the paper's.
 
-    A range without stars is named below.
+    Ranges without stars are listed below.
     """
     present = list(dict.fromkeys(record["stars"] for record in summary))
     rows = [(_describe(record), record["errors"], record["seconds"]) for record in summary]

@@ -89,7 +89,7 @@ def require_unseen(flux, labels, flux_test, labels_test):
 def draw_demo(regressor, flux, error, row, *, title=None):
     """Draw a star with its model, a part of both, and the manifold of a line; returns a figure not tied to a window.
 
-    The regressor must have two labels at least; `flux` and `error` (n_pixels,); `row` is the star's of `infer_rows`.
+    The regressor must have at least two labels; `flux` and `error` (n_pixels,); `row` is the star's of `infer_rows`.
     """
     from matplotlib.figure import Figure
 

@@ -29,9 +29,9 @@ def infer_rows(regressor, flux, error=None, *, n_jobs=None, verbose=None):
     """Infer labels of spectra, each with its time and messages; a failure does not stop the others.
 
     `flux` and `error` (n_stars, n_pixels), as `predict` of the regressor takes them, whose own `n_jobs` should be None;
-    without errors all pixels weigh alike. The DataFrame has one row for each: `status` (ok, flagged or failed), `NAME`
-    and `NAME_std` for each label, `rms` (residual RMS in units of the continuum), `reduced_chi2`, `seconds`, `flags`,
-    `message`.
+    without errors all pixels have equal weights. The DataFrame has one row for each: `status` (ok, flagged or failed),
+    `NAME` and `NAME_std` for each label, `rms` (residual RMS in units of the continuum), `reduced_chi2`, `seconds`,
+    `flags`, `message`.
     """
     items = [(row, None if error is None else error[i]) for i, row in enumerate(flux)]
     task = partial(_infer_row, regressor)
