@@ -99,7 +99,7 @@ def test_stages_of_an_iterator_serve_every_star(regressor, make_star):
 
 
 def test_a_stage_that_loses_pixels_is_refused(regressor, make_star):
-    with pytest.raises(ValueError, match=r"Cut.apply returned rows that do not fit: wavelength, flux"):
+    with pytest.raises(ValueError, match=r"Cut.apply returned rows that do not match: wavelength, flux"):
         regressor.infer(make_star().spectrum, resolving_power=POWER, stages=[Cut()])
 
 
@@ -107,7 +107,7 @@ def test_a_stage_that_loses_pixels_is_refused(regressor, make_star):
     ("settings", "message"),
     [
         ({"bounds": (5, 0)}, "which decrease"),
-        ({"bounds": (0, np.inf)}, "state where a fit begins"),
+        ({"bounds": (0, np.inf)}, "state a starting value"),
         ({"bounds": (0, 1), "start": 2.0}, "which is not within"),
         ({"bounds": (0, 1), "scale": -1.0}, "which is not positive"),
         ({"bounds": (0, 1), "prior": (0.3, 0.0)}, "standard deviation is not positive"),
