@@ -22,7 +22,9 @@ def result(*, sigma=SIGMA, mean=MEAN, draws=None, **changes):
     correlation[0, 1] = correlation[1, 0] = 0.8
     units = dict.fromkeys(NAMES, "")
     given = {
-        "parameters": SimpleNamespace(names=NAMES, units=units, bounds=dict(zip(NAMES, BOUNDS, strict=True))),
+        "parameters": SimpleNamespace(
+            names=NAMES, units=units, descriptions=units, bounds=dict(zip(NAMES, BOUNDS, strict=True))
+        ),
         "values": dict(zip(NAMES, mean.tolist(), strict=True)),
         "noise_covariance": correlation * sigma[:, None] * sigma if np.isfinite(sigma).all() else np.diag(sigma**2),
         "generator_covariance": np.zeros((4, 4)),

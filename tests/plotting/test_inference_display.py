@@ -43,7 +43,7 @@ def beyond_the_generator(start, n_pixels=10):
 def result(orders=None, **changes):
     nothing = dict.fromkeys(NAMES)
     given = {
-        "parameters": SimpleNamespace(names=NAMES, units=nothing, bounds=nothing),
+        "parameters": SimpleNamespace(names=NAMES, units=nothing, descriptions=nothing, bounds=nothing),
         "values": dict(zip(NAMES, (5856.53, 4.2243, -0.1, 30.0, 6.0), strict=True)),
         "noise_covariance": np.diag(np.square([3.7, 0.0082, 0.0, 0.02, 0.5])),
         "generator_covariance": np.zeros((5, 5)),
