@@ -151,6 +151,7 @@ def test_masked_pixels_do_not_count(generator_file, star, tmp_path):
     assert table["reduced_chi2"][0] < 1.5
 
 
+@pytest.mark.slow
 def test_predict_in_a_new_process_gives_the_same(generator_file, star, write_star, tmp_path):
     file = write_star(tmp_path / "star.txt", *star[:3])
     start = ["predict", "--generator", str(generator_file), "--medium", "vacuum", *AT_REST, file, "--out"]

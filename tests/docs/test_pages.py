@@ -19,7 +19,13 @@ PAGES = sorted(
 # Pages that need more than the package: test data, or another package.
 ALONE = {"tutorial.md"}  # from an empty folder: the reader has what the page makes, and nothing else
 NEEDED = {"real-star.md": "real_star", "how-to/muler.md": "muler_file"}
-SLOW = {"real-star.md", "how-to/paper.md", "how-to/cluster.md"}  # half a minute each
+SLOW = {
+    "real-star.md",
+    "how-to/paper.md",
+    "how-to/cluster.md",
+    "how-to/own-grid.md",
+    "tutorial.md",
+}  # a quarter to half a minute each
 LANGUAGES = {"python", "bash", "text", ""}
 
 

@@ -11,6 +11,9 @@ from stellarhml import BayesianStellarRegressor
 from stellarhml.spectra import read_spectrum
 from stellarhml.synthesis.line_values import line_values
 
+# a server, a browser and a fit: a minute and more
+pytestmark = pytest.mark.slow
+
 POWER = 40_000
 SET = "([name, value]) => { Bokeh.documents[0].get_model_by_name(name).value = value; }"
 TEXT = "name => Bokeh.documents[0].get_model_by_name(name).text"

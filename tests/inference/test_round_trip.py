@@ -111,6 +111,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_generator_and_regressor_infer_the_same_in_a_new_process(
     mini_generator, regressor, make_star, spectra, tmp_path
 ):

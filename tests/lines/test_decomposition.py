@@ -267,6 +267,7 @@ def test_rows_are_independent_of_each_other(known):
         assert_same(known.result, known.decomposer.decompose(known.flux[rows]), rows)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_n_jobs(known):
     decomposer = VoigtLineDecomposer(**known.options, n_jobs=2).fit(known.flux, known.labels)
     np.testing.assert_array_equal(decomposer.line_catalog_, known.decomposer.line_catalog_)

@@ -345,6 +345,7 @@ def test_time_left_counts_computed_items_only(job, monkeypatch):
     assert bars[0].format_dict["rate"] is None  # so that tqdm takes (n - initial) / elapsed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX process groups")
 def test_killed_and_started_again(tmp_path):
     script = tmp_path / "slow_job.py"
