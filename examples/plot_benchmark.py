@@ -56,7 +56,7 @@ method = np.repeat(list(inferred), len(rows))
 found = np.vstack([part for parts in inferred.values() for part in parts])
 display = InferenceErrorDisplay.from_predictions(truth, found, method=method)
 for name in inferred:
-    error = np.abs(display.error[method == name])
+    error = np.abs(display.difference[method == name])
     for kind in (np.mean, np.median, np.max):
         print(f"{name}, {kind.__name__:6} of the absolute errors:", *(f"{value:8.4f}" for value in kind(error, axis=0)))
 plt.show()
