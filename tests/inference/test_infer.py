@@ -232,7 +232,8 @@ def test_many_stars_one_of_them_bad(regressor, make_star, tmp_path):
     with pytest.raises(ValueError, match="it needs 'pandas' or 'astropy'"):
         results_table(results, kind="polars")
     with_two = regressor.infer_many(spectra, resolving_power=star.power, n_jobs=2, verbose=False)
-    assert [result.values for result in with_two][::2] == [result.values for result in results][::2]
+    for found, expected in zip(with_two[::2], results[::2], strict=True):
+        assert found.values == pytest.approx(expected.values, rel=1e-9)  # other processes, other compiled kernels
     assert regressor.infer(spectra[0], resolving_power=star.power).values == results[0].values
 
 

@@ -96,7 +96,7 @@ def test_result_does_not_depend_on_n_jobs(grid):
     one = VoigtLineDecomposer(wavelength=grid.wavelength, n_jobs=1).fit_transform(grid.flux[:3])
     two = VoigtLineDecomposer(wavelength=grid.wavelength, n_jobs=2).fit_transform(grid.flux[:3])
     np.testing.assert_array_equal(one.indices, two.indices)
-    np.testing.assert_array_equal(one.data, two.data)
+    np.testing.assert_allclose(one.data, two.data, rtol=1e-9)  # other processes may have other compiled kernels
 
 
 @pytest.mark.parametrize("parameters", [{}, {**PAPER, "max_iter": 10}], ids=["lm", "paper"])

@@ -41,6 +41,7 @@ def test_pipeline_in_a_new_process(tmp_path):
     assert done.returncode == 0, done.stderr
     for mmap_mode in (None, "r"):
         result = np.load(tmp_path / f"result_{mmap_mode}.npz")
-        np.testing.assert_array_equal(result["labels"], labels)
-        np.testing.assert_array_equal(result["std"], std)
-        np.testing.assert_array_equal(result["flux"], pipeline[-1].generator_.predict(labels))
+        # it takes kernels from numba's cache, which another process may have compiled in another order
+        np.testing.assert_allclose(result["labels"], labels, rtol=0, atol=1e-6 * std.min())
+        np.testing.assert_allclose(result["std"], std, rtol=1e-6)
+        np.testing.assert_allclose(result["flux"], pipeline[-1].generator_.predict(result["labels"]), rtol=1e-12)
