@@ -52,6 +52,7 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
   n_rejected        pixels rejected as outliers
+  rv_frame          frame of rv, as the file states it: telescope, barycenter, heliocenter, star (shifted to rest)
   seconds           computing time of this star
   flags, message    quality flags (a label at the edge of the grid, a poor fit, rejected pixels), or why it failed
   With --json, standard output is one JSON document: a list with an object for each file, with null for unknown values

@@ -10,7 +10,7 @@ from stellarhml.spectra.orders import Order
 from stellarhml.storage.atomic_files import atomic_path
 
 _DEFAULTS = {
-    **dict.fromkeys(("instrument", "format", "file", "object", "date", "resolving_power", "flux_unit")),
+    **dict.fromkeys(("instrument", "format", "file", "object", "date", "resolving_power", "flux_unit", "frame")),
     "medium": "vacuum",
     "errors_known": True,
 }
@@ -29,7 +29,9 @@ class ObservedSpectrum:
         angstrom, and to the flux unit of the first order. Stored as float64, in named tuples.
     meta : dict, default={}
         Metadata: `instrument`, `format`, `file`, `object`, `date` (str, or None), `medium` (of the original
-        wavelengths, "vacuum" or "air"; the orders are in vacuum), `resolving_power` (float, or None), `errors_known`
+        wavelengths, "vacuum" or "air"; the orders are in vacuum), `frame` (of the wavelengths: "telescope",
+        "barycenter", "heliocenter", "star" if they are shifted to its rest frame, or None if not stated; see
+        `statements.FRAMES`), `resolving_power` (float, or None), `errors_known`
         (False if the errors are placeholders), `flux_unit` (str, or None), `order_numbers` (list of int) and `notes`
         (list of str: changes made to the data). Missing entries are added. Stored as a copy.
 

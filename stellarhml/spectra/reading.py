@@ -10,8 +10,8 @@ from stellarhml.spectra.echelle import list_extensions
 from stellarhml.spectra.hpf import is_hpf, read_hpf
 from stellarhml.spectra.igrins import is_igrins, read_igrins
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
-from stellarhml.spectra.orders import check_medium
 from stellarhml.spectra.specutils_objects import read_specutils
+from stellarhml.spectra.statements import by_format, check_frame, check_medium, stated_frame, stated_medium
 from stellarhml.spectra.tables import META_KEY, is_own_text, read_own_table, read_table
 
 _FORMATS = ("hpf", "igrins", "table", "npz", "hdf5", "specutils")
@@ -152,10 +152,15 @@ def _read_fits(path, format, medium, sky, error_file):
             return read_own_table(path, medium=medium, fits=True)
         orders, meta = read_table(path, medium=medium, fits=True)
         return orders, {key: content[key] for key in ("instrument", "object", "date")} | meta
-    check_medium(medium, by_format=found)
+    # both are in vacuum and in the frame of the telescope, unless the header says other things
+    headers = content["headers"][:1]
+    check_medium(medium, [by_format(found), *stated_medium(headers)])
+    frame = check_frame([by_format(found, "telescope"), *stated_frame(headers)])
     if found == "hpf":
-        return read_hpf(path, content, sky=sky[0], sky_scale=sky[1])
-    return read_igrins(path, content, error_file=error_file)
+        orders, meta = read_hpf(path, content, sky=sky[0], sky_scale=sky[1])
+    else:
+        orders, meta = read_igrins(path, content, error_file=error_file)
+    return orders, meta | {"frame": frame}
 
 
 _CONTAINERS = {"npz": "a NumPy archive", "hdf5": "an HDF5 file", "text": "a text file"}

@@ -52,7 +52,7 @@ def predict_files(generator, paths, *, resolving_power="file", at_rest=False, n_
     -------
     table : DataFrame
         One row for each file: `star` (the file), `status` (ok, flagged or failed), value and standard deviation of each
-        parameter, `reduced_chi2`, `n_pixels`, `n_rejected`, `seconds`, `flags`, `message`.
+        parameter, `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`, `message`.
     results : list of InferenceResult or str
         The results; the message where there is none.
 
@@ -191,7 +191,7 @@ def choose_orders(spectrum, numbers):
 def tabulate(paths, names, results):
     """DataFrame of many files as `predict_files` returns it; a result is an InferenceResult or a message."""
     failed = {column: np.nan for name in names for column in (name, f"{name}_std")}
-    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "seconds": 0.0}
+    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "rv_frame": "", "seconds": 0.0}
     failed["flags"] = InferenceFlag.FAILED.name
     rows = []
     for path, result in zip(paths, results, strict=True):
