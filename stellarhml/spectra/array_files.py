@@ -56,7 +56,7 @@ def read_hdf5(path, *, medium):
     for name in {"masks", "mask"} & set(arrays):
         with np.errstate(all="ignore"):
             arrays[name] = ~(arrays[name].astype(np.float64) > 0)
-    arrays = {name: arrays.get(name) for name in names}
+    arrays = {name: arrays.get(name) for name in names if name in arrays or not role_of(name)}
     return _from_arrays(path, arrays, medium, {"format": "hdf5 (Starfish)", "object": title or None})
 
 
@@ -110,9 +110,8 @@ def _from_arrays(path, arrays, medium, meta, format_name=None):
 
     `format_name` is that of a format in vacuum and in the frame of the telescope.
     """
-    cards = {
-        name.upper(): str(array) for name, array in arrays.items() if array is not None and array.dtype.kind == "U"
-    }
+    texts = {name: array for name, array in arrays.items() if array is not None and array.dtype.kind == "U"}
+    cards = {name.upper(): str(array) for name, array in texts.items() if array.ndim == 0}
     arrays = {name: array for name, array in arrays.items() if name.upper() not in cards}
     if any("transmission" in name.lower() for name in arrays) and "flux" not in map(role_of, arrays):
         raise SpectrumFileError(

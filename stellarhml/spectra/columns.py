@@ -1,7 +1,7 @@
 """Columns of a table of a spectrum: which is the wavelength, the flux, its error, and the marks of bad pixels.
 
-Names are compared in lower case, with blanks and hyphens as underscores. A unit in brackets counts (`wave (nm)`), and so
-do `air` and `vac` in the name of the wavelengths. Nothing is guessed from values.
+Names are compared in lower case, with blanks and hyphens as underscores. A unit in brackets counts (`wave (nm)`), and
+so do `air` and `vac` in the name of the wavelengths. Nothing is guessed from values.
 """
 
 import re
@@ -22,7 +22,7 @@ from stellarhml.spectra.statements import (
     stated_medium,
 )
 
-_WAVELENGTH = ("wavelength", "wavelengths", "wave", "waves", "lambda", "lam", "wl", "wls", "wavel")
+_WAVELENGTH = ("wavelength", "wave", "lambda", "wavelengths", "waves", "lam", "wl", "wls", "wavel")
 _LOGARITHMS = {
     **dict.fromkeys(("loglam", "log_lam", "log_lambda", "log_wave", "log_wavelength", "log10_wavelength"), 10.0),
     **dict.fromkeys(("lnlam", "ln_lam", "ln_lambda", "ln_wave", "ln_wavelength"), np.e),
@@ -53,7 +53,20 @@ _POWERS = {  # of a standard deviation
 }
 _KINDS = {1: "standard deviations", 2: "variances", -2: "inverse variances"}
 _QUALITY = (
-    *("mask", "dq", "quality", "qual", "flag", "flags", "data_quality", "and_mask", "bitmask", "pixmask", "badpix"),
+    *(
+        "mask",
+        "masks",
+        "dq",
+        "quality",
+        "qual",
+        "flag",
+        "flags",
+        "data_quality",
+        "and_mask",
+        "bitmask",
+        "pixmask",
+        "badpix",
+    ),
     *("bad_pixel", "bad_pixels", "bad_pixel_mask", "bpm", "flux_flag", "flux_flags", "qual_flag", "dq_flag"),
 )
 _ORDER = ("order",)
@@ -86,6 +99,7 @@ class ChosenColumns(NamedTuple):
     flux_unit: str | None
     stated: list
     notes: list
+    like_errors: list
 
 
 def orders_of_columns(columns, headers, medium, source, *, format_name=None, rows=None):
@@ -102,7 +116,7 @@ def orders_of_columns(columns, headers, medium, source, *, format_name=None, row
     grid = to_vacuum(chosen.wavelength, medium, source)
     labels = rows if chosen.order is None else chosen.order
     groups = [(0, slice(None))] if labels is None else split_orders(source, labels)
-    builder = OrderBuilder(source)
+    builder = OrderBuilder(source, chosen.like_errors)
     for number, pixels in groups:
         parts = (None if part is None else part[pixels] for part in (chosen.error, chosen.bad))
         builder.add(number, grid[pixels], chosen.flux[pixels], *parts)
@@ -159,10 +173,11 @@ def choose_columns(columns, source, medium=None) -> ChosenColumns:
     """Choose the columns of a spectrum by name, or by position in a file without names.
 
     Of two columns of wavelengths in air and in vacuum that of `medium` is taken (None: vacuum). Standard deviations are
-    made from variances and inverse variances. Columns of data quality mark pixels where they are not 0. SpectrumFileError,
-    which names the `source`, if a column is missing, ambiguous, not numerical, or in an unknown unit.
+    made from variances and inverse variances. Columns of data quality mark pixels where they are not 0.
+    SpectrumFileError, which names the `source`, if a column is missing, ambiguous, not numerical, or in an unknown
+    unit.
     """
-    if len(columns) < 2:
+    if len(columns) < 2 and not any(column.name for column in columns):
         raise SpectrumFileError(
             f"{source} has {len(columns)} column, but at least two are needed: wavelength and flux, separated by white "
             "space or commas."
@@ -174,12 +189,13 @@ def choose_columns(columns, source, medium=None) -> ChosenColumns:
     flux = _only(columns, names, _FLUX, "flux", source) or _only(columns, names, _OTHER_FLUX, "flux", source)
     if flux is None:
         raise SpectrumFileError(
-            f"{source} has the columns {_list(columns)}, but one named {' or '.join(_FLUX)} is needed. Rename it."
+            f"{source} has the columns {_list(columns)}, but one named {_FLUX[0]} is needed. Rename it."
         )
     error, power = _choose_error(columns, names, source)
     order = _only(columns, names, _ORDER, "order", source)
     marks = [column for column, name in zip(columns, names, strict=True) if name in _QUALITY and _is_numerical(column)]
     used = [column for column in (grid, flux, error, order, *marks) if column is not None]
+    ignored = [column.name or "(no name)" for column in columns if all(column is not other for other in used)]
     wavelength, unit, stated = in_angstrom(grid, source)
     flux_unit = flux.unit or _plain(flux.name)[1]
     if error is not None:
@@ -192,7 +208,8 @@ def choose_columns(columns, source, medium=None) -> ChosenColumns:
         None if order is None else numbers(order, source),
         flux_unit,
         stated,
-        list(_notes(columns, used, marks, unit, error is None)),
+        list(_notes(used, ignored, marks, unit)),
+        [name for name in ignored if _LIKE_ERRORS.search(_plain(name)[0])],
     )
 
 
@@ -201,8 +218,8 @@ def numbers(column, source):
     values = np.asarray(column.values)
     if not _is_numerical(column):
         raise SpectrumFileError(
-            f"{source} has a column {column.name!r} of shape {values.shape} and type {values.dtype}, but one real number "
-            "for each pixel is needed. Write one row for each pixel."
+            f"{source} has a column {column.name!r} of shape {values.shape} and type {values.dtype}, but one real "
+            "number for each pixel is needed. Write one row for each pixel."
         )
     return values.astype(np.float64)
 
@@ -271,8 +288,8 @@ def _choose_wavelength(columns, source, medium):
         raise _ambiguous(found, "wavelength", columns, source)
     if not found:
         raise SpectrumFileError(
-            f"{source} has the columns {_list(columns)}, but one named {' or '.join(_WAVELENGTH)} is needed. Rename "
-            "it; without a unit it must be in angstrom."
+            f"{source} has the columns {_list(columns)}, but one named {' or '.join(_WAVELENGTH[:3])} is needed. "
+            "Rename it; without a unit it must be in angstrom."
         )
     return found[0]
 
@@ -312,14 +329,14 @@ def _standard_deviation(column, power, flux_unit, source):
             values = u.Unit(column.unit).to(u.Unit(flux_unit) ** power, values)
     except (ValueError, TypeError) as error:
         raise SpectrumFileError(
-            f"{source} has errors ({column.name!r}, {_KINDS[power]}) in {column.unit!r} and fluxes in {flux_unit!r}, but "
-            "the two must convert into each other. Write both in one unit."
+            f"{source} has errors ({column.name!r}, {_KINDS[power]}) in {column.unit!r} and fluxes in {flux_unit!r}, "
+            "but the two must convert into each other. Write both in one unit."
         ) from error
     with np.errstate(all="ignore"):
         return np.where(values > 0, np.power(values, 1 / power), np.nan)
 
 
-def _notes(columns, used, marks, unit, no_errors):
+def _notes(used, ignored, marks, unit):
     """Sentences on the columns in use, and on those that are not."""
     texts = [
         f"{column.name} (pixels where it is not 0 are left out)"
@@ -328,12 +345,8 @@ def _notes(columns, used, marks, unit, no_errors):
         for column in used
     ]
     yield f"Columns used: {', '.join(texts)}; wavelengths in {unit or 'angstrom (no unit given)'}."
-    ignored = [column.name or "(no name)" for column in columns if all(column is not other for other in used)]
     if ignored:
         yield f"Columns ignored: {', '.join(ignored)}."
-    like = [name for name in ignored if _LIKE_ERRORS.search(_plain(name)[0])]
-    if no_errors and like:
-        yield f"None of {', '.join(like)} is known as an error: rename a column of standard deviations to 'error'."
 
 
 def _plain(name):

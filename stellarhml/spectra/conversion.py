@@ -118,8 +118,9 @@ def _require_distinct(orders):
             n_fewest = min(np.isfinite(error).sum(), np.isfinite(other[2]).sum())
             if n_fewest and same.sum() > n_fewest / 2:
                 raise ValueError(
-                    f"Order {i} has {int(same.sum())} pixels with the same wavelength, flux and error as order {j} (from "
-                    "0), so that a fit would count them twice and quote errors that are too small. Give each order once."
+                    f"Order {i} has {int(same.sum())} pixels with the same wavelength, flux and error as order {j} "
+                    "(counted from 0): a fit would count them twice and quote errors that are too small. Give each "
+                    "order once."
                 )
 
 
@@ -209,10 +210,7 @@ def _from_arrays(wavelength, flux, error=None):
     """Orders from arrays or lists of arrays."""
     wavelength = _in_angstrom(wavelength)
     # a list of arrays is a list of orders
-    single = (
-        np.ndim(wavelength) == 1 if isinstance(wavelength, np.ndarray) else all(np.ndim(w) == 0 for w in wavelength)
-    )
-    single = single and not (isinstance(wavelength, np.ndarray) and wavelength.dtype.kind == "O")
+    single = all(np.ndim(part) == 0 for part in wavelength[:1])
     columns = [[part] if single else list(part) for part in (wavelength, flux)]
     columns.append([None] * len(columns[0]) if error is None else [error] if single else list(error))
     if len({len(column) for column in columns}) > 1:

@@ -45,12 +45,12 @@ class Order(NamedTuple):
 class OrderBuilder:
     """Make orders from raw arrays, one after the other, and count the changes.
 
-    Messages name the `source` of the arrays. Attributes: `orders` so far, with their `numbers`; `errors_known`: all of
-    them came with errors.
+    Messages name the `source` of the arrays. `like_errors` are columns that may be errors but are not in use.
+    Attributes: `orders` so far, with their `numbers`; `errors_known`: all of them came with errors.
     """
 
-    def __init__(self, source):
-        self.source = source
+    def __init__(self, source, like_errors=()):
+        self.source, self._like_errors = source, like_errors
         self.orders, self.numbers, self.errors_known = [], [], True
         self._masked, self._trimmed, self._reversed, self._dropped = {}, 0, [], []
 
@@ -121,9 +121,15 @@ class OrderBuilder:
         if self._dropped:
             notes.append(f"Orders {_names(self._dropped)} left out: no good pixel.")
         if not self.errors_known:
+            why = "No errors given"
+            if self._like_errors:
+                why = (
+                    f"{', '.join(self._like_errors)} may be errors, but are not known by name (rename standard "
+                    "deviations to 'error')"
+                )
             notes.append(
-                f"No errors in use: {_NO_ERROR:g} of the median flux of each order replaces them; only relative "
-                "weights are meaningful."
+                f"{why}: {_NO_ERROR:g} of the median flux of each order replaces them; only relative weights are "
+                "meaningful."
             )
         return notes
 
@@ -133,9 +139,9 @@ class OrderBuilder:
             known = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
         if known.size and not _SHORTEST <= np.median(known) <= _LONGEST:
             raise SpectrumFileError(
-                f"{self.source}, order {number}, has wavelengths around {np.median(known):.6g} angstrom, but {_SHORTEST:g} "
-                f"to {_LONGEST:g} are needed. They may be in another unit, or logarithms: state the unit in the column "
-                "(nm, um), name a column of log10 wavelengths 'loglam', or convert them to angstrom."
+                f"{self.source}, order {number}, has wavelengths around {np.median(known):.6g} angstrom, but "
+                f"{_SHORTEST:g} to {_LONGEST:g} are needed. They may be in another unit, or logarithms: state the unit "
+                "in the column (nm, um), name a column of log10 wavelengths 'loglam', or convert them to angstrom."
             )
 
     def _increasing(self, number, wavelength):

@@ -41,8 +41,14 @@ def read_spectrum(
     specutils any file that a loader of specutils reads; only where this format is stated      required
     ========= ================================================================================ ==========
 
-    Tables written by `ObservedSpectrum.write` need no `medium`. Columns and arrays after the semicolon are optional. A
-    `mask` is True, or not 0, where a pixel is bad, as in NumPy; `masks` of Starfish are the other way round. Pixels
+    Tables written by `ObservedSpectrum.write` need no `medium`, nor do files that state it: `AIRORVAC`, `VACUUM`,
+    `CTYPE1 = 'AWAV'`, `TUCD1 = 'em.wl;obs.atmos'`, a column `wave_vac`, or a comment ``# medium: air``. The frame of
+    the wavelengths is read from `SPECSYS`. Columns and arrays after the semicolon are optional, and are found by name
+    in any case: errors as `error`, `err`, `flux_err`, `e_flux`, `sigma`, `unc`, `noise`, `std` and the like; variances
+    as `variance`, `var`; inverse variances as `ivar`; marks of bad pixels as `mask`, `dq`, `quality`, `flags`,
+    `and_mask`. Columns that are not known are named in the notes. Two or three columns without names are wavelength,
+    flux and error; more are refused. A `mask` is True, or not 0, where a pixel is bad, as in NumPy; `masks` of
+    Starfish are the other way round. Pixels
     whose flux is not finite, or whose error or variance is not finite or not positive, are masked: their error is
     infinite, and their flux 0 where it was not finite. Pixels without increasing wavelengths at the ends of an order
     are trimmed. Both are counted in `meta["notes"]`. Where a file has no errors, 1 % of the median flux of each order

@@ -48,8 +48,8 @@ def to_spectra(observed):
     return spectra
 
 
-def from_spectra(spectra, medium):
-    """Orders and meta of spectra of specutils, see `ObservedSpectrum.from_specutils`."""
+def from_spectra(spectra, medium, source="`spectra`"):
+    """Orders and meta of spectra of specutils, see `ObservedSpectrum.from_specutils`; messages name their `source`."""
     spectra = [spectra] if hasattr(spectra, "spectral_axis") else list(spectra)
     wrong = next((s for s in spectra if not (hasattr(s, "spectral_axis") and hasattr(s, "flux"))), None)
     if wrong is not None or not spectra:
@@ -57,7 +57,7 @@ def from_spectra(spectra, medium):
         raise ValueError(f"`spectra` has {found}, but specutils.Spectrum, or a list of them, is needed.")
     medium = medium_of(spectra[0], medium)
     unit = spectra[0].flux.unit
-    builder = OrderBuilder("`spectra`")
+    builder = OrderBuilder(source)
     rows = [
         (spectrum.spectral_axis, row, (getattr(spectrum, "meta", None) or {}).get("order"))
         for spectrum in spectra
@@ -198,11 +198,11 @@ def read_specutils(path, medium):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             spectra = specutils.SpectrumList.read(str(path))
-            orders, meta = from_spectra(spectra, medium)
     except Exception as error:  # loaders raise what they like
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SpectrumFileError(
             f"{path} cannot be read by specutils {specutils.__version__} ({type(error).__name__}: {reason}); a file "
             "that one of its loaders knows is needed. Read it yourself and pass it to ObservedSpectrum.from_specutils."
         ) from error
+    orders, meta = from_spectra(spectra, medium, path)
     return orders, meta | {"file": str(path)}

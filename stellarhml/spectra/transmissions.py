@@ -23,8 +23,9 @@ def read_transmission(path):
     Parameters
     ----------
     path : str or path-like
-        An npz file, a FITS table or a table in text, CSV or ECSV with a column each of vacuum wavelength (in angstrom,
-        or in the unit that the column states; in air only where the file says so) and transmission (1 where the air is clear). Columns are found by
+        An npz file, a FITS table or a table in text, CSV or ECSV with a column each of wavelength (in angstrom, or in
+        the unit that the column states; in vacuum unless the file says air) and transmission (1 where the air is
+        clear). Columns are found by
         name (`wavelength`, `wavelength_A`, `wave` or `lambda`; `transmission`, `trans` or `flux`), or by position if
         there are two without names. Rows may be in any order.
 
