@@ -8,6 +8,7 @@ import pandas as pd
 
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
+from stellarhml.inference._inference_result import NO_FRAME
 from stellarhml.spectra.reading import read_spectrum
 from stellarhml.spectra.tellurics import divide_standard, divide_tellurics, mask_tellurics
 from stellarhml.spectra.transmissions import read_transmission
@@ -191,7 +192,7 @@ def choose_orders(spectrum, numbers):
 def tabulate(paths, names, results):
     """DataFrame of many files as `predict_files` returns it; a result is an InferenceResult or a message."""
     failed = {column: np.nan for name in names for column in (name, f"{name}_std")}
-    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "rv_frame": "", "seconds": 0.0}
+    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "rv_frame": NO_FRAME, "seconds": 0.0}
     failed["flags"] = InferenceFlag.FAILED.name
     rows = []
     for path, result in zip(paths, results, strict=True):

@@ -45,7 +45,7 @@ def predicted(generator, files):
 def test_one_row_for_each_file(predicted, files):
     table, results = predicted
     parameters = [c for name in ("teff", "logg", "feh", "rv", "vsini") for c in (name, f"{name}_std")]
-    last = ["reduced_chi2", "n_pixels", "n_rejected", "seconds", "flags", "message"]
+    last = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", "seconds", "flags", "message"]
     assert table.columns.tolist() == ["star", "status", *parameters, *last]
     assert table["star"].tolist() == [str(path) for path in files]
     assert table["status"].tolist() == ["ok", "failed", "failed"]
