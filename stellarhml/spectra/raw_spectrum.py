@@ -1,0 +1,115 @@
+"""A spectrum as a file gives it, before units, media and bad pixels are dealt with; and its conversion to orders."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.orders import OrderBuilder, to_vacuum
+from stellarhml.spectra.statements import by_format, check_frame, check_medium, stated_frame, stated_medium
+from stellarhml.spectra.wavelength_axes import angstroms_in, require_plausible
+
+
+class RawOrder(NamedTuple):
+    """One order of a file: arrays (n_pixels,); `error` has standard deviations or is None, `bad` marks pixels or is None.
+
+    `wavelength` is in the unit of its RawSpectrum; pixels without one are NaN or 0.
+    """
+
+    number: int
+    wavelength: np.ndarray
+    flux: np.ndarray
+    error: np.ndarray | None = None
+    bad: np.ndarray | None = None
+
+
+@dataclass
+class RawSpectrum:
+    """Orders of a file, and what the documentation of its format and its headers state.
+
+    `used` names extensions, columns or keywords in use; `unit` is that of the wavelengths (text). `medium` and `frame`
+    are those of the format's documentation, or None where it states none; `stated` has Statements of the medium that
+    columns make. `headers` may state both, too.
+    """
+
+    orders: list
+    used: str
+    unit: str = "angstrom"
+    medium: str | None = None
+    frame: str | None = None
+    resolving_power: float | None = None
+    flux_unit: str | None = None
+    stated: list = field(default_factory=list)
+    headers: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+
+
+def convert(raw, path, format, medium, content=None):
+    """Orders and meta of a RawSpectrum; `medium` is what the caller states, `content` that of `list_extensions`.
+
+    ValueError if the caller, the format and the header contradict each other in the medium or the frame, or nobody
+    states the medium. SpectrumFileError if wavelengths are in another unit than the format has, or orders repeat.
+    """
+    by_documentation = [by_format(format, raw.medium)] if raw.medium else []
+    medium = check_medium(medium, [*by_documentation, *raw.stated, *stated_medium(raw.headers)])
+    frame = check_frame([*([by_format(format, raw.frame)] if raw.frame else []), *stated_frame(raw.headers)])
+    size = angstroms_in(raw.unit, path, "its documentation")
+    _refuse_repeated(raw.orders, path)
+    no_errors = [order.error is not None and not np.any(_positive(order.error)) for order in raw.orders]
+    notes = [f"Columns used: {raw.used}; wavelengths in {raw.unit}.", *raw.notes]
+    if all(no_errors):
+        notes.append("Errors are in the file, but not one of them is positive and finite: they are not used.")
+    builder = OrderBuilder(path)
+    for order in raw.orders:
+        grid = size * np.asarray(order.wavelength, dtype=np.float64)
+        with np.errstate(all="ignore"):
+            grid[~(grid > 0)] = np.nan
+        if np.isfinite(grid).any():
+            known = grid[np.isfinite(grid)]
+            require_plausible(known[[0, -1]], path, f"{raw.used}, in {raw.unit}")
+        error = None if all(no_errors) else order.error
+        builder.add(order.number, to_vacuum(grid, medium, path), order.flux, error, order.bad)
+    content = content or {}
+    return builder.orders, {
+        "file": str(path),
+        "format": format,
+        "instrument": content.get("instrument"),
+        "object": content.get("object"),
+        "date": content.get("date"),
+        "medium": medium,
+        "frame": frame,
+        "resolving_power": raw.resolving_power,
+        "errors_known": builder.errors_known,
+        "flux_unit": _known_unit(raw.flux_unit),
+        "order_numbers": builder.numbers,
+        "notes": [*notes, *builder.notes()],
+    }
+
+
+def _positive(values):
+    with np.errstate(all="ignore"):
+        return np.isfinite(values) & (np.asarray(values) > 0)
+
+
+def _refuse_repeated(orders, path):
+    """Refuse two orders with the same wavelengths: spectra of several fibres, stars or visits are no orders."""
+    seen = {}
+    for order in orders:
+        key = np.asarray(order.wavelength, dtype=np.float64).tobytes()
+        if key in seen:
+            raise SpectrumFileError(
+                f"{path} has the same wavelengths in rows {seen[key]} and {order.number}, so that they are several "
+                "spectra (fibres, stars or visits) and not orders of one. Write the one that you mean to a table."
+            )
+        seen[key] = order.number
+
+
+def _known_unit(text):
+    """The unit in the notation of astropy, or None if astropy does not know it."""
+    from astropy import units as u
+
+    try:
+        return u.Unit(text).to_string() or None if text else None
+    except (ValueError, TypeError):
+        return None
