@@ -438,9 +438,7 @@ def _is_s2d(content):
 
 
 def _read_s2d(path, content):
-    flux, wavelength, error, quality = _images(
-        path, content, ["SCIDATA", "WAVEDATA_VAC_BARY"], ["ERRDATA", "QUALDATA"]
-    )
+    flux, wavelength, error, quality = _images(path, content, ["SCIDATA", "WAVEDATA_VAC_BARY"], ["ERRDATA", "QUALDATA"])
     orders = [
         RawOrder(
             k, wavelength[k], flux[k], None if error is None else error[k], None if quality is None else quality[k] != 0
@@ -593,7 +591,9 @@ _CRIRES = re.compile(r"(\d\d)_(\d\d)_WL")
 
 
 def _is_crires(content):
-    return any(name.startswith("CHIP") for name in content["names"]) and any(map(_CRIRES.match, _first_columns(content)))
+    return any(name.startswith("CHIP") for name in content["names"]) and any(
+        map(_CRIRES.match, _first_columns(content))
+    )
 
 
 def _read_crires(path, content):
@@ -627,10 +627,13 @@ def _read_crires(path, content):
 
 
 def _is_stis(content):
-    return (
-        _text(content["headers"][0], "TELESCOP") == "HST"
-        and {"SPORDER", "WAVELENGTH", "FLUX", "ERROR", "DQ"} <= set(_first_columns(content))
-    )
+    return _text(content["headers"][0], "TELESCOP") == "HST" and {
+        "SPORDER",
+        "WAVELENGTH",
+        "FLUX",
+        "ERROR",
+        "DQ",
+    } <= set(_first_columns(content))
 
 
 def _read_stis(path, content):

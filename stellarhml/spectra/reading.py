@@ -5,16 +5,19 @@ from pathlib import Path
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.archive_texts import TEXTS, read_archive_text, read_gaia_fits, recognise_text
+from stellarhml.spectra.archives import ARCHIVES, recognise
 from stellarhml.spectra.array_files import read_hdf5, read_npz
 from stellarhml.spectra.echelle import list_extensions
+from stellarhml.spectra.format_names import FORMATS
 from stellarhml.spectra.hpf import is_hpf, read_hpf
 from stellarhml.spectra.igrins import is_igrins, read_igrins
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
 from stellarhml.spectra.specutils_objects import read_specutils
+from stellarhml.spectra.raw_spectrum import convert
 from stellarhml.spectra.statements import by_format, check_frame, check_medium, stated_frame, stated_medium
 from stellarhml.spectra.tables import META_KEY, is_own_text, read_own_table, read_table
-
-_FORMATS = ("hpf", "igrins", "table", "npz", "hdf5", "specutils")
+from stellarhml.storage.packed_files import read_bytes
 
 
 def read_spectrum(
@@ -101,8 +104,8 @@ def read_spectrum(
     '1 pixels masked: 1 flux NaN or infinite.'
     >>> folder.cleanup()
     """
-    if format is not None and format not in _FORMATS:
-        raise ValueError(f"`format` is {format!r}, but it must be one of {', '.join(_FORMATS)}, or None.")
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"`format` is {format!r}, but it must be one of {', '.join(FORMATS)}, or None.")
     if sky not in ("subtract", None):
         raise ValueError(f"`sky` is {sky!r}, but it must be 'subtract' or None.")
     if not 0 < sky_scale < np.inf:
@@ -125,7 +128,7 @@ def _read(path, format, medium, sky, error_file):
     container = _container(path)
     if container == "fits":
         return _read_fits(path, format, medium, sky, error_file)
-    accepted = {"npz": ("npz", "igrins"), "hdf5": ("hdf5",), "text": ("table",)}[container]
+    accepted = {"npz": ("npz", "igrins"), "hdf5": ("hdf5",), "text": ("table", *TEXTS)}[container]
     if format is not None and format not in accepted:
         raise SpectrumFileError(
             f"{path} is {_CONTAINERS[container]}, but format={format!r} is another kind of file. Leave `format` out, "
@@ -137,24 +140,35 @@ def _read(path, format, medium, sky, error_file):
         return read_hdf5(path, medium=medium)
     if is_own_text(path):
         return read_own_table(path, medium=medium, fits=False)
+    found = format or recognise_text(read_bytes(path, 4096)) or "table"
+    if found != "table":
+        return read_archive_text(path, found, medium)
     return read_table(path, medium=medium, fits=False)
 
 
 def _read_fits(path, format, medium, sky, error_file):
     """Orders and meta of a FITS file, by its extensions."""
     content = list_extensions(path)
-    known = {"hpf": is_hpf(content), "igrins": is_igrins(content), "table": any(content["tables"])}
-    found = format or next((name for name, there in known.items() if there), None)
+    if format == "gaia":
+        return read_gaia_fits(path, medium)
+    own = META_KEY in content["keys"]
+    archive = None if own else recognise(content)
+    known = {"hpf": is_hpf(content), "igrins": is_igrins(content), archive: True, "table": any(content["tables"])}
+    known |= {format: ARCHIVES[format].matches(content)} if format in ARCHIVES else {}
+    found = format or next((name for name, there in known.items() if name and there), None)
     if not known.get(found, False):
         needed = {"hpf": "'Sci Flux'", "igrins": "'SPEC_DIVIDE_A0V'", "table": "a table"}
-        required = needed.get(found) or f"{needed['hpf']} (HPF), {needed['igrins']} (IGRINS) or a table"
+        needed |= {name: f"those of {entry.title}" for name, entry in ARCHIVES.items()}
+        required = needed.get(found) or "a table, an image with wavelengths in its header, or a known format"
         raise SpectrumFileError(
             f"{path} is a FITS file of {content['instrument'] or 'an unnamed instrument'} with the extensions "
             f"{', '.join(map(repr, content['names']))}, but {required} is needed. Pass the right file and `format`, "
             "try format='specutils', or write it as a table of wavelength, flux and error."
         )
+    if found in ARCHIVES:
+        return convert(ARCHIVES[found].read(path, content), path, found, medium, content)
     if found == "table":
-        if META_KEY in content["keys"]:
+        if own:
             return read_own_table(path, medium=medium, fits=True)
         orders, meta = read_table(path, medium=medium, fits=True)
         return orders, {key: content[key] for key in ("instrument", "object", "date")} | meta
@@ -178,7 +192,9 @@ def _container(path):
         head = file.read(16)
     if not head:
         raise SpectrumFileError(f"{path} is empty, but a spectrum is needed. Copy it again.")
-    if head.startswith((b"SIMPLE  =", b"\x1f\x8b")):  # astropy unpacks gzip
+    if head.startswith(b"\x1f\x8b"):  # astropy unpacks gzip
+        return "fits" if read_bytes(path, 9) == b"SIMPLE  =" else "text"
+    if head.startswith(b"SIMPLE  ="):
         return "fits"
     if head.startswith(b"PK\x03\x04"):
         return "npz"

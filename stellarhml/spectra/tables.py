@@ -12,6 +12,7 @@ from stellarhml.spectra.columns import Column, is_header, may_be_text, orders_of
 from stellarhml.spectra.orders import OrderBuilder
 from stellarhml.spectra.statements import by_format, check_medium, comment_cards
 from stellarhml.storage.fits_files import read_fits
+from stellarhml.storage.packed_files import read_bytes
 
 
 def read_text_columns(path, is_header=is_header):
@@ -20,7 +21,7 @@ def read_text_columns(path, is_header=is_header):
     Columns are separated by commas, semicolons or white space; a file may be ECSV. A comment right above the data that
     names a column each, as numpy.savetxt writes it, is a header if `is_header(words)`.
     """
-    raw = path.read_bytes()
+    raw = read_bytes(path)
     if b"\0" in raw:
         raise SpectrumFileError(
             f"{path} is not a text file (it has zero bytes), and no other format was recognised. Name FITS files "
@@ -238,8 +239,7 @@ def _from_own(table, path):
 
 def is_own_text(path) -> bool:
     """Whether a text file is an ECSV table that `to_table` made."""
-    with open(path, "rb") as file:
-        head = file.read(2**16)
+    head = read_bytes(path, 2**16)
     return head.startswith(b"# %ECSV") and META_KEY.encode() in head
 
 
