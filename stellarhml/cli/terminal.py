@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from stellarhml.spectra.format_names import FORMATS
+
 DONE, SOME_FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
@@ -80,8 +82,10 @@ def add_spectra(parser):
     )
     parser.add_argument(
         "--format",
-        choices=("hpf", "igrins", "table", "npz", "hdf5", "specutils"),
-        help="format of the spectra [recognised; needed for an npz of IGRINS, and for specutils]",
+        choices=FORMATS,
+        metavar="NAME",
+        help=f"format of the spectra: {', '.join(FORMATS)} [recognised; needed for an npz of IGRINS, tables of Gaia, "
+        "and specutils]",
     )
 
 

@@ -88,21 +88,21 @@ def _read_espadons(path, content, medium):
     n_rows, n_columns = table.shape
     if n_columns not in (3, 6):
         raise SpectrumFileError(
-            f"{path} has {n_columns} columns, but Libre-ESpRIT writes 3 (wavelength, intensity, error) or 6 (with Stokes V "
-            "and two null spectra before the error). Write a first line with the names of the columns."
+            f"{path} has {n_columns} columns, but Libre-ESpRIT writes 3 (wavelength, intensity, error) or 6 (with "
+            "Stokes V and two null spectra before the error). Write a first line with the names of the columns."
         )
     if stated is not None and stated != [str(n_rows), str(n_columns - 1)]:
         raise SpectrumFileError(
-            f"{path} has {n_rows} rows of {n_columns} columns, but its second line states {' '.join(stated) or 'nothing'}; "
-            "it is truncated or changed. Copy it again."
+            f"{path} has {n_rows} rows of {n_columns} columns, but its second line states "
+            f"{' '.join(stated) or 'nothing'}; it is truncated or changed. Copy it again."
         )
     wavelength = table[:, 0]
     low, high = _ESPADONS_RANGE
     if not np.all((10 * wavelength >= low) & (10 * wavelength <= high)):
         raise SpectrumFileError(
-            f"{path} has wavelengths from {wavelength.min():g} to {wavelength.max():g}, but ESPaDOnS and NARVAL have {low / 10:g} "
-            f"to {high / 10:g} nm, and only theirs are known to be in air. Write a first line with the names and units of "
-            "the columns, such as '# wavelength(nm) flux error', and pass medium."
+            f"{path} has wavelengths from {wavelength.min():g} to {wavelength.max():g}, but ESPaDOnS and NARVAL have "
+            f"{low / 10:g} to {high / 10:g} nm, and only theirs are known to be in air. Write a first line with the "
+            "names and units of the columns, such as '# wavelength(nm) flux error', and pass medium."
         )
     starts = np.flatnonzero(np.diff(wavelength) <= 0) + 1
     parts = np.split(table, starts)
@@ -132,8 +132,8 @@ def _read_ipac(path, content, medium):
             table = Table.read(content.decode("utf-8", errors="replace").splitlines(), format="ascii.ipac")
         except Exception as error:  # astropy raises its own errors, ValueError, IndexError, ...
             raise SpectrumFileError(
-                f"{path} cannot be read as an IPAC table ({type(error).__name__}: {error}); it is damaged, or its header "
-                "lacks the line of types. Copy it again."
+                f"{path} cannot be read as an IPAC table ({type(error).__name__}: {error}); it is damaged, or its "
+                "header lacks the line of types. Copy it again."
             ) from error
     columns, _ = astropy_columns(table)
     cards = {str(key).upper(): entry["value"] for key, entry in (table.meta.get("keywords") or {}).items()}
@@ -157,8 +157,8 @@ def _read_votable(path, content, medium):
         except Exception as error:  # expat and astropy raise their own errors
             reason = (str(error).strip().splitlines() or [""])[0]
             raise SpectrumFileError(
-                f"{path} cannot be read as a VOTable ({type(error).__name__}: {reason}); it is damaged or truncated. Copy "
-                "it again."
+                f"{path} cannot be read as a VOTable ({type(error).__name__}: {reason}); it is damaged or truncated. "
+                "Copy it again."
             ) from error
     cards = {str(param.name or param.ID).upper(): param.value for param in inner.params}
     columns, _ = astropy_columns(table)
@@ -184,8 +184,8 @@ def _csv_cells(path, content):
         }
     except (ValueError, TypeError, AttributeError, KeyError, csv.Error) as error:
         raise SpectrumFileError(
-            f"{path} has no arrays of numbers in its columns flux and flux_error ({type(error).__name__}: {error}); it may "
-            "be truncated. Download it again."
+            f"{path} has no arrays of numbers in its columns flux and flux_error ({type(error).__name__}: {error}); it "
+            "may be truncated. Download it again."
         ) from error
     return cells, []
 
@@ -195,14 +195,14 @@ def _from_gaia_rows(path, cells, headers, medium):
     rows = [np.ma.filled(np.ma.asarray(row, dtype=np.float64), np.nan) for row in cells["flux"]]
     if len(rows) != 1:
         raise SpectrumFileError(
-            f"{path} has {len(rows)} sources, but the spectrum of one is needed. Download it with one file for each source "
-            "(INDIVIDUAL)."
+            f"{path} has {len(rows)} sources, but the spectrum of one is needed. Download it with one file for each "
+            "source (INDIVIDUAL)."
         )
     flux, error = rows[0], np.ma.filled(np.ma.asarray(cells["flux_error"][0], dtype=np.float64), np.nan)
     if not flux.shape == error.shape == _GAIA_NM.shape:
         raise SpectrumFileError(
-            f"{path} has arrays of the shapes {flux.shape} and {error.shape}, but {_GAIA_NM.shape}, from 846 to 870 nm in "
-            "steps of 0.01 nm, is needed. Download it again."
+            f"{path} has arrays of the shapes {flux.shape} and {error.shape}, but {_GAIA_NM.shape}, from 846 to 870 nm "
+            "in steps of 0.01 nm, is needed. Download it again."
         )
     used = "flux, flux_error (846 to 870 nm in steps of 0.01 nm)"
     raw = RawSpectrum([RawOrder(0, _GAIA_NM, flux, error)], used, headers=headers, **_GAIA)

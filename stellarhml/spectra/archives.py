@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.columns import is_header
 from stellarhml.spectra.raw_spectrum import RawOrder, RawSpectrum
 from stellarhml.spectra.statements import stated_by_ucd
 from stellarhml.spectra.wavelength_axes import header_axis, multispec_axes
@@ -81,8 +82,8 @@ def _numerical(arrays, path, names):
     wrong = [name for name, array in zip(names, arrays, strict=True) if np.asarray(array).dtype.kind not in "biuf"]
     if wrong or len(set(shapes.values())) > 1:
         raise SpectrumFileError(
-            f"{path} has arrays of the shapes {shapes}{f', and no numbers in {wrong[0]}' if wrong else ''}, but numbers "
-            "of one shape are needed. Use the file as the archive gives it."
+            f"{path} has arrays of the shapes {shapes}{f', and no numbers in {wrong[0]}' if wrong else ''}, but "
+            "numbers of one shape are needed. Use the file as the archive gives it."
         )
     with np.errstate(all="ignore"):
         return [np.asarray(array).astype(np.float64) for array in arrays]
@@ -94,8 +95,8 @@ def _images(path, content, names, optional=()):
     missing = [name for name in names if name not in content["names"]]
     if missing:
         raise SpectrumFileError(
-            f"{path} has the extensions {', '.join(map(repr, content['names']))}, but {', '.join(map(repr, missing))} is "
-            "needed too. Use the file as the pipeline wrote it."
+            f"{path} has the extensions {', '.join(map(repr, content['names']))}, but {', '.join(map(repr, missing))} "
+            "is needed too. Use the file as the pipeline wrote it."
         )
     numbers = [content["names"].index(name) for name in present]
     arrays = _numerical(_arrays(path, [(number, None) for number in numbers]), path, present)
@@ -114,7 +115,7 @@ def _from_inverse_variance(values):
 
 
 def _cells(path, content, number, names):
-    """Columns of a table whose cells are arrays, each (n_rows, n_pixels) float64; (1, n_pixels) if each row is a pixel."""
+    """Columns of a table, each (n_rows, n_pixels) float64 if cells are arrays, and (1, n_pixels) if rows are pixels."""
     arrays = _arrays(path, [(number, name) for name in names])
     arrays = [np.atleast_2d(array) for array in arrays]
     return _numerical(arrays, path, names)
@@ -124,8 +125,8 @@ def _only_row(path, arrays, what):
     """The one row of arrays of a table; SpectrumFileError if there are more."""
     if len(arrays[0]) != 1:
         raise SpectrumFileError(
-            f"{path} has {len(arrays[0])} rows of arrays ({what}), which are {len(arrays[0])} spectra, but one is needed: "
-            "visits are not orders. Write the one that you mean to a file of its own, or use the combined one."
+            f"{path} has {len(arrays[0])} rows of arrays ({what}), which are {len(arrays[0])} spectra, but one is "
+            "needed: visits are not orders. Write the one that you mean to a file of its own, or use the combined one."
         )
     return [array[0] for array in arrays]
 
@@ -166,8 +167,8 @@ def _read_eso(path, content):
             ]
         if len(found) > 1 and like is None:
             raise SpectrumFileError(
-                f"{path} has the columns {', '.join(repr(c[0]) for c in found)} of TUTYP {kind}, and none or several are "
-                "marked meta.main in TUCD, but one is needed. Write the one that you mean to a table."
+                f"{path} has the columns {', '.join(repr(c[0]) for c in found)} of TUTYP {kind}, and none or several "
+                "are marked meta.main in TUCD, but one is needed. Write the one that you mean to a table."
             )
         return found[0] if found else None
 
@@ -451,7 +452,7 @@ def _read_s2d(path, content):
         medium="vacuum",
         frame="barycenter",
         headers=_used_headers(content),
-        notes=["The blaze is not removed, unless the file is an S2D_BLAZE's division."],
+        notes=["The blaze is not removed."] if "BLAZE" in _text(content["headers"][0], "ESO PRO CATG") else [],
     )
 
 
@@ -569,22 +570,6 @@ def hires_spectrum(wavelength, flux, error, headers=()):
     )
 
 
-def _is_nirspec(content):
-    return {"wave (A)", "flux (cnts)", "noise (cnts)"} <= set(_first_columns(content))
-
-
-def _read_nirspec(path, content):
-    number = content["tables"].index(True)
-    names = ["wave (A)", "flux (cnts)", "noise (cnts)"]
-    wavelength, flux, error = _only_row(path, _cells(path, content, number, names), "spectra")
-    return RawSpectrum(
-        [RawOrder(0, wavelength, flux, error)],
-        ", ".join(names),
-        frame="telescope",
-        headers=_used_headers(content, number),
-    )
-
-
 # CRIRES+
 
 _CRIRES = re.compile(r"(\d\d)_(\d\d)_WL")
@@ -605,8 +590,8 @@ def _read_crires(path, content):
             traces.add(match[2])
     if len(traces) > 1:
         raise SpectrumFileError(
-            f"{path} has the traces {', '.join(sorted(traces))}, which are spectra of several positions on the slit and "
-            "not orders. Write the one that you mean to a file of its own."
+            f"{path} has the traces {', '.join(sorted(traces))}, which are spectra of several positions on the slit "
+            "and not orders. Write the one that you mean to a file of its own."
         )
     names = ("WL", "SPEC", "ERR")
     found = _arrays(path, [(number, stem + name) for number, stem in wanted for name in names])
@@ -720,7 +705,7 @@ def _read_multispec(path, content):
 
 def _is_image(content):
     number = _flux_image(content)
-    return number is not None and "CRVAL1" in content["headers"][number]
+    return number is not None and "CRVAL1" in content["headers"][number] and not is_header(_first_columns(content))
 
 
 def _read_image(path, content):
@@ -730,8 +715,8 @@ def _read_image(path, content):
     axes = [_count(header, f"NAXIS{k}") for k in range(1, _count(header, "NAXIS") + 1)]
     if np.prod(axes[1:], dtype=int) != 1:
         raise SpectrumFileError(
-            f"{path} has an image of {' x '.join(map(str, axes))} pixels in {content['names'][number]!r} with one axis of "
-            "wavelengths, so that its rows are several spectra or planes, but one spectrum is needed. Write the one "
+            f"{path} has an image of {' x '.join(map(str, axes))} pixels in {content['names'][number]!r} with one axis "
+            "of wavelengths, so that its rows are several spectra or planes, but one spectrum is needed. Write the one "
             "that you mean, with its errors, to a table."
         )
     others = [
@@ -744,8 +729,8 @@ def _read_image(path, content):
     if len(errors) > 1:
         found = ", ".join(content["names"][k] for k in errors)
         raise SpectrumFileError(
-            f"{path} has {len(errors)} images of errors ({found}), but one is needed. Write a table of wavelength, flux "
-            "and error."
+            f"{path} has {len(errors)} images of errors ({found}), but one is needed. Write a table of wavelength, "
+            "flux and error."
         )
     wanted = [number, *errors, *masks]
     arrays = [array.ravel() for array in _arrays(path, [(k, None) for k in wanted])]
@@ -788,7 +773,6 @@ ARCHIVES = {
     "lamost": Archive("LAMOST", _is_lamost, _read_lamost),
     "galah": Archive("GALAH", _is_galah, _read_galah),
     "hires": Archive("HIRES of KOA", _is_hires, _read_hires),
-    "nirspec": Archive("NIRSPEC of KOA", _is_nirspec, _read_nirspec),
     "crires": Archive("CRIRES+", _is_crires, _read_crires),
     "stis": Archive("HST/STIS x1d", _is_stis, _read_stis),
     "multispec": Archive("IRAF multispec", _is_multispec, _read_multispec),

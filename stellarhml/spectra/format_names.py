@@ -16,7 +16,7 @@ FORMATS = (
         "espadons",
         "crires",
     ),
-    *("apstar", "aspcapstar", "apvisit", "mwm", "sdss", "lamost", "galah", "gaia", "hires", "nirspec", "stis"),
+    *("apstar", "aspcapstar", "apvisit", "mwm", "sdss", "lamost", "galah", "gaia", "hires", "stis"),
     *("multispec", "image", "ipac", "votable", "specutils"),
 )
 """Values of ``format=`` of `read_spectrum`, and of ``--format``."""

@@ -6,15 +6,16 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.columns import known_unit
 from stellarhml.spectra.orders import OrderBuilder, to_vacuum
 from stellarhml.spectra.statements import by_format, check_frame, check_medium, stated_frame, stated_medium
 from stellarhml.spectra.wavelength_axes import angstroms_in, require_plausible
 
 
 class RawOrder(NamedTuple):
-    """One order of a file: arrays (n_pixels,); `error` has standard deviations or is None, `bad` marks pixels or is None.
+    """One order of a file: arrays (n_pixels,).
 
-    `wavelength` is in the unit of its RawSpectrum; pixels without one are NaN or 0.
+    `error` has standard deviations, or is None; `bad` marks pixels to mask, or is None; `wavelength` is in the unit of its RawSpectrum; pixels without one are NaN or 0.
     """
 
     number: int
@@ -81,7 +82,7 @@ def convert(raw, path, format, medium, content=None):
         "frame": frame,
         "resolving_power": raw.resolving_power,
         "errors_known": builder.errors_known,
-        "flux_unit": _known_unit(raw.flux_unit),
+        "flux_unit": known_unit(raw.flux_unit),
         "order_numbers": builder.numbers,
         "notes": [*notes, *builder.notes()],
     }
@@ -103,13 +104,3 @@ def _refuse_repeated(orders, path):
                 "spectra (fibres, stars or visits) and not orders of one. Write the one that you mean to a table."
             )
         seen[key] = order.number
-
-
-def _known_unit(text):
-    """The unit in the notation of astropy, or None if astropy does not know it."""
-    from astropy import units as u
-
-    try:
-        return u.Unit(text).to_string() or None if text else None
-    except (ValueError, TypeError):
-        return None

@@ -13,8 +13,8 @@ from stellarhml.spectra.format_names import FORMATS
 from stellarhml.spectra.hpf import is_hpf, read_hpf
 from stellarhml.spectra.igrins import is_igrins, read_igrins
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
-from stellarhml.spectra.specutils_objects import read_specutils
 from stellarhml.spectra.raw_spectrum import convert
+from stellarhml.spectra.specutils_objects import read_specutils
 from stellarhml.spectra.statements import by_format, check_frame, check_medium, stated_frame, stated_medium
 from stellarhml.spectra.tables import META_KEY, is_own_text, read_own_table, read_table
 from stellarhml.storage.packed_files import read_bytes

@@ -1,7 +1,8 @@
 r"""Wavelengths that a FITS header gives for the pixels of an image.
 
 One axis of wavelengths (Greisen et al. 2006, doi:10.1051/0004-6361:20053818, and the conventions of IRAF, SDSS and
-others beside it), with :math:`x = \mathrm{CRVAL1} + (p - \mathrm{CRPIX1})\,\mathrm{CDELT1}` at pixel :math:`p = 1, 2, ...`:
+others beside it), with :math:`x = \mathrm{CRVAL1} + (p - \mathrm{CRPIX1})\,\mathrm{CDELT1}` at pixel
+:math:`p = 1, 2, ...`:
 
 * linear: :math:`\lambda = x`;
 * logarithmic: :math:`\lambda = 10^x` (`DC-FLAG` = 1, `CTYPE1` = LOGLAM or LOG-LINEAR), or :math:`\lambda = e^x`
@@ -166,9 +167,9 @@ def require_plausible(wavelength, source, keywords):
     if not known.size or not (known.min() >= SHORTEST and known.max() <= LONGEST):
         found = f"{known[0]:.6g} to {known[-1]:.6g} angstrom" if known.size else "that are not finite"
         raise SpectrumFileError(
-            f"{source} has wavelengths {found} by {keywords}, but {SHORTEST:g} to {LONGEST:g} angstrom are needed. They "
-            "may be in another unit, or logarithms: state CUNIT1, or CTYPE1 = 'LOGLAM' or DC-FLAG = 1 for log10 values, "
-            "or write a table of wavelength, flux and error."
+            f"{source} has wavelengths {found} by {keywords}, but {SHORTEST:g} to {LONGEST:g} angstrom are needed. "
+            "They may be in another unit, or logarithms: state CUNIT1, or CTYPE1 = 'LOGLAM' or DC-FLAG = 1 for log10 "
+            "values, or write a table of wavelength, flux and error."
         )
     if steps.size and not (np.all(steps > 0) or np.all(steps < 0)):
         first = int(np.argmax(steps <= 0 if steps[0] > 0 else steps >= 0))
@@ -186,8 +187,8 @@ def _sum_of_functions(fields, pixels, where):
             weight, zero, kind, order = rest[0], rest[1], int(rest[2]), int(rest[3])
             if kind not in _POLYNOMIALS:
                 raise SpectrumFileError(
-                    f"{where} has {_OTHER_FUNCTIONS.get(kind, f'the function {kind}')}, but a Chebyshev (1) or Legendre "
-                    "(2) polynomial is needed. Resample the spectrum with dispcor of IRAF, or write a table."
+                    f"{where} has {_OTHER_FUNCTIONS.get(kind, f'the function {kind}')}, but a Chebyshev (1) or "
+                    "Legendre (2) polynomial is needed. Resample the spectrum with dispcor of IRAF, or write a table."
                 )
             low, high, terms = rest[4], rest[5], rest[6 : 6 + order]
             if len(terms) != order or order < 1 or not high > low:

@@ -663,9 +663,11 @@ def make_lamost(path, wavelength, flux, error, *, and_mask=None, kind="image"):
     if kind == "image":
         start, stop = np.log10(wavelength[[0, -1]])
         step = (stop - start) / (n - 1)
-        cards |= {"VACUUM": True, "COEFF0": start, "COEFF1": step, "CRVAL1": start, "CD1_1": step, "CRPIX1": 1}
+        cards |= {"VACUUM": True, "COEFF0": start, "COEFF1": step, "CRVAL1": start, "CRPIX1": 1}
         cards |= {"DC__FLAG": 1, "CTYPE1": "LINEAR", "NWORDER": 2}
-        return _write(path, _primary(np.array(rows, dtype="f4"), **cards))
+        primary = _primary(np.array(rows, dtype="f4"), **cards)
+        primary.header["CD1_1"] = step
+        return _write(path, primary)
     names = ("FLUX", "IVAR", "WAVELENGTH", "ANDMASK", "ORMASK")
     columns = [
         (name, f"{n}{'D' if name == 'WAVELENGTH' else 'E'}", None, [a]) for name, a in zip(names, rows, strict=True)
