@@ -35,11 +35,6 @@ class Archive(NamedTuple):
     read: Callable
 
 
-def recognise(content):
-    """Name of the format of a FITS file, or None."""
-    return next((name for name, archive in ARCHIVES.items() if archive.matches(content)), None)
-
-
 # What a file has
 
 

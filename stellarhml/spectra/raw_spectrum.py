@@ -15,7 +15,8 @@ from stellarhml.spectra.wavelength_axes import angstroms_in, require_plausible
 class RawOrder(NamedTuple):
     """One order of a file: arrays (n_pixels,).
 
-    `error` has standard deviations, or is None; `bad` marks pixels to mask, or is None; `wavelength` is in the unit of its RawSpectrum; pixels without one are NaN or 0.
+    `error` has standard deviations, or is None; `bad` marks pixels to mask, or is None. `wavelength` is in the unit of
+    its RawSpectrum; pixels without one are NaN or 0.
     """
 
     number: int

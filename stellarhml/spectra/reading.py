@@ -6,7 +6,7 @@ import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.archive_texts import TEXTS, read_archive_text, read_gaia_fits, recognise_text
-from stellarhml.spectra.archives import ARCHIVES, recognise
+from stellarhml.spectra.archives import ARCHIVES
 from stellarhml.spectra.array_files import read_hdf5, read_npz
 from stellarhml.spectra.echelle import list_extensions
 from stellarhml.spectra.format_names import FORMATS
@@ -152,14 +152,17 @@ def _read_fits(path, format, medium, sky, error_file):
     if format == "gaia":
         return read_gaia_fits(path, medium)
     own = META_KEY in content["keys"]
-    archive = None if own else recognise(content)
-    known = {"hpf": is_hpf(content), "igrins": is_igrins(content), archive: True, "table": any(content["tables"])}
-    known |= {format: ARCHIVES[format].matches(content)} if format in ARCHIVES else {}
-    found = format or next((name for name, there in known.items() if name and there), None)
+    known = {"hpf": is_hpf(content), "igrins": is_igrins(content)}
+    known |= {name: not own and archive.matches(content) for name, archive in ARCHIVES.items()}
+    known["table"] = any(content["tables"])
+    found = format or next((name for name, there in known.items() if there), None)
     if not known.get(found, False):
         needed = {"hpf": "'Sci Flux'", "igrins": "'SPEC_DIVIDE_A0V'", "table": "a table"}
         needed |= {name: f"those of {entry.title}" for name, entry in ARCHIVES.items()}
-        required = needed.get(found) or "a table, an image with wavelengths in its header, or a known format"
+        required = needed.get(found) or (
+            f"{needed['hpf']} (HPF), {needed['igrins']} (IGRINS), a table, an image with wavelengths in its header, or "
+            "another format of an archive"
+        )
         raise SpectrumFileError(
             f"{path} is a FITS file of {content['instrument'] or 'an unnamed instrument'} with the extensions "
             f"{', '.join(map(repr, content['names']))}, but {required} is needed. Pass the right file and `format`, "

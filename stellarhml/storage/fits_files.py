@@ -38,6 +38,7 @@ def read_fits(path, extract, cure):
             with open(path, "rb") as file, fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
                 _load(hdus)
                 content = extract(hdus)
+                _refuse_cut_header(hdus, file)
     except Exception as error:  # by the kind of damage OSError, ValueError, TypeError, KeyError, VerifyError, ...
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a FITS file ({type(error).__name__}: {error}); it "
@@ -60,3 +61,14 @@ def _load(hdus):
         if place <= last:
             raise ValueError(f"extension {index} begins at byte {place}, not after the one before it")
         last = place
+
+
+def _refuse_cut_header(hdus, file):
+    """Raise if another extension begins after the last one: astropy leaves out one whose header is not whole."""
+    place = hdus[-1].fileinfo()
+    file.seek(0)
+    if file.read(2) == b"\x1f\x8b":  # compressed by gzip, whose own checksum shows that it is whole
+        return
+    file.seek(place["datLoc"] + place["datSpan"])
+    if file.read(8) == b"XTENSION":
+        raise ValueError(f"its extension {len(hdus)} is cut inside its header")

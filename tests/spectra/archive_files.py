@@ -249,7 +249,7 @@ def make_mwmstar(path, wavelength, flux, error, *, bits=None, boss=None, visits=
             ("wavelength", f"{n}D", "Angstrom", np.tile(wave, (rows, 1))),
             ("flux", f"{n}E", None, np.array([(k + 1) * np.asarray(flux) for k in range(rows)]).reshape(rows, n)),
             ("ivar", f"{n}E", None, np.tile(1 / np.asarray(error) ** 2, (rows, 1))),
-            ("pixel_flags", f"{n}K", None, np.tile(np.zeros(n) if flags is None else flags, (rows, 1))),
+            ("pixel_flags", f"{n}K", None, np.tile(np.zeros(n) if flags is None or not rows else flags, (rows, 1))),
             ("continuum", f"{n}E", None, np.full((rows, n), 7.0)),
         ]
         hdu = _table(columns, name, CRVAL=start, CDELT=(stop - start) / (n - 1), NPIXELS=n, CTYPE="LOG10")
