@@ -8,13 +8,12 @@ import warnings
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.archives import hires_spectrum
+from stellarhml.spectra.archives import hires_spectrum, libre_esprit_spectrum
 from stellarhml.spectra.columns import numbers, orders_of_columns
 from stellarhml.spectra.raw_spectrum import RawOrder, RawSpectrum, convert
 from stellarhml.spectra.tables import astropy_columns, read_fits_columns, read_text_columns
 from stellarhml.storage.packed_files import read_bytes
 
-_ESPADONS_RANGE = (3600.0, 10600.0)  # angstrom, ESPaDOnS and NARVAL; files of SPIRou in this format are in vacuum
 _GAIA_NM = np.round(846 + 0.01 * np.arange(2401), 2)  # grid of rvs_mean_spectrum, Gaia DR3 documentation 20.12.1
 _GAIA_POWER = 11500.0  # Cropper et al. (2018), doi:10.1051/0004-6361/201832763
 _GAIA = {"unit": "nm", "medium": "vacuum", "frame": "star", "resolving_power": _GAIA_POWER}
@@ -36,7 +35,7 @@ def recognise_text(head):
     if start.startswith((b"<?xml", b"<VOTABLE")) and b"VOTABLE" in start:
         return "votable"
     if start.startswith((b"\\", b"|")):
-        return "ipac"
+        return "hires" if b"Sig_to_Noise" in head and b"Arc_Lamp" in head else "ipac"
     if b"," in first and {b"combined_transits", b"flux", b"flux_error"} <= set(first.strip().split(b",")):
         return "gaia"
     return None
@@ -46,16 +45,16 @@ def read_archive_text(path, format, medium):
     """Orders and meta of a text in one of `TEXTS`; SpectrumFileError if it is damaged or another kind of file."""
     content = read_bytes(path)
     kind = recognise_text(content[:4096])
-    if kind == "votable":
-        return _read_votable(path, content, medium)
-    if kind == "ipac":
-        return _read_ipac(path, content, medium)
-    if kind == "gaia":
+    if kind == "votable" and format in ("votable", "gaia"):
+        return _read_votable(path, content, medium, gaia=format == "gaia")
+    if kind in ("ipac", "hires") and format in ("ipac", kind):
+        return _read_ipac(path, content, medium, hires=format == "hires")
+    if kind == format == "gaia":
         return _from_gaia_rows(path, *_csv_cells(path, content), medium)
-    if format == "gaia":  # its CSV of one row for each pixel has nothing to be recognised by
+    if kind is None and format == "gaia":  # its CSV of one row for each pixel has nothing to be recognised by
         columns, cards = read_text_columns(path)
         return _from_gaia_pixels(path, columns, [cards], medium)
-    if format == "espadons":  # a file without the two lines of header, too
+    if kind in (None, "espadons") and format == "espadons":  # a file without the two lines of header, too
         return _read_espadons(path, content, medium)
     raise SpectrumFileError(
         f"{path} is a text file without the marks of format={format!r}. Leave `format` out, or pass the file that you "
@@ -96,33 +95,13 @@ def _read_espadons(path, content, medium):
             f"{path} has {n_rows} rows of {n_columns} columns, but its second line states "
             f"{' '.join(stated) or 'nothing'}; it is truncated or changed. Copy it again."
         )
-    wavelength = table[:, 0]
-    low, high = _ESPADONS_RANGE
-    if not np.all((10 * wavelength >= low) & (10 * wavelength <= high)):
-        raise SpectrumFileError(
-            f"{path} has wavelengths from {wavelength.min():g} to {wavelength.max():g}, but ESPaDOnS and NARVAL have "
-            f"{low / 10:g} to {high / 10:g} nm, and only theirs are known to be in air. Write a first line with the "
-            "names and units of the columns, such as '# wavelength(nm) flux error', and pass medium."
-        )
-    starts = np.flatnonzero(np.diff(wavelength) <= 0) + 1
-    parts = np.split(table, starts)
-    if min(map(len, parts)) < 10:
-        raise SpectrumFileError(
-            f"{path} has an order of {min(map(len, parts))} pixels: wavelengths go back too often, and a row may be "
-            "damaged. Copy it again."
-        )
-    raw = RawSpectrum(
-        [RawOrder(k, part[:, 0], part[:, 1], part[:, -1]) for k, part in enumerate(parts)],
-        f"1 (wavelength), 2 (intensity), {n_columns} (error)",
-        unit="nm",
-        medium="air",
-        frame="heliocenter",
-        notes=["Columns ignored: 3 (Stokes V), 4 and 5 (null spectra)."] if n_columns == 6 else [],
-    )
+    used = f"1 (wavelength), 2 (intensity), {n_columns} (error)"
+    ignored = ["Columns ignored: 3 (Stokes V), 4 and 5 (null spectra)."] if n_columns == 6 else []
+    raw = libre_esprit_spectrum(path, table[:, 0], table[:, 1], table[:, -1], used, ignored)
     return convert(raw, path, "espadons", medium)
 
 
-def _read_ipac(path, content, medium):
+def _read_ipac(path, content, medium, *, hires):
     """A table between bars, of which names, types and units are the header."""
     from astropy.table import Table
 
@@ -137,15 +116,18 @@ def _read_ipac(path, content, medium):
             ) from error
     columns, _ = astropy_columns(table)
     cards = {str(key).upper(): entry["value"] for key, entry in (table.meta.get("keywords") or {}).items()}
-    if {"wave", "Flux", "Error", "Sig_to_Noise", "Arc_Lamp"} <= {column.name for column in columns}:
+    if hires:
+        missing = {"wave", "Flux", "Error"} - {column.name for column in columns}
+        if missing:
+            raise SpectrumFileError(f"{path} has no column {min(missing)!r}, but tables of HIRES do. Copy it again.")
         values = {column.name: numbers(column, path) for column in columns if column.name in ("wave", "Flux", "Error")}
         return convert(hires_spectrum(values["wave"], values["Flux"], values["Error"], [cards]), path, "hires", medium)
     orders, meta = orders_of_columns(columns, [cards], medium, path)
     return orders, meta | {"file": str(path), "format": "ipac"}
 
 
-def _read_votable(path, content, medium):
-    """The first table of a VOTable."""
+def _read_votable(path, content, medium, *, gaia):
+    """The first table of a VOTable; one of `gaia` needs no marks of it."""
     from astropy.io.votable import parse
 
     with warnings.catch_warnings():
@@ -166,7 +148,7 @@ def _read_votable(path, content, medium):
     if {"combined_transits", "flux", "flux_error"} <= names:
         cells = {column.name: column.values for column in columns}
         return _from_gaia_rows(path, cells, [cards], medium)
-    if "COMBINED_TRANSITS" in cards:
+    if gaia or "COMBINED_TRANSITS" in cards:
         return _from_gaia_pixels(path, columns, [cards], medium)
     orders, meta = orders_of_columns(columns, [cards], medium, path)
     return orders, meta | {"file": str(path), "format": "votable"}

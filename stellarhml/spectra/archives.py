@@ -24,6 +24,7 @@ _APOGEE_BAD = 0b0100_0000_1111_1111
 _APOGEE_POWER = 22500.0  # Majewski et al. (2017), doi:10.3847/1538-3881/aa784d
 _GALAH_POWER = 28000.0  # De Silva et al. (2015), doi:10.1093/mnras/stv327
 _SPIROU_POWER = 70000.0  # Donati et al. (2020), doi:10.1093/mnras/staa2569
+_ESPADONS_RANGE = (360.0, 1060.0)  # nm; files of SPIRou in the same format are in vacuum
 _ERG = "1e-17 erg / (s cm2 Angstrom)"
 
 
@@ -223,7 +224,7 @@ def _is_apstar(content):
 
 
 def _is_aspcapstar(content):
-    return _is_apogee(content) and any("ASPCAPFLAG" in _columns(header) for header in content["headers"])
+    return _is_apogee(content) and any("PARAM" in _columns(header) for header in content["headers"])
 
 
 def _is_apvisit(content):
@@ -398,12 +399,16 @@ def _is_carmenes(content):
 
 
 def _read_carmenes(path, content):
+    """SPEC, SIG and WAVE; pipelines of other instruments write these, too, and state neither medium nor frame."""
+    own = "CARMENES" in (content["instrument"] or "").upper() or any(
+        key.startswith("CARACAL") for key in content["headers"][0]
+    )
     flux, error, wavelength = _images(path, content, ["SPEC", "SIG", "WAVE"])
     return RawSpectrum(
         [RawOrder(k, wavelength[k], flux[k], error[k]) for k in range(len(flux))],
         "SPEC, SIG, WAVE",
-        medium="vacuum",
-        frame="telescope",
+        medium="vacuum" if own else None,
+        frame="telescope" if own else None,
         headers=_used_headers(content),
         notes=["The blaze is not removed."],
     )
@@ -516,6 +521,56 @@ def _read_harps(path, content):
         medium="air",
         frame="barycenter",
         headers=_used_headers(content),
+    )
+
+
+# ESPaDOnS and NARVAL
+
+
+def _is_espadons(content):
+    header = content["headers"][0]
+    return (
+        _text(header, "INSTRUME").upper() == "ESPADONS"
+        and _count(header, "NAXIS") == 2
+        and _count(header, "NAXIS2") in (12, 24)
+    )
+
+
+def _read_espadons(path, content):
+    """Rows of wavelength, intensity, (Stokes V, two null spectra,) error, four times; the first ones are normalised."""
+    (rows,) = _numerical(_arrays(path, [(0, None)]), path, ["rows"])
+    size = len(rows) // 4
+    used = f"rows 1 (wavelength), 2 (normalised intensity), {size} (error)"
+    return libre_esprit_spectrum(
+        path, rows[0], rows[1], rows[size - 1], used, ["Rows ignored: all others."], _used_headers(content)
+    )
+
+
+def libre_esprit_spectrum(path, wavelength, flux, error, used, notes, headers=()):
+    """Raw spectrum of Libre-ESpRIT: nm, air, orders one after the other, of increasing wavelength each."""
+    low, high = _ESPADONS_RANGE
+    if not np.all((wavelength >= low) & (wavelength <= high)):
+        raise SpectrumFileError(
+            f"{path} has wavelengths from {wavelength.min():g} to {wavelength.max():g}, but ESPaDOnS and NARVAL have "
+            f"{low:g} to {high:g} nm, and only theirs are known to be in air. Write a first line with the names and "
+            "units of the columns, such as '# wavelength(nm) flux error', and pass medium."
+        )
+    starts = np.flatnonzero(np.diff(wavelength) <= 0) + 1
+    parts = list(zip(*(np.split(array, starts) for array in (wavelength, flux, error)), strict=True))
+    shortest = min(len(part[0]) for part in parts)
+    if shortest < 10:
+        raise SpectrumFileError(
+            f"{path} has an order of {shortest} pixels: wavelengths go back too often, and a row may be damaged. Copy "
+            "it again."
+        )
+    return RawSpectrum(
+        [RawOrder(k, *part) for k, part in enumerate(parts)],
+        used,
+        unit="nm",
+        medium="air",
+        frame="heliocenter",
+        headers=list(headers),
+        notes=notes,
     )
 
 
@@ -766,6 +821,7 @@ ARCHIVES = {
     "mwm": Archive("SDSS-V mwmStar", _is_mwm, _read_mwm),
     "sdss": Archive("SDSS and BOSS spec", _is_sdss, _read_sdss),
     "lamost": Archive("LAMOST", _is_lamost, _read_lamost),
+    "espadons": Archive("ESPaDOnS of CFHT (i.fits, p.fits)", _is_espadons, _read_espadons),
     "galah": Archive("GALAH", _is_galah, _read_galah),
     "hires": Archive("HIRES of KOA", _is_hires, _read_hires),
     "crires": Archive("CRIRES+", _is_crires, _read_crires),

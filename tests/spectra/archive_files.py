@@ -314,6 +314,23 @@ def make_espadons(path, wavelength, flux, error, *, polarimetry=True, header=Tru
     return path
 
 
+def make_espadons_fits(path, wavelength, flux, error, *, polarimetry=True):
+    """i.fits and p.fits of ESPaDOnS (CFHT, CADC): four blocks of rows, of which the first is normalised; nm, air.
+
+    Blocks: normalised or not, with wavelengths corrected by telluric lines or not. Rows of a block: wavelength,
+    intensity, (Stokes V, two null spectra,) error.
+
+    Source: specpolFlow/converters/espadons.py.
+    """
+    nm = to_air(np.asarray(wavelength)).ravel() / 10
+    rows = []
+    for block in range(4):
+        rows += [nm * (1 + 1e-6 * block), np.ravel(flux) * (1 + block)]
+        rows += [np.full(nm.size, 0.001)] * 3 if polarimetry else []
+        rows.append(np.ravel(error) * (1 + block))
+    return _write(path, _primary(np.array(rows, dtype="f8"), INSTRUME="ESPaDOnS", OBJECT="star", TELESCOP="CFHT 3.6m"))
+
+
 def make_s1d(path, wavelength, flux, error, *, bad=None, instrument="ESPRESSO"):
     """S1D of the pipeline that ESPRESSO, HARPS, HARPS-N and NIRPS share: one row for each pixel, barycentric.
 

@@ -100,6 +100,11 @@ CASES = {
         *(make.make_espadons, MANY, {"header": False}, {"format": "espadons"}),
         *("espadons", "air", "heliocenter", None),
     ),
+    "ESPaDOnS FITS": (make.make_espadons_fits, MANY, {}, {}, "espadons", "air", "heliocenter", None),
+    "ESPaDOnS FITS, intensity": (
+        *(make.make_espadons_fits, MANY, {"polarimetry": False}, {}),
+        *("espadons", "air", "heliocenter", None),
+    ),
     "S1D": (make.make_s1d, ONE, {"bad": BAD}, {}, "s1d", "vacuum", "barycenter", None),
     "S2D": (make.make_s2d, MANY, {"bad": np.stack([BAD] * 3)}, {}, "s2d", "vacuum", "barycenter", None),
     "Gaia VOTable": (make.make_gaia, (RVS, RVS_FLUX, RVS_ERROR), {}, {}, "gaia", "vacuum", "star", 11500.0),
@@ -568,6 +573,22 @@ def test_frames_that_contradict_the_format(tmp_path):
         hdus[0].header["SPECSYS"] = "BARYCENT"
     with pytest.raises(ValueError, match="telescope by the format carmenes, but barycenter by SPECSYS"):
         read_spectrum(path)
+
+
+def test_spec_sig_and_wave_of_another_instrument_state_no_medium(tmp_path):
+    path = make.make_carmenes(tmp_path / "c.fits", *MANY)
+    with fits.open(path) as hdus:
+        fits.HDUList([fits.PrimaryHDU(), *hdus[1:]]).writeto(tmp_path / "other.fits")
+    with pytest.raises(ValueError, match="--medium"):
+        read_spectrum(tmp_path / "other.fits")
+    assert read_spectrum(tmp_path / "other.fits", medium="air").meta["frame"] is None
+
+
+@pytest.mark.parametrize("format", ["gaia", "hires", "espadons"])
+def test_a_stated_format_is_not_another(tmp_path, format):
+    path = make.make_ipac(tmp_path / "t.tbl", *ONE)
+    with pytest.raises(SpectrumFileError, match="without the marks of format"):
+        read_spectrum(path, format=format)
 
 
 def test_a_format_needs_all_of_its_extensions(tmp_path):
