@@ -33,16 +33,34 @@ def read_spectrum(
 
     The format is recognised from the content of the file, not from its name:
 
-    ========= ================================================================================ ==========
-    format    file                                                                             medium
-    ========= ================================================================================ ==========
-    hpf       FITS of HPF's instrument team (variances) or of Goldilocks (errors)              vacuum
-    igrins    FITS `spec_a0v` of the IGRINS pipeline; an npz only where this format is stated  vacuum
-    table     text, CSV, ECSV, FITS table: `wavelength`, `flux`; `error`, `order`, `mask`      required
-    npz       arrays `wavelength` (angstrom), `flux`; `sigma`, `order`, `mask`                 required
-    hdf5      of Starfish: `waves` or `wls` (angstrom), `fluxes`, `sigmas`, `masks`            required
-    specutils any file that a loader of specutils reads; only where this format is stated      required
-    ========= ================================================================================ ==========
+    =========== ============================================================================== ==========
+    format      file                                                                           medium
+    =========== ============================================================================== ==========
+    hpf         FITS of HPF's instrument team (variances) or of Goldilocks (errors)            vacuum
+    igrins      FITS `spec_a0v` of IGRINS; an npz only where this format is stated             vacuum
+    table       text, CSV, ECSV, FITS table: `wavelength`, `flux`; `error`, `order`, `mask`    required
+    npz         arrays `wavelength` (angstrom), `flux`; `sigma`, `order`, `mask`               required
+    hdf5        of Starfish: `waves` or `wls` (angstrom), `fluxes`, `sigmas`, `masks`          required
+    eso         ESO phase 3: one row of arrays, columns identified by `TUTYP`                  by `TUCD`
+    s1d, s2d    pipeline of ESPRESSO, HARPS, HARPS-N and NIRPS                                 vacuum
+    harps       `e2ds` and `s1d` of the old pipeline of HARPS and HARPS-N; no errors           air
+    carmenes    `SPEC`, `SIG`, `WAVE`                                                          vacuum
+    spirou      `FluxAB`, `WaveAB` of APERO; no errors                                         vacuum
+    espadons    text of Libre-ESpRIT (ESPaDOnS, NARVAL), `i.fits` and `p.fits`                 air
+    crires      extracted spectra of CRIRES+                                                   vacuum
+    apstar      APOGEE: the combined spectrum, at rest; also aspcapstar, apvisit               vacuum
+    mwm         SDSS-V mwmStar, at rest: APOGEE, else BOSS                                     vacuum
+    sdss        SDSS and BOSS spec: the combined spectrum                                      vacuum
+    lamost      LAMOST, low resolution                                                         vacuum
+    galah       GALAH DR2 and DR3                                                              air
+    gaia        Gaia RVS, at rest; a table of one row for each pixel only where stated         vacuum
+    hires       HIRES of KOA, a table of an order                                              vacuum
+    stis        HST/STIS `x1d`                                                                 vacuum
+    multispec   IRAF: linear, log10, Chebyshev, Legendre                                       required
+    image       FITS image of one dimension: linear, log10 or ln wavelengths in its header     required
+    ipac        IPAC table; also votable: columns as in a table                                required
+    specutils   what else a loader of specutils reads; only where this format is stated        required
+    =========== ============================================================================== ==========
 
     Tables written by `ObservedSpectrum.write` need no `medium`, nor do files that state it: `AIRORVAC`, `VACUUM`,
     `CTYPE1 = 'AWAV'`, `TUCD1 = 'em.wl;obs.atmos'`, a column `wave_vac`, or a comment ``# medium: air``. The frame of
@@ -61,8 +79,8 @@ def read_spectrum(
     ----------
     path : str or path-like
         The file.
-    format : {"hpf", "igrins", "table", "npz", "hdf5", "specutils"}, default=None
-        Format of the file. None: recognised from its content.
+    format : str, default=None
+        Format of the file, one of those above. None: recognised from its content.
     medium : {"vacuum", "air"}, default=None
         Medium of the wavelengths; required where the format does not state it. Air is converted to vacuum.
     sky : {"subtract", None}, default="subtract"
@@ -123,9 +141,10 @@ def read_spectrum(
 
 def _read(path, format, medium, sky, error_file):
     """Orders and meta of a file of the stated or recognised format."""
-    if format == "specutils":
-        return read_specutils(path, medium)
     container = _container(path)
+    if format == "specutils":
+        _refuse_known(path, container)
+        return read_specutils(path, medium)
     if container == "fits":
         return _read_fits(path, format, medium, sky, error_file)
     accepted = {"npz": ("npz", "igrins"), "hdf5": ("hdf5",), "text": ("table", *TEXTS)}[container]
@@ -144,6 +163,17 @@ def _read(path, format, medium, sky, error_file):
     if found != "table":
         return read_archive_text(path, found, medium)
     return read_table(path, medium=medium, fits=False)
+
+
+def _refuse_known(path, container):
+    """Refuse a file for specutils of which this package knows medium, frame and errors, and specutils does not."""
+    content = list_extensions(path) if container == "fits" else None
+    found = content and next((name for name, archive in ARCHIVES.items() if archive.matches(content)), None)
+    if found and found != "image":
+        raise SpectrumFileError(
+            f"{path} is a file of {ARCHIVES[found].title}, but format='specutils' loses its medium, frame, errors or "
+            "orders. Leave `format` out."
+        )
 
 
 def _read_fits(path, format, medium, sky, error_file):

@@ -599,3 +599,10 @@ def test_a_format_needs_all_of_its_extensions(tmp_path):
         hdus.writeto(tmp_path / "cut.fits")
     with pytest.raises(SpectrumFileError, match=re.escape("arrays of the shapes")):
         read_spectrum(tmp_path / "cut.fits")
+
+
+def test_specutils_does_not_get_files_whose_errors_it_loses(tmp_path):
+    """specutils takes the relative errors of GALAH for absolute ones."""
+    path = make.make_galah(tmp_path / "g.fits", UNIFORM_AIR, FLUX, ERROR)
+    with pytest.raises(SpectrumFileError, match=r"a file of GALAH, but format='specutils' loses"):
+        read_spectrum(path, format="specutils", medium="air")
