@@ -152,21 +152,21 @@ def _read_eso(path, content):
         space, _, kind = utype.partition("Data.")
         columns.append((name, space, kind, _text(header, f"TUCD{k}"), header.get(f"TUNIT{k}")))
 
-    def choose(kind, like=None):
+    def choose(kind):
         found = [column for column in columns if column[2] == kind]
-        main = [column for column in found if "meta.main" in column[3]]
-        found = main or found
-        if like is not None:  # of the same origin as the flux: ERR_CAL belongs to FLUX_CAL
-            ending = like[0].upper().removeprefix("FLUX")
-            found = [c for c in found if c[0].upper().removeprefix("ERR").removeprefix("QUAL") == ending] or [
-                c for c in found if c[1] == like[1]
-            ]
-        if len(found) > 1 and like is None:
+        found = [column for column in found if "meta.main" in column[3]] or found
+        if len(found) > 1:
             raise SpectrumFileError(
                 f"{path} has the columns {', '.join(repr(c[0]) for c in found)} of TUTYP {kind}, and none or several "
                 "are marked meta.main in TUCD, but one is needed. Write the one that you mean to a table."
             )
         return found[0] if found else None
+
+    def of_the_flux(kind):
+        found = [column for column in columns if column[2] == kind]
+        same_name = [column for column in found if _stem(column[0]) == _stem(flux[0])]  # ERR_EL belongs to FLUX_EL
+        same_space = [column for column in found if column[1] == flux[1]]
+        return (same_name or same_space or [None])[0]
 
     grid, flux = choose("SpectralAxis.Value"), choose("FluxAxis.Value")
     if flux is None:
@@ -179,8 +179,8 @@ def _read_eso(path, content):
             f"{path} has a spectral axis {grid[0]!r} that is no wavelength (TUCD {grid[3]!r}), but wavelengths are "
             "needed. Convert it, and write a table of wavelength, flux and error."
         )
-    error = choose("FluxAxis.Accuracy.StatError", flux)
-    quality = choose("FluxAxis.Accuracy.QualityStatus", flux)
+    error = of_the_flux("FluxAxis.Accuracy.StatError")
+    quality = of_the_flux("FluxAxis.Accuracy.QualityStatus")
     used = [column for column in (grid, flux, error, quality) if column is not None]
     names = [column[0] for column in used]
     wavelength, values, *rest = _only_row(path, _cells(path, content, number, names), ", ".join(names))
@@ -204,6 +204,11 @@ def _read_eso(path, content):
         headers=_used_headers(content, number),
         notes=notes,
     )
+
+
+def _stem(name):
+    """Name of a column of ESO without what it is: "_REDUCED" of FLUX_REDUCED and of ERR_REDUCED."""
+    return re.sub("^(FLUX|ERROR|ERR|QUAL)", "", name.upper())
 
 
 # APOGEE and other spectra of SDSS

@@ -161,7 +161,8 @@ def _read(path, format, medium, sky, error_file):
         return read_own_table(path, medium=medium, fits=False)
     found = format or recognise_text(read_bytes(path, 4096)) or "table"
     if found != "table":
-        return read_archive_text(path, found, medium)
+        with np.errstate(all="ignore"):
+            return read_archive_text(path, found, medium)
     return read_table(path, medium=medium, fits=False)
 
 
@@ -199,7 +200,8 @@ def _read_fits(path, format, medium, sky, error_file):
             "try format='specutils', or write it as a table of wavelength, flux and error."
         )
     if found in ARCHIVES:
-        return convert(ARCHIVES[found].read(path, content), path, found, medium, content)
+        with np.errstate(all="ignore"):  # damaged values overflow
+            return convert(ARCHIVES[found].read(path, content), path, found, medium, content)
     if found == "table":
         if own:
             return read_own_table(path, medium=medium, fits=True)

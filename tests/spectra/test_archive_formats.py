@@ -364,6 +364,17 @@ def test_a_quality_of_eso_that_is_never_zero_is_not_used(tmp_path):
     assert any("QUAL is nowhere 0" in note for note in spectrum.meta["notes"])
 
 
+def test_errors_belong_to_the_flux_in_use(tmp_path):
+    def reduced_is_main(header, table):
+        table.header["TUCD2"] = "phot.flux.density;em.wl;meta.main"
+        table.header["TUCD4"] = "phot.flux.density;em.wl;src.net"
+
+    path = make.make_eso(tmp_path / "ADP.fits", *ONE, change=reduced_is_main)
+    (order,) = read_spectrum(path).orders
+    np.testing.assert_allclose(order.flux, 1e17 * FLUX, rtol=1e-6)
+    np.testing.assert_allclose(order.error, 7e17 * ERROR, rtol=1e-6)  # ERR_REDUCED, in counts, and not ERR
+
+
 def test_eso_without_a_known_flux_or_with_frequencies(tmp_path):
     def no_flux(header, table):
         for k in (2, 4):
