@@ -537,14 +537,21 @@ def _is_espadons(content):
     return (
         _text(header, "INSTRUME").upper() == "ESPADONS"
         and _count(header, "NAXIS") == 2
-        and _count(header, "NAXIS2") in (12, 24)
+        and _count(header, "NAXIS2") in (6, 12, 24)
     )
 
 
 def _read_espadons(path, content):
-    """Rows of wavelength, intensity, (Stokes V, two null spectra,) error, four times; the first ones are normalised."""
+    """Blocks of wavelength, intensity, (Stokes V, two null spectra,) error; the first block is normalised."""
     (rows,) = _numerical(_arrays(path, [(0, None)]), path, ["rows"])
-    size = len(rows) // 4
+    low, high = _ESPADONS_RANGE
+    is_grid = np.all((rows >= low) & (rows <= high), axis=1)
+    size = next((size for size in (3, 6) if len(rows) % size == 0 and is_grid[::size].all()), None)
+    if size is None:
+        raise SpectrumFileError(
+            f"{path} has {len(rows)} rows, but wavelengths of ESPaDOnS ({low:g} to {high:g} nm) in every third or "
+            "sixth of them are needed. Copy it again."
+        )
     used = f"rows 1 (wavelength), 2 (normalised intensity), {size} (error)"
     return libre_esprit_spectrum(
         path, rows[0], rows[1], rows[size - 1], used, ["Rows ignored: all others."], _used_headers(content)
@@ -738,7 +745,13 @@ def _read_multispec(path, content):
     (data,) = _numerical(_arrays(path, [(number, None)]), path, ["flux"])
     bands = data.reshape((-1, *((1,) * (2 - data.ndim)), *data.shape[-2:]))
     names = [_text(header, f"BANDID{k}").lower() for k in range(1, len(bands) + 1)]
-    flux = bands[next((k for k, name in enumerate(names) if name.startswith("spectrum")), 0)]
+    first = next((k for k, name in enumerate(names) if name.startswith("spectrum")), 0 if len(bands) == 1 else None)
+    if first is None:
+        raise SpectrumFileError(
+            f"{path} has {len(bands)} planes, and no BANDIDn says which is the spectrum, but one is needed: the first "
+            "may be the sky. Write the spectrum and its errors to a table."
+        )
+    flux = bands[first]
     error = next((bands[k] for k, name in enumerate(names) if name.startswith("sigma")), None)
     axes = multispec_axes(header, flux.shape[1], path)
     if len(axes) != len(flux):
@@ -754,7 +767,10 @@ def _read_multispec(path, content):
     ]
     what = ", ".join(name.split(" ")[0] for name in names if name.startswith(("spectrum", "sigma"))) or "the image"
     return RawSpectrum(
-        orders, f"{what}, {axes[0].keywords}", headers=[_without_axes(h) for h in _used_headers(content, number)]
+        orders,
+        f"{what}, {axes[0].keywords}",
+        notes=_unit_note(axes[0]),
+        headers=[_without_axes(h) for h in _used_headers(content, number)],
     )
 
 
@@ -803,8 +819,13 @@ def _read_image(path, content):
         f"{', '.join(used)}, {axis.keywords}",
         flux_unit=header.get("BUNIT"),
         headers=_used_headers(content, number),
-        notes=[f"Extensions ignored: {', '.join(ignored)}."] if ignored else [],
+        notes=[*_unit_note(axis), *([f"Extensions ignored: {', '.join(ignored)}."] if ignored else [])],
     )
+
+
+def _unit_note(axis):
+    """Note on wavelengths of a header without a unit."""
+    return [] if axis.unit else ["The header gives no unit of the wavelengths: they are taken to be in angstrom."]
 
 
 def _without_axes(header):

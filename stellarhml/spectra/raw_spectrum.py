@@ -59,7 +59,7 @@ def convert(raw, path, format, medium, content=None):
     size = angstroms_in(raw.unit, path, "its documentation")
     _refuse_repeated(raw.orders, path)
     no_errors = [order.error is not None and not np.any(_positive(order.error)) for order in raw.orders]
-    notes = [f"Columns used: {raw.used}; wavelengths in {raw.unit}.", *raw.notes]
+    notes = [f"Used: {raw.used}{'' if raw.unit == 'angstrom' else f'; wavelengths in {raw.unit}'}.", *raw.notes]
     if all(no_errors):
         notes.append("Errors are in the file, but not one of them is positive and finite: they are not used.")
     builder = OrderBuilder(path)

@@ -38,10 +38,11 @@ _OTHER_FUNCTIONS = {3: "a cubic spline", 4: "a linear spline", 5: "a table of pi
 
 
 class Axis(NamedTuple):
-    """Wavelengths [angstrom] of the pixels of a row, its `number`, and the keywords that they come from."""
+    """Wavelengths [angstrom] of the pixels of a row, the keywords and the `unit` that give them, and its `number`."""
 
     wavelength: np.ndarray
     keywords: str
+    unit: str
     number: int = 0
 
 
@@ -107,8 +108,7 @@ def header_axis(header, n_pixels, source) -> Axis:
         )
     values = values * angstroms_in(unit, source, where)
     require_plausible(values, source, keywords)
-    unstated = "" if unit else "; angstrom (no unit given)"
-    return Axis(values, f"{keywords}{unstated}")
+    return Axis(values, keywords, unit)
 
 
 def multispec_axes(header, n_pixels, source) -> list[Axis]:
@@ -155,7 +155,7 @@ def multispec_axes(header, n_pixels, source) -> list[Axis]:
         values = values / (1 + z) * size
         values[int(n_valid) :] = np.nan
         require_plausible(values, source, f"spec{name} of WAT2")
-        axes.append(Axis(values, f"WAT2 in {unit or 'angstrom (no unit given)'}", beam))
+        axes.append(Axis(values, "WAT2", unit, beam))
     return axes
 
 

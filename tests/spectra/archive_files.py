@@ -314,8 +314,8 @@ def make_espadons(path, wavelength, flux, error, *, polarimetry=True, header=Tru
     return path
 
 
-def make_espadons_fits(path, wavelength, flux, error, *, polarimetry=True):
-    """i.fits and p.fits of ESPaDOnS (CFHT, CADC): four blocks of rows, of which the first is normalised; nm, air.
+def make_espadons_fits(path, wavelength, flux, error, *, polarimetry=True, blocks=4):
+    """i.fits and p.fits of ESPaDOnS (CFHT, CADC): four blocks of rows, the first normalised; nm, air.
 
     Blocks: normalised or not, with wavelengths corrected by telluric lines or not. Rows of a block: wavelength,
     intensity, (Stokes V, two null spectra,) error.
@@ -324,7 +324,7 @@ def make_espadons_fits(path, wavelength, flux, error, *, polarimetry=True):
     """
     nm = to_air(np.asarray(wavelength)).ravel() / 10
     rows = []
-    for block in range(4):
+    for block in range(blocks):
         rows += [nm * (1 + 1e-6 * block), np.ravel(flux) * (1 + block)]
         rows += [np.full(nm.size, 0.001)] * 3 if polarimetry else []
         rows.append(np.ravel(error) * (1 + block))

@@ -490,6 +490,16 @@ def test_multispec_after_trimming(tmp_path):
     _require(read_spectrum(path, medium="vacuum"), WAVE + 20 * step, FLUX, None)
 
 
+def test_planes_of_multispec_without_names_are_not_guessed(tmp_path):
+    """Some pipelines write the sky to the first plane."""
+    path = make.make_multispec(tmp_path / "ms.fits", *MANY)
+    with fits.open(path, mode="update") as hdus:
+        for k in range(1, 5):
+            del hdus[0].header[f"BANDID{k}"]
+    with pytest.raises(SpectrumFileError, match="4 planes"):
+        read_spectrum(path, medium="air")
+
+
 def test_rows_of_multispec_shorter_than_the_image(tmp_path):
     path = make.make_multispec(tmp_path / "ms.fits", None, FLUX, functions=[f"0 8475.0 0.5 {N - 40} 0.0 0.0 0.0"])
     _require(read_spectrum(path, medium="vacuum"), 8475 + 0.5 * np.arange(N - 40), FLUX[: N - 40], None)
@@ -533,6 +543,13 @@ def test_a_file_of_spirou_in_the_format_of_espadons(tmp_path):
     path = make.make_espadons(tmp_path / "star.s", ORDERS + 7000, FLUXES, ERRORS)
     with pytest.raises(SpectrumFileError, match="only theirs are known to be in air"):
         read_spectrum(path)
+
+
+@pytest.mark.parametrize("polarimetry", [True, False])
+def test_espadons_with_two_blocks(tmp_path, polarimetry):
+    """Twelve rows are four blocks of three, or two of six: Stokes V is no error."""
+    path = make.make_espadons_fits(tmp_path / "e.fits", *MANY, polarimetry=polarimetry, blocks=2)
+    _require(read_spectrum(path), *MANY)
 
 
 def test_six_columns_without_names_are_not_guessed(tmp_path):
