@@ -45,8 +45,17 @@ def _columns(header):
 
 
 def _count(header, key):
+    """A number of things by a header; 0 if it is not one."""
     value = header.get(key, 0)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _number(path, header, key, default=None):
+    """A number of a header; SpectrumFileError if it is not one."""
+    value = header.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise SpectrumFileError(f"{path} has {key} = {value!r}, but a number is needed. Copy it again.")
+    return value
 
 
 def _unit_of(header, name):
@@ -501,15 +510,15 @@ def _read_harps(path, content):
     header = content["headers"][0]
     (flux,) = _numerical(_arrays(path, [(0, None)]), path, ["flux"])
     if _is_e2ds(content):
-        terms = {int(m[2]): header[m[0]] for m in map(_OLD_DRS.fullmatch, header) if m}
-        degree = next(header[key] for key in header if re.fullmatch(r"(ESO|TNG) DRS CAL TH DEG LL", key))
-        n_terms = int(degree) + 1
+        terms = {int(m[2]): _number(path, header, m[0]) for m in map(_OLD_DRS.fullmatch, header) if m}
+        degree = next((key for key in header if re.fullmatch(r"(ESO|TNG) DRS CAL TH DEG LL", key)), "DEG LL")
+        n_terms = int(_number(path, header, degree)) + 1
         if sorted(terms) != list(range(len(flux) * n_terms)):
             raise SpectrumFileError(
                 f"{path} has {len(terms)} coefficients of wavelengths (DRS CAL TH COEFF LL) for {len(flux)} orders of "
                 f"degree {n_terms - 1}, but {len(flux) * n_terms} are needed. Copy it again."
             )
-        table = np.array([float(terms[k]) for k in sorted(terms)]).reshape(len(flux), n_terms)
+        table = np.array([terms[k] for k in sorted(terms)], dtype=np.float64).reshape(len(flux), n_terms)
         wavelength = np.polynomial.polynomial.polyval(np.arange(flux.shape[1]), table.T)
         return RawSpectrum(
             [RawOrder(k, wavelength[k], flux[k]) for k in range(len(flux))],
@@ -696,8 +705,8 @@ def _read_stis(path, content):
     wavelength, flux, error, quality = _cells(path, content, number, names)
     (order,) = _arrays(path, [(number, "SPORDER")])
     header = content["headers"][number]
-    serious = header.get("SDQFLAGS", 31743)  # the default of calstis
-    bad = (quality.astype(np.int64) & int(serious)) != 0
+    serious = int(_number(path, header, "SDQFLAGS", 31743))  # the default of calstis
+    bad = (quality.astype(np.int64) & serious) != 0
     corrected = _text(content["headers"][0], "HELCORR").upper() == "COMPLETE"
     return RawSpectrum(
         [RawOrder(int(order[k]), wavelength[k], flux[k], error[k], bad[k]) for k in range(len(flux))],

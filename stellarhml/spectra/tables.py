@@ -11,7 +11,7 @@ from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.columns import Column, is_header, may_be_text, orders_of_columns, role_of, split_orders
 from stellarhml.spectra.orders import OrderBuilder
 from stellarhml.spectra.statements import by_format, check_medium, comment_cards
-from stellarhml.storage.fits_files import read_fits
+from stellarhml.storage.fits_files import plain_cards, read_fits
 from stellarhml.storage.packed_files import read_bytes
 
 
@@ -107,7 +107,7 @@ def _first_table(hdus):
         Column(column.name, np.array(table.data[column.name]), column.unit, table.header.get(f"TUCD{number}"))
         for number, column in enumerate(table.columns, start=1)
     ]
-    return columns, [dict(hdus[0].header), dict(table.header)]
+    return columns, [plain_cards(hdus[0].header), plain_cards(table.header)]
 
 
 def _read_ecsv(path):

@@ -595,6 +595,17 @@ def test_damaged_text_of_archives(tmp_path, content):
         read_spectrum(tmp_path / "a.xml", medium="air")
 
 
+def test_headers_with_too_many_axes_are_refused_at_once(tmp_path):
+    """astropy makes a list of all axes, which takes minutes and gigabytes."""
+    path = make.make_s2d(tmp_path / "s2d.fits", *MANY)
+    content = bytearray(path.read_bytes())
+    start = content.rindex(b"NAXIS   =")
+    content[start + 10 : start + 30] = b"%20d" % 10**8
+    path.write_bytes(content)
+    with pytest.raises(SpectrumFileError, match="a header states 100000000 axes"):
+        read_spectrum(path)
+
+
 def test_frames_that_contradict_the_format(tmp_path):
     path = make.make_carmenes(tmp_path / "c.fits", *MANY)
     with fits.open(path, mode="update") as hdus:
