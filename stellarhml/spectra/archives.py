@@ -199,14 +199,15 @@ def _read_eso(path, content):
     if bad is not None and bad.all():
         bad = None
         notes.append(f"{quality[0]} is nowhere 0, the value of a good pixel: it is not used.")
-    # in ESO's standard em.wl alone is vacuum (1dspectrum.py of archive.eso.org)
     media = stated_by_ucd(grid[3])
+    # in ESO's standard em.wl alone is vacuum (1dspectrum.py of archive.eso.org); others leave it open
+    vacuum = not media and _text(content["headers"][0], "ORIGIN").upper().startswith("ESO")
     power = content["headers"][0].get("SPEC_RES")
     return RawSpectrum(
         [RawOrder(0, wavelength, values, errors, bad)],
         ", ".join(names) + (f" (pixels where {quality[0]} is not 0 are left out)" if bad is not None else ""),
         unit=grid[4] or "angstrom",
-        medium=None if media else "vacuum",
+        medium="vacuum" if vacuum else None,
         stated=media,
         resolving_power=float(power) if isinstance(power, int | float) and power > 0 else None,
         flux_unit=flux[4],
@@ -387,8 +388,8 @@ def _read_lamost(path, content):
         used = ", ".join(names)
     else:
         number = 0
-        ((flux, ivar, wavelength, mask, _),) = [_numerical(_arrays(path, [(0, None)]), path, ["spectrum"])[0]]
-        # the row of wavelengths has single precision
+        ((flux, ivar, _, mask, _),) = _numerical(_arrays(path, [(0, None)]), path, ["the image"])
+        # not the row of wavelengths, which has single precision
         header = content["headers"][0]
         axis = header_axis(
             {"CTYPE1": "LOGLAM", "CRPIX1": 1.0, "CRVAL1": header.get("COEFF0"), "CDELT1": header.get("COEFF1")},
@@ -462,7 +463,9 @@ def _read_s2d(path, content):
     ]
     return RawSpectrum(
         orders,
-        "SCIDATA, WAVEDATA_VAC_BARY, ERRDATA, QUALDATA (pixels where it is not 0 are left out)",
+        "SCIDATA, WAVEDATA_VAC_BARY"
+        + ("" if error is None else ", ERRDATA")
+        + ("" if quality is None else ", QUALDATA (pixels where it is not 0 are left out)"),
         medium="vacuum",
         frame="barycenter",
         headers=_used_headers(content),

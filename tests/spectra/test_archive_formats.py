@@ -357,6 +357,16 @@ def test_the_header_of_eso_contradicts_itself_or_the_caller(tmp_path):
         read_spectrum(make.make_eso(tmp_path / "ADP.fits", *ONE), medium="vacuum")
 
 
+def test_a_bare_ucd_states_vacuum_in_files_of_eso_alone(tmp_path):
+    def not_of_eso(header, table):
+        header["ORIGIN"] = "elsewhere"
+
+    path = make.make_eso(tmp_path / "a.fits", *ONE, instrument="ESPRESSO", change=not_of_eso)
+    with pytest.raises(ValueError, match="--medium"):
+        read_spectrum(path)
+    assert read_spectrum(path, medium="vacuum").meta["frame"] == "barycenter"
+
+
 def test_a_quality_of_eso_that_is_never_zero_is_not_used(tmp_path):
     path = make.make_eso(tmp_path / "ADP.fits", *ONE, bad=np.ones(N, dtype=bool))
     spectrum = read_spectrum(path)
