@@ -51,19 +51,22 @@ def convert(raw, path, format, medium, content=None):
     """Orders and meta of a RawSpectrum; `medium` is what the caller states, `content` that of `list_extensions`.
 
     ValueError if the caller, the format and the header contradict each other in the medium or the frame, or nobody
-    states the medium. SpectrumFileError if wavelengths are in another unit than the format has, or orders repeat.
+    states the medium. SpectrumFileError if wavelengths are in another unit than the format has, or several
+    spectra share them.
     """
     by_documentation = [by_format(format, raw.medium)] if raw.medium else []
     medium = check_medium(medium, [*by_documentation, *raw.stated, *stated_medium(raw.headers)])
     frame = check_frame([*([by_format(format, raw.frame)] if raw.frame else []), *stated_frame(raw.headers)])
     size = angstroms_in(raw.unit, path, "its documentation")
-    _refuse_repeated(raw.orders, path)
-    no_errors = [order.error is not None and not np.any(_positive(order.error)) for order in raw.orders]
+    orders, repeated = _without_repeated(raw.orders, path)
+    no_errors = [order.error is not None and not np.any(_positive(order.error)) for order in orders]
     notes = [f"Used: {raw.used}{'' if raw.unit == 'angstrom' else f'; wavelengths in {raw.unit}'}.", *raw.notes]
+    if repeated:
+        notes.append(f"Orders {', '.join(map(str, repeated))} repeat others, pixel by pixel, and are left out.")
     if all(no_errors):
         notes.append("Errors are in the file, but not one of them is positive and finite: they are not used.")
     builder = OrderBuilder(path)
-    for order in raw.orders:
+    for order in orders:
         grid = size * np.asarray(order.wavelength, dtype=np.float64)
         with np.errstate(all="ignore"):
             grid[~(grid > 0)] = np.nan
@@ -94,14 +97,24 @@ def _positive(values):
         return np.isfinite(values) & (np.asarray(values) > 0)
 
 
-def _refuse_repeated(orders, path):
-    """Refuse two orders with the same wavelengths: spectra of several fibres, stars or visits are no orders."""
-    seen = {}
+def _without_repeated(orders, path):
+    """Orders without those that repeat others, and the numbers of these.
+
+    Two spectra with the same wavelengths and other fluxes are no orders, but those of fibres, stars or visits:
+    SpectrumFileError.
+    """
+    kept, repeated, seen = [], [], {}
     for order in orders:
         key = np.asarray(order.wavelength, dtype=np.float64).tobytes()
-        if key in seen:
+        first = seen.setdefault(key, order)
+        if first is order:
+            kept.append(order)
+        elif np.array_equal(first.flux, order.flux, equal_nan=True):
+            repeated.append(order.number)
+        else:
             raise SpectrumFileError(
-                f"{path} has the same wavelengths in rows {seen[key]} and {order.number}, so that they are several "
-                "spectra (fibres, stars or visits) and not orders of one. Write the one that you mean to a table."
+                f"{path} has the same wavelengths in rows {first.number} and {order.number}, but other fluxes, so that "
+                "they are several spectra (fibres, stars or visits) and not orders of one. Write the one that you mean "
+                "to a table."
             )
-        seen[key] = order.number
+    return kept, repeated

@@ -655,3 +655,17 @@ def test_specutils_does_not_get_files_whose_errors_it_loses(tmp_path):
     path = make.make_galah(tmp_path / "g.fits", UNIFORM_AIR, FLUX, ERROR)
     with pytest.raises(SpectrumFileError, match=r"a file of GALAH, but format='specutils' loses"):
         read_spectrum(path, format="specutils", medium="air")
+
+
+def test_an_order_written_twice_is_read_once(tmp_path):
+    rows = {"SPEC": FLUX, "SIG": ERROR, "WAVE": WAVE}
+    hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(np.stack([row, row]), name=name) for name, row in rows.items())]
+    hdus[0].header["INSTRUME"] = "CARMENES"
+    fits.HDUList(hdus).writeto(tmp_path / "star.fits")
+    got = read_spectrum(tmp_path / "star.fits")
+    assert got.meta["order_numbers"] == [0]
+    assert "Orders 1 repeat others, pixel by pixel, and are left out." in got.meta["notes"]
+    hdus[1].data[1] *= 1.1
+    fits.HDUList(hdus).writeto(tmp_path / "two.fits")
+    with pytest.raises(SpectrumFileError, match="rows 0 and 1, but other fluxes"):
+        read_spectrum(tmp_path / "two.fits")
