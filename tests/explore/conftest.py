@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -60,29 +61,19 @@ def star(folder, generator):
     return path
 
 
-@pytest.fixture(scope="module")
-def address(folder, generator, star):
-    """Address of a server that the command line started."""
-    pytest.importorskip("bokeh", reason="needs bokeh")
-    (folder / "broken.fits").write_text("no spectrum\n")
-    command = [
-        sys.executable,
-        "-m",
-        "stellarhml.cli",
-        "explore",
-        "--no-browser",
-        "--port",
-        "0",
-        "--medium",
-        "vacuum",
-    ]
-    command += ["--generator", "generator.asdf", "--resolving-power", str(POWER), "star.txt", "broken.fits"]
+@contextmanager
+def serve(folder, *arguments):
+    """A server that the command line started in a folder: its process, and the address of its page without the last /.
+
+    At the end, nothing may have gone wrong in it.
+    """
+    command = [sys.executable, "-m", "stellarhml.cli", "explore", "--no-browser", "--port", "0", *arguments]
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         line = server.stdout.readline()
-        assert "http://localhost:" in line, (folder / "server.log").read_text()
-        yield line.split()[2].rstrip("/")
+        assert "http://" in line, (folder / "server.log").read_text()
+        yield server, line.split()[2].rstrip("/")
     finally:
         server.terminate()
         server.wait(20)
@@ -90,6 +81,16 @@ def address(folder, generator, star):
     log = (folder / "server.log").read_text()
     assert "Traceback" not in log, log
     assert " error " not in log.lower(), log
+
+
+@pytest.fixture(scope="module")
+def address(folder, generator, star):
+    """Address of a server that the command line started."""
+    pytest.importorskip("bokeh", reason="needs bokeh")
+    (folder / "broken.fits").write_text("no spectrum\n")
+    options = ["--medium", "vacuum", "--generator", "generator.asdf", "--resolving-power", str(POWER)]
+    with serve(folder, *options, "star.txt", "broken.fits") as (_, page):
+        yield page
 
 
 @pytest.fixture(scope="module")
