@@ -21,10 +21,10 @@ from stellarhml.explore.widgets import FOLDER
 MAX_PAGES = 20
 """Pages that may be open at a time."""
 
-_KEEP_ALIVE, _CHECK, _UNOPENED = 30_000, 1000, 30_000  # ms; pages whose browser never connects are dropped
+_KEEP_ALIVE, _CHECK = 30_000, 50  # ms
 _YEAR = 365 * 86_400  # s
-_GRACE = 5.0  # s in which a lost connection may come back
-_PAUSE = 0.02  # s between two new pages, for the messages of others
+_UNOPENED, _GRACE = 30.0, 5.0  # s in which a browser must connect, and in which a lost connection may come back
+_BEFORE_NEW, _AFTER_OLD = 0.02, 0.1  # s between two pages that are made or dropped, for the messages of others
 _LARGEST_MESSAGE, _LARGEST_BODY = 2**20, 2**16  # bytes that a browser may send
 
 
@@ -60,26 +60,28 @@ class _Pages(Handler):
 
     async def on_session_created(self, session_context):
         async with self._turn:  # many new pages at once would hold up the messages of those that are there
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_BEFORE_NEW)
 
     def modify_document(self, doc):
         try:
-            self._pages[doc.session_context.id] = Page(doc, self._session)
+            context = doc.session_context
+            self._pages[context.id] = Page(doc, self._session)
         except BaseException:
             self._n_pages -= 1
             raise
-        context = doc.session_context
-        doc.on_event(ConnectionLost, lambda _: IOLoop.current().call_later(_GRACE, _expire, context))
+        IOLoop.current().call_later(_UNOPENED, self._drop, context)
+        doc.on_event(ConnectionLost, lambda _: IOLoop.current().call_later(_GRACE, self._drop, context))
 
     async def on_session_destroyed(self, session_context):
         self._n_pages -= 1
         self._pages.pop(session_context.id).fit.cancel()
 
-
-def _expire(context):
-    """Drop a page, unless its browser is connected again."""
-    if context.session is not None and not context.destroyed and not context.session.connection_count:
-        context.session.request_expiration()
+    async def _drop(self, context):
+        """Drop a page, unless a browser is connected; Bokeh would drop many in one go, at 50 ms each."""
+        async with self._turn:
+            if not context.destroyed and not context.session.connection_count:
+                context.session.request_expiration()
+                await asyncio.sleep(_AFTER_OLD)  # longer than _CHECK
 
 
 class _GuardedApplication(BokehTornado):
@@ -99,7 +101,7 @@ class _GuardedApplication(BokehTornado):
             session_token_expiration=_YEAR,  # a session is known for as long as its page is open
             keep_alive_milliseconds=_KEEP_ALIVE,
             check_unused_sessions_milliseconds=_CHECK,
-            unused_session_lifetime_milliseconds=_UNOPENED,
+            unused_session_lifetime_milliseconds=1000 * _YEAR,  # `_Pages` drops them
             websocket_max_message_size_bytes=_LARGEST_MESSAGE,
             include_headers=[],
             include_cookies=[],
