@@ -12,6 +12,7 @@ import numpy as np
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.igrins import RESOLVING_POWER
 from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
+from stellarhml.storage.file_sizes import LIMITS, read_npz_arrays, refuse_large
 
 _NPZ = {
     "wavelength": ("wavelength", "wave", "wavelength_A", "lambda"),
@@ -39,11 +40,10 @@ def read_npz(path, *, medium, igrins):
         # a damaged file raises any of a dozen exceptions; pickles, which could run code, are refused
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            # an open file, because NumPy leaves its own open when it fails
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                names = list(archive.files)
-                known = [name for group in _NPZ.values() for name in group if name in names]
-                arrays = {name: archive[name] for name in known}
+            known = [name for group in _NPZ.values() for name in group]
+            arrays, names = read_npz_arrays(path, lambda names: [name for name in known if name in names])
+    except SpectrumFileError:
+        raise
     except Exception as error:
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as an npz file ({type(error).__name__}: {error}); it "
@@ -67,6 +67,7 @@ def read_hdf5(path, *, medium):
         raise ImportError(
             f'read_spectrum needs the package h5py for {path.name}. Install it with: pip install "stellarhml[hdf5]"'
         )
+    refuse_large(path, "binary")
     arrays = _read_apart(path, [name for group in _HDF5.values() for name in group])
     names, title = arrays.pop(" names").tolist(), str(arrays.pop(" title"))
     chosen = _choose(path, arrays, names, _HDF5)
@@ -80,7 +81,7 @@ def read_hdf5(path, *, medium):
 def _read_apart(path, wanted):
     """Data sets of an HDF5 file by name, read by another process: a damaged file can crash or hang the HDF5 library."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", _CHILD, str(path), *wanted]
+    command = [sys.executable, "-c", _CHILD, str(LIMITS["binary"]), str(path), *wanted]
     try:
         done = subprocess.run(command, capture_output=True, env=environment, timeout=_PATIENCE, check=False)
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] if done.returncode else None
@@ -97,17 +98,21 @@ def _read_apart(path, wanted):
 
 
 _PATIENCE = 120  # s
-# Takes a path and names; writes those data sets, all names and the title as an npz to its standard output.
+# Takes a limit in bytes, a path and names; writes those data sets, all names and the title as an npz to its standard
+# output.
 _CHILD = """
-import io, os, sys
+import io, math, os, sys
 import h5py, numpy as np
-path, *wanted = sys.argv[1:]
+limit, path, *wanted = sys.argv[1:]
 with h5py.File(path, "r") as file:
     names = list(file)
     sets = {name: file[name] for name in wanted if name in names}
+    if any(part.dtype.kind not in "fiub" for part in sets.values()):
+        raise ValueError("its data sets are not all of real numbers")
     claimed = sum(part.nbytes for part in sets.values())
-    if claimed > 1000 * os.path.getsize(path) + 2**20:
-        raise ValueError(f"its data sets claim {claimed} bytes")
+    chunks = [math.prod(part.chunks) * part.dtype.itemsize for part in sets.values() if part.chunks]
+    if max(claimed, *chunks, 0) > min(1000 * os.path.getsize(path) + 2**20, int(limit)):
+        raise ValueError(f"its data sets claim {claimed} bytes, or {max(chunks, default=0)} for a piece")
     arrays = {name: np.asarray(part[()]) for name, part in sets.items()}
     title = file.attrs.get("name", "")
 arrays |= {" names": np.array(names, dtype=str), " title": np.array(title if isinstance(title, str) else "")}

@@ -10,6 +10,7 @@ import numpy as np
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.array_files import split_orders
 from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
+from stellarhml.storage.file_sizes import refuse_large
 from stellarhml.storage.fits_files import read_fits
 
 # Names are compared in lower case.
@@ -38,6 +39,7 @@ def read_text_columns(path, known_names) -> list[Column]:
     A comment right above the data that consists of `known_names` (lower case) alone is a header: numpy.savetxt writes
     its headers so.
     """
+    refuse_large(path, "text")
     raw = path.read_bytes()
     if b"\0" in raw:
         raise SpectrumFileError(
@@ -296,6 +298,7 @@ def read_own_table(path, *, medium, fits):
     from astropy.table import Table
 
     check_medium(medium, by_format="of ObservedSpectrum.write")
+    refuse_large(path, "binary" if fits else "text")
     with _one_error(path), open(path, "rb") as file:
         table = Table.read(file, format="fits") if fits else Table.read(path, format="ascii.ecsv")
     return _from_own(table, path)

@@ -7,6 +7,7 @@ import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.tables import read_fits_columns, read_text_columns, wavelength_in_angstrom
+from stellarhml.storage.file_sizes import read_npz_arrays
 
 _WAVELENGTH = ("wavelength", "wavelength_a", "wavelength_angstrom", "wave", "lambda")
 _TRANSMISSION = ("transmission", "trans", "flux")
@@ -112,10 +113,13 @@ def _arrays(path):
     """Numeric arrays of an npz file by name; pickles are refused."""
     try:
         # a damaged file raises any of a dozen exceptions
-        with warnings.catch_warnings(), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            known = [name for name in archive.files if _is(name, _WAVELENGTH) or _is(name, _TRANSMISSION)]
-            return {name: np.asarray(archive[name], dtype=np.float64) for name in known}
+            known = {*_WAVELENGTH, *_TRANSMISSION}
+            arrays, _ = read_npz_arrays(path, lambda names: [name for name in names if _is(name, known)])
+            return {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+    except SpectrumFileError:
+        raise
     except Exception as error:
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as an npz file ({type(error).__name__}: {error}); it "

@@ -1,9 +1,13 @@
 """Reading of FITS files: every kind of damage raises the same error, with the name of the file."""
 
 import itertools
+import math
 import warnings
 
 from stellarhml.exceptions import SpectrumFileError
+from stellarhml.storage.file_sizes import refuse_claim, refuse_large
+
+_MAX_AXES = 999  # by the FITS standard
 
 
 def read_fits(path, extract, cure):
@@ -30,14 +34,17 @@ def read_fits(path, extract, cure):
     """
     from astropy.io import fits
 
+    refuse_large(path, "binary")
     try:
         # astropy says "may have been truncated" as a warning only, and raises only when the data are touched. It gets
         # an open file because it leaves its own open when it fails.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with open(path, "rb") as file, fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
-                _load(hdus)
+                refuse_claim(path, _load(hdus), "its data")
                 content = extract(hdus)
+    except SpectrumFileError:
+        raise
     except Exception as error:  # by the kind of damage OSError, ValueError, TypeError, KeyError, VerifyError, ...
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a FITS file ({type(error).__name__}: {error}); it "
@@ -49,14 +56,34 @@ def read_fits(path, extract, cure):
     return content
 
 
+def refuse_large_fits(path):
+    """Raise SpectrumFileError if a file is too large, or is a FITS file that claims too much; damage is not found."""
+    from astropy.io import fits
+
+    refuse_large(path, "binary")
+    try:
+        with warnings.catch_warnings(), open(path, "rb") as file, fits.open(file, lazy_load_hdus=True) as hdus:
+            warnings.simplefilter("ignore")
+            claimed = _load(hdus)
+    except Exception:  # no FITS file, or a damaged one
+        return
+    refuse_claim(path, claimed, "its data")
+
+
 def _load(hdus):
-    """Read all headers; a negative size in one would let astropy go back and read the same ones for ever."""
-    last = -1
+    """Read all headers, and add up the bytes that they claim, packed images as they are unpacked.
+
+    A negative size in a header would let astropy go back and read the same ones for ever.
+    """
+    last, claimed = -1, 0
     for index in itertools.count():
         try:
-            place = hdus[index].fileinfo()["hdrLoc"]
+            place, size = (hdus[index].fileinfo()[key] for key in ("hdrLoc", "datSpan"))
         except IndexError:
-            return
+            return claimed
         if place <= last:
             raise ValueError(f"extension {index} begins at byte {place}, not after the one before it")
         last = place
+        header = hdus[index].header  # of a packed image, that of the image
+        lengths = [header.get(f"NAXIS{k}", 0) for k in range(1, min(header.get("NAXIS", 0), _MAX_AXES) + 1)]
+        claimed += max(size, abs(header.get("BITPIX", 8)) // 8 * math.prod(lengths) if lengths else 0)
