@@ -2,7 +2,7 @@
 
 Real spectra stay far below: 1.5 million pixels are 110 MB of text and 40 MB of arrays, an echelle spectrum of 170
 orders and six images 75 MB, a spectrum of PHOENIX 6 MB. Saved generators have no limit: an ASDF file cannot claim more
-than it has (:mod:`stellarhml.storage.asdf_files`).
+than it has, and is refused if it consists of holes (:mod:`stellarhml.storage.asdf_files`).
 """
 
 import gzip
@@ -40,10 +40,10 @@ def refuse_large(path, kind):
         state = os.fstat(file.fileno())
         if state.st_size > limit:
             raise _too_large(path, f"is a {kind} file of {_mb(state.st_size)}", kind)
-        if state.st_size > MB and _stored(file, state) * _SPARSE < state.st_size:
+        if is_sparse(file):
             raise SpectrumFileError(
-                f"{path} has {_mb(state.st_size)}, of which only {_mb(_stored(file, state))} are stored: the rest are "
-                "holes, as after an interrupted copy. Copy it again."
+                f"{path} has {_mb(state.st_size)}, of which less than a tenth is stored: the rest are holes, as after "
+                "an interrupted copy. Copy it again."
             )
         if file.read(2) != _GZIP:
             return
@@ -120,6 +120,18 @@ def refuse_large_archive(path):
     refuse_claim(path, claimed, "its arrays, unpacked")
 
 
+def is_sparse(file):
+    """Whether an open file consists of holes, which take no space on the disk but are read as zeros."""
+    state = os.fstat(file.fileno())
+    if state.st_size <= MB or not hasattr(os, "SEEK_HOLE") or not hasattr(state, "st_blocks"):
+        return False
+    place = file.tell()
+    hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+    os.lseek(file.fileno(), place, os.SEEK_SET)
+    # some file systems count no blocks, and others pack: neither has holes
+    return hole < state.st_size and 512 * state.st_blocks * _SPARSE < state.st_size
+
+
 def _check_member(path, archive, name):
     """Raise if an array in an npz file claims another size than its bytes; NumPy takes the memory first."""
     member = next((found for found in (f"{name}.npy", name) if found in archive.namelist()), None)
@@ -132,16 +144,6 @@ def _check_member(path, archive, name):
         raise ValueError(f"the array {name!r} is a pickle, which could run code")
     if math.prod(shape) * dtype.itemsize != left:
         raise ValueError(f"the array {name!r} of shape {shape} and type {dtype} has {left} bytes")
-
-
-def _stored(file, state):
-    """Bytes of a file that are on the disk, as far as the system says; all of it, where it has no hole."""
-    if not hasattr(os, "SEEK_HOLE") or not hasattr(state, "st_blocks"):
-        return state.st_size
-    hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
-    os.lseek(file.fileno(), 0, os.SEEK_SET)
-    # some file systems count no blocks, and others pack: neither has holes
-    return state.st_size if hole >= state.st_size else 512 * state.st_blocks
 
 
 def _too_large(path, found, kind):
