@@ -26,8 +26,9 @@ on the page:
   file as for `stellarhml predict`; if one cannot be read, the page says why. docs/explore.md describes the page.
 
 access:
-  This machine only, unless --address names another; then everyone who reaches that address under a name of --origin.
-  Nothing is uploaded. A generator that is a pickle (joblib) runs its author's code when it is opened, and needs
+  Whoever has the address that is printed, with its code, which is new at every start. Only from this machine, unless
+  --address names another (IPv6 too, such as ::1), and only under names of this machine, of --address and of --origin;
+  all others are refused. There is no password and no encryption. Nothing is uploaded. A generator that is a pickle (joblib) runs its author's code when it is opened, and needs
   --trust-pickle.
 
 examples:
@@ -60,7 +61,7 @@ def add_arguments(parser):
         type=_origin,
         action="append",
         default=[],
-        help="name under which others may open the page",
+        help="name under which others may open the page; without a port behind a proxy; may be repeated",
     )
     parser.add_argument("--no-browser", action="store_true", help="open no browser, only print the address")
 

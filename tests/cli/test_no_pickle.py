@@ -7,6 +7,7 @@ import lzma
 import os
 import pickle
 import shutil
+import socket
 import zipfile
 import zlib
 
@@ -181,6 +182,19 @@ def test_kept_generator_that_is_a_pickle_is_built_anew(tmp_path, monkeypatch):
         assert main(["explore", "--no-browser"]) == 2
         assert not (tmp_path / "run").exists(), form
     assert len(built) == len(FORMS)
+
+
+def test_commands_connect_to_nowhere(tmp_path, folder, generator_file, star_file, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    ends = ["--wavelength", "8500", "8520"]
+    assert main(["build", "--phoenix", str(folder), "--out", str(tmp_path / "g.asdf"), *ends]) == 0
+    options = ["--medium", "vacuum", "--resolving-power", "grid", "--at-rest"]
+    assert main(["predict", "--generator", str(generator_file), *options, star_file]) == 0
+    assert main(["inspect", "--medium", "vacuum", str(generator_file), star_file]) == 0
 
 
 def test_archive_of_blase_runs_no_code(tmp_path):
