@@ -28,8 +28,8 @@ on the page:
 access:
   Whoever has the address that is printed, with its code, which is new at every start. Only from this machine, unless
   --address names another (IPv6 too, such as ::1), and only under names of this machine, of --address and of --origin;
-  all others are refused. There is no password and no encryption. Nothing is uploaded. A generator that is a pickle (joblib) runs its author's code when it is opened, and needs
-  --trust-pickle.
+  all others are refused. There is no password and no encryption. Nothing is uploaded.
+  A generator that is a pickle (joblib) runs its author's code when it is opened, and needs --trust-pickle.
 
 examples:
   stellarhml explore

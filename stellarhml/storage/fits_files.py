@@ -62,9 +62,10 @@ def refuse_large_fits(path):
 
     refuse_large(path, "binary")
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file, fits.open(file, lazy_load_hdus=True) as hdus:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            claimed = _load(hdus)
+            with open(path, "rb") as file, fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
+                claimed = _load(hdus)
     except Exception:  # no FITS file, or a damaged one
         return
     refuse_claim(path, claimed, "its data")

@@ -1,9 +1,11 @@
 """Many pages at once: others are not held up, and nothing of them is kept."""
 
 import asyncio
+import gc
 import json
 import re
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -103,7 +105,42 @@ def test_many_pages_hold_up_nobody_and_leave_nothing(folder, generator):
         states = asyncio.run(visit(process, address))
     (first, threads), (last, threads_after) = states[0], states[-1]
     assert threads_after == threads
-    assert last - first < 10.0  # MB after 19 more pages; one that was kept is 2 MB
+    # MB after 19 more pages; on a busy machine some still wait to be dropped, and the next test is exact
+    assert last - first < 40.0
+
+
+def test_page_that_no_browser_uses_is_dropped_with_all_that_it_has(generator, monkeypatch):
+    from bokeh.application import Application
+    from bokeh.server.contexts import ApplicationContext
+    from tornado.ioloop import IOLoop
+
+    from stellarhml.explore import server
+    from stellarhml.explore.session import ExplorerSession
+
+    monkeypatch.setattr(server, "_UNOPENED", 0.1)
+    pages = server._Pages(ExplorerSession(generator, "small"))
+
+    async def visit():
+        context = ApplicationContext(Application(pages), io_loop=IOLoop.current())
+        made = []
+        for k in range(5):
+            pages.process_request(None)
+            name = f"page {k}"
+            await context.create_session_if_needed(name)
+            made += [weakref.ref(pages._pages[name]), weakref.ref(context.get_session(name).document)]
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            await context._cleanup_sessions(1e9)  # as the server does every _CHECK
+            if not list(context.sessions):
+                return made
+        return None
+
+    made = asyncio.run(visit())
+    gc.collect()
+    assert made is not None
+    assert len(made) == 10
+    assert not any(one() is not None for one in made)
+    assert (pages._n_pages, pages._pages) == (0, {})
 
 
 def test_page_beyond_the_limit_says_so(generator):
