@@ -109,7 +109,7 @@ with h5py.File(path, "r") as file:
     sets = {name: file[name] for name in wanted if name in names}
     if any(part.dtype.kind not in "fiub" for part in sets.values()):
         raise ValueError("its data sets are not all of real numbers")
-    claimed = sum(part.nbytes for part in sets.values())
+    claimed = sum(max(8 * part.size, part.nbytes) for part in sets.values())  # as float64
     chunks = [math.prod(part.chunks) * part.dtype.itemsize for part in sets.values() if part.chunks]
     if max(claimed, *chunks, 0) > min(1000 * os.path.getsize(path) + 2**20, int(limit)):
         raise ValueError(f"its data sets claim {claimed} bytes, or {max(chunks, default=0)} for a piece")

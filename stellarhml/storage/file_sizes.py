@@ -17,12 +17,13 @@ from stellarhml.exceptions import SpectrumFileError
 
 MB = 1_000_000
 LIMITS = {"text": 200 * MB, "binary": 500 * MB}
-"""Largest sizes in bytes: of a text, and of a binary file or all arrays in it, each as it is and unpacked."""
+"""Largest sizes in bytes: of a text; of a binary file, or all arrays in it, as they are, unpacked, or as float64."""
 
 _GZIP = b"\x1f\x8b"
 _SPARSE = 10  # a file of which less than one part in so many is stored, and the rest are holes
 _MAX_MEMBERS = 1000  # of an archive
 _CHUNK = 1 << 20  # bytes
+_DOUBLE = 8  # bytes of a number as it is used, whatever it is in the file
 
 
 def refuse_large(path, kind):
@@ -94,8 +95,8 @@ def read_npz_arrays(path, names):
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         found = list(archive.files)
         wanted = list(names(found))
-        for name in wanted:
-            _check_member(path, archive.zip, name)
+        n_numbers = sum(_count_numbers(archive.zip, name) for name in wanted)
+        refuse_claim(path, _DOUBLE * n_numbers, "its arrays, as numbers of 64 bits")
         return {name: archive[name] for name in wanted}, found
 
 
@@ -132,8 +133,8 @@ def is_sparse(file):
     return hole < state.st_size and 512 * state.st_blocks * _SPARSE < state.st_size
 
 
-def _check_member(path, archive, name):
-    """Raise if an array in an npz file claims another size than its bytes; NumPy takes the memory first."""
+def _count_numbers(archive, name):
+    """Size of an array in an npz file; raises if it claims another than its bytes, as NumPy takes the memory first."""
     member = next((found for found in (f"{name}.npy", name) if found in archive.namelist()), None)
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
@@ -144,6 +145,7 @@ def _check_member(path, archive, name):
         raise ValueError(f"the array {name!r} is a pickle, which could run code")
     if math.prod(shape) * dtype.itemsize != left:
         raise ValueError(f"the array {name!r} of shape {shape} and type {dtype} has {left} bytes")
+    return math.prod(shape)
 
 
 def _too_large(path, found, kind):

@@ -72,7 +72,7 @@ def refuse_large_fits(path):
 
 
 def _load(hdus):
-    """Read all headers, and add up the bytes that they claim, packed images as they are unpacked.
+    """Read all headers, and add up the bytes that they claim, unpacked and as float64.
 
     A negative size in a header would let astropy go back and read the same ones for ever.
     """
@@ -85,6 +85,17 @@ def _load(hdus):
         if place <= last:
             raise ValueError(f"extension {index} begins at byte {place}, not after the one before it")
         last = place
-        header = hdus[index].header  # of a packed image, that of the image
-        lengths = [header.get(f"NAXIS{k}", 0) for k in range(1, min(header.get("NAXIS", 0), _MAX_AXES) + 1)]
-        claimed += max(size, abs(header.get("BITPIX", 8)) // 8 * math.prod(lengths) if lengths else 0)
+        claimed += max(size, 8 * _count_numbers(hdus[index]))
+
+
+def _count_numbers(hdu):
+    """Number of pixels of an image, packed or not, or of values in a table; each becomes 8 bytes where it is used."""
+    header = hdu.header  # of a packed image, that of the image
+    lengths = [header.get(f"NAXIS{k}", 0) for k in range(1, min(header.get("NAXIS", 0), _MAX_AXES) + 1)]
+    if not header.get("TFIELDS"):
+        return math.prod(lengths) if lengths else 0
+    try:
+        kinds = [hdu.columns.dtype[name] for name in hdu.columns.names]
+    except Exception:  # damaged, or of a kind that astropy does not know: an error where it is used
+        return 0
+    return lengths[1] * sum(math.prod(kind.shape) for kind in kinds if kind.base.kind in "fiub")

@@ -101,7 +101,7 @@ def fits_with_large_axes(path):
 
 
 def fits_tiles(path):
-    """A packed image of one value: 3.2 GB of pixels as a table of tiles."""
+    """A packed image of one value: 800 million pixels in a table of tiles."""
     hdu = fits.CompImageHDU(np.zeros((100, 8000), dtype=np.int32), compression_type="RICE_1", tile_shape=(100, 8000))
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
     content = path.read_bytes()
@@ -148,14 +148,26 @@ def hdf5_of_a_large_piece(path):
             )
 
 
+def npz_of_bytes(path):
+    """200 MB of bytes, which are 1.6 GB as numbers of 64 bits."""
+    np.savez_compressed(path, wavelength=np.zeros(100 * MB, dtype=np.uint8), flux=np.zeros(100 * MB, dtype=np.uint8))
+
+
+def fits_table_of_bytes(path):
+    columns = [fits.Column(name, "B", array=np.zeros(50 * MB, dtype=np.uint8)) for name in ("wavelength", "flux")]
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+
+
 ATTACKS = {
+    "bytes.npz": (npz_of_bytes, "claims 1,600.0 MB for its arrays, as numbers of 64 bits"),
+    "bytes.fits": (fits_table_of_bytes, "claims 800.0 MB for its data"),
     "zeros.npz": (npz_of_zeros, "640.0 MB for its arrays, unpacked, but at most 500.0 MB"),
     "claims.npz": (npz_that_claims, "of shape (1000000000000,)"),
     "many.npz": (npz_of_many, "archive of 3000 arrays, but at most 1000"),
     "zeros.fits.gz": (fits_gz, "unpacks to more than 500.0 MB"),
     "endless.fits.gz": (fits_without_end, "unpacks to more than 500.0 MB"),
     "axes.fits": (fits_with_large_axes, "claims 80,000.0 MB for its data"),
-    "tiles.fits": (fits_tiles, "claims 3,200"),
+    "tiles.fits": (fits_tiles, "claims 6,400"),
     "sparse.txt": (sparse_text, "holes, as after an interrupted copy"),
     "sparse.fits": (sparse_fits, "holes, as after an interrupted copy"),
     "long.txt": (long_text, "is a text file of 1,000.0 MB, but at most 200.0 MB are read"),
