@@ -115,7 +115,10 @@ def star_file(tmp_path, star, write_star):
 @pytest.fixture(autouse=True)
 def _no_server(monkeypatch):
     """Where `explore` would serve, it ends."""
-    server = pytest.importorskip("stellarhml.explore.server", reason="needs bokeh")
+    try:
+        from stellarhml.explore import server
+    except ImportError:  # without bokeh `explore` opens nothing
+        return
 
     def stop(*arguments, **settings):
         raise OSError("would serve")
