@@ -1,20 +1,17 @@
 """A running server, on a small grid, with a mock star and a broken file beside it, and pages in a real browser."""
 
 import shutil
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from explorer_server import READY, serve
 
 from stellarhml import BayesianStellarRegressor, SpectrumGenerator, load, save
 from stellarhml.datasets import make_stellar_grid
 
 TRUTH = {"teff": 5230.0, "logg": 4.13, "feh": -0.11, "rv": 12.0, "vsini": 6.0}
 POWER = 40_000
-READY = "() => window.Bokeh?.documents[0]?.is_idle && Bokeh.documents[0].get_model_by_name('curve').data.x.length > 0"
 # data of a source in the browser
 READ = """name => {
   const data = Bokeh.documents[0].get_model_by_name(name).data;
@@ -59,28 +56,6 @@ def star(folder, generator):
     path = folder / "star.txt"
     path.write_text("\n".join(lines) + "\n")
     return path
-
-
-@contextmanager
-def serve(folder, *arguments):
-    """A server that the command line started in a folder: its process, and the address of its page without the last /.
-
-    At the end, nothing may have gone wrong in it.
-    """
-    command = [sys.executable, "-m", "stellarhml.cli", "explore", "--no-browser", "--port", "0", *arguments]
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        line = server.stdout.readline()
-        assert "http://" in line, (folder / "server.log").read_text()
-        yield server, line.split()[2].rstrip("/")
-    finally:
-        server.terminate()
-        server.wait(20)
-        server.stdout.close()
-    log = (folder / "server.log").read_text()
-    assert "Traceback" not in log, log
-    assert " error " not in log.lower(), log
 
 
 @pytest.fixture(scope="module")

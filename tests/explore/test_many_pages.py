@@ -12,12 +12,12 @@ import pytest
 
 pytest.importorskip("bokeh", reason="needs bokeh")
 
+from explorer_server import serve
 from tornado.httpclient import HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import websocket_connect
 
 from stellarhml.explore.server import _GRACE, MAX_PAGES
-from tests.explore.conftest import serve
 
 N = 50
 GONE = _GRACE + 10.0  # s after which most of 19 closed pages are gone, even on a busy machine

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from explorer_server import READY, serve
 
 from stellarhml import SpectrumGenerator, save
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.explore.widgets import symbol_of, title_of
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
-from tests.explore.conftest import READY, serve
 
 IMAGE = '<img src=x onerror="window.caught=1;alert(1)">'
 SPELLS = (
