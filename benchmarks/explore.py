@@ -44,7 +44,7 @@ def serve(args):
     command += ["--generator", args.generator] if args.generator else []
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in server.stdout:
-        if found := re.search(r"http://\S+:\d+", line):
+        if found := re.search(r"http://\S+(?=/ )", line):
             return server, found.group()
     sys.exit("The server did not start.")
 
@@ -98,7 +98,7 @@ def main():
     try:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-            page = open_page(browser, address)
+            page = open_page(browser, f"{address}/")
             names = page.evaluate("() => [...new URLSearchParams(location.search).keys()]")
             names = names[: names.index("low")]
             low, high = page.evaluate("() => Bokeh.documents[0].get_model_by_name('window').bounds")
@@ -113,7 +113,7 @@ def main():
                 print(f"{name:>5}: median {np.median(times):.0f} ms, 90 % within {np.quantile(times, 0.9):.0f} ms")
                 page.close()
             if args.moves:
-                page = open_page(browser, address)
+                page = open_page(browser, f"{address}/")
                 for k in range(100):
                     page.evaluate(MOVE, [names[k % len(names)], float(rng.uniform())])
                 before, heap = memory_mb(server.pid), heap_mb(page)

@@ -95,7 +95,7 @@ def main():
         command += ["--medium", "vacuum", "--resolving-power", f"{STAR['resolving_power']:g}", "star.txt"]
         server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         try:
-            address = next(found.group() for line in server.stdout if (found := re.search(r"http://\S+:\d+", line)))
+            address = next(found.group() for line in server.stdout if (found := re.search(r"http://\S+(?=/ )", line)))
             with sync_playwright() as driver:
                 path = shutil.which("chromium") or shutil.which("google-chrome")
                 browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -2,14 +2,16 @@
 
 import argparse
 import errno
+import gc
 import re
 import socket
 from pathlib import Path
 
 from stellarhml.cli.terminal import DONE, add_generator, add_spectra, report
+from stellarhml.explore.access import bracketed, everywhere
 
 _N_PORTS = 20  # ports to try, one after the other
-_LOCAL = ("127.0.0.1", "localhost")
+_LOCAL = ("127.0.0.1", "localhost", "::1")
 _RESOLVING_POWERS = (1000.0, 500_000.0)
 
 DESCRIPTION = """\
@@ -24,9 +26,10 @@ on the page:
   file as for `stellarhml predict`; if one cannot be read, the page says why. docs/explore.md describes the page.
 
 access:
-  This machine only, unless --address names another; then everyone who reaches that address under a name of --origin.
-  Nothing is uploaded. A generator that is a pickle (joblib) runs its author's code when it is opened, and needs
-  --trust-pickle.
+  Whoever has the address that is printed, with its code, which is new at every start. Only from this machine, unless
+  --address names another (IPv6 too, such as ::1), and only under names of this machine, of --address and of --origin;
+  all others are refused. There is no password and no encryption. Nothing is uploaded.
+  A generator that is a pickle (joblib) runs its author's code when it is opened, and needs --trust-pickle.
 
 examples:
   stellarhml explore
@@ -58,7 +61,7 @@ def add_arguments(parser):
         type=_origin,
         action="append",
         default=[],
-        help="name under which others may open the page",
+        help="name under which others may open the page; without a port behind a proxy; may be repeated",
     )
     parser.add_argument("--no-browser", action="store_true", help="open no browser, only print the address")
 
@@ -66,6 +69,8 @@ def add_arguments(parser):
 def run(arguments):
     """Serve the page until Ctrl-C."""
     _require_bokeh()
+    from bokeh.util.browser import view
+
     from stellarhml.explore.server import make_server
     from stellarhml.explore.session import ExplorerSession
     from stellarhml.workflows.predicting import read_spectra
@@ -84,11 +89,14 @@ def run(arguments):
     if arguments.address not in _LOCAL:
         _warn_of_access(arguments, port)
     server = make_server(session, port, address=arguments.address, origins=arguments.origin)
-    host = "localhost" if arguments.address in ("127.0.0.1", "0.0.0.0") else arguments.address
-    print(f"Explorer at http://{host}:{server.port}/ until you press Ctrl-C", flush=True)
+    here = arguments.address == "127.0.0.1" or everywhere(arguments.address)
+    page = f"http://{'localhost' if here else bracketed(arguments.address)}:{port}{server.path}"
+    print(f"Explorer at {page} until you press Ctrl-C", flush=True)
     if not arguments.no_browser:
-        server.io_loop.add_callback(server.show, "/")
+        server.io_loop.add_callback(view, page)
     server.start()
+    gc.collect()
+    gc.freeze()  # Bokeh collects garbage at the end of every page: it need not look through all modules then
     try:
         server.io_loop.start()
     except KeyboardInterrupt:
@@ -117,11 +125,12 @@ def _warn_of_access(arguments, port):
     """Warn of an address that others reach."""
     names = ", ".join(arguments.origin)
     report(
-        f"warning: others reach {arguments.address}:{port}, and there is no password. "
+        f"warning: others reach {bracketed(arguments.address)}:{port}. Whoever has the address with its code can use "
+        "the page, and nothing is encrypted. "
         + (
-            f"Pages opened as {names} work for everyone who gets there."
+            f"The page answers as {names}."
             if names
-            else f"Their pages stay empty until you name how they reach it: --origin HOST:{port}."
+            else f"Requests under other names are refused until you give these: --origin HOST:{port}."
         )
     )
 
@@ -137,11 +146,15 @@ def _require_bokeh():
 
 def _free_port(address, port):
     """The port, or the next one that is free."""
+    try:
+        family, kind, _, _, (host, *_) = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise OSError(f"{address} is not known here ({error.strerror or error}). Give another --address.") from error
     for candidate in range(port, port + _N_PORTS) if port else [0]:
-        with socket.socket() as trial:
+        with socket.socket(family, kind) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                trial.bind((address, candidate))
+                trial.bind((host, candidate))
                 return trial.getsockname()[1]
             except OSError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
@@ -167,6 +180,6 @@ def _port(text):
 
 
 def _origin(text):
-    if not re.fullmatch(r"[\w.*-]+(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text} is not a host name, such as observatory.example:5006")
+    if not re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text} is not the name of one host, such as observatory.example:5006")
     return text

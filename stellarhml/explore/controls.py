@@ -6,8 +6,7 @@ from functools import partial
 from bokeh.models import Checkbox, Column, Row, Slider
 
 from stellarhml.explore.page_state import LIMITS
-from stellarhml.explore.widgets import MODEL, RESIDUAL, SHEET, field, watch
-from stellarhml.plotting._style import PLAIN_TEXT, plain_symbol
+from stellarhml.explore.widgets import MODEL, RESIDUAL, SHEET, field, symbol_of, title_of, watch
 
 _SLIDERS = {"rv": (-200.0, 200.0, 0.5), "vsini": (0.0, 100.0, 0.5), "power": (5000.0, 150_000.0, 1000.0)}
 _USUAL_POWER = 55_000.0
@@ -40,11 +39,11 @@ class Controls:
         self.sliders["power"].disabled = self.fields["power"].disabled = state.power is None
         edges = state.edges(self._bounds)
         for k, name in enumerate(self._names):
-            title = f"{plain_symbol(name)}: edge of the grid" if k in edges else PLAIN_TEXT.get(name, name)
+            title = f"{symbol_of(name)}: edge of the grid" if k in edges else title_of(name)
             self.sliders[name].update(title=title, bar_color=MODEL if k in edges else RESIDUAL)
 
     def _pair(self, name, start, end, step):
-        text, fixed = PLAIN_TEXT.get(name, name), not end > start
+        text, fixed = title_of(name), not end > start
         look = {"disabled": fixed, "stylesheets": [SHEET], "tags": [text], "sizing_mode": "stretch_width"}
         ends = {"start": start, "end": start + step if fixed else end, "step": step, "value": start}
         slider = Slider(title=text, show_value=False, name=f"slider-{name}", bar_color=RESIDUAL, **ends, **look)

@@ -10,9 +10,15 @@ from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegr
 STAGES = ("waiting", "preparing the search, once", "start", "first fit", "fit 1", "fit 2", "fit 3", "errors")
 """Stages of a fit, in order; later rounds are skipped where no pixel is rejected."""
 
+_RUNNING, _WAITING = 2, 4  # fits of all pages together
+
 
 class FitStoppedError(Exception):
     """A fit was stopped."""
+
+
+class TooManyFitsError(Exception):
+    """So many fits run and wait that another one is refused."""
 
 
 class FitJob:
@@ -51,7 +57,7 @@ class FitJob:
 
 
 class FitRunner:
-    """Fits with one generator, at most two at a time. The first builds the regressor, which renders all nodes.
+    """Fits with one generator: two at a time, four wait. The first builds the regressor, which renders all nodes.
 
     Examples
     --------
@@ -71,13 +77,23 @@ class FitRunner:
 
     def __init__(self, generator):
         self._generator, self._regressor, self._lock = generator, None, threading.Lock()
-        self._workers, self._jobs = ThreadPoolExecutor(2, thread_name_prefix="fit"), weakref.WeakSet()
+        self._workers, self._jobs = ThreadPoolExecutor(_RUNNING, thread_name_prefix="fit"), weakref.WeakSet()
+        self._unfinished = set()
 
     def start(self, name, spectrum, **settings):
-        """Start a fit and return its FitJob; `spectrum` and `settings` as for `BayesianStellarRegressor.infer`."""
+        """Start a fit and return its FitJob; `spectrum` and `settings` as for `BayesianStellarRegressor.infer`.
+
+        TooManyFitsError if too many wait already; those that were stopped count until their threads have seen it.
+        """
+        if len(self._unfinished) >= _RUNNING + _WAITING:
+            raise TooManyFitsError(
+                f"{_RUNNING} fits run and {_WAITING} wait, of all pages together. Start this one when one has ended."
+            )
         job = FitJob(name)
         self._jobs.add(job)
-        self._workers.submit(self._run, job, spectrum, settings)
+        future = self._workers.submit(self._run, job, spectrum, settings)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
         return job
 
     def close(self):

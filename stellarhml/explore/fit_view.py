@@ -6,7 +6,7 @@ from pathlib import Path
 from bokeh.models import Column
 
 from stellarhml._rounding import rounded
-from stellarhml.explore.fit_jobs import STAGES, FitStoppedError
+from stellarhml.explore.fit_jobs import STAGES, FitStoppedError, TooManyFitsError
 from stellarhml.explore.widgets import PANELS, button, row, text
 from stellarhml.inference._inference_result import results_table
 from stellarhml.plotting._style import PLAIN_TEXT
@@ -41,7 +41,13 @@ class FitView:
         return file.getvalue()
 
     def _begin(self):
-        self._job = self._session.fit(self._get_state())
+        if self._job is not None:  # one fit at a time, whatever a browser sends
+            return
+        try:
+            self._job = self._session.fit(self._get_state())
+        except TooManyFitsError as error:
+            self.text.text = PANELS.note(str(error), "problem")
+            return
         self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
         self._poll = self._document.add_periodic_callback(self._update, _POLL)
         self._update()

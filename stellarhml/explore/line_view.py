@@ -9,7 +9,20 @@ from bokeh.plotting import figure
 
 from stellarhml.explore.page_state import QUANTITIES
 from stellarhml.explore.screen_data import line_response
-from stellarhml.explore.widgets import CHOSEN, PANELS, SERIES, SHEET, button, field, row, source, text, watch
+from stellarhml.explore.widgets import (
+    CHOSEN,
+    PANELS,
+    SERIES,
+    SHEET,
+    button,
+    field,
+    row,
+    source,
+    symbol_of,
+    text,
+    title_of,
+    watch,
+)
 from stellarhml.plotting._manifold_display import ManifoldDisplay
 from stellarhml.plotting._style import PLAIN_TEXT, plain_symbol
 
@@ -74,7 +87,7 @@ class LineView:
         along, width = found.scaled_curves(values), 1e3 * found.values.get("equivalent_width", np.nan)
         xs, ys, here = (list(part) for part in zip(*along.values(), strict=True)) if along else ([], [], [])
         colors = [SERIES[list(values).index(name) % len(SERIES)] for name in along]
-        self.sources["curves"].data = {"xs": xs, "ys": ys, "color": colors, "label": [*map(plain_symbol, along)]}
+        self.sources["curves"].data = {"xs": xs, "ys": ys, "color": colors, "label": [*map(symbol_of, along)]}
         self.sources["now"].data = {"x": here, "y": [width] * len(here), "color": colors}
         if len(self._axes) == 2:
             self._draw_map(state, found.name, values)
@@ -99,7 +112,7 @@ class LineView:
         known = np.isfinite(shown.node_values)
         node_x, node_y = (part[known] for part in np.meshgrid(shown.node_x, shown.node_y))
         self.sources["nodes"].data = {"x": node_x, "y": node_y}
-        self._map.xaxis.axis_label, self._map.yaxis.axis_label = (PLAIN_TEXT.get(name, name) for name in (x, y))
-        others = ", ".join(f"{plain_symbol(name)} = {value:.4g}" for name, value in rest.items())
+        self._map.xaxis.axis_label, self._map.yaxis.axis_label = map(title_of, (x, y))
+        others = ", ".join(f"{symbol_of(name)} = {value:.4g}" for name, value in rest.items())
         title = PLAIN_TEXT.get(state.quantity, state.quantity)
         self._map.title.text = f"Manifold: {title}" + (f"\nat {others}" if others else "")

@@ -4,11 +4,11 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from bokeh.core.templates import get_env
-from bokeh.events import DocumentReady
-from bokeh.models import Column, CustomJS, Select
+from bokeh.models import Column, Select
 
 from stellarhml.explore.controls import Controls
 from stellarhml.explore.fit_view import FitView
@@ -22,6 +22,7 @@ _DELAY = 2  # ms: moves that arrive within are drawn together
 _QUICK, _SOON, _PAUSE = 0.04, 40, 160  # s, ms, ms: details slower than _QUICK wait until sliders rest for _PAUSE
 _STEPS = (("◀", "to shorter wavelengths", -0.5), ("▶", "to longer wavelengths", 0.5))  # in widths of the window
 _ZOOMS = (("Zoom in", 0.5), ("Zoom out", 2.0), ("Whole band", 1e9))
+_TEMPLATE = get_env().from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
 
 
 class Page:
@@ -30,6 +31,7 @@ class Page:
     def __init__(self, document, session):
         self._document, self._session = document, session
         self._drawing, self._detailing, self._seconds, self._updating = None, None, 0.0, False
+        self._exports = count()
         request = getattr(document.session_context, "request", None)
         query = request.arguments.items() if request else ()
         self.state, problems = session.read_address(
@@ -43,9 +45,10 @@ class Page:
         self._problems, self._status = text("problems"), text("status")
         self._problems.text = "".join(PANELS.note(problem, "problem") for problem in [*session.problems, *problems])
         self._problems.visible = bool(self._problems.text)
-        self._lay_out()
-        self._draw()
-        self._draw_details()
+        with document.models.freeze():  # Bokeh looks for all models again at every root otherwise: half of the time
+            self._lay_out()
+            self._draw()
+            self._draw_details()
 
     def change(self, **changes):
         """Change parts of the state."""
@@ -76,7 +79,8 @@ class Page:
         look = {"title": "Spectrum", "width": 180, "visible": len(options) > 1, "stylesheets": [SHEET]}
         spectra = Select(name="spectrum", options=options, value=str(self.state.spectrum), **look)
         watch(spectra, "value", lambda value: self.change(spectrum=int(value)))
-        picture, csv = button("PNG", "png", None, width=60), button("CSV", "csv", self._export_view, width=60)
+        picture = button("PNG", "png", partial(self._export, "view.png", ""), width=60)  # the browser makes it
+        csv = button("CSV", "csv", self._export_view, width=60)
         roots = {
             "controls": self.controls.layout,
             "notes": Column(self._problems, self._status, sizing_mode="stretch_width"),
@@ -88,16 +92,12 @@ class Page:
         for name, root in roots.items():
             root.name = f"root-{name}"
             document.add_root(root)
-        self._query, self._file = source("query", "query"), source("file", "name", "text")
-        run = {"view": self.spectrum.layout, "query": self._query, "file": self._file}
-        for model, call in ((self._query, "address(query)"), (self._file, "save(file)")):
-            model.js_on_change("data", CustomJS(args=run, code=f"window.explorer.{call}"))
-        picture.js_on_event("button_click", CustomJS(args=run, code="window.explorer.picture(view)"))
-        document.js_on_event(DocumentReady, CustomJS(args=run, code="window.explorer.begin(query)"))
-        document.template = get_env().from_string((FOLDER / "page.html").read_text(encoding="utf-8"))
+        self._query, self._file = source("query", "query"), source("file", "name", "text", "number")
+        for part in (self._query, self._file):  # page.js follows them
+            document.add_root(part)
+        document.template = _TEMPLATE
         document.template_variables["generator"] = self._session.title
         document.title, document.theme = f"{self._session.title} - stellarhml explore", THEME
-        document.on_session_destroyed(lambda _context: self.fit.cancel())
 
     def _move(self, name, value):
         self.set_state(self.state.set(name, value, self._session.names))
@@ -130,7 +130,8 @@ class Page:
         self.change(labels=labels, rv=result.values["rv"], vsini=result.values["vsini"])
 
     def _export(self, name, content):
-        self._file.data = {"name": [name], "text": [content]}
+        # the number makes the second export of the same a change
+        self._file.data = {"name": [name], "text": [content], "number": [next(self._exports)]}
 
     def _export_view(self):
         self._export("view.csv", self._session.table(self.state).to_csv(index=False, float_format="%.10g"))

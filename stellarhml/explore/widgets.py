@@ -1,10 +1,13 @@
 """Widgets of all panels: styled for contrast and the keyboard, and named for screen readers."""
 
+import re
 from pathlib import Path
 
 from bokeh.models import Button, ColumnDataSource, Div, Row, Spinner
 from bokeh.themes import Theme
 from jinja2 import Environment, FileSystemLoader
+
+from stellarhml.plotting._style import PLAIN_TEXT, plain_symbol
 
 FOLDER = Path(__file__).parent
 SHEET = (FOLDER / "widgets.css").read_text(encoding="utf-8")
@@ -19,6 +22,21 @@ THEME = Theme(filename=str(FOLDER / "theme.json"))
 def watch(model, attribute, function):
     """Call a function with the new value of an attribute."""
     model.on_change(attribute, lambda attr, old, new: function(new))
+
+
+def title_of(name):
+    """Name of a label with its unit, as Bokeh shows it."""
+    return _literal(PLAIN_TEXT.get(name, name))
+
+
+def symbol_of(name):
+    """Name of a label without its unit, as Bokeh shows it."""
+    return _literal(plain_symbol(name))
+
+
+def _literal(text):
+    """Text in which Bokeh finds no formula, which it would set as HTML: an invisible character splits its marks."""
+    return re.sub(r"\$(?=\$)|\\(?=[\[(])", lambda mark: mark.group() + "\u2060", text)
 
 
 def button(label, name, act, *, width=90, aria_label=None, **look):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stellarhml.exceptions import BlaseStateError, GridNotFoundError
+from stellarhml.exceptions import BlaseStateError, GridNotFoundError, SpectrumFileError
 from stellarhml.storage.atomic_files import atomic_path
+from stellarhml.storage.file_sizes import LIMITS, refuse_large, refuse_large_archive
 
 LINE_KEYS = ("lam_centers", "amplitudes", "sigma_widths", "gamma_widths")
 OPTIONAL_LINE_KEYS = ("pre_line_centers",)
@@ -34,9 +35,16 @@ def read_state_dict(path) -> dict:
 
     path = Path(path)
     try:
+        refuse_large(path, "binary")
+        with open(path, "rb") as file:
+            packed = file.read(4) == b"PK\x03\x04"  # files of old versions of torch are not archives
+        if packed:
+            refuse_large_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
+    except SpectrumFileError as error:
+        raise BlaseStateError(str(error)) from error
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ... by the kind of damage
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BlaseStateError(
@@ -49,11 +57,11 @@ def read_state_dict(path) -> dict:
             "needed. Save model.state_dict(), not the model."
         )
     known = (*LINE_KEYS, *OPTIONAL_LINE_KEYS, *SPECTRUM_DEFAULTS)
-    state = {
-        key: value.detach().to(torch.float64).numpy()
-        for key, value in content.items()
-        if key in known and isinstance(value, torch.Tensor)
-    }
+    tensors = {key: value for key, value in content.items() if key in known and isinstance(value, torch.Tensor)}
+    for key, value in tensors.items():  # a tensor may repeat one number without holding it more than once
+        if 8 * value.numel() > LIMITS["binary"]:
+            raise BlaseStateError(f"{path} claims {value.numel():,} numbers of {key}; one for each line is needed.")
+    state = {key: value.detach().to(torch.float64).numpy() for key, value in tensors.items()}
     _check_state(state, path)
     return state
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import warnings
 
 import numpy as np
@@ -130,6 +131,11 @@ def _read_votable(path, content, medium, *, gaia):
     """The first table of a VOTable; one of `gaia` needs no marks of it."""
     from astropy.io.votable import parse
 
+    if re.search(rb"<STREAM[^>]*\shref\s*=", content, re.IGNORECASE):
+        raise SpectrumFileError(
+            f"{path} is a VOTable whose data lie elsewhere (STREAM href), and nothing is read from there. Save it with its "
+            "data in it."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -13,6 +13,7 @@ from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.columns import Column, orders_of_columns, role_of
 from stellarhml.spectra.igrins import RESOLVING_POWER
 from stellarhml.spectra.statements import stated_frame, stated_medium
+from stellarhml.storage.file_sizes import LIMITS, read_npz_arrays, refuse_large
 
 _HDF5 = ("waves", "wls", "wave", "wl", "fluxes", "fls", "flux", "fl", "sigmas", "sigma", "masks", "mask")
 
@@ -28,9 +29,10 @@ def read_npz(path, *, medium, igrins):
         # a damaged file raises any of a dozen exceptions; pickles, which could run code, are refused
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            # an open file, because NumPy leaves its own open when it fails
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] if _is_needed(name) else None for name in archive.files}
+            found, names = read_npz_arrays(path, lambda names: list(filter(_is_needed, names)))
+        arrays = {name: found.get(name) for name in names}
+    except SpectrumFileError:
+        raise
     except Exception as error:
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as an npz file ({type(error).__name__}: {error}); it "
@@ -51,6 +53,7 @@ def read_hdf5(path, *, medium):
         raise ImportError(
             f'read_spectrum needs the package h5py for {path.name}. Install it with: pip install "stellarhml[hdf5]"'
         )
+    refuse_large(path, "binary")
     arrays = _read_apart(path, _HDF5)
     names, title = arrays.pop(" names").tolist(), str(arrays.pop(" title"))
     for name in {"masks", "mask"} & set(arrays):
@@ -63,7 +66,7 @@ def read_hdf5(path, *, medium):
 def _read_apart(path, wanted):
     """Data sets of an HDF5 file by name, read by another process: a damaged file can crash or hang the HDF5 library."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", _CHILD, str(path), *wanted]
+    command = [sys.executable, "-c", _CHILD, str(LIMITS["binary"]), str(path), *wanted]
     try:
         done = subprocess.run(command, capture_output=True, env=environment, timeout=_PATIENCE, check=False)
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] if done.returncode else None
@@ -80,17 +83,21 @@ def _read_apart(path, wanted):
 
 
 _PATIENCE = 120  # s
-# Takes a path and names; writes those data sets, all names and the title as an npz to its standard output.
+# Takes a limit in bytes, a path and names; writes those data sets, all names and the title as an npz to its standard
+# output.
 _CHILD = """
-import io, os, sys
+import io, math, os, sys
 import h5py, numpy as np
-path, *wanted = sys.argv[1:]
+limit, path, *wanted = sys.argv[1:]
 with h5py.File(path, "r") as file:
     names = list(file)
     sets = {name: file[name] for name in wanted if name in names}
-    claimed = sum(part.nbytes for part in sets.values())
-    if claimed > 1000 * os.path.getsize(path) + 2**20:
-        raise ValueError(f"its data sets claim {claimed} bytes")
+    if any(part.dtype.kind not in "fiub" for part in sets.values()):
+        raise ValueError("its data sets are not all of real numbers")
+    claimed = sum(max(8 * part.size, part.nbytes) for part in sets.values())  # as float64
+    chunks = [math.prod(part.chunks) * part.dtype.itemsize for part in sets.values() if part.chunks]
+    if max(claimed, *chunks, 0) > min(1000 * os.path.getsize(path) + 2**20, int(limit)):
+        raise ValueError(f"its data sets claim {claimed} bytes, or {max(chunks, default=0)} for a piece")
     arrays = {name: np.asarray(part[()]) for name, part in sets.items()}
     title = file.attrs.get("name", "")
 arrays |= {" names": np.array(names, dtype=str), " title": np.array(title if isinstance(title, str) else "")}

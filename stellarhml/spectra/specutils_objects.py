@@ -8,6 +8,7 @@ import numpy as np
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.orders import OrderBuilder, to_vacuum
 from stellarhml.spectra.statements import FRAMES, check_frame, check_medium, stated_frame, stated_medium
+from stellarhml.storage.fits_files import refuse_large_fits
 
 _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
 
@@ -194,6 +195,7 @@ def _word(meta, *names):
 def read_specutils(path, medium):
     """Orders and meta of a file that specutils reads with one of its own loaders; SpectrumFileError if it cannot."""
     specutils = import_specutils("read_spectrum(format='specutils')")
+    refuse_large_fits(path)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")

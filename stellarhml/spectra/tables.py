@@ -11,6 +11,7 @@ from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.columns import Column, is_header, may_be_text, orders_of_columns, role_of, split_orders
 from stellarhml.spectra.orders import OrderBuilder
 from stellarhml.spectra.statements import by_format, check_medium, comment_cards
+from stellarhml.storage.file_sizes import refuse_large
 from stellarhml.storage.fits_files import plain_cards, read_fits
 from stellarhml.storage.packed_files import read_bytes
 
@@ -195,6 +196,7 @@ def read_own_table(path, *, medium, fits):
     from astropy.table import Table
 
     check_medium(medium, [by_format("of ObservedSpectrum.write")])
+    refuse_large(path, "binary" if fits else "text")
     with _one_error(path), open(path, "rb") as file:
         table = Table.read(file, format="fits") if fits else Table.read(path, format="ascii.ecsv")
     return _from_own(table, path)

@@ -10,6 +10,7 @@ from stellarhml.spectra.columns import in_angstrom, numbers, role_of
 from stellarhml.spectra.orders import to_vacuum
 from stellarhml.spectra.statements import check_medium, stated_medium
 from stellarhml.spectra.tables import read_fits_columns, read_text_columns
+from stellarhml.storage.file_sizes import read_npz_arrays
 
 _TRANSMISSION = ("transmission", "trans", "flux")
 _GAP = 10.0  # median steps: the transmission is unknown in wider gaps
@@ -131,10 +132,14 @@ def _arrays(path):
     """Numeric arrays of an npz file by name; pickles are refused."""
     try:
         # a damaged file raises any of a dozen exceptions
-        with warnings.catch_warnings(), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            known = [name for name in archive.files if _is_wavelength(name) or _is_transmission(name)]
-            return {name: np.asarray(archive[name], dtype=np.float64) for name in known}
+            arrays, _ = read_npz_arrays(
+                path, lambda names: [name for name in names if _is_wavelength(name) or _is_transmission(name)]
+            )
+            return {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+    except SpectrumFileError:
+        raise
     except Exception as error:
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as an npz file ({type(error).__name__}: {error}); it "

@@ -34,6 +34,7 @@ from stellarhml.storage.asdf_text import (
     to_text,
 )
 from stellarhml.storage.atomic_files import atomic_path
+from stellarhml.storage.file_sizes import is_sparse
 from stellarhml.storage.registry import find_tag, read_state
 
 MAGIC = b"#ASDF "
@@ -311,6 +312,8 @@ def read_record(path):
 def _read_header(file, path):
     """The tree, and start and size of each block; everything but the content of the blocks is checked."""
     size = os.fstat(file.fileno()).st_size
+    if is_sparse(file):
+        raise _cut(path, f"of its {size} bytes less than a tenth is stored, and the rest are holes")
     head = file.read(MAX_TEXT + len(_FIRST_LINES) + len(_END))
     if not head.startswith(_FIRST_LINES[: len(head)]):
         raise PersistenceError(

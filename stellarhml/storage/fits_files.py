@@ -2,15 +2,18 @@
 
 import gzip
 import itertools
+import math
 import warnings
+import zlib
 
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
+from stellarhml.storage.file_sizes import refuse_claim, refuse_large
 
 _CARD = 80  # bytes of a card of a header, of which there are 36 in a block
 _AXES = np.frombuffer(b"NAXIS   =", dtype=np.uint8)
-_MOST_AXES = 999  # FITS standard 4.0, section 4.4.1.1
+_MAX_AXES = 999  # FITS standard 4.0, section 4.4.1.1
 
 
 def read_fits(path, extract, cure):
@@ -37,6 +40,7 @@ def read_fits(path, extract, cure):
     """
     from astropy.io import fits
 
+    refuse_large(path, "binary")
     try:
         # astropy says "may have been truncated" as a warning only, and raises only when the data are touched. It gets
         # an open file because it leaves its own open when it fails.
@@ -44,9 +48,11 @@ def read_fits(path, extract, cure):
             warnings.simplefilter("always")
             _refuse_many_axes(path)
             with open(path, "rb") as file, fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
-                _load(hdus)
+                refuse_claim(path, _load(hdus), "its data")
                 content = extract(hdus)
                 _refuse_cut_header(hdus, file)
+    except SpectrumFileError:
+        raise
     except Exception as error:  # by the kind of damage OSError, ValueError, TypeError, KeyError, VerifyError, ...
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a FITS file ({type(error).__name__}: {error}); it "
@@ -58,17 +64,55 @@ def read_fits(path, extract, cure):
     return content
 
 
+def refuse_large_fits(path):
+    """Raise SpectrumFileError if a file is too large, or is a FITS file that claims too much; damage is not found."""
+    from astropy.io import fits
+
+    refuse_large(path, "binary")
+    try:
+        _refuse_many_axes(path)
+    except ValueError as error:
+        raise SpectrumFileError(f"{path} is damaged: {error}. Copy it again.") from error
+    except (OSError, EOFError, zlib.error):  # packed, and damaged
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with open(path, "rb") as file, fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
+                claimed = _load(hdus)
+    except Exception:  # no FITS file, or a damaged one
+        return
+    refuse_claim(path, claimed, "its data")
+
+
 def _load(hdus):
-    """Read all headers; a negative size in one would let astropy go back and read the same ones for ever."""
-    last = -1
+    """Read all headers, and add up the bytes that they claim, unpacked and as float64.
+
+    A negative size in a header would let astropy go back and read the same ones for ever.
+    """
+    last, claimed = -1, 0
     for index in itertools.count():
         try:
-            place = hdus[index].fileinfo()["hdrLoc"]
+            place, size = (hdus[index].fileinfo()[key] for key in ("hdrLoc", "datSpan"))
         except IndexError:
-            return
+            return claimed
         if place <= last:
             raise ValueError(f"extension {index} begins at byte {place}, not after the one before it")
         last = place
+        claimed += max(size, 8 * _count_numbers(hdus[index]))
+
+
+def _count_numbers(hdu):
+    """Number of pixels of an image, packed or not, or of values in a table; each becomes 8 bytes where it is used."""
+    header = hdu.header  # of a packed image, that of the image
+    lengths = [header.get(f"NAXIS{k}", 0) for k in range(1, min(header.get("NAXIS", 0), _MAX_AXES) + 1)]
+    if not header.get("TFIELDS"):
+        return math.prod(lengths) if lengths else 0
+    try:
+        kinds = [hdu.columns.dtype[name] for name in hdu.columns.names]
+    except Exception:  # damaged, or of a kind that astropy does not know: an error where it is used
+        return 0
+    return lengths[1] * sum(math.prod(kind.shape) for kind in kinds if kind.base.kind in "fiub")
 
 
 def _refuse_many_axes(path):
@@ -80,7 +124,7 @@ def _refuse_many_axes(path):
             cards = np.frombuffer(block[: len(block) // _CARD * _CARD], dtype=np.uint8).reshape(-1, _CARD)
             for card in cards[np.all(cards[:, : len(_AXES)] == _AXES, axis=1)]:
                 value = card[10:30].tobytes().strip()
-                if value.isdigit() and int(value) > _MOST_AXES:
+                if value.isdigit() and int(value) > _MAX_AXES:
                     raise ValueError(f"a header states {int(value)} axes")
 
 

@@ -1,12 +1,15 @@
 """`stellarhml explore` before it serves anything, and who may talk to what it serves."""
 
 import socket
+import subprocess
+import sys
+import urllib.request
 from types import SimpleNamespace
 
 import pytest
 
 from stellarhml import SpectrumGenerator, load, save
-from stellarhml.cli.explore import _warn_of_access
+from stellarhml.cli.explore import _free_port, _warn_of_access
 from stellarhml.cli.main import main
 from stellarhml.datasets import make_stellar_grid
 
@@ -23,7 +26,9 @@ def test_broken_generator_is_an_error_of_one_line(tmp_path, one_error):
     [
         (["--port", "70000"], "70000 is not a port"),
         (["--port", "x"], "x is not a port, 0 to 65535"),
-        (["--origin", "http://x:1"], "http://x:1 is not a host name"),
+        (["--origin", "http://x:1"], "http://x:1 is not the name of one host"),
+        (["--origin", "*"], "* is not the name of one host"),
+        (["--origin", "*.example:80"], "*.example:80 is not the name of one host"),
         (["--resolving-power", "3"], "3 is not from 1000 to 500000"),
         (["--resolving-power", "abc"], "abc is not from 1000 to 500000"),
         (["--medium", "water"], "water"),
@@ -43,13 +48,13 @@ def test_generator_without_wavelengths_is_refused(tmp_path, one_error):
 
 
 @pytest.mark.parametrize(
-    ("origins", "said"), [([], "stay empty until you name"), (["star.example:80"], "Pages opened as star.example:80")]
+    ("origins", "said"), [([], "are refused until you give these: --origin"), (["star.example:80"], "as star.example")]
 )
 def test_address_that_others_reach_is_warned_of(origins, said, capsys):
     arguments = SimpleNamespace(address="0.0.0.0", origin=origins)
     _warn_of_access(arguments, 5006)
     text = capsys.readouterr().err
-    assert "no password" in text
+    assert "Whoever has the address with its code can use the page" in text
     assert said in text
 
 
@@ -68,9 +73,8 @@ def test_without_bokeh_the_message_says_how_to_install_it(monkeypatch, one_error
     assert 'pip install "stellarhml[explore]"' in one_error()
 
 
-def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generator_file):
+def test_server_listens_here_alone(generator_file):
     pytest.importorskip("bokeh")
-    from stellarhml.cli.explore import _free_port
     from stellarhml.explore.server import make_server
     from stellarhml.explore.session import ExplorerSession
 
@@ -83,8 +87,44 @@ def test_server_listens_here_and_takes_commands_from_its_own_pages_alone(generat
     server = make_server(ExplorerSession(load(generator_file), "small"), port, origins=["star.example:80"])
     try:
         assert server.address == "127.0.0.1"
-        allowed = server._tornado.websocket_origins
-        assert allowed == {f"localhost:{port}", f"127.0.0.1:{port}", "star.example:80"}
+        own = {f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"}
+        assert server._tornado.access.names == own | {"star.example"}
+        assert server._tornado.websocket_origins == own | {"star.example:80"}  # Bokeh's check, as a second layer
     finally:
         server.stop()
         server.unlisten()
+
+
+def test_address_of_ipv6_is_listened_on_and_printed_in_brackets(generator_file):
+    pytest.importorskip("bokeh")
+    try:
+        port = _free_port("::1", 0)
+    except OSError:
+        pytest.skip("needs IPv6")
+    command = [
+        sys.executable,
+        "-m",
+        "stellarhml.cli",
+        "explore",
+        "--no-browser",
+        "--address",
+        "::1",
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen([*command, "--generator", str(generator_file)], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            address = server.stdout.readline().split()[2]
+            assert address.startswith(f"http://[::1]:{port}/")
+            with urllib.request.urlopen(address) as answer:
+                assert answer.status == 200
+        finally:
+            server.terminate()
+
+
+def test_address_that_is_not_known_here_is_one_line():
+    pytest.importorskip("bokeh")
+    with pytest.raises(OSError, match=r"nowhere.invalid is not known here .*Give another --address"):
+        _free_port("nowhere.invalid", 0)
+    with pytest.raises(OSError, match=r"192.0.2.1 cannot be listened on"):
+        _free_port("192.0.2.1", 0)

@@ -1,19 +1,17 @@
 """A running server, on a small grid, with a mock star and a broken file beside it, and pages in a real browser."""
 
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from explorer_server import READY, serve
 
 from stellarhml import BayesianStellarRegressor, SpectrumGenerator, load, save
 from stellarhml.datasets import make_stellar_grid
 
 TRUTH = {"teff": 5230.0, "logg": 4.13, "feh": -0.11, "rv": 12.0, "vsini": 6.0}
 POWER = 40_000
-READY = "() => window.Bokeh?.documents[0]?.is_idle && Bokeh.documents[0].get_model_by_name('curve').data.x.length > 0"
 # data of a source in the browser
 READ = """name => {
   const data = Bokeh.documents[0].get_model_by_name(name).data;
@@ -65,31 +63,9 @@ def address(folder, generator, star):
     """Address of a server that the command line started."""
     pytest.importorskip("bokeh", reason="needs bokeh")
     (folder / "broken.fits").write_text("no spectrum\n")
-    command = [
-        sys.executable,
-        "-m",
-        "stellarhml.cli",
-        "explore",
-        "--no-browser",
-        "--port",
-        "0",
-        "--medium",
-        "vacuum",
-    ]
-    command += ["--generator", "generator.asdf", "--resolving-power", str(POWER), "star.txt", "broken.fits"]
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        line = server.stdout.readline()
-        assert "http://localhost:" in line, (folder / "server.log").read_text()
-        yield line.split()[2].rstrip("/")
-    finally:
-        server.terminate()
-        server.wait(20)
-        server.stdout.close()
-    log = (folder / "server.log").read_text()
-    assert "Traceback" not in log, log
-    assert " error " not in log.lower(), log
+    options = ["--medium", "vacuum", "--generator", "generator.asdf", "--resolving-power", str(POWER)]
+    with serve(folder, *options, "star.txt", "broken.fits") as (_, page):
+        yield page
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The page on the side of the server, without a browser."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("bokeh", reason="needs bokeh")
 from bokeh.document import Document
 from bokeh.events import ButtonClick
 
+from stellarhml.explore.fit_jobs import TooManyFitsError
 from stellarhml.explore.page import Page
 from stellarhml.explore.session import ExplorerSession
 from stellarhml.spectra import read_spectrum
@@ -121,6 +123,33 @@ def test_fit_moves_the_sliders_and_is_exported(opened, tmp_path):
     rest = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", "seconds", "flags", "message"]
     assert table.colnames == ["star", *names, *rest]
     assert table["rv_std"].unit == "km / s"
+
+
+def test_page_has_one_fit_at_a_time(opened, session, monkeypatch):
+    """A browser may send what it likes, also the click of a button that is disabled."""
+    started, job = [], SimpleNamespace(done=False, stage="waiting", n_evaluations=0, seconds=0.0, stop=lambda: None)
+    monkeypatch.setattr(session, "fit", lambda state: started.append(state) or job)
+    for _ in range(5):
+        opened.click("fit")
+    assert len(started) == 1
+
+
+def test_fit_too_many_is_refused_with_a_sentence(opened, session, monkeypatch):
+    def refuse(state):
+        raise TooManyFitsError("2 fits run and 4 wait.")
+
+    monkeypatch.setattr(session, "fit", refuse)
+    opened.click("fit")
+    assert "2 fits run and 4 wait." in opened["fit-text"].text
+    assert not opened["fit"].disabled
+
+
+def test_same_window_can_be_exported_twice(opened):
+    opened.click("csv")
+    first = dict(opened["file"].data)
+    opened.click("csv")
+    assert opened["file"].data["text"] == first["text"]
+    assert opened["file"].data["number"] != first["number"]  # else the browser sees no change
 
 
 def test_window_is_exported(opened):

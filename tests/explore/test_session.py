@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from stellarhml.explore.fit_jobs import FitStoppedError
+from stellarhml.explore.fit_jobs import FitStoppedError, TooManyFitsError
 from stellarhml.explore.session import ExplorerSession
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
 
@@ -68,6 +68,8 @@ def test_closing_the_session_stops_all_fits(regressor, session):
     name, spectrum, _ = session.spectra[0]
     own = ExplorerSession(regressor.generator_, "closed", [(name, spectrum)])
     jobs = [own.fit(own.read_address({})[0]) for _ in range(6)]  # two run, four wait
+    with pytest.raises(TooManyFitsError, match="2 fits run and 4 wait"):
+        own.fit(own.read_address({})[0])
     own.close()
     assert all(job.done for job in jobs)
     assert any(isinstance(job.error, FitStoppedError) for job in jobs)

@@ -669,3 +669,16 @@ def test_an_order_written_twice_is_read_once(tmp_path):
     fits.HDUList(hdus).writeto(tmp_path / "two.fits")
     with pytest.raises(SpectrumFileError, match="rows 0 and 1, but other fluxes"):
         read_spectrum(tmp_path / "two.fits")
+
+
+def test_a_votable_reads_nothing_from_elsewhere(tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(bytes(16))
+    text = (
+        '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE><TABLE>'
+        '<FIELD name="wavelength" datatype="double"/><FIELD name="flux" datatype="double"/>'
+        f'<DATA><BINARY><STREAM href="file://{other}"/></BINARY></DATA></TABLE></RESOURCE></VOTABLE>'
+    )
+    (tmp_path / "star.xml").write_text(text)
+    with pytest.raises(SpectrumFileError, match="data lie elsewhere"):
+        read_spectrum(tmp_path / "star.xml", medium="vacuum")

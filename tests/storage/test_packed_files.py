@@ -6,6 +6,7 @@ import pytest
 
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.storage import packed_files
+from stellarhml.storage.file_sizes import LIMITS
 
 
 def test_plain_and_compressed_content(tmp_path):
@@ -23,7 +24,7 @@ def test_damaged_and_oversized_files_are_refused(tmp_path, monkeypatch):
     for name in ("cut", "changed"):
         with pytest.raises(SpectrumFileError, match="cannot be unpacked"):
             packed_files.read_bytes(tmp_path / name)
-    monkeypatch.setattr(packed_files, "_LARGEST", 1000)
+    monkeypatch.setitem(LIMITS, "text", 1000)
     (tmp_path / "whole").write_bytes(content)
-    with pytest.raises(SpectrumFileError, match="unpacks to more than 1000 bytes"):
+    with pytest.raises(SpectrumFileError, match="unpacks to more than"):
         packed_files.read_bytes(tmp_path / "whole")
