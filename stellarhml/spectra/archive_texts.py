@@ -131,10 +131,10 @@ def _read_votable(path, content, medium, *, gaia):
     """The first table of a VOTable; one of `gaia` needs no marks of it."""
     from astropy.io.votable import parse
 
-    if re.search(rb"<STREAM[^>]*\shref\s*=", content, re.IGNORECASE):
+    if re.search(rb"<!ENTITY|<STREAM[^>]*\shref\s*=", content, re.IGNORECASE):
         raise SpectrumFileError(
-            f"{path} is a VOTable whose data lie elsewhere (STREAM href), and nothing is read from there. Save it with its "
-            "data in it."
+            f"{path} is a VOTable whose data lie elsewhere (STREAM href), or which defines entities; nothing is read "
+            "from there. Save it with its data in it."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
