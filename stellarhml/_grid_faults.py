@@ -43,25 +43,27 @@ def stretch_without_light(flux):
     return None
 
 
-def check_grid_spectra(flux, wavelength, *, normalised):
+def check_grid_spectra(flux, wavelength, *, normalised, nodes=None):
     """Raise ValueError if a spectrum of a grid has a stretch without light, or, if `normalised`, is not near 1.
 
-    `flux` (n_spectra, n_pixels) may be a memory map, `wavelength` (n_pixels,) in angstrom, or None for pixel indices.
+    `flux` (n_spectra, n_pixels) may be a memory map, `wavelength` (n_pixels,) in angstrom, or None for pixel indices;
+    `nodes` are the labels (n_spectra, n_labels) and their names, for messages.
     """
     if flux.shape[1] < FEWEST_PIXELS:
         return
     for number, row in enumerate(flux):
         row = np.asarray(row)
+        name = f"spectrum {number}" + ("" if nodes is None else f" ({describe_node(nodes[0][number], nodes[1])})")
         found = stretch_without_light(row)
         if found is not None:
             raise ValueError(
-                f"Spectrum {number} of the grid is {describe_stretch(found, wavelength)}, but a model spectrum has "
-                "light everywhere. Read or compute this spectrum again, or cut these pixels from all spectra."
+                f"In the grid, {name} is {describe_stretch(found, wavelength)}, but a model spectrum has light that "
+                "varies everywhere. Read or compute this spectrum again, or cut these pixels from all spectra."
             )
         level = float(np.percentile(row, _LEVEL)) if normalised else 1.0
         if not LOWEST_LEVEL <= level <= HIGHEST_LEVEL:
             raise ValueError(
-                f"The fluxes are not normalised: spectrum {number} has a level (90th percentile) of {level:.3g}, but "
+                f"The fluxes are not normalised: {name} has a level (90th percentile) of {level:.3g}, but "
                 f"the continuum must be 1, and the level between {LOWEST_LEVEL:g} and {HIGHEST_LEVEL:g}. For absolute "
                 "fluxes, pass preprocessor=PhoenixPreprocessor() to SpectrumGenerator, or divide each spectrum by its "
                 "continuum first."

@@ -7,7 +7,7 @@ products of all spectra (less their mean), the mean square error is :math:`e_s^2
 * Two neighbours are swapped if the errors fall when their spectra are exchanged: by a factor of two, in the product of
   the ratios along all labels, each of the sums of :math:`e_s^2` before and after. Nodes at the edge count too, since
   they predict others.
-* A node has another's spectrum if its own prediction, along the best label, is at least six times as far from it as the
+* A node has another's spectrum if its own prediction, along the best label, is at least ten times as far from it as the
   spectrum of another node, or the prediction there; and three times as far as predictions along that label usually are
   from other nodes with the same value of it.
 
@@ -23,8 +23,10 @@ from scipy import sparse
 from stellarhml.manifold.leave_one_out import JUMP_SCALE
 
 _SWAPPED = np.log(2.0)
-_FOREIGN = 6.0
+_FOREIGN = 10.0
 _UNUSUAL = 3.0
+_UNUSUAL_SWAP = 4.0
+_ROUNDING = 1e-12  # of squared fluxes
 _FEWEST_OTHERS = 3  # errors from which the usual one is known
 _LEAST = 1e-4  # of the continuum: spectra that differ by less may be exchanged without harm
 _PIXELS = 8192  # about so many pixels are compared
@@ -32,11 +34,10 @@ _MOST_PAIRS = 20  # a grid with more swapped pairs is in disorder: the first one
 
 
 class Misplaced(NamedTuple):
-    """Two rows of a grid: `swapped`, or else row `node` has a spectrum like that of row `other`."""
+    """Rows of a grid: if `swapped`, each has the spectrum of another of them, else the first that of the second."""
 
     swapped: bool
-    node: int
-    other: int
+    rows: tuple
 
 
 def find_misplaced(labels, flux, samples):
@@ -57,7 +58,7 @@ def find_misplaced(labels, flux, samples):
     Returns
     -------
     found : list of Misplaced
-        Swapped neighbours, the clearest first; then rows with the spectrum of another.
+        Swapped rows; then rows with the spectrum of another, the clearest first.
     """
     chosen = np.flatnonzero(samples.measured & (samples.axis >= 0))
     if not len(chosen):
@@ -68,36 +69,68 @@ def find_misplaced(labels, flux, samples):
         products = flux @ flux.T / flux.shape[1]
     if not np.isfinite(products).all():  # a pixel of 1e160
         return []
-    held_out = _HeldOut(samples, chosen)
+    held_out = _HeldOut.of_samples(samples, chosen)
     pairs = _neighbours(labels)
-    found, order = [], np.arange(len(labels))
-    while len(found) < _MOST_PAIRS:
+    order = np.arange(len(labels))
+    for _ in range(_MOST_PAIRS):
         gain = _gain_of_swaps(held_out, products[np.ix_(order, order)], pairs)
         best = int(np.argmax(gain))
         if gain[best] < _SWAPPED:
             break
-        node, other = map(int, pairs[best])
-        found.append(Misplaced(True, node, other))
-        order[[node, other]] = order[[other, node]]
-    taken = {row for pair in found for row in pair[1:]}
-    return found + _with_foreign_spectrum(held_out, products[np.ix_(order, order)], taken)
+        order[pairs[best]] = order[pairs[best][::-1]]
+    swapped = _cycles(order)
+    taken = {row for rows in swapped for row in rows}
+    foreign = _with_foreign_spectrum(held_out, products[np.ix_(order, order)], taken)
+    return [Misplaced(True, rows) for rows in swapped] + [Misplaced(False, rows) for rows in foreign]
 
 
-class _HeldOut:
-    """Predictions of held-out nodes, by label.
+def _cycles(order):
+    """Rows that a permutation exchanges with one another, as tuples of increasing rows."""
+    moved, cycles = set(np.flatnonzero(order != np.arange(len(order))).tolist()), []
+    while moved:
+        row = min(moved)
+        cycle = []
+        while row not in cycle:
+            cycle.append(row)
+            row = int(order[row])
+        moved -= set(cycle)
+        cycles.append(tuple(sorted(cycle)))
+    return cycles
 
-    For each label: weights of the predictions minus their nodes, csr_matrix (n, n_rows); rows of the nodes, and their
-    values of the label (n,); and whether a jump of the grid lies between the nodes in use.
-    """
 
-    def __init__(self, samples, chosen):
-        self.by_label = []
+class _HeldOut(NamedTuple):
+    """Predictions of held-out nodes along one label."""
+
+    weights: sparse.csr_matrix  # (n, n_rows), of the prediction minus the node
+    node: np.ndarray  # (n,), int: row of the node
+    jump: np.ndarray  # (n,), bool: whether a jump of the grid lies between the nodes of the prediction
+    beside: list  # for each place along the label, the predictions there
+
+    @classmethod
+    def of_samples(cls, samples, chosen):
+        """One for each label with held-out nodes."""
+        parts = []
         for axis in np.unique(samples.axis[chosen]):
             own = chosen[samples.axis[chosen] == axis]
             target = samples.targets[own]
-            apart = sparse.csr_matrix(samples.weights[own] - target)
-            node, jump = target.indices, samples.scale[own] == JUMP_SCALE
-            self.by_label.append((apart, node, samples.labels[own, axis], jump))
+            places = samples.labels[own, axis]
+            beside = [np.flatnonzero(places == place) for place in np.unique(places)]
+            weights = sparse.csr_matrix(samples.weights[own] - target)
+            parts.append(cls(weights, target.indices, samples.scale[own] == JUMP_SCALE, beside))
+        return parts
+
+    def errors(self, products):
+        """Products of the weights with all spectra, (n, n_rows), and mean square errors of the predictions, (n,)."""
+        along = self.weights @ products
+        return along, np.maximum(np.asarray(self.weights.multiply(along).sum(axis=1)).ravel(), 0.0)
+
+    def usual(self, errors):
+        """Median error of the predictions at the same place along the label, or of all where they are few; (n,)."""
+        usual = np.full(len(errors), np.median(errors))
+        for rows in self.beside:
+            if len(rows) > _FEWEST_OTHERS:
+                usual[rows] = np.median(errors[rows])
+        return usual
 
 
 def _neighbours(labels):
@@ -120,56 +153,57 @@ def _distances(products):
 
 
 def _gain_of_swaps(held_out, products, pairs):
-    """Logarithm of the product over labels of the sums of squared errors before a swap and after, (n_pairs,)."""
+    """Logarithm of the product over labels of the sums of squared errors before a swap and after, (n_pairs,).
+
+    -inf where the errors are not unusual along any label.
+    """
     n_pairs, apart = len(pairs), _distances(products)
     signs = np.tile([-1.0, 1.0], (n_pairs, 1))
     columns = np.repeat(np.arange(n_pairs), 2)
     exchange = sparse.csc_matrix((signs.ravel(), (pairs.ravel(), columns)), shape=(len(products), n_pairs))
-    gain = np.zeros(n_pairs)
-    for weights, *_ in held_out.by_label:
-        along = weights @ products
-        errors = np.asarray(weights.multiply(along).sum(axis=1)).ravel()
+    gain, excess = np.zeros(n_pairs), np.zeros(n_pairs)
+    for label in held_out:
+        along, errors = label.errors(products)
         # a swap of k and j adds d (u_k - u_j) to the weights, with d their difference
-        touched = sparse.coo_matrix(weights @ exchange)
+        touched = sparse.coo_matrix(label.weights @ exchange)
         sample, pair, d = touched.row, touched.col, touched.data
         k, j = pairs[pair].T
         after = errors[sample] + 2 * d * (along[sample, k] - along[sample, j]) + d**2 * apart[k, j]
-        sums = [np.bincount(pair, np.maximum(part, 0.0), n_pairs) for part in (errors[sample], after)]
+        sums = (errors[sample], np.maximum(after, 0.0), label.usual(errors)[sample])
         # rounding of spectra that are equal must not decide
-        before, after = (part + 1e-12 * np.bincount(pair, minlength=n_pairs) + 1e-300 for part in sums)
+        before, after, usual = (np.bincount(pair, part + _ROUNDING, n_pairs) + 1e-300 for part in sums)
         gain += np.log(before / after)
-    return np.where(apart[tuple(pairs.T)] > _LEAST**2, gain, -np.inf)
+        np.maximum(excess, np.where(after < before, before / usual, 0.0), out=excess)
+    return np.where((apart[tuple(pairs.T)] > _LEAST**2) & (excess > _UNUSUAL_SWAP), gain, -np.inf)
 
 
 def _with_foreign_spectrum(held_out, products, taken):
-    """Rows whose spectrum is far nearer to that of another row, or to the prediction there, than to their own."""
+    """Rows whose spectrum is far nearer to that of another row, or to the prediction there, than to their own.
+
+    Pairs of the row and the other; rows in `taken` are left out.
+    """
     n, size = len(products), np.diag(products)
     nearest = _distances(products)
     np.fill_diagonal(nearest, np.inf)
     like, near = nearest.argmin(axis=0), nearest.min(axis=0)
     own, usual = np.full(n, np.inf), np.full(n, np.inf)
-    for weights, node, place, jump in held_out.by_label:
-        along = weights @ products
-        rows = np.arange(len(node))
-        errors = np.asarray(weights.multiply(along).sum(axis=1)).ravel()
+    for label in held_out:
+        along, errors = label.errors(products)
+        rows = np.arange(len(errors))
+        best = rows[~label.jump & (errors < own[label.node])]
+        own[label.node[best]], usual[label.node[best]] = errors[best], label.usual(errors)[best]
         # squared distance of each prediction, which is weights plus node, to each spectrum
-        length = errors + 2 * along[rows, node] + size[node]
-        away = np.maximum(length[:, None] - 2 * (along + products[node]) + size, 0.0)
-        errors = away[rows, node]
-        for sample in np.flatnonzero(~jump & (errors < own[node])):
-            others = (place == place[sample]) & (rows != sample)
-            others = others if others.sum() >= _FEWEST_OTHERS else rows != sample
-            own[node[sample]] = errors[sample]
-            usual[node[sample]] = np.median(errors[others]) if others.any() else 0.0
-        away[rows, node] = np.inf
-        best = away.argmin(axis=0)
-        closer = away[best, np.arange(n)] < near
-        like[closer], near[closer] = node[best][closer], away[best, np.arange(n)][closer]
+        length = errors + 2 * along[rows, label.node] + size[label.node]
+        away = np.maximum(length[:, None] - 2 * (along + products[label.node]) + size, 0.0)
+        away[rows, label.node] = np.inf
+        best, least = away.argmin(axis=0), away.min(axis=0)
+        closer = least < near
+        like[closer], near[closer] = label.node[best][closer], least[closer]
     ratio = own / np.maximum(near, (_LEAST / 10) ** 2)
     foreign = np.isfinite(own) & (own > _LEAST**2) & (ratio > _FOREIGN**2) & (own > _UNUSUAL**2 * usual)
     found = []
     for node in sorted(np.flatnonzero(foreign).tolist(), key=lambda node: -ratio[node]):
         if node not in taken:
-            found.append(Misplaced(False, node, int(like[node])))
+            found.append((node, int(like[node])))
             taken = taken | {node, int(like[node])}
     return found

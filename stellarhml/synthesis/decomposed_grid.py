@@ -113,11 +113,12 @@ def decompose_grid(generator, labels, flux):
     if generator.preprocessor is not None:
         preprocessor = _with_defaults(clone(generator.preprocessor), wavelength=wavelength)
         preprocessor.fit(flux, teff=teff)
-        check_grid_spectra(flux[:, preprocessor.pixels_], preprocessor.wavelength_out_, normalised=False)
         # without wavelengths the preprocessor's output is a pixel index, which is not passed on as wavelengths
         wavelength = None if preprocessor.wavelength is None else preprocessor.wavelength_out_
+        check_grid_spectra(flux[:, preprocessor.pixels_], wavelength, normalised=False, nodes=(labels, names))
     else:
-        check_grid_spectra(flux, None if wavelength is None else check_wavelength(wavelength), normalised=True)
+        axis = None if wavelength is None else check_wavelength(wavelength, n_pixels=flux.shape[1])
+        check_grid_spectra(flux, axis, normalised=True, nodes=(labels, names))
     decomposer = VoigtLineDecomposer() if generator.decomposer is None else clone(generator.decomposer)
     _with_defaults(decomposer, wavelength=wavelength, n_jobs=generator.n_jobs, verbose=generator.verbose)
     with normalised_rows(preprocessor, flux, teff) as normalised:

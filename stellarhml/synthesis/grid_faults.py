@@ -53,7 +53,7 @@ def warn_of_equal_spectra(labels, flux, label_names):
     if n_rows > max(2, _MANY * len(labels)):
         return []
     _warn(
-        [" and ".join(f"({describe_node(labels[row], label_names)})" for row in rows) for rows in groups],
+        [_nodes(labels[rows], label_names) for rows in groups],
         "Different nodes of the grid have exactly the same spectrum: {}. If the labels do have an effect there, one of "
         "them holds the spectrum of the other: read or compute it again.",
     )
@@ -69,13 +69,17 @@ def warn_of_misplaced_spectra(labels, normalised, label_names, named):
     found = misplaced_nodes(nodes, normalised[rows] if len(named) else normalised, label_names)
     _warn(
         [
-            " and ".join(f"({describe_node(nodes[row], label_names)})" for row in (pair.node, pair.other))
-            + (" seem to be swapped" if pair.swapped else " are alike, and the first does not fit its neighbours")
-            for pair in found
+            _nodes(nodes[list(rows)], label_names)
+            + (" seem to be swapped" if swapped else " are alike, and the first does not fit its neighbours")
+            for swapped, rows in found
         ],
         "Spectra of the grid seem to belong to other nodes, by what the nodes around them predict: those at {}. Check "
         "their labels, or leave them out.",
     )
+
+
+def _nodes(labels, label_names):
+    return " and ".join(f"({describe_node(row, label_names)})" for row in labels)
 
 
 def _warn(texts, message):
