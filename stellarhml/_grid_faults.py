@@ -28,8 +28,8 @@ def stretch_without_light(flux):
     """First and last + 1 of the pixels of a stretch that no model spectrum has, and its kind in words; None if none.
 
     These are 50 pixels or more that are zero or negative, or exactly equal and not at the level of the continuum (90th
-    percentile). Excepted are zeros next to a flux that fades below 1e-12 of the largest: the blue light of a cool
-    model is below the smallest number of float32. `flux` (n_pixels,) must be finite.
+    percentile). Excepted are fluxes below 1e-12 of the largest, and zeros next to them: the blue light of a cool model
+    fades below the smallest number of float32. `flux` (n_pixels,) must be finite.
     """
     for first, stop in _stretches(flux <= 0, FEWEST_PIXELS):
         dark = not flux[first:stop].any()
@@ -38,7 +38,7 @@ def stretch_without_light(flux):
             return first, stop, "zero" if dark else "zero or negative"
     for first, stop in _stretches(flux[1:] == flux[:-1], FEWEST_PIXELS - 1):
         value, level = flux[first], np.percentile(flux, _LEVEL)
-        if value > 0 and abs(value - level) > _CONTINUUM * level:
+        if value > _FADING * flux.max() and abs(value - level) > _CONTINUUM * level:
             return first, stop + 1, f"the same number, {value:g},"
     return None
 

@@ -18,6 +18,7 @@ swapped neighbours; the factor was at most 4.0, and at least 12 for nodes with t
 from typing import NamedTuple
 
 import numpy as np
+from numpy.polynomial import legendre
 from scipy import sparse
 
 from stellarhml.manifold.leave_one_out import JUMP_SCALE
@@ -26,6 +27,7 @@ _SWAPPED = np.log(2.0)
 _FOREIGN = 10.0
 _UNUSUAL = 3.0
 _UNUSUAL_SWAP = 4.0
+_DEGREE = 8  # of the polynomials that are no matter
 _ROUNDING = 1e-12  # of squared fluxes
 _FEWEST_OTHERS = 3  # errors from which the usual one is known
 _LEAST = 1e-4  # of the continuum: spectra that differ by less may be exchanged without harm
@@ -64,7 +66,7 @@ def find_misplaced(labels, flux, samples):
     if not len(chosen):
         return []
     flux = np.asarray(flux[:, :: max(flux.shape[1] // _PIXELS, 1)], dtype=np.float64)
-    flux = flux - flux.mean(axis=0)
+    flux = _without_continuum(flux - flux.mean(axis=0))
     with np.errstate(over="ignore", invalid="ignore"):
         products = flux @ flux.T / flux.shape[1]
     if not np.isfinite(products).all():  # a pixel of 1e160
@@ -82,6 +84,13 @@ def find_misplaced(labels, flux, samples):
     taken = {row for rows in swapped for row in rows}
     foreign = _with_foreign_spectrum(held_out, products[np.ix_(order, order)], taken)
     return [Misplaced(True, rows) for rows in swapped] + [Misplaced(False, rows) for rows in foreign]
+
+
+def _without_continuum(flux):
+    """Spectra less their best polynomials: a continuum that was found anew at each node jumps from node to node."""
+    n_pixels = flux.shape[1]
+    basis, _ = np.linalg.qr(legendre.legvander(np.linspace(-1, 1, n_pixels), min(_DEGREE, n_pixels // 10)))
+    return flux - (flux @ basis) @ basis.T
 
 
 def _cycles(order):

@@ -5,8 +5,9 @@ import warnings
 import numpy as np
 
 from stellarhml._grid_faults import FEWEST_PIXELS, describe_node, same_spectrum_at_two_nodes
-from stellarhml._validation import check_label_names
+from stellarhml._validation import LABELS, check_label_names
 from stellarhml.exceptions import GridWarning
+from stellarhml.grids.blase_states import LINE_KEYS
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.breaks import find_breaks
 from stellarhml.manifold.lattice import LATTICE_SHARE, LatticeWeights
@@ -15,6 +16,10 @@ from stellarhml.storage.result_store import digest
 
 _MOST_NAMED = 5  # in a message
 _MANY = 0.25
+_EQUAL_SPECTRA = (
+    "Different nodes of the grid have exactly the same spectrum: {}. If the labels do have an effect there, one of them "
+    "holds the spectrum of the other: read or compute it again."
+)
 
 
 def misplaced_nodes(labels, flux, label_names=None):
@@ -49,15 +54,17 @@ def warn_of_equal_spectra(labels, flux, label_names):
     if flux.shape[1] < FEWEST_PIXELS:
         return []
     groups = same_spectrum_at_two_nodes(labels, [digest(row) for row in flux])
-    n_rows = sum(map(len, groups))
-    if n_rows > max(2, _MANY * len(labels)):
+    if sum(map(len, groups)) > max(2, _MANY * len(labels)):
         return []
-    _warn(
-        [_nodes(labels[rows], label_names) for rows in groups],
-        "Different nodes of the grid have exactly the same spectrum: {}. If the labels do have an effect there, one of "
-        "them holds the spectrum of the other: read or compute it again.",
-    )
+    _warn([_nodes(labels[rows], label_names) for rows in groups], _EQUAL_SPECTRA)
     return [row for rows in groups for row in rows]
+
+
+def warn_of_equal_states(labels, states):
+    """Warn of nodes of an archive of blase with exactly the same lines; `states` as from `read_state_dict`."""
+    digests = [digest({key: state[key] for key in LINE_KEYS}) for state in states]
+    groups = same_spectrum_at_two_nodes(labels, digests)
+    _warn([_nodes(labels[rows], LABELS) for rows in groups], _EQUAL_SPECTRA)
 
 
 def warn_of_misplaced_spectra(labels, normalised, label_names, named):
