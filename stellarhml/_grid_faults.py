@@ -20,16 +20,16 @@ bands of cool stars; a flux in percent (100) is not normalised."""
 
 _LEVEL = 90  # percentile of a spectrum that stands for its continuum: emission lines and deep bands do not reach it
 _FADING = 1e-12  # of the largest flux: zeros beside less light than this are an underflow
-_CONTINUUM = 0.02  # of the level: equal pixels so near to it are a continuum without lines
+_CONTINUUM = np.array([0.98, 1.3])  # of the level of all others: equal pixels between are a continuum without lines
 _EQUAL = 1e-6  # of the largest flux: larger differences are more than rounding to float32
 
 
 def stretch_without_light(flux):
     """First and last + 1 of the pixels of a stretch that no model spectrum has, and its kind in words; None if none.
 
-    These are 50 pixels or more that are zero or negative, or exactly equal and not at the level of the continuum (90th
-    percentile). Excepted are fluxes below 1e-12 of the largest, and zeros next to them: the blue light of a cool model
-    fades below the smallest number of float32. `flux` (n_pixels,) must be finite.
+    These are 50 pixels or more that are zero or negative, or exactly equal and not at the level (90th percentile) of
+    all others, as a continuum is. Excepted are fluxes below 1e-12 of the largest, and zeros next to them: the blue
+    light of a cool model fades below the smallest number of float32. `flux` (n_pixels,) must be finite.
     """
     for first, stop in _stretches(flux <= 0, FEWEST_PIXELS):
         dark = not flux[first:stop].any()
@@ -37,8 +37,9 @@ def stretch_without_light(flux):
         if not dark or max(beside, default=np.inf) > _FADING * flux.max():
             return first, stop, "zero" if dark else "zero or negative"
     for first, stop in _stretches(flux[1:] == flux[:-1], FEWEST_PIXELS - 1):
-        value, level = flux[first], np.percentile(flux, _LEVEL)
-        if value > _FADING * flux.max() and abs(value - level) > _CONTINUUM * level:
+        value, others = flux[first], np.delete(flux, slice(first, stop + 1))
+        low, high = _CONTINUUM * np.percentile(others, _LEVEL) if others.size else (value, value)
+        if value > _FADING * flux.max() and not low <= value <= high:
             return first, stop + 1, f"the same number, {value:g},"
     return None
 

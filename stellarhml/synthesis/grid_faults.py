@@ -16,9 +16,10 @@ from stellarhml.storage.result_store import digest
 
 _MOST_NAMED = 5  # in a message
 _MANY = 0.25
+_LARGEST = 1e6  # of a normalised flux: the square of a single wild pixel would outweigh all others
 _EQUAL_SPECTRA = (
-    "Different nodes of the grid have exactly the same spectrum: {}. If the labels do have an effect there, one of them "
-    "holds the spectrum of the other: read or compute it again."
+    "Different nodes of the grid have exactly the same spectrum: {}. If the labels do have an effect there, one of "
+    "them holds the spectrum of the other: read or compute it again."
 )
 
 
@@ -40,6 +41,8 @@ def misplaced_nodes(labels, flux, label_names=None):
         Pairs of rows, see `stellarhml.manifold.misplaced`. Empty for scattered nodes, which are not tested.
     """
     names = check_label_names(label_names, labels.shape[1])
+    if np.abs(flux).max(initial=0.0) > _LARGEST:
+        return []
     if len(names) > 1 and LatticeWeights.share(labels) < LATTICE_SHARE:
         return []
     interpolator = LineManifoldInterpolator(label_names=names, breaks=find_breaks(labels, flux, names))
@@ -54,6 +57,7 @@ def warn_of_equal_spectra(labels, flux, label_names):
     if flux.shape[1] < FEWEST_PIXELS:
         return []
     groups = same_spectrum_at_two_nodes(labels, [digest(row) for row in flux])
+    groups = [rows for rows in groups if np.ptp(flux[rows[0]]) > 0]  # all spectra without lines are equal
     if sum(map(len, groups)) > max(2, _MANY * len(labels)):
         return []
     _warn([_nodes(labels[rows], label_names) for rows in groups], _EQUAL_SPECTRA)
