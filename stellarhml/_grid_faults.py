@@ -28,20 +28,27 @@ def stretch_without_light(flux):
     """First and last + 1 of the pixels of a stretch that no model spectrum has, and its kind in words; None if none.
 
     These are 50 pixels or more that are zero or negative, or exactly equal and not at the level (90th percentile) of
-    all others, as a continuum is. Excepted are fluxes below 1e-12 of the largest, and zeros next to them: the blue
-    light of a cool model fades below the smallest number of float32. `flux` (n_pixels,) must be finite.
+    all others, as a continuum is. Excepted are stretches beside fluxes below 1e-12 of the largest: the blue light of a
+    cool model fades below the smallest number of float32. `flux` (n_pixels,) must be finite.
     """
     for first, stop in _stretches(flux <= 0, FEWEST_PIXELS):
         dark = not flux[first:stop].any()
-        beside = [flux[i] for i in (first - 1, stop) if 0 <= i < flux.size]
-        if not dark or max(beside, default=np.inf) > _FADING * flux.max():
+        if not (dark and _is_faded(flux, first, stop)):
             return first, stop, "zero" if dark else "zero or negative"
     for first, stop in _stretches(flux[1:] == flux[:-1], FEWEST_PIXELS - 1):
-        value, others = flux[first], np.delete(flux, slice(first, stop + 1))
+        stop = stop + 1
+        value, others = flux[first], np.delete(flux, slice(first, stop))
         low, high = _CONTINUUM * np.percentile(others, _LEVEL) if others.size else (value, value)
-        if value > _FADING * flux.max() and not low <= value <= high:
-            return first, stop + 1, f"the same number, {value:g},"
+        if value > 0 and not low <= value <= high and not _is_faded(flux, first, stop):
+            return first, stop, f"the same number, {value:g},"
     return None
+
+
+def _is_faded(flux, first, stop):
+    """Whether there is next to no light beside a stretch of pixels, compared with the rest of the spectrum."""
+    beside = [flux[i] for i in (first - 1, stop) if 0 <= i < flux.size]
+    rest = max(flux[:first].max(initial=0.0), flux[stop:].max(initial=0.0))
+    return rest > 0 and max(beside) <= _FADING * rest
 
 
 def check_grid_spectra(flux, wavelength, *, normalised, nodes=None):

@@ -229,7 +229,7 @@ def _describe_request(folder, files, pixels, dtype):
     for path in [folder / WAVE_NAME, *files]:
         status = path.stat()
         sources.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
-    return {"schema": 1, "pixels": [pixels.start, pixels.stop], "dtype": np.dtype(dtype).str, "sources": sources}
+    return {"schema": 2, "pixels": [pixels.start, pixels.stop], "dtype": np.dtype(dtype).str, "sources": sources}
 
 
 def _open_cache(cache, request, shape):

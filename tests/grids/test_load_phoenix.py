@@ -143,7 +143,8 @@ def test_damaged_files_are_named(phoenix_folder):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "zero"), (-1.0, "zero or negative"), (3e-5, "the same number, 3e-05,"), (9e9, "9e\\+09")]
+    ("value", "text"),
+    [(0.0, "zero"), (-1.0, "zero or negative"), (3e-5, "the same number, 3e-05,"), (9e9, "the same number, 9e\\+09,")],
 )
 def test_a_file_that_was_cut_and_filled_up_is_named(phoenix_folder, value, text):
     path = phoenix_folder / phoenix_file_name(5200, 4.0, -0.5)
