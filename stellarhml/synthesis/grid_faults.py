@@ -41,7 +41,7 @@ def misplaced_nodes(labels, flux, label_names=None):
         Pairs of rows, see `stellarhml.manifold.misplaced`. Empty for scattered nodes, which are not tested.
     """
     names = check_label_names(label_names, labels.shape[1])
-    if np.abs(flux).max(initial=0.0) > _LARGEST:
+    if max(float(np.abs(row).max()) for row in flux) > _LARGEST:  # row by row: a memory map stays on disk
         return []
     if len(names) > 1 and LatticeWeights.share(labels) < LATTICE_SHARE:
         return []

@@ -233,9 +233,7 @@ def test_a_generator_that_is_not_finite_is_named(generator, monkeypatch, value, 
 
     monkeypatch.setattr(SpectrumGenerator, "render_rows", broken)
     values = {"teff": 5300.0, "logg": 3.8, "feh": -0.2, "rv": 0.0, "vsini": 0.0}
-    text = (
-        rf"The {what} of the generator is not finite in 2 of \d+ pixels at teff 5300, logg 3\.8, feh -0\.2, "
-    )
+    text = rf"The {what} of the generator is not finite in 2 of \d+ pixels at teff 5300, logg 3\.8, feh -0\.2, "
     for chain in (ForwardChain(generator, Observation(generator.wavelength_[100:200])), RestChain(generator)):
         with pytest.raises(ValueError, match=text):
             chain.evaluate(values)
