@@ -20,6 +20,10 @@ output:
   FILE: the generator. NAME.asdf holds no code and is safe to share and to open. NAME.joblib is a Python pickle, which
   runs the code of its author when it is opened.
 
+grid:
+  Two nodes at least, each given once. A label with one value is not inferred. Files with a stretch of pixels that are
+  zero, negative or constant are an error; spectra that seem to belong to other nodes are named in a warning.
+
 method:
   The defaults differ from the paper: saturating line profiles, fitted by Levenberg-Marquardt; a low-rank basis for the
   residuals of the line model; piecewise cubic interpolation. --paper takes the paper's settings; they need a band of
@@ -45,7 +49,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """Build a generator and save it."""
-    from stellarhml.workflows.generators import build_generator, reproduction_rms
+    from stellarhml.workflows.generators import build_generator, constant_labels, reproduction_rms
 
     out = Path(arguments.out)
     require_file(out)
@@ -60,5 +64,7 @@ def run(arguments):
         f"{grid.wavelength[-1]:.2f} angstrom: {len(generator.decomposer_.line_catalog_)} lines. Residual RMS at the "
         f"nodes {rms:.5f} of the continuum. {time.perf_counter() - start:.1f} s."
     )
+    if note := constant_labels(grid):
+        print(f"note: the grid has {note}")
     print(f"generator: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return DONE
