@@ -262,7 +262,7 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     results : sequence of InferenceResult
         One for each star.
     names : sequence of str, default=None
-        Names of the stars. None numbers them.
+        Names of the stars. None numbers them. Characters that cannot be printed are escaped, see `escaped`.
     kind : {"pandas", "astropy"}, default="pandas"
         Type of the table. An astropy table has units and descriptions, and writes ECSV and FITS with them.
     status : bool, default=False
@@ -282,7 +282,8 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     if kind not in ("pandas", "astropy"):
         raise ValueError(f"`kind` is {kind!r}; it needs 'pandas' or 'astropy'.")
     table = pd.DataFrame([result.to_row() for result in results])
-    table.insert(0, "star", list(range(len(results)) if names is None else names))
+    names = range(len(results)) if names is None else names
+    table.insert(0, "star", [escaped(name) if isinstance(name, str) else name for name in names])
     if status:
         table.insert(1, "status", [result.status for result in results])
     units = {name: unit for result in results for name, unit in result.units.items()}
@@ -302,7 +303,8 @@ def with_units(frame, units=None, descriptions=None):
     table = Table()
     for name, column in frame.items():
         numbers = pd.api.types.is_numeric_dtype(column)
-        table[name] = column.to_numpy() if numbers else np.array(column.fillna("").tolist(), dtype=str)
+        texts = [] if numbers else [_for_astropy(text) for text in column.fillna("")]
+        table[name] = column.to_numpy() if numbers else np.array(texts, dtype=str)
     for name in table.colnames:
         bare, prefix = name, ""
         for suffix, text in _SUFFIXES.items():
@@ -316,6 +318,21 @@ def with_units(frame, units=None, descriptions=None):
         if described is not None:
             column.description = prefix + described
     return table
+
+
+def escaped(text):
+    r"""Text with characters that cannot be printed in the form of Python: ``\n``, or ``\udce9`` for a byte E9.
+
+    Names of files may have any byte but 0 and ``/``; bytes that are not UTF-8 can be written into no file of text, and
+    a line break would split a row.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _for_astropy(text):
+    """Escaped text; astropy takes a line of an ECSV file that begins with # for a comment."""
+    text = escaped(str(text))
+    return rf"\x23{text[1:]}" if text.startswith("#") else text
 
 
 _SUFFIXES = {"_std": "standard deviation of the ", "_true": "true ", "_difference": "found minus true "}
