@@ -265,7 +265,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         spectrum,
         *,
         resolving_power,
-        medium="vacuum",
+        medium=None,
         mask=None,
         transmission=None,
         stages=(),
@@ -291,8 +291,9 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         resolving_power : float, array-like, or sequence of one for each order
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
             for each pixel. None: the generator's own resolution.
-        medium : {"vacuum", "air"}, default="vacuum"
-            Medium in which the wavelengths are given. Those of an ObservedSpectrum are in vacuum already.
+        medium : {"vacuum", "air"}, default=None
+            Medium in which the wavelengths are given. None: as the header of a specutils spectrum states, else vacuum.
+            Those of an ObservedSpectrum are in vacuum already.
         mask : array-like or list of those, default=None
             True where a pixel is to be left out, such as one with telluric lines. Like every per-pixel argument, in
             the order of the spectrum's own pixels, also where the wavelengths of a Spectrum decrease.

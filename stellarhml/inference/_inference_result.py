@@ -15,6 +15,10 @@ GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE)
 """Flags of results that should not be used without a look at the star."""
 
 
+NO_FRAME = "not stated"
+"""Reference frame of velocities in tables where it is not known."""
+
+
 class OrderFit(NamedTuple):
     """One order of a spectrum and its best model; arrays have shape (n_pixels,).
 
@@ -82,6 +86,9 @@ class InferenceResult:
         One sentence for each flag, with the numbers of this star.
     orders : list of OrderFit
         Data and model of each order.
+    frame : str or None
+        Reference frame of `rv`, that of the wavelengths: "telescope", "barycenter", "heliocenter", "star" if they were
+        shifted to its rest frame before. None if the file does not state it.
     draws : ndarray of shape (n_draws, n_parameters) or None
         Draws from the posterior, if it was sampled.
     diagnostics : dict
@@ -107,6 +114,7 @@ class InferenceResult:
         flags=0,
         messages=(),
         orders=(),
+        frame=None,
         n_evaluations=0,
         seconds=0.0,
     ):
@@ -119,7 +127,7 @@ class InferenceResult:
         self.reduced_chi2, self.n_pixels, self.n_rejected = reduced_chi2, n_pixels, n_rejected
         self.resolving_power_factor, self.jitter = resolving_power_factor, jitter
         self.flags, self.messages, self.orders = InferenceFlag(flags), tuple(messages), list(orders)
-        self.n_evaluations, self.seconds = n_evaluations, seconds
+        self.frame, self.n_evaluations, self.seconds = frame, n_evaluations, seconds
         self.draws, self.diagnostics = None, {}
 
     @classmethod
@@ -239,6 +247,7 @@ class InferenceResult:
         for name in self.names:
             row[name], row[f"{name}_std"] = self.values[name], self.errors[name]
         row |= {"reduced_chi2": self.reduced_chi2, "n_pixels": self.n_pixels, "n_rejected": self.n_rejected}
+        row["rv_frame"] = self.frame or NO_FRAME
         return row | {"seconds": self.seconds, "flags": self.flag_names, "message": "; ".join(self.messages)}
 
     def __repr__(self):
@@ -272,7 +281,7 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     -------
     table : DataFrame or Table
         One row for each star: `star`, value `NAME` and standard deviation `NAME_std` of each parameter,
-        `reduced_chi2`, `n_pixels`, `n_rejected`, `seconds`, `flags`, `message`.
+        `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`, `message`.
 
     Raises
     ------

@@ -50,7 +50,8 @@ class Predicted(NamedTuple):
     ----------
     table : DataFrame
         One row for each file, in their order: `star` (the file), `status` (ok, flagged or failed), value and standard
-        deviation of each parameter, `reduced_chi2`, `n_pixels`, `n_rejected`, `seconds`, `flags`, `message`.
+        deviation of each parameter, `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`,
+        `message`.
     figures : list of Path or None
         Figure of each file; None where there is none.
     problems : dict of str to str
@@ -59,6 +60,8 @@ class Predicted(NamedTuple):
         Keys of the rows in the store.
     n_read, n_damaged : int
         Numbers of rows that were read from the store, and of those that were damaged there and computed again.
+    interruption : KeyboardInterrupt or None
+        What ended the work before its end.
     """
 
     table: pd.DataFrame
@@ -67,6 +70,7 @@ class Predicted(NamedTuple):
     keys: list
     n_read: int
     n_damaged: int
+    interruption: KeyboardInterrupt | None
 
 
 def predict_files(
@@ -140,13 +144,14 @@ def predict_files(
     outcomes = progress(
         survive_deaths(task, stars, **options), total=len(stars), verbose=verbose, description="Inferring stars"
     )
-    found = []
+    found, interruption = [], None
     try:
         for outcome in outcomes:
             found.append(outcome)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if not any(outcome.row for outcome in found):
             raise
+        interruption = error
     found += [_Outcome(message=INTERRUPTED)] * (len(stars) - len(found))
     names = (*generator.label_names_, *AT_REST)
     states = [outcome.state for outcome in found]
@@ -157,6 +162,7 @@ def predict_files(
         [outcome.key for outcome in found if outcome.key],
         states.count("read"),
         states.count("damaged"),
+        interruption,
     )
 
 
@@ -291,7 +297,7 @@ def choose_orders(spectrum, numbers):
 def tabulate(paths, names, rows):
     """DataFrame of many files as `predict_files` returns it; a row is a dictionary or the message of a failure."""
     failed = {column: np.nan for name in names for column in (name, f"{name}_std")}
-    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "seconds": 0.0}
+    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "rv_frame": "", "seconds": 0.0}
     failed["flags"] = InferenceFlag.FAILED.name
     table = []
     for path, row in zip(paths, rows, strict=True):
