@@ -65,14 +65,6 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   With --json, standard output is one JSON document: a list with an object for each file, with null for unknown values
   and the path of its `figure`. Errors and the progress bar go to standard error.
 
-examples:
-  stellarhml predict --generator generator.asdf --figures figures --out stars.csv night1/*.fits
-  stellarhml predict --generator generator.asdf --tellurics air.npz --orders 3-10,15 hpf.fits
-  stellarhml predict --generator generator.asdf --standard a0v.fits --json hpf.fits
-  stellarhml predict --generator generator.asdf --format igrins star.npz
-  stellarhml predict --generator generator.asdf --resolving-power 45000 --medium vacuum --jobs 4 star.ecsv
-  stellarhml predict --generator generator.asdf --resolving-power grid --at-rest --medium air --out labels.csv *.txt
-
 what is kept:
   With --out NAME each star is stored as soon as it is done, in the folder NAME.partial beside it. Whatever ends the
   command (Ctrl-C, SIGTERM, kill -9, a full disk, a power cut), the same command again reads the stars that are done
@@ -81,6 +73,14 @@ what is kept:
   removed. One command at a time may use it. Without --out nothing is stored.
   With --jobs 2 or more, a star whose process is killed (most often since memory ran out) is tried once more, alone,
   and then failed; the others go on.
+
+examples:
+  stellarhml predict --generator generator.asdf --figures figures --out stars.csv night1/*.fits
+  stellarhml predict --generator generator.asdf --tellurics air.npz --orders 3-10,15 hpf.fits
+  stellarhml predict --generator generator.asdf --standard a0v.fits --json hpf.fits
+  stellarhml predict --generator generator.asdf --format igrins star.npz
+  stellarhml predict --generator generator.asdf --resolving-power 45000 --medium vacuum --jobs 4 star.ecsv
+  stellarhml predict --generator generator.asdf --resolving-power grid --at-rest --medium air --out labels.csv *.txt
 
 exit codes:
   0 all done, 1 some spectra or figures failed, 2 nothing done, or the disk is full: what is done is stored,

@@ -638,7 +638,7 @@ def _is_column(part):
         return False
     if isinstance(part, list):  # of arrays, not of the orders of a star as specutils has them
         return not (part and all(hasattr(order, "spectral_axis") for order in part))
-    return np.ndim(part) > 0 and not isinstance(part, tuple)
+    return getattr(part, "ndim", 0) > 0
 
 
 def _as_transmission(transmission):

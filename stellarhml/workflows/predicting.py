@@ -324,7 +324,7 @@ def draw_result(result, path):
 
     from stellarhml.plotting._inference_display import InferenceDisplay
 
-    figure = InferenceDisplay.from_result(result).plot().figure_
+    figure = InferenceDisplay.from_result(result).figure_
     try:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=150)
