@@ -41,7 +41,10 @@ FLOORS = {
     },
     "cli": {"datasets", "explore", "grids", "spectra", "storage", "workflows"},
 }
-BELOW = {"_bounds", "_parallel", "_rounding", "_sklearn", "_state", "_units", "_validation", "exceptions", "flags"}
+BELOW = {
+    *("_bounds", "_parallel", "_rounding", "_sklearn", "_state", "_text", "_units", "_validation"),
+    *("exceptions", "flags"),
+}
 TOP = {
     "__init__": set(),
     "_parallel": {"storage"},

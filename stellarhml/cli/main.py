@@ -12,7 +12,8 @@ import warnings
 from contextlib import contextmanager
 
 from stellarhml import __version__
-from stellarhml.cli.terminal import ERROR, INTERRUPTED, TERMINATED, Terminated, one_line, report
+from stellarhml._text import one_line
+from stellarhml.cli.terminal import ERROR, INTERRUPTED, TERMINATED, Terminated, report
 
 COMMANDS = {
     "demo": "the whole method on packaged data",

@@ -4,6 +4,7 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
+from stellarhml._text import escaped, one_line
 from stellarhml.cli.terminal import (
     DONE,
     ERROR,
@@ -15,7 +16,6 @@ from stellarhml.cli.terminal import (
     add_generator,
     add_jobs,
     add_spectra,
-    one_line,
     positive,
     positive_or_none,
     refuse_input,
@@ -160,6 +160,9 @@ def _predict(arguments, out, store):
     from stellarhml.workflows.predicting import INTERRUPTED as LEFT
     from stellarhml.workflows.predicting import open_generator, predict_files
 
+    # before it is opened: a file that is replaced in between is not taken for the one that made the rows
+    path = Path(arguments.generator)
+    generator_digest = digest_file(path) if store is not None and path.is_file() else None
     found = predict_files(
         open_generator(arguments.generator, trust_pickle=arguments.trust_pickle),
         arguments.spectra,
@@ -167,7 +170,7 @@ def _predict(arguments, out, store):
         at_rest=arguments.at_rest,
         figures=arguments.figures,
         store=store,
-        generator_digest=None if store is None else digest_file(arguments.generator),
+        generator_digest=generator_digest,
         medium=arguments.medium,
         format=arguments.format,
         sky_scale=arguments.sky,
@@ -233,7 +236,7 @@ def _print(arguments, found, failed, written):
     elif not failed.all():
         print(format_table(found.table))
         for figure in filter(None, found.figures):
-            print(f"figure: {figure}")
+            print(f"figure: {escaped(str(figure))}")
 
 
 def order_numbers(text):

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from stellarhml._text import escaped
 from stellarhml.storage.atomic_files import check_writable
 
 DONE, SOME_FAILED, ERROR, NOT_WRITTEN, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
@@ -146,16 +147,11 @@ def refuse_input(out, inputs, option="--out"):
             raise ValueError(f"{option} {out} would overwrite {read}, which is read. Choose another {option}.")
 
 
-def one_line(error):
-    """Text of an error without line breaks."""
-    return " ".join(str(error).split())
-
-
 def report(text):
     """Write a line to standard error, above any progress bar."""
     from tqdm.auto import tqdm
 
-    tqdm.write(f"stellarhml: {text}", file=sys.stderr)
+    tqdm.write(f"stellarhml: {escaped(text)}", file=sys.stderr)
 
 
 def report_error(path, text):

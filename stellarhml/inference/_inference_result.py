@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stellarhml._rounding import rounded
+from stellarhml._text import escaped
 from stellarhml.flags import InferenceFlag, name_flags
 from stellarhml.forward.chain import RV, VSINI
 from stellarhml.forward.stages import LABEL_DESCRIPTIONS
@@ -271,7 +272,7 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     results : sequence of InferenceResult
         One for each star.
     names : sequence of str, default=None
-        Names of the stars. None numbers them. Characters that cannot be printed are escaped, see `escaped`.
+        Names of the stars. None numbers them. Characters that cannot be printed are escaped.
     kind : {"pandas", "astropy"}, default="pandas"
         Type of the table. An astropy table has units and descriptions, and writes ECSV and FITS with them.
     status : bool, default=False
@@ -327,15 +328,6 @@ def with_units(frame, units=None, descriptions=None):
         if described is not None:
             column.description = prefix + described
     return table
-
-
-def escaped(text):
-    r"""Text with characters that cannot be printed in the form of Python: ``\n``, or ``\udce9`` for a byte E9.
-
-    Names of files may have any byte but 0 and ``/``; bytes that are not UTF-8 can be written into no file of text, and
-    a line break would split a row.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _for_astropy(text):

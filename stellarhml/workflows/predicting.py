@@ -4,6 +4,7 @@ A worker takes one file after the other: it reads the file, fits it, draws the f
 spectra nor fits pile up in memory, and whatever ends the command, stored rows remain.
 """
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import scipy
 
 from stellarhml import __version__
 from stellarhml._parallel import progress, survive_deaths
+from stellarhml._text import one_line
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report
 from stellarhml.spectra.reading import read_spectrum
@@ -379,7 +381,9 @@ class _FitFile:
             except Exception as error:  # the row is worth more than its figure
                 figure, problem = None, f"{type(error).__name__}: {one_line(error)}"
         if key is not None:
-            self.store.write(key, row | ({} if figure is None else {_FIGURE: digest_file(figure)}))
+            drawn = None if figure is None else digest_file(figure)
+            text = json.dumps([row, drawn], default=lambda number: number.item())  # all digits
+            self.store.write(key, {"row": np.frombuffer(text.encode(), dtype=np.uint8)})
         return _Outcome(row, key=key, state=state, figure=figure, problem=problem)
 
     def _stored(self, key, figure):
@@ -389,14 +393,10 @@ class _FitFile:
         arrays = self.store.read(key)
         if arrays is None:
             return None, "damaged"
-        row = {name: array.item() for name, array in arrays.items()}
-        drawn = row.pop(_FIGURE, None)
+        row, drawn = json.loads(arrays["row"].tobytes())
         if figure is not None and not (figure.is_file() and digest_file(figure) == drawn):
             return None, "computed"  # its figure is missing, or another one
         return row, "read"
-
-
-_FIGURE = "digest of the figure"
 
 
 def _power_of(spectrum, resolving_power):
@@ -407,8 +407,3 @@ def _power_of(spectrum, resolving_power):
     if not power:
         raise ValueError(_NO_POWER)
     return power
-
-
-def one_line(error):
-    """Text of an error without line breaks."""
-    return " ".join(str(error).split())

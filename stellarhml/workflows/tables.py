@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from stellarhml.inference._inference_result import escaped, with_units
+from stellarhml._text import escaped
+from stellarhml.inference._inference_result import with_units
 from stellarhml.storage.atomic_files import atomic_path
 
 DECIMALS = {"teff": 1, "rv": 3, "vsini": 2, "reduced_chi2": 2, "n_pixels": 0, "n_rejected": 0, "seconds": 1}
