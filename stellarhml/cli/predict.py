@@ -151,7 +151,14 @@ def run(arguments):
     from stellarhml.storage.journal import open_journal
 
     with nullcontext() if out is None else open_journal(out, restart=arguments.restart) as store:
-        return _predict(arguments, out, store)
+        try:
+            return _predict(arguments, out, store)
+        finally:  # whatever ended it
+            if store is not None and len(store):
+                report(
+                    f"{len(store)} stars are kept in {store.folder}: the same command again reads them. Delete the "
+                    "folder if it is no longer needed"
+                )
 
 
 def _predict(arguments, out, store):
@@ -195,15 +202,9 @@ def _predict(arguments, out, store):
     if left.any():
         report(f"interrupted: {(~left).sum()} of {len(left)} spectra were done, the rest is marked in the table")
     written = out is None or _write(table, out)
-    if store is not None:
-        if written and not failed.any():
-            for key in found.keys:
-                store.remove(key)
-        if n_stored := len(store):
-            report(
-                f"{n_stored} stars are kept in {store.folder}: the same command again reads them. Delete the folder if "
-                "it is no longer needed"
-            )
+    if store is not None and written and not failed.any():
+        for key in found.keys:
+            store.remove(key)
     _print(arguments, found, failed, written)
     if left.any():
         return TERMINATED if isinstance(found.interruption, Terminated) else INTERRUPTED

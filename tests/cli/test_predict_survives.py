@@ -133,6 +133,11 @@ def script(tmp_path):
     return path
 
 
+def _messages(errors):
+    """Lines of standard error but for the progress bar."""
+    return [line for line in errors.splitlines() if line.startswith("stellarhml: ")]
+
+
 def assert_same(out, expected):
     """All numbers but the computing time, to the last bit: CSV has all digits."""
     pd.testing.assert_frame_equal(
@@ -160,11 +165,9 @@ def test_kill_9_of_everything(arguments, stars, expected, out, journal, script, 
     kept = times(journal)
     assert 2 <= len(kept) < N_STARS
     assert not out.exists()
-    before = {path: path.read_bytes() for path in kept}
     assert main([*arguments, "--out", str(out), "--jobs", str(3 - n_jobs), *stars]) == 0
     assert f"{len(kept)} of 6 stars were done before" in capsys.readouterr().err
     assert_finished(out, expected)
-    assert before  # they were read and removed, not written again: see test_what_is_done_is_not_written_again
 
 
 @needs_groups
@@ -178,14 +181,15 @@ def test_sigterm(arguments, stars, expected, out, journal, script, n_jobs, capsy
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     assert "Traceback" not in errors
-    assert "interrupted: " in errors
-    assert 2 <= len(times(journal)) < N_STARS
-    table = pd.read_csv(out)
-    done = table["message"] != "interrupted before it was done"
-    assert 1 <= done.sum() < N_STARS
-    pd.testing.assert_frame_equal(
-        table[done].drop(columns="seconds"), expected[done].drop(columns="seconds"), check_dtype=False
-    )
+    kept = len(times(journal))
+    assert 2 <= kept < N_STARS
+    assert f"stellarhml: {kept} stars are kept in {journal}" in errors
+    if out.exists():  # not if those that are done have not yet been handed over by their workers
+        table = pd.read_csv(out)
+        done = table["message"] != "interrupted before it was done"
+        pd.testing.assert_frame_equal(
+            table[done].drop(columns="seconds"), expected[done].drop(columns="seconds"), check_dtype=False
+        )
     assert main([*arguments, "--out", str(out), *stars]) == 0
     assert "were done before" in capsys.readouterr().err
     assert_finished(out, expected)
@@ -201,7 +205,7 @@ def test_a_dead_worker_costs_its_star_a_second_try(arguments, stars, expected, o
     process = start([script, *arguments, "--jobs", 2, "--out", out, *files], out.parent, **options)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert errors == ""
+    assert not _messages(errors)
     assert_finished(out, expected.assign(star=files))
 
 
@@ -216,7 +220,9 @@ def test_a_star_that_kills_its_worker_twice_is_failed(arguments, stars, expected
     process = start([script, *arguments, "--jobs", 2, "--out", out, *files], out.parent, **options)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1, errors
-    first, second = errors.splitlines()
+    assert "Traceback" not in errors
+    assert len(_messages(errors)) == 2, errors
+    first, second = _messages(errors)
     assert first.startswith(f"stellarhml: error: {always}: the process that fitted it was killed, and again when")
     assert "5 stars are kept in" in second
     table = pd.read_csv(out)
