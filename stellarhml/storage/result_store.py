@@ -82,10 +82,14 @@ class ResultStore:
         self._remove_leftovers()
 
     def __len__(self):
-        return sum(1 for _ in self.folder.glob(f"[!.]*{_SUFFIX}"))
+        return len(self.keys())
 
     def __contains__(self, key):
         return self._path(key).exists()
+
+    def keys(self):
+        """Keys of the results that are there, as a set."""
+        return {path.name.removesuffix(_SUFFIX) for path in self.folder.glob(f"[!.]*{_SUFFIX}")}
 
     def read(self, key):
         """Read a result.

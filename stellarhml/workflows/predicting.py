@@ -61,7 +61,8 @@ class Predicted(NamedTuple):
     keys : list of str
         Keys of the rows in the store.
     n_read, n_damaged : int
-        Numbers of rows that were read from the store, and of those that were damaged there and computed again.
+        Numbers of rows of earlier runs that were read from the store, and of those that were damaged there and
+        computed again.
     interruption : KeyboardInterrupt or None
         What ended the work before its end.
     """
@@ -140,6 +141,7 @@ def predict_files(
     task = _FitFile(
         regressor, make_reader(**reading), resolving_power, fixed, store, digest(versions, generator_digest, fixed)
     )
+    before = set() if store is None else store.keys()
     stars = list(zip(paths, [None] * len(paths) if figures is None else figure_paths(paths, figures), strict=True))
     # one file a batch: joblib would learn from rows that are read to send hundreds of files at once to one worker
     options = {"n_jobs": n_jobs, "batch_size": 1, "on_death": lambda *_: _Outcome(message=DIED)}
@@ -156,14 +158,14 @@ def predict_files(
         interruption = error
     found += [_Outcome(message=INTERRUPTED)] * (len(stars) - len(found))
     names = (*generator.label_names_, *AT_REST)
-    states = [outcome.state for outcome in found]
     return Predicted(
         tabulate(paths, names, [outcome.row or outcome.message for outcome in found]),
         [outcome.figure for outcome in found],
         {str(path): outcome.problem for path, outcome in zip(paths, found, strict=True) if outcome.problem},
         [outcome.key for outcome in found if outcome.key],
-        states.count("read"),
-        states.count("damaged"),
+        # a row is also read if the file was given twice, or was done when the worker of another one died
+        sum(outcome.state == "read" and outcome.key in before for outcome in found),
+        sum(outcome.state == "damaged" for outcome in found),
         interruption,
     )
 
