@@ -343,6 +343,7 @@ _DESCRIPTIONS = LABEL_DESCRIPTIONS | {
     "reduced_chi2": "reduced chi-square of the fit",
     "n_pixels": "pixels in use",
     "n_rejected": "pixels rejected as outliers",
+    "rv_frame": "reference frame of rv, as the file states it",
     "flags": "quality flags, see stellarhml.flags.InferenceFlag",
     "star": "name, number or file of the star",
     "status": "ok, flagged (see message) or failed",

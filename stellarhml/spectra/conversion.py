@@ -262,8 +262,8 @@ def _require_positive(error, *, allow_zero=False):
 def _require_increasing(i, wavelength):
     """Raise if the wavelengths of an order do not increase, or are fewer than two."""
     try:
-        check_wavelength(wavelength)
         if len(wavelength) < 2:
             raise ValueError(f"`wavelength` has {len(wavelength)} pixels, but at least two are needed.")
+        check_wavelength(wavelength)
     except ValueError as error:
         raise ValueError(f"Order {i}: {error}") from error

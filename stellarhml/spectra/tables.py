@@ -14,12 +14,11 @@ from stellarhml.spectra.statements import by_format, check_medium, comment_cards
 from stellarhml.storage.fits_files import read_fits
 
 
-def read_text_columns(path, header_names=None):
+def read_text_columns(path, is_header=is_header):
     """Columns of a text file, and what its comments state, as a dict of keywords (upper case).
 
     Columns are separated by commas, semicolons or white space; a file may be ECSV. A comment right above the data that
-    names a column each, as numpy.savetxt writes it, is a header if it names wavelength and flux, or if its words are
-    among `header_names` (lower case).
+    names a column each, as numpy.savetxt writes it, is a header if `is_header(words)`.
     """
     raw = path.read_bytes()
     if b"\0" in raw:
@@ -47,8 +46,7 @@ def read_text_columns(path, header_names=None):
         rows.pop(0)
     elif above:
         words = _split(above[-1], "," if "," in above[-1] else " ")
-        known = is_header(words) or (header_names and {word.lower() for word in words} <= set(header_names))
-        names = words if len(words) == len(first) and known else None
+        names = words if len(words) == len(first) and is_header(words) else None
     if not rows:
         raise SpectrumFileError(
             f"{path} has a header ({', '.join(names)}) and no rows, but one for each pixel is needed."

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.columns import in_angstrom
+from stellarhml.spectra.columns import in_angstrom, numbers, role_of
 from stellarhml.spectra.orders import to_vacuum
 from stellarhml.spectra.statements import check_medium, stated_medium
 from stellarhml.spectra.tables import read_fits_columns, read_text_columns
 
-_WAVELENGTH = ("wavelength", "wavelength_a", "wavelength_angstrom", "wave", "lambda")
 _TRANSMISSION = ("transmission", "trans", "flux")
 _GAP = 10.0  # median steps: the transmission is unknown in wider gaps
 _HIGHEST = 2.0  # values above are not a transmission, but percent or counts
@@ -90,23 +89,29 @@ def _columns(path):
         if head.startswith((b"SIMPLE  =", b"\x1f\x8b")):
             columns, headers = read_fits_columns(path)
         else:
-            columns, cards = read_text_columns(path, {*_WAVELENGTH, *_TRANSMISSION})
+            columns, cards = read_text_columns(path, _is_header)
             headers = [cards]
         if len(columns) == 2 and not any(column.name for column in columns):
             columns = [column._replace(name=name) for column, name in zip(columns, ("wavelength", "flux"), strict=True)]
-        arrays = {
-            column.name: _vacuum(column, headers, path) if _is(column.name, _WAVELENGTH) else column.values
-            for column in columns
-        }
+        arrays = {column.name: None for column in columns}
+        for column in columns:
+            if _is_wavelength(column.name):
+                arrays[column.name] = _vacuum(column, headers, path)
+            elif _is_transmission(column.name):
+                arrays[column.name] = numbers(column, path)
     chosen = []
-    for accepted in (_WAVELENGTH, _TRANSMISSION):
-        found = next((name for wanted in accepted for name in arrays if name.strip().lower() == wanted), None)
+    by_preference = sorted(filter(_is_transmission, arrays), key=lambda name: _TRANSMISSION.index(name.strip().lower()))
+    for accepted, names in (
+        (("wavelength", "wave", "lambda"), filter(_is_wavelength, arrays)),
+        (_TRANSMISSION, by_preference),
+    ):
+        found = next(iter(names), None)
         if found is None:
             raise SpectrumFileError(
                 f"{path} has the columns {', '.join(map(repr, arrays)) or 'none'}, but one named "
                 f"{' or '.join(accepted)} is needed, in any case of letters. Rename it."
             )
-        chosen.append(np.asarray(arrays[found], dtype=np.float64))
+        chosen.append(arrays[found])
     if chosen[0].shape != chosen[1].shape or chosen[0].ndim != 1:
         raise SpectrumFileError(
             f"{path} has wavelengths of shape {chosen[0].shape} and transmissions of shape {chosen[1].shape}, but one "
@@ -128,7 +133,7 @@ def _arrays(path):
         # a damaged file raises any of a dozen exceptions
         with warnings.catch_warnings(), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             warnings.simplefilter("ignore")
-            known = [name for name in archive.files if _is(name, _WAVELENGTH) or _is(name, _TRANSMISSION)]
+            known = [name for name in archive.files if _is_wavelength(name) or _is_transmission(name)]
             return {name: np.asarray(archive[name], dtype=np.float64) for name in known}
     except Exception as error:
         raise SpectrumFileError(
@@ -137,5 +142,13 @@ def _arrays(path):
         ) from error
 
 
-def _is(name, accepted):
-    return name.strip().lower() in accepted
+def _is_header(words):
+    return any(map(_is_wavelength, words)) and any(map(_is_transmission, words))
+
+
+def _is_wavelength(name):
+    return role_of(name) == "wavelength"
+
+
+def _is_transmission(name):
+    return name.strip().lower() in _TRANSMISSION

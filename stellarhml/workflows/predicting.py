@@ -19,6 +19,7 @@ from stellarhml._parallel import progress, survive_deaths
 from stellarhml._text import one_line
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report
+from stellarhml.inference._inference_result import NO_FRAME
 from stellarhml.spectra.reading import read_spectrum
 from stellarhml.spectra.tellurics import divide_standard, divide_tellurics, mask_tellurics
 from stellarhml.spectra.transmissions import read_transmission
@@ -301,7 +302,7 @@ def choose_orders(spectrum, numbers):
 def tabulate(paths, names, rows):
     """DataFrame of many files as `predict_files` returns it; a row is a dictionary or the message of a failure."""
     failed = {column: np.nan for name in names for column in (name, f"{name}_std")}
-    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "rv_frame": "", "seconds": 0.0}
+    failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "rv_frame": NO_FRAME, "seconds": 0.0}
     failed["flags"] = InferenceFlag.FAILED.name
     table = []
     for path, row in zip(paths, rows, strict=True):

@@ -156,7 +156,7 @@ def test_files_that_are_neither(tmp_path, safe_file, spectrum_file, capsys):
     (tmp_path / "lonely.joblib").write_bytes(b"\x80\x04N.")
     bad = {
         "notes.md": "is neither a saved generator nor a spectrum that can be read",
-        "air.npz": "Pass a transmission of the atmosphere",
+        "air.npz": "a transmission of the atmosphere",
         "empty": "it is empty, but a spectrum is needed",
         "cut.asdf": "cut short or was changed",
         "lonely.joblib": "--trust-pickle",

@@ -118,7 +118,7 @@ def test_fit_moves_the_sliders_and_is_exported(opened, tmp_path):
     (tmp_path / "result.ecsv").write_text(opened["file"].data["text"][0])
     table = Table.read(tmp_path / "result.ecsv")
     names = [column for name in result.names for column in (name, f"{name}_std")]
-    rest = ["reduced_chi2", "n_pixels", "n_rejected", "seconds", "flags", "message"]
+    rest = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", "seconds", "flags", "message"]
     assert table.colnames == ["star", *names, *rest]
     assert table["rv_std"].unit == "km / s"
 

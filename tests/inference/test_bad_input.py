@@ -230,3 +230,80 @@ def test_vacuum_is_not_converted_to_vacuum(regressor, make_star):
     spectrum = ObservedSpectrum(list(zip(*star.spectrum, strict=True)), {"medium": "air"})
     with pytest.raises(ValueError, match="wavelengths of an ObservedSpectrum are in vacuum"):
         infer(regressor, star, spectrum, medium="air")
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-17, 1e160])
+def test_the_unit_of_the_flux_does_not_matter(regressor, make_star, scale):
+    """Powers of ten beyond 1e60, whose squares are no numbers, are scaled inside."""
+    star = make_star()
+    one = infer(regressor, star)
+    x, flux, error = star.spectrum
+    result = infer(regressor, star, (x, [scale * part for part in flux], [scale * part for part in error]))
+    for name, value in one.values.items():
+        # the last bits of the products, and the stopping rule of the fit
+        assert abs(result.values[name] - value) < 1e-4 * one.errors[name]
+        assert result.errors[name] == pytest.approx(one.errors[name], rel=1e-4)
+    assert result.reduced_chi2 == pytest.approx(one.reduced_chi2, rel=1e-6)
+    for order, same in zip(result.orders, one.orders, strict=True):
+        for part in ("flux", "error", "model", "continuum", "model_error"):
+            np.testing.assert_allclose(getattr(order, part) / scale, getattr(same, part), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e160])
+def test_the_unit_of_the_flux_does_not_matter_at_rest(regressor, scale):
+    from stellarhml.datasets import load_mini_grid
+
+    grid = load_mini_grid()
+    # the mean of two neighbours: [Fe/H] lies inside the grid, which has two values of it
+    rows = np.flatnonzero((grid.labels[:, :2] == [5400, 4.5]).all(axis=1))
+    flux = grid.flux[rows, ::3].astype(np.float64).mean(axis=0, keepdims=True)
+    noise = 0.01 * flux * np.random.default_rng(0).normal(size=flux.shape)
+    one, one_std = regressor.predict(flux + noise, flux_error=0.01 * flux, return_std=True)
+    far, far_std = regressor.predict(scale * (flux + noise), flux_error=0.01 * scale * flux, return_std=True)
+    assert (np.abs(far - one) < 1e-4 * one_std).all()
+    np.testing.assert_allclose(far_std, one_std, rtol=1e-4)
+
+
+@pytest.mark.parametrize("spectrum", [([], [], []), ([], []), ([[]], [[]], [[]]), (np.empty(0),) * 3])
+def test_nothing_is_no_spectrum(regressor, spectrum):
+    with pytest.raises(ValueError, match=r"0 pixels, but at least two are needed|has no orders"):
+        regressor.infer(spectrum, resolving_power=40_000)
+
+
+def test_no_wavelengths_at_the_ends_are_trimmed_as_in_files(regressor, make_star, tmp_path):
+    from astropy.table import Table
+
+    from stellarhml.spectra import read_spectrum
+
+    star = make_star()
+    x, flux, error = (np.concatenate([[np.nan], part[0], [np.nan, np.nan]]) for part in star.spectrum)
+    flux[[0, -2, -1]] = error[[0, -2, -1]] = 1.0
+    Table({"wavelength": x, "flux": flux, "error": error}).write(tmp_path / "star.fits")
+    power = star.power[0] if np.ndim(star.power) and not np.isscalar(star.power[0]) else star.power
+    power = power if np.ndim(power) == 0 else power[0]
+    in_arrays = regressor.infer((x, flux, error), resolving_power=power, mask=np.arange(len(x)) == 100)
+    in_file = regressor.infer(
+        read_spectrum(tmp_path / "star.fits", medium="vacuum"),
+        resolving_power=power,
+        mask=[np.arange(len(x) - 3) == 99],
+    )
+    assert in_arrays.values == in_file.values
+    assert in_arrays.errors == in_file.errors
+    x[500] = np.nan
+    with pytest.raises(ValueError, match=r"Order 0: .*NaN"):
+        regressor.infer((x, flux, error), resolving_power=power)
+
+
+def test_an_order_given_twice_is_refused(regressor, make_star):
+    """It would be counted twice: errors shrink by 0.7."""
+    star = make_star()
+    twice = tuple([*part, part[0]] for part in star.spectrum)
+    with pytest.raises(ValueError, match=r"Order 2 has \d+ pixels with the same wavelength, flux and error as order 0"):
+        regressor.infer(twice, resolving_power=40_000)
+    cut = tuple([*part, part[0][200:-100]] for part in star.spectrum)
+    with pytest.raises(ValueError, match="Give each order once"):
+        regressor.infer(cut, resolving_power=40_000)
+    # another exposure of the same order is other data
+    again = tuple([*part, part[0]] for part in star.spectrum)
+    again[1][2] = again[1][2] + 1e-3 * np.random.default_rng(0).normal(size=len(again[1][2]))
+    assert regressor.infer(again, resolving_power=40_000).n_pixels > infer(regressor, star).n_pixels
