@@ -15,7 +15,8 @@ def atomic_path(path, *, sync=False):
     path : str or path-like
         Final path of the file. Its folder is created if needed.
     sync : bool, default=False
-        Whether to wait until the content is on the disk: otherwise a crash of the machine could leave an empty file.
+        Whether to wait until the content and then the name are on the disk: otherwise a crash of the machine could
+        leave an empty file, or the old one after the sources of the new one have been removed.
 
     Yields
     ------
@@ -32,6 +33,8 @@ def atomic_path(path, *, sync=False):
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        if sync:
+            _sync_folder(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -53,6 +56,16 @@ def check_writable(path, n_bytes=4096):
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _sync_folder(folder):
+    """Wait until the names of a folder are on the disk, where the system can."""
+    with suppress(OSError):  # Windows opens no folders
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def _temporary(path):
