@@ -421,6 +421,25 @@ def test_a_disk_that_is_really_full(arguments, stars, expected, small_disk, caps
     assert f"{out} cannot be written (No space left on device)" in capsys.readouterr().err
 
 
+def test_rows_and_table_are_on_the_disk_before_their_names(arguments, stars, out, monkeypatch):
+    """And the name of the table before the rows are removed: a power cut loses neither."""
+    order = []
+    for name in ("fsync", "replace", "unlink"):
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, original=original: (order.append(name), original(*a))[1])
+    unlink = Path.unlink
+
+    def removed(path, missing_ok=False):
+        if path.suffix == ".result" and not path.name.startswith("."):
+            order.append("row removed")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", removed)
+    assert main([*arguments, "--out", str(out), *stars[:2]]) == 0
+    order = [name for name in order if name != "unlink"]
+    assert order == ["fsync", *["fsync", "replace"] * 2, "fsync", "replace", "fsync", "row removed", "row removed"]
+
+
 def test_out_that_cannot_be_written_is_found_out_before_any_work(arguments, stars, tmp_path, one_error, monkeypatch):
     monkeypatch.setattr("stellarhml.workflows.predicting.open_generator", _not_reached)
     (tmp_path / "file").touch()
@@ -532,7 +551,7 @@ def test_names_of_any_kind_lose_nothing(arguments, stars, tmp_path, monkeypatch,
 # --- many
 
 
-def test_ten_thousand_stars_need_no_memory_for_their_spectra(generator_file, tmp_path, monkeypatch):
+def test_many_stars_need_memory_for_their_rows_alone(generator_file, tmp_path, monkeypatch):
     """What is kept of a star in this process is its row; here 300 stars with fits of 1 MB, and time for a store."""
     import tracemalloc
 
