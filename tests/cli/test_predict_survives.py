@@ -172,14 +172,19 @@ def test_kill_9_of_everything(arguments, stars, expected, out, journal, script, 
 
 @needs_groups
 @pytest.mark.slow
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_sigterm(arguments, stars, expected, out, journal, script, n_jobs, capsys):
+@pytest.mark.parametrize(("number", "code", "n_jobs"), [("SIGTERM", 143, 1), ("SIGTERM", 143, 2), ("SIGINT", 130, 2)])
+def test_sigterm_and_ctrl_c_of_a_real_process(
+    arguments, stars, expected, out, journal, script, number, code, n_jobs, capsys
+):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = start([script, *arguments, "--jobs", n_jobs, "--out", out, *stars], out.parent, **options)
     wait_until(process, lambda: len(times(journal)) >= 2)
-    process.send_signal(signal.SIGTERM)
+    if number == "SIGINT":  # a terminal sends it to all processes
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    assert process.returncode == code, errors
     assert "Traceback" not in errors
     kept = len(times(journal))
     assert 2 <= kept < N_STARS
