@@ -1,5 +1,7 @@
 """Parallel work: joblib over independent items, with results in order."""
 
+import multiprocessing
+import signal
 import sys
 import threading
 import warnings
@@ -251,7 +253,13 @@ def one_thread():
 
 
 def _on_one_thread(function, item):
-    """Apply `function` on one thread."""
+    """Apply `function` on one thread.
+
+    A terminal sends Ctrl-C to all processes. joblib's workers leave it to their parent, which ends them: each would
+    print a traceback.
+    """
+    if multiprocessing.current_process().name.startswith("LokyProcess"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     with one_thread():
         return function(item)
 
