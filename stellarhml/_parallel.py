@@ -1,23 +1,27 @@
 """Parallel work: joblib over independent items, with results in order."""
 
 import sys
+import threading
 import warnings
+from collections import deque
 from contextlib import contextmanager
 from functools import cache, partial
 
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
-from stellarhml.exceptions import StoreWarning
+from stellarhml.exceptions import StoreWarning, WorkerDiedError
 from stellarhml.storage.result_store import digest
 
 
-def map_items(function, items, *, n_jobs=None, verbose=None, description="", total=None):
+def map_items(function, items, *, n_jobs=None, verbose=None, description="", total=None, on_death=None):
     """Yield `function(item)` for each of `items`, in order, with a progress bar.
 
     Every call runs on a single thread (BLAS, OpenMP and torch), so that a result depends neither on
-    `n_jobs` nor on the machine's number of cores.
+    `n_jobs` nor on the machine's number of cores. When a worker dies, the items that were under way are tried once
+    more.
 
     Parameters
     ----------
@@ -33,16 +37,83 @@ def map_items(function, items, *, n_jobs=None, verbose=None, description="", tot
         Text before the bar.
     total : int, default=None
         Number of items, if `items` has no length.
+    on_death : callable, default=None
+        Function of an item and a WorkerDiedError, called in this process for an item whose worker died twice; what it
+        returns is yielded in the place of the result. None raises the error.
 
     Yields
     ------
     result : object
         Result of `function`.
+
+    Raises
+    ------
+    WorkerDiedError
+        If the worker of an item died twice, unless there is `on_death`.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_on_one_thread)(function, item) for item in items)
+    results = survive_deaths(function, items, n_jobs=n_jobs, on_death=on_death)
     yield from progress(results, total=total, verbose=verbose, description=description)
+
+
+def survive_deaths(function, items, *, n_jobs=None, on_death=None, **options):
+    """Yield `function(item)` in order as `map_items` does, through joblib with `options`, without a bar.
+
+    The death of one worker ends all (loky's rule), and which item caused it is not known. So those that were under way
+    are tried once more, each alone in a fresh worker; then the rest goes on in parallel.
+    """
+    items, n_yielded = iter(items), 0
+    while True:
+        under_way = _UnderWay(function, items)
+        try:
+            for result in Parallel(n_jobs=n_jobs, return_as="generator", **options)(under_way):
+                under_way.waiting.popleft()
+                n_yielded += 1
+                yield result
+            return
+        except TerminatedWorkerError:
+            waiting = under_way.stop()
+        for item in waiting:
+            try:
+                # of two workers one stays idle: with one, joblib would work in this process
+                (result,) = Parallel(n_jobs=2, **options)([delayed(_on_one_thread)(function, item)])
+            except TerminatedWorkerError as error:
+                died = WorkerDiedError(
+                    f"The process that worked on item {n_yielded + 1} was killed, and again when the item was tried "
+                    "alone; most often the machine had no memory left. Free memory or use fewer processes, and start "
+                    "again."
+                )
+                if on_death is None:
+                    raise died from error
+                result = on_death(item, died)
+            n_yielded += 1
+            yield result
+
+
+class _UnderWay:
+    """Iterator of the tasks for joblib, whose threads take from it; `waiting` holds the items not yet yielded."""
+
+    def __init__(self, function, items):
+        self.function, self.items, self.waiting = function, items, deque()
+        self._lock, self._stopped = threading.Lock(), False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        # an item is either handed out and in `waiting`, or left for the next round: none is lost or done twice
+        with self._lock:
+            if self._stopped:
+                raise StopIteration
+            self.waiting.append(next(self.items))
+            return delayed(_on_one_thread)(self.function, self.waiting[-1])
+
+    def stop(self):
+        """Hand out no more, and return the items that were handed out and not yielded."""
+        with self._lock:
+            self._stopped = True
+            return list(self.waiting)
 
 
 def map_stored(

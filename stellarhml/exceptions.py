@@ -45,6 +45,10 @@ class StoreError(OSError):
     """A result of a long job could not be written; earlier results are kept."""
 
 
+class WorkerDiedError(ChildProcessError):
+    """A worker process was killed, and again when its item was tried alone; most often memory had run out."""
+
+
 class StellarHMLWarning(UserWarning):
     """Base class of the warnings of this package."""
 
