@@ -344,6 +344,7 @@ def decompose_rows(X, settings, *, store, n_jobs, verbose):
         n_jobs=n_jobs,
         verbose=verbose,
         description="Decomposing spectra",
+        spectra=range(len(X)),
     )
     fits = list(fits)
     flags = np.array([fit.flag for fit in fits], dtype=np.uint8)

@@ -78,6 +78,10 @@ class ResultStore:
     def __contains__(self, key):
         return self._path(key).exists()
 
+    def files(self):
+        """Paths of the results."""
+        return list(self.folder.glob(f"[!.]*{_SUFFIX}"))
+
     def read(self, key):
         """Read a result.
 
