@@ -137,6 +137,7 @@ def map_stored(
     description="",
     total=None,
     spectra=None,
+    max_nbytes=None,
 ):
     """Yield `function(item)` for each of `items`, in order, like `map_items`, and store each result at once.
 
@@ -160,6 +161,9 @@ def map_stored(
         Picklable function from such a dict to a result.
     n_jobs, verbose, description, total, spectra
         As in `map_items`. The time left is estimated from the items that were computed, not from those read.
+    max_nbytes : str, default=None
+        Size above which joblib copies an array to shared memory, which keeps it until the last item is done: for large
+        arrays in `function`. None copies none.
 
     Yields
     ------
@@ -181,9 +185,8 @@ def map_stored(
     if total is None and hasattr(items, "__len__"):
         total = len(items)
     task = partial(_through_store, function, store, settings, pack, unpack)
-    # One item a batch: joblib would learn from items that are read to send hundreds at once to one worker. No
-    # max_nbytes: above it joblib copies each item to shared memory and leaves it there until the last one is done.
-    options = {"batch_size": 1, "max_nbytes": None}
+    # One item a batch: joblib would learn from items that are read to send hundreds at once to one worker.
+    options = {"batch_size": 1, "max_nbytes": max_nbytes}
     outcomes = survive_deaths(task, items, n_jobs=n_jobs, spectra=spectra, **options)
     n_damaged, tally = 0, _TALLY.get()
     with progress(None, total=total, verbose=verbose, description=description) as bar:

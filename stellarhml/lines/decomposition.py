@@ -364,14 +364,16 @@ def decompose_rows(X, settings, *, store, n_jobs, verbose):
             LineDetectionWarning,
             stacklevel=4,
         )
-    rows = [(fit.lines, fit.theta) for fit in fits]
     windows, n_pixels = window_edges(settings)
     square = np.stack([fit.square for fit in fits])
+    line_flags, n_iter = np.stack([fit.line_flags for fit in fits]), np.array([fit.n_iter for fit in fits])
+    rows = [(fit.lines, fit.theta) for fit in fits]
+    del fits  # so that their lines are in memory once
     return Decomposition(
         rows_to_csr(rows, len(settings.catalog.pixels), len(settings.line_parameters)),
-        np.stack([fit.line_flags for fit in fits]),
+        line_flags,
         flags,
-        np.array([fit.n_iter for fit in fits]),
+        n_iter,
         windows,
         np.sqrt(square),
         np.sqrt(np.average(square, axis=1, weights=n_pixels)),
@@ -405,13 +407,17 @@ def render_rows(table, wavelength, n_lines, *, profile, wing_cut):
 def rows_to_csr(rows, n_lines, n_parameters):
     """Stack the lines of spectra into a CSR matrix (n_spectra, n_parameters * n_lines), zeros stored explicitly.
 
-    `rows` has increasing catalogue indices (k,) and parameters (k, n_parameters) of each spectrum.
+    `rows`, a list, has increasing catalogue indices (k,) and parameters (k, n_parameters) of each spectrum; it is
+    emptied, so that these are in memory once.
     """
-    columns = [(lines[:, None] * n_parameters + np.arange(n_parameters)).ravel() for lines, _ in rows]
-    indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64)
-    data = np.concatenate([theta.ravel() for _, theta in rows]) if rows else np.empty(0)
-    indices = np.concatenate(columns) if rows else np.empty(0, np.int64)
-    return sparse.csr_matrix((data, indices, indptr), shape=(len(rows), n_parameters * n_lines))
+    shape = len(rows), n_parameters * n_lines
+    indptr = np.concatenate([[0], np.cumsum([theta.size for _, theta in rows])]).astype(np.int64)
+    data, indices = np.empty(indptr[-1]), np.empty(indptr[-1], np.int32)
+    for i in reversed(range(len(rows))):
+        lines, theta = rows.pop()
+        span = slice(indptr[i], indptr[i + 1])
+        data[span], indices[span] = theta.ravel(), (lines[:, None] * n_parameters + np.arange(n_parameters)).ravel()
+    return sparse.csr_matrix((data, indices, indptr), shape=shape)
 
 
 def csr_row(table, i, n_parameters):

@@ -13,7 +13,7 @@ from stellarhml._validation import check_label_names
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.breaks import find_breaks
-from stellarhml.storage.result_store import digest
+from stellarhml.storage.result_store import ResultStore, digest
 from stellarhml.storage.row_files import is_mapped, write_rows
 from stellarhml.storage.working_folders import scratch_folder
 from stellarhml.synthesis.grid_learning import learn_from_grid
@@ -77,6 +77,7 @@ class DecomposedGrid(NamedTuple):
             {"profile": decomposer.profile, "wing_cut": decomposer.wing_cut},
             n_factors=generator.n_factors,
             residual_rank=generator.residual_rank,
+            store=_store(decomposer),
             n_jobs=decomposer.n_jobs,
             verbose=decomposer.verbose,
         )
@@ -113,7 +114,8 @@ def decompose_grid(generator, labels, flux):
         wavelength = None if preprocessor.wavelength is None else preprocessor.wavelength_out_
     decomposer = VoigtLineDecomposer() if generator.decomposer is None else clone(generator.decomposer)
     _with_defaults(decomposer, wavelength=wavelength, n_jobs=generator.n_jobs, verbose=generator.verbose)
-    with normalised_rows(preprocessor, flux, teff, getattr(decomposer, "store", None)) as normalised:
+    store = _store(decomposer)
+    with normalised_rows(preprocessor, flux, teff, None if store is None else store.folder) as normalised:
         theta = decomposer.fit_transform(normalised, labels)
         yield DecomposedGrid(generator, names, preprocessor, decomposer, labels, flux, normalised, theta)
 
@@ -159,6 +161,12 @@ def _transformed(preprocessor, flux, teff):
     for first in range(0, len(flux), step):
         rows = slice(first, first + step)
         yield preprocessor.transform(flux[rows], teff=None if teff is None else teff[rows])
+
+
+def _store(decomposer):
+    """Store of a decomposer, or None."""
+    folder = getattr(decomposer, "store", None)
+    return None if folder is None else ResultStore(folder)
 
 
 def _as_sparse(theta):
