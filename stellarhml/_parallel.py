@@ -17,9 +17,7 @@ from stellarhml.exceptions import StoreWarning, WorkerDiedError
 from stellarhml.storage.result_store import digest
 
 
-def map_items(
-    function, items, *, n_jobs=None, verbose=None, description="", total=None, on_death=None, spectra=None
-):
+def map_items(function, items, *, n_jobs=None, verbose=None, description="", total=None, on_death=None, spectra=None):
     """Yield `function(item)` for each of `items`, in order, with a progress bar.
 
     Every call runs on a single thread (BLAS, OpenMP and torch), so that a result depends neither on

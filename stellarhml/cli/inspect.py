@@ -112,6 +112,7 @@ def _spectrum_rows(record):
     low, high = record["wavelength"]
     medium = {None: "medium not stated: predict needs --medium", "vacuum": "vacuum", "air": "vacuum, given in air"}
     yield "band", f"{low:.2f} to {high:.2f} angstrom ({medium[record['medium']]})"
+    yield "frame", record["frame"] or "not stated"
     power = record["resolving_power"]
     yield "R", "not stated" if power is None else f"{power:g}"
     masked = f"{record['n_masked']} masked"

@@ -4,8 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-DONE, SOME_FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
+from stellarhml.storage.atomic_files import check_writable
+
+DONE, SOME_FAILED, ERROR, NOT_WRITTEN, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 """Exit codes."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
 
 
 def jobs(text):
@@ -110,11 +116,18 @@ def read_grid(arguments, cache=None):
     )
 
 
-def require_file(path, option="--out"):
-    """Raise, before any work, if a file cannot be written."""
+def require_file(path, option="--out", n_bytes=4096):
+    """Raise, before any work, if a file of `n_bytes` cannot be written."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but {option} needs the name of a file in it.")
     require_folder(path.parent, option)
+    try:
+        check_writable(path, n_bytes)
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({error.strerror}). Make room, choose another {option}, or see the permissions "
+            "of its folder."
+        ) from error
 
 
 def require_folder(path, option="--out"):

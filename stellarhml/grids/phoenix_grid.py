@@ -25,7 +25,8 @@ from stellarhml.grids.phoenix_files import (
 )
 from stellarhml.grids.selection import select_values
 from stellarhml.storage.atomic_files import atomic_path
-from stellarhml.storage.row_files import file_checksum, write_rows
+from stellarhml.storage.result_store import digest_file
+from stellarhml.storage.row_files import write_rows
 
 
 def load_phoenix(
@@ -215,7 +216,7 @@ def _open_cache(cache, request, shape):
     """Memory map of an undamaged cache with the same request, or None."""
     try:
         sidecar = json.loads(_sidecar(cache).read_text())
-        if sidecar != {**request, "checksum": sidecar["checksum"]} or sidecar["checksum"] != file_checksum(cache):
+        if sidecar != {**request, "checksum": sidecar["checksum"]} or sidecar["checksum"] != digest_file(cache):
             return None
         flux = np.load(cache, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError):  # missing, cut short, or of another version: write it again
@@ -229,7 +230,7 @@ def _write_cache(cache, request, shape, spectra):
     _sidecar(cache).unlink(missing_ok=True)
     with atomic_path(cache, sync=True) as temporary:
         write_rows(temporary, spectra, shape, request["dtype"])
-        checksum = file_checksum(temporary)
+        checksum = digest_file(temporary)
     with atomic_path(_sidecar(cache), sync=True) as temporary:
         temporary.write_text(json.dumps({**request, "checksum": checksum}))
     return np.load(cache, mmap_mode="r", allow_pickle=False)

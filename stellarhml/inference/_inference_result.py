@@ -15,6 +15,10 @@ GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE)
 """Flags of results that should not be used without a look at the star."""
 
 
+NO_FRAME = "not stated"
+"""Reference frame of velocities in tables where it is not known."""
+
+
 class OrderFit(NamedTuple):
     """One order of a spectrum and its best model; arrays have shape (n_pixels,).
 
@@ -82,6 +86,9 @@ class InferenceResult:
         One sentence for each flag, with the numbers of this star.
     orders : list of OrderFit
         Data and model of each order.
+    frame : str or None
+        Reference frame of `rv`, that of the wavelengths: "telescope", "barycenter", "heliocenter", "star" if they were
+        shifted to its rest frame before. None if the file does not state it.
     draws : ndarray of shape (n_draws, n_parameters) or None
         Draws from the posterior, if it was sampled.
     diagnostics : dict
@@ -107,6 +114,7 @@ class InferenceResult:
         flags=0,
         messages=(),
         orders=(),
+        frame=None,
         n_evaluations=0,
         seconds=0.0,
     ):
@@ -119,7 +127,7 @@ class InferenceResult:
         self.reduced_chi2, self.n_pixels, self.n_rejected = reduced_chi2, n_pixels, n_rejected
         self.resolving_power_factor, self.jitter = resolving_power_factor, jitter
         self.flags, self.messages, self.orders = InferenceFlag(flags), tuple(messages), list(orders)
-        self.n_evaluations, self.seconds = n_evaluations, seconds
+        self.frame, self.n_evaluations, self.seconds = frame, n_evaluations, seconds
         self.draws, self.diagnostics = None, {}
 
     @classmethod
@@ -239,6 +247,7 @@ class InferenceResult:
         for name in self.names:
             row[name], row[f"{name}_std"] = self.values[name], self.errors[name]
         row |= {"reduced_chi2": self.reduced_chi2, "n_pixels": self.n_pixels, "n_rejected": self.n_rejected}
+        row["rv_frame"] = self.frame or NO_FRAME
         return row | {"seconds": self.seconds, "flags": self.flag_names, "message": "; ".join(self.messages)}
 
     def __repr__(self):
@@ -262,7 +271,7 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     results : sequence of InferenceResult
         One for each star.
     names : sequence of str, default=None
-        Names of the stars. None numbers them.
+        Names of the stars. None numbers them. Characters that cannot be printed are escaped, see `escaped`.
     kind : {"pandas", "astropy"}, default="pandas"
         Type of the table. An astropy table has units and descriptions, and writes ECSV and FITS with them.
     status : bool, default=False
@@ -272,7 +281,7 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     -------
     table : DataFrame or Table
         One row for each star: `star`, value `NAME` and standard deviation `NAME_std` of each parameter,
-        `reduced_chi2`, `n_pixels`, `n_rejected`, `seconds`, `flags`, `message`.
+        `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`, `message`.
 
     Raises
     ------
@@ -282,7 +291,8 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     if kind not in ("pandas", "astropy"):
         raise ValueError(f"`kind` is {kind!r}; it needs 'pandas' or 'astropy'.")
     table = pd.DataFrame([result.to_row() for result in results])
-    table.insert(0, "star", list(range(len(results)) if names is None else names))
+    names = range(len(results)) if names is None else names
+    table.insert(0, "star", [escaped(name) if isinstance(name, str) else name for name in names])
     if status:
         table.insert(1, "status", [result.status for result in results])
     units = {name: unit for result in results for name, unit in result.units.items()}
@@ -302,7 +312,8 @@ def with_units(frame, units=None, descriptions=None):
     table = Table()
     for name, column in frame.items():
         numbers = pd.api.types.is_numeric_dtype(column)
-        table[name] = column.to_numpy() if numbers else np.array(column.fillna("").tolist(), dtype=str)
+        texts = [] if numbers else [_for_astropy(text) for text in column.fillna("")]
+        table[name] = column.to_numpy() if numbers else np.array(texts, dtype=str)
     for name in table.colnames:
         bare, prefix = name, ""
         for suffix, text in _SUFFIXES.items():
@@ -316,6 +327,21 @@ def with_units(frame, units=None, descriptions=None):
         if described is not None:
             column.description = prefix + described
     return table
+
+
+def escaped(text):
+    r"""Text with characters that cannot be printed in the form of Python: ``\n``, or ``\udce9`` for a byte E9.
+
+    Names of files may have any byte but 0 and ``/``; bytes that are not UTF-8 can be written into no file of text, and
+    a line break would split a row.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _for_astropy(text):
+    """Escaped text; astropy takes a line of an ECSV file that begins with # for a comment."""
+    text = escaped(str(text))
+    return rf"\x23{text[1:]}" if text.startswith("#") else text
 
 
 _SUFFIXES = {"_std": "standard deviation of the ", "_true": "true ", "_difference": "found minus true "}

@@ -16,6 +16,7 @@ _LIGHT_PER_TERM = 1000.0  # km/s for each coefficient of a continuum
 _LIGHT_PER_PIECE = 6000.0  # km/s: longer orders have several polynomials
 _LEAST_DEGREE = 5  # of the continuum of an order: enough for the blaze that a flat field leaves
 _FEW_PER_TERM = 20  # minimum number of pixels for each coefficient
+_LOWEST = 1e-60  # fluxes between it and its inverse are not scaled
 _RUN, _N_RUNS = 2048, 4  # pixels of a run, and number of runs, of a first fit
 
 
@@ -46,10 +47,12 @@ class FitData:
     known, they are estimated from the scatter of neighbouring pixels. `numbers` of the orders as in their file; None:
     0, 1, 2, ...
 
+    Fluxes whose level is extreme are scaled by a power of two, since their squares would not be numbers.
+
     Attributes
     ----------
-    errors : list of ndarray of shape (n_pixels,)
-        Standard deviations of the data, infinite where a pixel is left out.
+    fluxes, errors : list of ndarray of shape (n_pixels,)
+        Scaled fluxes; standard deviations of the data, infinite where a pixel is left out.
     extra : list of ndarray of shape (n_pixels,)
         Additional variances: the generator's own error and jitter.
     n_given, n_rejected : int
@@ -59,8 +62,10 @@ class FitData:
     """
 
     def __init__(self, wavelengths, fluxes, errors, *, errors_known=True, numbers=None):
-        self.wavelengths, self.fluxes, self.errors_known = wavelengths, fluxes, errors_known
-        self.errors = [error.copy() for error in errors]
+        self._scale = _scale(fluxes, errors)
+        self.wavelengths, self.errors_known = wavelengths, errors_known
+        self.fluxes = [flux * self._scale for flux in fluxes]
+        self.errors = [error * self._scale for error in errors]
         self.extra = [np.zeros(len(error)) for error in errors]
         self.numbers = list(range(len(errors))) if numbers is None else list(numbers)
         self.n_given, self.n_rejected, self.jitter = self.count(), 0, 0.0
@@ -136,6 +141,13 @@ class FitData:
             OrderFit(wavelength, flux, error, model * continuum, continuum, own, number)
             for number, wavelength, flux, error, model, continuum, own in zip(*parts, strict=True)
         ]
+
+    def in_own_unit(self, orders):
+        """Orders (OrderFit) in the unit of the spectrum, which the fit may have scaled."""
+        if self._scale == 1.0:
+            return orders
+        scaled = ("flux", "error", "model", "continuum", "model_error")
+        return [order._replace(**{name: getattr(order, name) / self._scale for name in scaled}) for order in orders]
 
     def reject(self, orders):
         """Clip pixels whose residuals exceed five standard deviations, or five robust scatters if these are larger.
@@ -224,6 +236,15 @@ class FitData:
             return np.mean(residual**2 / (variance + (jitter * continuum) ** 2)) - 1
 
         return 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 10 * np.std(residual / continuum) + 1e-12))
+
+
+def _scale(fluxes, errors):
+    """Factor, a power of two, by which fluxes and errors are scaled; 1 unless their level is extreme."""
+    good = [np.abs(flux[np.isfinite(error)]) for flux, error in zip(fluxes, errors, strict=True)]
+    level = np.median(np.concatenate(good)) if any(map(len, good)) else 1.0
+    if level == 0 or _LOWEST < level < 1 / _LOWEST:
+        return 1.0
+    return float(2.0 ** -np.round(np.log2(level)))
 
 
 def _legendre(pixels, first, last, degree):

@@ -48,7 +48,7 @@ class StarFit:
         self._begin = time.perf_counter()
         self._generator, self._templates, self._settings = generator, templates, settings
         self._stage, self._n_watched = "start", 0
-        self._data = FitData.of(spectrum)
+        self._data, self._frame = FitData.of(spectrum), spectrum.meta.get("frame")
         self._observation = Observation(self._data.wavelengths, resolving_power=resolving_powers)
         self._chain = ForwardChain(
             generator,
@@ -231,7 +231,8 @@ class StarFit:
             jitter=self._data.jitter,
             flags=self._flags,
             messages=self._messages,
-            orders=self._compare(linear.values),
+            orders=self._data.in_own_unit(self._compare(linear.values)),
+            frame=self._frame,
             n_evaluations=self._n_evaluations,
             seconds=time.perf_counter() - self._begin,
         )

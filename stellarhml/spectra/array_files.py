@@ -10,30 +10,19 @@ import warnings
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.columns import Column, orders_of_columns, role_of
 from stellarhml.spectra.igrins import RESOLVING_POWER
-from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
+from stellarhml.spectra.statements import stated_frame, stated_medium
 
-_NPZ = {
-    "wavelength": ("wavelength", "wave", "wavelength_A", "lambda"),
-    "flux": ("flux",),
-    "error": ("sigma", "error", "flux_error", "uncertainty"),
-    "order": ("order",),
-    "mask": ("mask",),
-}
-_HDF5 = {
-    "wavelength": ("waves", "wls", "wave", "wl"),
-    "flux": ("fluxes", "fls", "flux", "fl"),
-    "error": ("sigmas", "sigma"),
-    "mask": ("masks", "mask"),
-}
+_HDF5 = ("waves", "wls", "wave", "wl", "fluxes", "fls", "flux", "fl", "sigmas", "sigma", "masks", "mask")
 
 
 def read_npz(path, *, medium, igrins):
-    """Orders and meta of an npz file: `wavelength` in angstrom, `flux`, and optionally `sigma`, `order` and `mask`.
+    """Orders and meta of an npz file: arrays with the names of columns, see `columns`; wavelengths in angstrom.
 
-    Arrays are one-dimensional, with the order number of each pixel in `order`, or have a row for each order. `igrins`:
-    the spectrum is from IGRINS, which implies vacuum and the resolving power. SpectrumFileError if the file is damaged,
-    or has other arrays.
+    Arrays are one-dimensional, with the order number of each pixel in `order`, or have a row for each order. An array
+    of one text, such as `medium`, is a keyword. `igrins`: the spectrum is from IGRINS, which implies vacuum and the
+    resolving power. SpectrumFileError if the file is damaged, or has other arrays.
     """
     try:
         # a damaged file raises any of a dozen exceptions; pickles, which could run code, are refused
@@ -41,19 +30,15 @@ def read_npz(path, *, medium, igrins):
             warnings.simplefilter("ignore")
             # an open file, because NumPy leaves its own open when it fails
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                names = list(archive.files)
-                known = [name for group in _NPZ.values() for name in group if name in names]
-                arrays = {name: archive[name] for name in known}
+                arrays = {name: archive[name] if _is_needed(name) else None for name in archive.files}
     except Exception as error:
         raise SpectrumFileError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as an npz file ({type(error).__name__}: {error}); it "
             "is damaged or truncated. Copy it again."
         ) from error
-    chosen = _choose(path, arrays, names, _NPZ)
-    medium = check_medium(medium, by_format="igrins" if igrins else None)
-    mask = chosen.pop("mask", None)  # True is bad, as in NumPy
-    meta = {"instrument": "IGRINS" if igrins else None, "format": "igrins (npz)" if igrins else "npz"}
-    return _build(path, chosen, mask, medium, meta | {"resolving_power": RESOLVING_POWER if igrins else None})
+    meta = {"instrument": "IGRINS", "resolving_power": RESOLVING_POWER} if igrins else {}
+    meta["format"] = "igrins (npz)" if igrins else "npz"
+    return _from_arrays(path, arrays, medium, meta, "igrins" if igrins else None)
 
 
 def read_hdf5(path, *, medium):
@@ -62,19 +47,17 @@ def read_hdf5(path, *, medium):
     Each data set has one row for each order, or is one order. A mask is True (or 1) where a pixel is good.
     SpectrumFileError if the file is damaged, or has other data sets; ImportError if h5py is not installed.
     """
-    medium = check_medium(medium)
     if importlib.util.find_spec("h5py") is None:
         raise ImportError(
             f'read_spectrum needs the package h5py for {path.name}. Install it with: pip install "stellarhml[hdf5]"'
         )
-    arrays = _read_apart(path, [name for group in _HDF5.values() for name in group])
+    arrays = _read_apart(path, _HDF5)
     names, title = arrays.pop(" names").tolist(), str(arrays.pop(" title"))
-    chosen = _choose(path, arrays, names, _HDF5)
-    mask = chosen.pop("mask", None)
-    if mask is not None:
+    for name in {"masks", "mask"} & set(arrays):
         with np.errstate(all="ignore"):
-            mask = ~(mask.astype(np.float64) > 0)
-    return _build(path, chosen, mask, medium, {"format": "hdf5 (Starfish)", "object": title or None})
+            arrays[name] = ~(arrays[name].astype(np.float64) > 0)
+    arrays = {name: arrays.get(name) for name in names if name in arrays or not role_of(name)}
+    return _from_arrays(path, arrays, medium, {"format": "hdf5 (Starfish)", "object": title or None})
 
 
 def _read_apart(path, wanted):
@@ -117,83 +100,41 @@ sys.stdout.buffer.write(buffer.getvalue())
 """
 
 
-def _choose(path, arrays, names, groups):
-    """Arrays by role, each a real number for each pixel."""
-    chosen = {}
-    for role, accepted in groups.items():
-        found = [name for name in accepted if name in arrays]
-        if len(found) > 1:
-            raise SpectrumFileError(
-                f"{path} has {' and '.join(found)}, but one array of {role} is needed. Drop the others."
-            )
-        if found:
-            chosen[role] = arrays[found[0]]
-    for role in ("wavelength", "flux"):
-        if role not in chosen:
-            advice = "Rename it."
-            if any("transmission" in name.lower() for name in names):
-                advice = "Pass a transmission of the atmosphere to mask_tellurics or divide_tellurics instead."
-            raise SpectrumFileError(
-                f"{path} has the arrays {', '.join(names) or 'none'}, but one named {' or '.join(groups[role])} is "
-                f"needed. {advice}"
-            )
-    for role, array in chosen.items():
+def _is_needed(name):
+    """Whether an array is a column of a spectrum, or may be a keyword."""
+    return bool(role_of(name) or stated_medium([{name.upper(): "air"}]) or stated_frame([{name.upper(): "TOPOCENT"}]))
+
+
+def _from_arrays(path, arrays, medium, meta, format_name=None):
+    """Orders and meta of named arrays; None marks one with a name that no spectrum needs.
+
+    `format_name` is that of a format in vacuum and in the frame of the telescope.
+    """
+    texts = {name: array for name, array in arrays.items() if array is not None and array.dtype.kind == "U"}
+    cards = {name.upper(): str(array) for name, array in texts.items() if array.ndim == 0}
+    arrays = {name: array for name, array in arrays.items() if name.upper() not in cards}
+    if any("transmission" in name.lower() for name in arrays) and "flux" not in map(role_of, arrays):
+        raise SpectrumFileError(
+            f"{path} has the arrays {', '.join(arrays)}, which are a transmission of the atmosphere, but a spectrum is "
+            "needed. Pass it to mask_tellurics or divide_tellurics, on the command line with --tellurics."
+        )
+    known = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in known.items():
         if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):
             raise SpectrumFileError(
-                f"{path} has an array of {role} of shape {array.shape} and type {array.dtype}, but real numbers in one "
+                f"{path} has an array {name!r} of shape {array.shape} and type {array.dtype}, but real numbers in one "
                 "dimension, or in two with a row for each order, are needed."
             )
-    shapes = {role: array.shape for role, array in chosen.items()}
-    grid, flux = shapes["wavelength"], shapes["flux"]
-    others = {shape for role, shape in shapes.items() if role != "wavelength"}
-    if len(others) > 1 or (grid != flux and grid != flux[1:]):  # one grid may serve all rows
+    shape = max((array.shape for array in known.values()), key=len, default=())
+    shapes = {name: array.shape for name, array in known.items()}
+    # one row of wavelengths may serve all orders
+    if any(own != shape and not (own == shape[1:] and role_of(name) == "wavelength") for name, own in shapes.items()):
         raise SpectrumFileError(f"{path} has arrays of the shapes {shapes}, but one shape is needed. Write them anew.")
-    return chosen
-
-
-def _build(path, chosen, mask, medium, meta):
-    """Orders and meta of arrays by role; `mask` is True where a pixel is bad."""
-    flux, error, labels = chosen["flux"], chosen.get("error"), chosen.get("order")
+    columns = [
+        Column(name, np.empty(0) if array is None else np.broadcast_to(array, shape).ravel())
+        for name, array in arrays.items()
+    ]
     with np.errstate(all="ignore"):
-        grid = to_vacuum(np.asarray(chosen["wavelength"], dtype=np.float64), medium, path)
-    builder = OrderBuilder(path)
-    if labels is not None:
-        groups = split_orders(path, labels.ravel())
-        grid, flux = np.broadcast_to(grid, flux.shape).ravel(), flux.ravel()
-        error, mask = (None if a is None else a.ravel() for a in (error, mask))
-    elif flux.ndim == 2:
-        groups = enumerate(range(len(flux)))
-        grid = np.broadcast_to(grid, flux.shape)
-    else:
-        groups = [(0, slice(None))]
-    for number, rows in groups:
-        parts = (None if a is None else a[rows] for a in (grid, flux, error, mask))
-        builder.add(number, *parts)
-    note = f"Columns used: {', '.join(chosen)}{', mask' if mask is not None else ''}; wavelengths in angstrom."
-    return builder.orders, meta | {
-        "file": str(path),
-        "medium": medium,
-        "errors_known": builder.errors_known,
-        "flux_unit": None,
-        "order_numbers": builder.numbers,
-        "notes": [note, *builder.notes()],
-    }
-
-
-def split_orders(path, labels):
-    """Number and indices of each order, in order of first appearance, from the order number of each pixel (n_pixels,).
-
-    SpectrumFileError if these are not whole numbers.
-    """
-    with np.errstate(all="ignore"):
-        whole = labels.astype(np.float64)
-        good = np.isfinite(whole) & (np.abs(whole) < 2**31) & (whole == np.round(whole))
-    if not good.all():
-        raise SpectrumFileError(
-            f"{path} has {labels[~good][0]} as the number of an order, but a whole number is needed for each pixel."
-        )
-    values, first, member = np.unique(whole, return_index=True, return_inverse=True)
-    sizes = np.bincount(member.ravel(), minlength=len(values))
-    ends = np.cumsum(sizes)
-    rows = np.argsort(member.ravel(), kind="stable")
-    return [(int(values[k]), rows[ends[k] - sizes[k] : ends[k]]) for k in np.argsort(first)]
+        rows = np.repeat(np.arange(shape[0]), shape[1]) if len(shape) == 2 else None
+        orders, found = orders_of_columns(columns, [cards], medium, path, format_name=format_name, rows=rows)
+    return orders, found | meta | {"file": str(path)}

@@ -6,25 +6,27 @@ from stellarhml._units import plain_array, plain_number
 from stellarhml._validation import check_wavelength
 from stellarhml.physics.wavelength import air_to_vacuum
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
+from stellarhml.spectra.specutils_objects import frame_of, medium_of
 
 _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
 
 
-def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_power=None):
+def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=None):
     """Convert a spectrum and its per-pixel arguments, as `BayesianStellarRegressor.infer` takes them.
 
     Masks of masked arrays are kept. An order of specutils with decreasing wavelengths is reversed, together with its
-    `mask` and `resolving_power`. `medium` "air" is converted to vacuum.
+    `mask` and `resolving_power`. Pixels at the ends without a wavelength are trimmed, as in files. `medium` "air" is
+    converted to vacuum; None is what the header of a spectrum of specutils states, else vacuum.
 
     Returns an ObservedSpectrum and the resolving power of each order: a number, an array (n_pixels,) or None. Pixels
     that are masked, or whose flux or error is not finite, have an infinite error. Without errors,
     `meta["errors_known"]` is False and errors are 1.
 
     TypeError if the spectrum is of an unknown type. ValueError if shapes do not match, errors are zero or negative,
-    wavelengths do not increase, no pixel is left, or `medium` is "air" for frequencies, energies or an
-    ObservedSpectrum.
+    wavelengths do not increase, no pixel is left, an order is given twice, or `medium` contradicts a header or is "air"
+    for frequencies, energies or an ObservedSpectrum.
     """
-    if medium not in ("vacuum", "air"):
+    if medium not in ("vacuum", "air", None):
         raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', the medium of the wavelengths.")
     own = hasattr(spectrum, "orders") and hasattr(spectrum, "meta")
     listed = _is_list_of_spectra(spectrum)
@@ -46,8 +48,18 @@ def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_powe
             "ObservedSpectrum.from_table returns, a specutils.Spectrum, a list of them, or a tuple "
             "(wavelength, flux) or (wavelength, flux, error) of arrays, or of lists of arrays for several orders."
         )
-    if medium == "air":
+    frame = None
+    if listed or hasattr(spectrum, "spectral_axis"):
+        given = list(spectrum) if listed else [spectrum]
+        media = {medium_of(part, medium, default="vacuum") for part in given}
+        if len(media) > 1:
+            raise ValueError(
+                "Some of the orders are in air and others in vacuum, by their headers. Convert them to one medium."
+            )
+        (medium,), frame = media, frame_of(given[0])
+    elif medium == "air":
         _require_lengths(spectrum, own)
+    medium = medium or "vacuum"
     if not own:
         given = [error is not None for _, _, error in parts]
         if any(given) and not all(given):
@@ -58,9 +70,13 @@ def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_powe
         known = all(given)
     masks = _each(mask, len(parts), single, "mask")
     powers = _powers(resolving_power, len(parts), single)
-    orders, resolving_powers = [], []
+    orders, resolving_powers, n_trimmed = [], [], 0
     for i, (part, left_out, power) in enumerate(zip(parts, masks, powers, strict=True)):
         order = _checked(i, *part, left_out)
+        keep = _with_wavelength(order[0])
+        if keep.stop - keep.start < len(order[0]):
+            n_trimmed += len(order[0]) - (keep.stop - keep.start)
+            order, power = [column[keep] for column in order], power[keep] if np.ndim(power) else power
         # axes of specutils in wave number or frequency decrease in wavelength; arrays must increase
         if (hasattr(spectrum, "spectral_axis") or listed) and order[0][0] > order[0][-1]:
             order, power = [column[::-1] for column in order], power[::-1] if np.ndim(power) else power
@@ -75,9 +91,37 @@ def as_observed_spectrum(spectrum, *, medium="vacuum", mask=None, resolving_powe
             f"All {n} pixels of the spectrum are masked, or their flux or error is not finite. At least some hundred "
             "good pixels are needed."
         )
+    _require_distinct(orders)
     if own:
         return spectrum.replace(orders), resolving_powers
-    return ObservedSpectrum(orders, {"medium": medium, "errors_known": known}), resolving_powers
+    notes = [f"{n_trimmed} pixels without a wavelength trimmed at the ends of orders."] if n_trimmed else []
+    meta = {"medium": medium, "frame": frame, "errors_known": known, "notes": notes}
+    return ObservedSpectrum(orders, meta), resolving_powers
+
+
+def _with_wavelength(wavelength):
+    """The slice from the first to the last pixel with a wavelength."""
+    there = np.flatnonzero(np.isfinite(wavelength))
+    return slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
+
+
+def _require_distinct(orders):
+    """Raise if two orders are the same data: a fit would count them twice, and quote errors too small by 0.7."""
+    for i, (wavelength, flux, error) in enumerate(orders):
+        for j in range(i):
+            other = orders[j]
+            if wavelength[-1] < other[0][0] or wavelength[0] > other[0][-1]:
+                continue
+            _, here, there = np.intersect1d(wavelength, other[0], assume_unique=True, return_indices=True)
+            good = np.isfinite(error[here]) & np.isfinite(other[2][there])
+            same = good & (flux[here] == other[1][there]) & (error[here] == other[2][there])
+            n_fewest = min(np.isfinite(error).sum(), np.isfinite(other[2]).sum())
+            if n_fewest and same.sum() > n_fewest / 2:
+                raise ValueError(
+                    f"Order {i} has {int(same.sum())} pixels with the same wavelength, flux and error as order {j} "
+                    "(counted from 0): a fit would count them twice and quote errors that are too small. Give each "
+                    "order once."
+                )
 
 
 def _require_lengths(spectrum, own):
@@ -87,12 +131,8 @@ def _require_lengths(spectrum, own):
             "`medium` is 'air', but the wavelengths of an ObservedSpectrum are in vacuum: they were converted when it "
             "was made. Leave `medium` out here, and give it to read_spectrum."
         )
-    spectra = [spectrum] if hasattr(spectrum, "spectral_axis") else spectrum
-    if _is_list_of_spectra(spectra):
-        axes = [part.spectral_axis for part in spectra]
-    else:
-        axes = spectrum[0] if isinstance(spectrum, tuple) and spectrum else ()
-        axes = [axes, *axes] if isinstance(axes, (list, tuple)) else [axes]
+    axes = spectrum[0] if isinstance(spectrum, tuple) and spectrum else ()
+    axes = [axes, *axes] if isinstance(axes, (list, tuple)) else [axes]
     for unit in (getattr(axis, "unit", None) for axis in axes):
         if getattr(unit, "physical_type", "length") not in ("length", "dimensionless"):
             raise ValueError(
@@ -169,7 +209,8 @@ def _error_of(uncertainty, unit, good):
 def _from_arrays(wavelength, flux, error=None):
     """Orders from arrays or lists of arrays."""
     wavelength = _in_angstrom(wavelength)
-    single = len(wavelength) > 0 and np.ndim(wavelength[0]) == 0
+    # a list of arrays is a list of orders
+    single = all(np.ndim(part) == 0 for part in wavelength[:1])
     columns = [[part] if single else list(part) for part in (wavelength, flux)]
     columns.append([None] * len(columns[0]) if error is None else [error] if single else list(error))
     if len({len(column) for column in columns}) > 1:

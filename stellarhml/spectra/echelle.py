@@ -14,7 +14,7 @@ def list_extensions(path) -> dict:
     """List the extensions and header entries of a FITS file, as a dict.
 
     `names` (list of str, upper case), `tables` (whether each is a table), `keys` (set of the primary header's and the
-    first table's keywords), `object`, `date`, `instrument` (str or None).
+    first table's keywords), `headers` (a dict of each), `object`, `date`, `instrument` (str or None).
     """
     return read_fits(path, _content, _CURE)
 
@@ -84,6 +84,7 @@ def _content(hdus):
         "names": [hdu.name.upper() for hdu in hdus],
         "tables": tables,
         "keys": keys,
+        "headers": [dict(hdu.header) for hdu in hdus],
         **{word: _text(header.get(key)) for word, key in words.items()},
     }
 

@@ -10,7 +10,7 @@ from stellarhml.spectra.orders import Order
 from stellarhml.storage.atomic_files import atomic_path
 
 _DEFAULTS = {
-    **dict.fromkeys(("instrument", "format", "file", "object", "date", "resolving_power", "flux_unit")),
+    **dict.fromkeys(("instrument", "format", "file", "object", "date", "resolving_power", "flux_unit", "frame")),
     "medium": "vacuum",
     "errors_known": True,
 }
@@ -29,7 +29,9 @@ class ObservedSpectrum:
         angstrom, and to the flux unit of the first order. Stored as float64, in named tuples.
     meta : dict, default={}
         Metadata: `instrument`, `format`, `file`, `object`, `date` (str, or None), `medium` (of the original
-        wavelengths, "vacuum" or "air"; the orders are in vacuum), `resolving_power` (float, or None), `errors_known`
+        wavelengths, "vacuum" or "air"; the orders are in vacuum), `frame` (of the wavelengths: "telescope",
+        "barycenter", "heliocenter", "star" if they are shifted to its rest frame, or None if not stated; see
+        `statements.FRAMES`), `resolving_power` (float, or None), `errors_known`
         (False if the errors are placeholders), `flux_unit` (str, or None), `order_numbers` (list of int) and `notes`
         (list of str: changes made to the data). Missing entries are added. Stored as a copy.
 
@@ -148,7 +150,9 @@ class ObservedSpectrum:
         return to_spectra(self)
 
     @classmethod
-    def from_specutils(cls, spectra, *, medium: str, resolving_power: float | None = None) -> "ObservedSpectrum":
+    def from_specutils(
+        cls, spectra, *, medium: str | None = None, resolving_power: float | None = None
+    ) -> "ObservedSpectrum":
         """Convert from objects of specutils.
 
         Parameters
@@ -157,8 +161,9 @@ class ObservedSpectrum:
             One order each; a Spectrum with two-dimensional flux has one order in each row. Spectral axes may be in any
             unit of length, frequency or energy. Uncertainties are standard deviations, variances or inverse variances.
             Masks are kept.
-        medium : {"vacuum", "air"}
-            Medium of the wavelengths. Air is converted to vacuum.
+        medium : {"vacuum", "air"}, default=None
+            Medium of the wavelengths; needed unless the header in `meta` of the first spectrum states it. Air is
+            converted to vacuum.
         resolving_power : float, default=None
             Resolving power of the spectrograph, wavelength over full width at half maximum. None: that in the `meta`
             of the first spectrum, if any.
@@ -171,7 +176,8 @@ class ObservedSpectrum:
         Raises
         ------
         ValueError
-            If units cannot be converted, the kind of uncertainty is unknown, or wavelengths do not increase.
+            If units cannot be converted, the kind of uncertainty is unknown, wavelengths do not increase, or the
+            medium is not stated or contradicts the header.
         """
         from stellarhml.spectra.specutils_objects import from_spectra
 
@@ -179,16 +185,17 @@ class ObservedSpectrum:
         return cls(orders, meta if resolving_power is None else meta | {"resolving_power": resolving_power})
 
     @classmethod
-    def from_table(cls, table, *, medium: str) -> "ObservedSpectrum":
+    def from_table(cls, table, *, medium: str | None = None) -> "ObservedSpectrum":
         """Convert from an astropy table in memory, such as that of `to_table`; `read_spectrum` reads files.
 
         Parameters
         ----------
         table : astropy.table.Table or QTable
             One row for each pixel; columns `wavelength`, `flux` and optionally `error`, `order` and `mask` (not 0 where
-            a pixel is bad), found by name. Wavelengths without a unit are in angstrom. Masked cells are masked pixels.
-        medium : {"vacuum", "air"}
-            Medium of the wavelengths. Air is converted to vacuum.
+            a pixel is bad), found by name as in `read_spectrum`. Wavelengths without a unit are in angstrom. Masked
+            cells are masked pixels.
+        medium : {"vacuum", "air"}, default=None
+            Medium of the wavelengths; needed unless the table states it. Air is converted to vacuum.
 
         Returns
         -------
@@ -200,7 +207,7 @@ class ObservedSpectrum:
         SpectrumFileError
             If columns are missing or ambiguous, units do not convert, or wavelengths do not increase.
         ValueError
-            If `medium` is neither "vacuum" nor "air".
+            If the medium is not stated, or contradicts the table.
 
         Examples
         --------

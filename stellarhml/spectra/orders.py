@@ -8,30 +8,6 @@ from stellarhml.exceptions import SpectrumFileError
 from stellarhml.physics.wavelength import air_to_vacuum
 
 
-def check_medium(medium, *, by_format=None):
-    """Medium of the wavelengths of a file, "vacuum" or "air", as the caller states it.
-
-    `by_format` is the name of the format, if its wavelengths are always in vacuum. ValueError if neither states the
-    medium, or the two differ.
-    """
-    if by_format is not None:
-        if medium not in (None, "vacuum"):
-            raise ValueError(
-                f"`medium` is {medium!r}, but wavelengths of the format {by_format} are in vacuum. Leave it out."
-            )
-        return "vacuum"
-    if medium is None:
-        raise ValueError(
-            "`medium` is None, and the file does not state whether the wavelengths are in vacuum or in air. Pass "
-            "'vacuum' or 'air', on the command line with --medium."
-        )
-    if medium not in ("vacuum", "air"):
-        raise ValueError(
-            f"`medium` is {medium!r}, but it must be 'vacuum' or 'air', the medium of the wavelengths in the file."
-        )
-    return medium
-
-
 def to_vacuum(wavelength, medium, source):
     """Convert wavelengths [angstrom] to vacuum; values that are not finite or not positive stay as they are.
 
@@ -50,6 +26,7 @@ def to_vacuum(wavelength, medium, source):
 
 
 _EDGE = 0.05  # share of the pixels at each end of an order in which wavelengths may run backwards and are trimmed
+_SHORTEST, _LONGEST = 900.0, 1e7  # angstrom: the light of stars, from the Lyman limit to a millimetre
 _NO_ERROR = 0.01  # error where a file gives none, in units of the order's median flux; only relative weights matter
 
 
@@ -68,12 +45,12 @@ class Order(NamedTuple):
 class OrderBuilder:
     """Make orders from raw arrays, one after the other, and count the changes.
 
-    Messages name the `source` of the arrays. Attributes: `orders` so far, with their `numbers`; `errors_known`: all of
-    them came with errors.
+    Messages name the `source` of the arrays. `like_errors` are columns that may be errors but are not in use.
+    Attributes: `orders` so far, with their `numbers`; `errors_known`: all of them came with errors.
     """
 
-    def __init__(self, source):
-        self.source = source
+    def __init__(self, source, like_errors=()):
+        self.source, self._like_errors = source, like_errors
         self.orders, self.numbers, self.errors_known = [], [], True
         self._masked, self._trimmed, self._reversed, self._dropped = {}, 0, [], []
 
@@ -99,6 +76,7 @@ class OrderBuilder:
             wavelength, flux, bad = wavelength[::-1], flux[::-1], bad[::-1]
             error = None if error is None else error[::-1]
             self._reversed.append(number)
+        self._require_plausible(number, wavelength)
         keep = self._increasing(number, wavelength)
         self._trimmed += len(wavelength) - (keep.stop - keep.start)
         wavelength, flux, bad = (values[keep].copy() for values in (wavelength, flux, bad))
@@ -143,11 +121,28 @@ class OrderBuilder:
         if self._dropped:
             notes.append(f"Orders {_names(self._dropped)} left out: no good pixel.")
         if not self.errors_known:
+            why = "No errors given"
+            if self._like_errors:
+                why = (
+                    f"{', '.join(self._like_errors)} may be errors, but are not known by name (rename standard "
+                    "deviations to 'error')"
+                )
             notes.append(
-                f"No errors given: {_NO_ERROR:g} of the median flux of each order replaces them; only relative "
-                "weights are meaningful."
+                f"{why}: {_NO_ERROR:g} of the median flux of each order replaces them; only relative weights are "
+                "meaningful."
             )
         return notes
+
+    def _require_plausible(self, number, wavelength):
+        """Refuse wavelengths that no star is observed at: they are in another unit, or logarithms."""
+        with np.errstate(all="ignore"):
+            known = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
+        if known.size and not _SHORTEST <= np.median(known) <= _LONGEST:
+            raise SpectrumFileError(
+                f"{self.source}, order {number}, has wavelengths around {np.median(known):.6g} angstrom, but "
+                f"{_SHORTEST:g} to {_LONGEST:g} are needed. They may be in another unit, or logarithms: state the unit "
+                "in the column (nm, um), name a column of log10 wavelengths 'loglam', or convert them to angstrom."
+            )
 
     def _increasing(self, number, wavelength):
         """The slice in which wavelengths are finite, positive and increasing."""

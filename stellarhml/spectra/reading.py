@@ -10,8 +10,8 @@ from stellarhml.spectra.echelle import list_extensions
 from stellarhml.spectra.hpf import is_hpf, read_hpf
 from stellarhml.spectra.igrins import is_igrins, read_igrins
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
-from stellarhml.spectra.orders import check_medium
 from stellarhml.spectra.specutils_objects import read_specutils
+from stellarhml.spectra.statements import by_format, check_frame, check_medium, stated_frame, stated_medium
 from stellarhml.spectra.tables import META_KEY, is_own_text, read_own_table, read_table
 
 _FORMATS = ("hpf", "igrins", "table", "npz", "hdf5", "specutils")
@@ -41,8 +41,14 @@ def read_spectrum(
     specutils any file that a loader of specutils reads; only where this format is stated      required
     ========= ================================================================================ ==========
 
-    Tables written by `ObservedSpectrum.write` need no `medium`. Columns and arrays after the semicolon are optional. A
-    `mask` is True, or not 0, where a pixel is bad, as in NumPy; `masks` of Starfish are the other way round. Pixels
+    Tables written by `ObservedSpectrum.write` need no `medium`, nor do files that state it: `AIRORVAC`, `VACUUM`,
+    `CTYPE1 = 'AWAV'`, `TUCD1 = 'em.wl;obs.atmos'`, a column `wave_vac`, or a comment ``# medium: air``. The frame of
+    the wavelengths is read from `SPECSYS`. Columns and arrays after the semicolon are optional, and are found by name
+    in any case: errors as `error`, `err`, `flux_err`, `e_flux`, `sigma`, `unc`, `noise`, `std` and the like; variances
+    as `variance`, `var`; inverse variances as `ivar`; marks of bad pixels as `mask`, `dq`, `quality`, `flags`,
+    `and_mask`. Columns that are not known are named in the notes. Two or three columns without names are wavelength,
+    flux and error; more are refused. A `mask` is True, or not 0, where a pixel is bad, as in NumPy; `masks` of
+    Starfish are the other way round. Pixels
     whose flux is not finite, or whose error or variance is not finite or not positive, are masked: their error is
     infinite, and their flux 0 where it was not finite. Pixels without increasing wavelengths at the ends of an order
     are trimmed. Both are counted in `meta["notes"]`. Where a file has no errors, 1 % of the median flux of each order
@@ -152,10 +158,15 @@ def _read_fits(path, format, medium, sky, error_file):
             return read_own_table(path, medium=medium, fits=True)
         orders, meta = read_table(path, medium=medium, fits=True)
         return orders, {key: content[key] for key in ("instrument", "object", "date")} | meta
-    check_medium(medium, by_format=found)
+    # both are in vacuum and in the frame of the telescope, unless the header says other things
+    headers = content["headers"][:1]
+    check_medium(medium, [by_format(found), *stated_medium(headers)])
+    frame = check_frame([by_format(found, "telescope"), *stated_frame(headers)])
     if found == "hpf":
-        return read_hpf(path, content, sky=sky[0], sky_scale=sky[1])
-    return read_igrins(path, content, error_file=error_file)
+        orders, meta = read_hpf(path, content, sky=sky[0], sky_scale=sky[1])
+    else:
+        orders, meta = read_igrins(path, content, error_file=error_file)
+    return orders, meta | {"frame": frame}
 
 
 _CONTAINERS = {"npz": "a NumPy archive", "hdf5": "an HDF5 file", "text": "a text file"}

@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
+from stellarhml.spectra.orders import OrderBuilder, to_vacuum
+from stellarhml.spectra.statements import FRAMES, check_frame, check_medium, stated_frame, stated_medium
 
 _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
 
@@ -47,16 +48,16 @@ def to_spectra(observed):
     return spectra
 
 
-def from_spectra(spectra, medium):
-    """Orders and meta of spectra of specutils, see `ObservedSpectrum.from_specutils`."""
-    check_medium(medium)
+def from_spectra(spectra, medium, source="`spectra`"):
+    """Orders and meta of spectra of specutils, see `ObservedSpectrum.from_specutils`; messages name their `source`."""
     spectra = [spectra] if hasattr(spectra, "spectral_axis") else list(spectra)
     wrong = next((s for s in spectra if not (hasattr(s, "spectral_axis") and hasattr(s, "flux"))), None)
     if wrong is not None or not spectra:
         found = type(wrong).__name__ if spectra else "an empty list"
         raise ValueError(f"`spectra` has {found}, but specutils.Spectrum, or a list of them, is needed.")
+    medium = medium_of(spectra[0], medium)
     unit = spectra[0].flux.unit
-    builder = OrderBuilder("`spectra`")
+    builder = OrderBuilder(source)
     rows = [
         (spectrum.spectral_axis, row, (getattr(spectrum, "meta", None) or {}).get("order"))
         for spectrum in spectra
@@ -76,6 +77,7 @@ def from_spectra(spectra, medium):
         "object": _word(first, "object", "OBJECT"),
         "date": _word(first, "date", "DATE-OBS"),
         "medium": medium,
+        "frame": frame_of(spectra[0]),
         "resolving_power": resolving_power if isinstance(resolving_power, int | float) else None,
         "errors_known": builder.errors_known,
         "flux_unit": unit.to_string() or None,
@@ -85,16 +87,41 @@ def from_spectra(spectra, medium):
     return builder.orders, meta
 
 
+def medium_of(spectrum, medium, default=None):
+    """Medium of the wavelengths of a spectrum of specutils, see `check_medium`.
+
+    `medium` is what the caller states. None: what the header states, else the `default`. Frequencies and energies are
+    the same in both.
+    """
+    unit = spectrum.spectral_axis.unit
+    if unit.physical_type in ("length", "dimensionless"):
+        stated = stated_medium(_headers(spectrum))
+        return check_medium(medium if stated else medium or default, stated)
+    if medium == "air":
+        raise ValueError(
+            f"`medium` is 'air', but the spectral axis is in {unit}, which is the same in air and vacuum. Leave "
+            "`medium` out, or pass 'vacuum'."
+        )
+    return check_medium(medium or "vacuum")
+
+
+def frame_of(spectrum):
+    """Frame of the wavelengths of a spectrum of specutils, by its metadata or its header, or None."""
+    own = (getattr(spectrum, "meta", None) or {}).get("frame")
+    return own if isinstance(own, str) and own in FRAMES else check_frame(stated_frame(_headers(spectrum)))
+
+
+def _headers(spectrum):
+    """Headers of a spectrum, each a dict of keywords (upper case): that of its file, and its own metadata."""
+    meta = getattr(spectrum, "meta", None) or {}
+    return [dict(meta.get("header") or {}), {key: value for key, value in meta.items() if str(key).isupper()}]
+
+
 def _wavelength(axis, medium):
     """Vacuum wavelengths in angstrom of a spectral axis."""
     from astropy import units as u
 
     axis = u.Quantity(axis)
-    if axis.unit.physical_type != "length" and medium == "air":
-        raise ValueError(
-            f"`medium` is 'air', but the spectral axis is in {axis.unit}, which is the same in air and vacuum. "
-            "Pass medium='vacuum'."
-        )
     try:
         with np.errstate(all="ignore"):
             grid = axis.to_value(u.AA, equivalencies=u.spectral())
@@ -171,11 +198,11 @@ def read_specutils(path, medium):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             spectra = specutils.SpectrumList.read(str(path))
-            orders, meta = from_spectra(spectra, medium)
     except Exception as error:  # loaders raise what they like
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SpectrumFileError(
             f"{path} cannot be read by specutils {specutils.__version__} ({type(error).__name__}: {reason}); a file "
             "that one of its loaders knows is needed. Read it yourself and pass it to ObservedSpectrum.from_specutils."
         ) from error
+    orders, meta = from_spectra(spectra, medium, path)
     return orders, meta | {"file": str(path)}

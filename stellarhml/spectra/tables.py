@@ -1,42 +1,25 @@
 """Tables of spectra in text, CSV, ECSV and FITS, written by the package or by others."""
 
+import csv
 import json
 import warnings
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.array_files import split_orders
-from stellarhml.spectra.orders import OrderBuilder, check_medium, to_vacuum
+from stellarhml.spectra.columns import Column, is_header, may_be_text, orders_of_columns, split_orders
+from stellarhml.spectra.orders import OrderBuilder
+from stellarhml.spectra.statements import by_format, check_medium, comment_cards
 from stellarhml.storage.fits_files import read_fits
 
-# Names are compared in lower case.
-_NAMES = {
-    "wavelength": ("wavelength", "wave", "lambda"),
-    "flux": ("flux",),
-    "error": ("error", "flux_error", "sigma", "uncertainty"),
-}
-# Other names of published columns, which are not standard deviations, and their conversions.
-_NOT_ERRORS = {"ivar": "1 / sqrt(ivar)", "variance": "sqrt(variance)", "var": "sqrt(var)"}
-# A comment that consists of these names is a header.
-KNOWN_NAMES = {name for names in _NAMES.values() for name in names} | set(_NOT_ERRORS) | {"order", "mask"}
 
+def read_text_columns(path, header_names=None):
+    """Columns of a text file, and what its comments state, as a dict of keywords (upper case).
 
-class Column(NamedTuple):
-    """One column: its name ("" if the file gives none), its values, and its unit as text, or None."""
-
-    name: str
-    values: np.ndarray
-    unit: str | None
-
-
-def read_text_columns(path, known_names) -> list[Column]:
-    """Columns of a text file, separated by commas or white space, or of an ECSV file.
-
-    A comment right above the data that consists of `known_names` (lower case) alone is a header: numpy.savetxt writes
-    its headers so.
+    Columns are separated by commas, semicolons or white space; a file may be ECSV. A comment right above the data that
+    names a column each, as numpy.savetxt writes it, is a header if it names wavelength and flux, or if its words are
+    among `header_names` (lower case).
     """
     raw = path.read_bytes()
     if b"\0" in raw:
@@ -47,79 +30,89 @@ def read_text_columns(path, known_names) -> list[Column]:
     text = raw.decode("utf-8-sig", errors="replace")  # comments may be in any encoding, numbers are ASCII
     if text.startswith("# %ECSV"):
         return _read_ecsv(path)
-    rows, comment = [], ""
+    rows, comments = [], []
     for line in text.splitlines():
         content, _, remark = line.partition("#")
         if content.strip():
             rows.append(" ".join(content.split()))
-        elif not rows and remark.strip():
-            comment = remark.strip()
+        elif remark.strip():
+            comments.append((len(rows), remark.strip()))
     if not rows:
         raise SpectrumFileError(f"{path} is empty, but at least two columns, wavelength and flux, are needed.")
-    comma = "," in rows[0]
-    first, names = _split(rows[0], comma), None
-    if not any(_is_number(cell) for cell in first):
-        names = [cell.strip("\"'") for cell in first]
+    separator = next((mark for mark in ",;" if mark in rows[0]), " ")
+    first, names = _split(rows[0], separator), None
+    above = [remark for n_before, remark in comments if not n_before]
+    if not any(map(_is_number, first)):
+        names = first
         rows.pop(0)
-    elif len(words := _split(comment, "," in comment)) == len(first):
-        names = words if all(word.lower() in known_names for word in words) else None
+    elif above:
+        words = _split(above[-1], "," if "," in above[-1] else " ")
+        known = is_header(words) or (header_names and {word.lower() for word in words} <= set(header_names))
+        names = words if len(words) == len(first) and known else None
     if not rows:
         raise SpectrumFileError(
             f"{path} has a header ({', '.join(names)}) and no rows, but one for each pixel is needed."
         )
-    return _parse(rows, comma, names or [""] * len(first), path)
+    cards = comment_cards(remark for _, remark in comments)
+    return _parse(rows, separator, names or [""] * len(first), path), cards
 
 
-def _parse(rows, comma, names, path):
+def _parse(rows, separator, names, path):
     """Columns of rows of text."""
     from astropy.io import ascii
 
     try:
-        table = ascii.read(rows, format="fast_no_header", delimiter="," if comma else " ", guess=False)
+        table = ascii.read(rows, format="fast_no_header", delimiter=separator, guess=False)
         if len(table.colnames) != len(names):
             raise ascii.InconsistentTableError(f"{len(table.colnames)} columns")
     except Exception as error:  # astropy raises its own errors, and those of its parser in C
-        short = [k for k, row in enumerate(rows, start=1) if len(_split(row, comma)) != len(names)]
+        short = [k for k, row in enumerate(rows, start=1) if len(_split(row, separator)) != len(names)]
         fault = f"another number of columns in row {short[0]} than {len(names)}" if short else f"no columns ({error})"
         raise SpectrumFileError(f"{path} has {fault}; the file may be truncated.") from error
     pairs = zip(names, table.colnames, strict=True)
-    return [Column(name, _numbers(name, np.ma.asarray(table[key]), path), None) for name, key in pairs]
+    return [Column(name, _numbers(name, np.ma.asarray(table[key]), path)) for name, key in pairs]
 
 
 def _numbers(name, cells, path):
-    """Cells of a column as float64; empty cells become NaN, and a mask may have True and False."""
+    """Cells of a column as float64; empty cells become NaN, and marks of bad pixels may be True and False."""
     if cells.dtype.kind in "iuf":
         return cells.astype(np.float64).filled(np.nan)
     values = np.empty(len(cells))
     for k, cell in enumerate(np.ma.filled(cells, "").astype(str).tolist()):
-        word = {"true": "1", "false": "0"}.get(cell.lower(), cell) if _is_mask(name) else cell
+        word = {"true": "1", "false": "0"}.get(cell.lower(), cell) if may_be_text(name) else cell
         if not _is_number(word or "nan"):
             raise SpectrumFileError(
-                f"{path} has {cell!r} in row {k + 1}, but a number is needed. Columns are separated by commas or white "
-                "space, and decimals by a point."
+                f"{path} has {cell!r} in row {k + 1}, but a number is needed. Columns are separated by commas, "
+                "semicolons or white space, and decimals by a point."
             )
         values[k] = float(word or "nan")
     return values
 
 
-def read_fits_columns(path) -> list[Column]:
-    """Columns of the first binary table of a FITS file."""
-    data = read_fits(path, _first_table, "Copy it again.")
-    if data is None:
+def read_fits_columns(path):
+    """Columns of the first table of a FITS file, and the headers of the file and of the table, as dicts."""
+    found = read_fits(path, _first_table, "Copy it again.")
+    if found is None:
         raise SpectrumFileError(f"{path} holds no table, but one with a column each for wavelength and flux is needed.")
-    return [_numeric(name, values, unit, path) for name, values, unit in data]
+    return found
 
 
 def _first_table(hdus):
-    """Name, values and unit of each column of the first table, or None if there is none."""
+    """Columns and headers of the first table, or None if there is none."""
     from astropy.io import fits
 
     table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
-    return None if table is None else [(c.name, np.array(table.data[c.name]), c.unit) for c in table.columns]
+    if table is None:
+        return None
+    columns = [
+        Column(column.name, np.array(table.data[column.name]), column.unit, table.header.get(f"TUCD{number}"))
+        for number, column in enumerate(table.columns, start=1)
+    ]
+    return columns, [dict(hdus[0].header), dict(table.header)]
 
 
 def _read_ecsv(path):
-    """Columns of an ECSV file; masked cells become NaN."""
+    """Columns of an ECSV file, and its metadata; masked cells become NaN."""
     from astropy.table import Table
 
     try:
@@ -127,40 +120,34 @@ def _read_ecsv(path):
     except Exception as error:  # astropy raises its own errors, ValueError or those of the YAML reader
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SpectrumFileError(f"{path} cannot be read as ECSV ({reason}); it is damaged or truncated.") from error
-    return astropy_columns(table, path)
+    return astropy_columns(table)
 
 
-def astropy_columns(table, source) -> list[Column]:
-    """Columns of a table of astropy; masked cells become NaN. Messages name its `source`."""
+def astropy_columns(table):
+    """Columns of a table of astropy, and its metadata by keyword (upper case); masked cells become NaN."""
     columns = []
     for name in table.colnames:
         column = table[name]
         unit = None if column.unit is None else column.unit.to_string()
         values = getattr(column, "value", column)  # a Quantity, or a Column
-        if np.ma.isMaskedArray(values) and values.dtype.kind in ("biuf" if _is_mask(name) else "iuf"):
+        if np.ma.isMaskedArray(values) and values.dtype.kind in "biuf":
             values = values.astype(np.float64).filled(np.nan)
-        columns.append(_numeric(name, np.asarray(values), unit, source))
-    return columns
+        ucd = (getattr(column, "meta", None) or {}).get("ucd")
+        columns.append(Column(name, np.asarray(values), unit or None, ucd))
+    return columns, {str(key).upper(): value for key, value in table.meta.items()}
 
 
-def _numeric(name, values, unit, path):
-    """A Column of float64, or an error that names the column."""
-    values = np.asarray(values)
-    if values.ndim != 1 or values.dtype.kind not in ("biuf" if _is_mask(name) else "iuf"):
-        raise SpectrumFileError(
-            f"{path} has a column {name!r} of shape {values.shape} and type {values.dtype}, but one real number for "
-            "each pixel is needed. Leave the column out, or write one row for each pixel."
-        )
-    return Column(name, values.astype(np.float64), unit or None)
-
-
-def _split(content, comma):
-    return [cell.strip() for cell in content.split(",")] if comma else content.split()
-
-
-def _is_mask(name):
-    """Whether a column may have True and False."""
-    return name.strip().lower() == "mask"
+def _split(content, separator):
+    """Cells of a row, without blanks and quotes; a unit in brackets belongs to the word before it."""
+    if separator != " ":
+        return [cell.strip().strip("\"'") for cell in next(csv.reader([content], delimiter=separator))]
+    words = []
+    for word in content.split():
+        if words and word[0] in "[(":
+            words[-1] += f" {word}"
+        else:
+            words.append(word.strip("\"'"))
+    return words
 
 
 def _is_number(cell):
@@ -169,93 +156,6 @@ def _is_number(cell):
     except ValueError:
         return False
     return True
-
-
-def take_mask(columns, path):
-    """Separate the column `mask` from the others; returns these, and a mask of pixels to leave out, (n_pixels,) bool.
-
-    It is True where `mask` is not 0, as in NumPy; None without such a column. SpectrumFileError if there are several.
-    """
-    masks = [column for column in columns if column.name.strip().lower() == "mask"]
-    if len(masks) > 1:
-        raise SpectrumFileError(f"{path} has {len(masks)} columns named 'mask', but one is needed. Rename the others.")
-    others = [column for column in columns if all(column is not mask for mask in masks)]
-    return others, masks[0].values != 0 if masks else None  # NaN is masked
-
-
-def choose_columns(columns, path):
-    """Choose the columns of wavelength, flux and error (or None), by name, or by position in a file without names.
-
-    SpectrumFileError if one is missing or ambiguous, or the table has variances or inverse variances in place of
-    errors.
-    """
-    named = any(column.name for column in columns)
-    if len(columns) < 2:
-        raise SpectrumFileError(
-            f"{path} has {len(columns)} column, but at least two are needed: wavelength and flux, separated by white "
-            "space or commas."
-        )
-    if not named:
-        return columns[0], columns[1], columns[2] if len(columns) > 2 else None
-    names = ", ".join(repr(column.name) for column in columns)
-    chosen = {}
-    for role, accepted in _NAMES.items():
-        matches = [column for column in columns if column.name.strip().lower() in accepted]
-        if len(matches) > 1:
-            raise SpectrumFileError(
-                f"{path} has {len(matches)} columns that could be the {role} among {names}, but one is needed. Rename "
-                "the others."
-            )
-        chosen[role] = matches[0] if matches else None
-    for role, advice in (("wavelength", "Rename it; without a unit it must be in angstrom."), ("flux", "Rename it.")):
-        if chosen[role] is None:
-            raise SpectrumFileError(
-                f"{path} has the columns {names}, but one named {' or '.join(_NAMES[role])} is needed. {advice}"
-            )
-    if chosen["error"] is None:
-        for column in columns:
-            cure = _NOT_ERRORS.get(column.name.strip().lower())
-            if cure:
-                raise SpectrumFileError(
-                    f"{path} has a column {column.name!r} and no errors, but standard deviations are needed. Write "
-                    f"{cure} as a column named 'error', or drop the column."
-                )
-    return chosen["wavelength"], chosen["flux"], chosen["error"]
-
-
-def wavelength_in_angstrom(column: Column, path):
-    """Convert the wavelengths of a column to angstrom, which is assumed where it has no unit.
-
-    SpectrumFileError if the unit is unknown, or not a length.
-    """
-    from astropy import units as u
-
-    if column.unit is None:
-        return column.values
-    try:
-        # many files have the plural, which astropy does not know
-        unit = u.AA if column.unit.lower() in ("angstrom", "angstroms") else u.Unit(column.unit)
-        return unit.to(u.AA, column.values)
-    except (ValueError, TypeError) as error:
-        raise SpectrumFileError(
-            f"{path} has wavelengths in {column.unit!r}, but a unit of length that astropy knows is needed. "
-            "Convert the column to angstrom."
-        ) from error
-
-
-def error_in_flux_unit(column: Column, flux: Column, path):
-    """Convert the errors of a column to the unit of the fluxes; a copy, SpectrumFileError if they do not convert."""
-    from astropy import units as u
-
-    if column.unit is None or flux.unit is None or column.unit == flux.unit:
-        return column.values.copy()
-    try:
-        return u.Unit(column.unit).to(u.Unit(flux.unit), column.values)
-    except (ValueError, TypeError) as error:
-        raise SpectrumFileError(
-            f"{path} has errors in {column.unit!r} and fluxes in {flux.unit!r}, but the two must convert into "
-            "each other. Write both in one unit."
-        ) from error
 
 
 META_KEY = "SHMLMETA"  # at most eight letters, for FITS; its value is JSON
@@ -295,7 +195,7 @@ def read_own_table(path, *, medium, fits):
     """
     from astropy.table import Table
 
-    check_medium(medium, by_format="of ObservedSpectrum.write")
+    check_medium(medium, [by_format("of ObservedSpectrum.write")])
     with _one_error(path), open(path, "rb") as file:
         table = Table.read(file, format="fits") if fits else Table.read(path, format="ascii.ecsv")
     return _from_own(table, path)
@@ -346,61 +246,20 @@ def is_own_text(path) -> bool:
 
 
 def read_table(path, *, medium, fits):
-    """Orders and meta of a table of wavelength, flux and optionally error, order and mask: text, CSV, ECSV or FITS.
+    """Orders and meta of a table of wavelength, flux and optionally error, order and marks of bad pixels.
 
-    Columns are found by name, in any case: `wavelength`, `wave` or `lambda`; `flux`; `error`, `flux_error`, `sigma` or
-    `uncertainty`; `order`, a whole number for each pixel; `mask`, not 0 where a pixel is bad. Without names they are
-    wavelength, flux and error, in this order. Wavelengths without a unit are in angstrom; errors are converted to the
-    unit of the flux. SpectrumFileError if the file is damaged, or has other columns.
+    Text, CSV, ECSV or FITS; columns as in `columns`. Wavelengths without a unit are in angstrom.
+    SpectrumFileError if the file is damaged, or has other columns.
     """
-    medium = check_medium(medium)
-    columns = read_fits_columns(path) if fits else read_text_columns(path, KNOWN_NAMES)
-    orders, meta = _from_columns(columns, medium, path)
+    columns, headers = read_fits_columns(path) if fits else read_text_columns(path)
+    orders, meta = orders_of_columns(columns, headers if fits else [headers], medium, path)
     return orders, meta | {"file": str(path)}
 
 
 def from_table(table, medium):
     """Orders and meta of an astropy table, made by `to_table` or with the columns of `read_table`."""
     if META_KEY in table.meta:
-        check_medium(medium, by_format="of ObservedSpectrum.to_table")
+        check_medium(medium, [by_format("of ObservedSpectrum.to_table")])
         return _from_own(table, "the table")
-    return _from_columns(astropy_columns(table, "the table"), check_medium(medium), "the table")
-
-
-def _from_columns(columns, medium, path):
-    """Orders and meta of columns."""
-    columns, masked = take_mask(columns, path)
-    labels = [column for column in columns if column.name.strip().lower() == "order"]
-    wavelength, flux, error = choose_columns([c for c in columns if all(c is not label for label in labels)], path)
-    if len(labels) > 1:
-        raise SpectrumFileError(
-            f"{path} has {len(labels)} columns named 'order', but one is needed. Rename the others."
-        )
-    grid = to_vacuum(wavelength_in_angstrom(wavelength, path), medium, path)
-    errors = None if error is None else error_in_flux_unit(error, flux, path)
-    groups = split_orders(path, labels[0].values) if labels else [(0, slice(None))]
-    builder = OrderBuilder(path)
-    for number, rows in groups:
-        parts = (None if part is None else part[rows] for part in (errors, masked))
-        builder.add(number, grid[rows], flux.values[rows], *parts)
-    used = [column.name or "(no name)" for column in (wavelength, flux, error, *labels) if column is not None]
-    used += [] if masked is None else ["mask (pixels where it is not 0 are left out)"]
-    note = f"Columns used: {', '.join(used)}; wavelengths in {wavelength.unit or 'angstrom (no unit given)'}."
-    return builder.orders, {
-        "format": "table",
-        "medium": medium,
-        "errors_known": builder.errors_known,
-        "flux_unit": _known_unit(flux.unit),
-        "order_numbers": builder.numbers,
-        "notes": [note, *builder.notes()],
-    }
-
-
-def _known_unit(text):
-    """The unit in the notation of astropy, or None if astropy does not know it."""
-    from astropy import units as u
-
-    try:
-        return u.Unit(text).to_string() or None if text else None
-    except (ValueError, TypeError):
-        return None
+    columns, header = astropy_columns(table)
+    return orders_of_columns(columns, [header], medium, "the table")

@@ -39,8 +39,10 @@ def mask_tellurics(
     Raises
     ------
     ValueError
-        If the arrays violate these rules, or all pixels would be masked.
+        If the arrays violate these rules, all pixels would be masked, or the wavelengths of the spectrum are not in
+        the frame of the telescope.
     """
+    _require_telescope(spectrum)
     grid, values = _checked(wavelength, transmission)
     orders, n_new = [], 0
     for order in spectrum.orders:
@@ -73,10 +75,12 @@ def divide_tellurics(spectrum: ObservedSpectrum, wavelength, transmission, *, mi
     Raises
     ------
     ValueError
-        If the arrays violate these rules, `minimum` is not positive, or all pixels would be masked.
+        If the arrays violate these rules, `minimum` is not positive, all pixels would be masked, or the wavelengths of
+        the spectrum are not in the frame of the telescope.
     """
     if not minimum > 0:
         raise ValueError(f"`minimum` is {minimum}, but it must be positive: fluxes are divided by the transmission.")
+    _require_telescope(spectrum)
     grid, values = _checked(wavelength, transmission)
     orders, n_new = [], 0
     for order in spectrum.orders:
@@ -152,8 +156,10 @@ def divide_standard(
     Raises
     ------
     ValueError
-        If all pixels would be masked.
+        If all pixels would be masked, or the wavelengths of one are not in the frame of the telescope.
     """
+    for part in (spectrum, standard):
+        _require_telescope(part)
     windows = hydrogen_windows() if windows is None else list(windows)
     orders, n_lost, n_lines = [], 0, 0
     for order in spectrum.orders:
@@ -178,8 +184,21 @@ def divide_standard(
     return _result(spectrum, orders, note, flux_unit=None)
 
 
+def _require_telescope(spectrum):
+    """Raise if wavelengths were shifted to another frame, in which telluric lines are not at rest."""
+    frame = spectrum.meta.get("frame")
+    if frame not in (None, "telescope"):
+        raise ValueError(
+            f"{spectrum!r} has wavelengths in the frame of the {frame} by its file, but telluric lines are at rest in "
+            "the frame of the telescope. Use the spectrum before its velocity was corrected, or shift its wavelengths "
+            "back and set meta['frame'] to 'telescope' (`ObservedSpectrum.replace(orders, frame='telescope')`)."
+        )
+
+
 def _result(spectrum, orders, note, **meta):
     """The new spectrum; raises if no pixel is left."""
+    if spectrum.meta.get("frame") is None:
+        note += " The file does not state the frame of its wavelengths: taken to be that of the telescope."
     if all(np.isinf(order.error).all() for order in orders):
         raise ValueError(
             f"No pixel of {spectrum!r} would be left: {note} Check the unit and the range of the wavelengths, or lower "

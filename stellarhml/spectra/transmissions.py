@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.tables import read_fits_columns, read_text_columns, wavelength_in_angstrom
+from stellarhml.spectra.columns import in_angstrom
+from stellarhml.spectra.orders import to_vacuum
+from stellarhml.spectra.statements import check_medium, stated_medium
+from stellarhml.spectra.tables import read_fits_columns, read_text_columns
 
 _WAVELENGTH = ("wavelength", "wavelength_a", "wavelength_angstrom", "wave", "lambda")
 _TRANSMISSION = ("transmission", "trans", "flux")
@@ -20,8 +23,9 @@ def read_transmission(path):
     Parameters
     ----------
     path : str or path-like
-        An npz file, a FITS table or a table in text, CSV or ECSV with a column each of vacuum wavelength (in angstrom,
-        or in the unit that the column states) and transmission (1 where the air is clear). Columns are found by
+        An npz file, a FITS table or a table in text, CSV or ECSV with a column each of wavelength (in angstrom, or in
+        the unit that the column states; in vacuum unless the file says air) and transmission (1 where the air is
+        clear). Columns are found by
         name (`wavelength`, `wavelength_A`, `wave` or `lambda`; `transmission`, `trans` or `flux`), or by position if
         there are two without names. Rows may be in any order.
 
@@ -83,12 +87,15 @@ def _columns(path):
     if head.startswith(b"PK\x03\x04"):
         arrays = _arrays(path)
     else:
-        fits = head.startswith((b"SIMPLE  =", b"\x1f\x8b"))
-        columns = read_fits_columns(path) if fits else read_text_columns(path, {*_WAVELENGTH, *_TRANSMISSION})
+        if head.startswith((b"SIMPLE  =", b"\x1f\x8b")):
+            columns, headers = read_fits_columns(path)
+        else:
+            columns, cards = read_text_columns(path, {*_WAVELENGTH, *_TRANSMISSION})
+            headers = [cards]
         if len(columns) == 2 and not any(column.name for column in columns):
             columns = [column._replace(name=name) for column, name in zip(columns, ("wavelength", "flux"), strict=True)]
         arrays = {
-            column.name: wavelength_in_angstrom(column, path) if _is(column.name, _WAVELENGTH) else column.values
+            column.name: _vacuum(column, headers, path) if _is(column.name, _WAVELENGTH) else column.values
             for column in columns
         }
     chosen = []
@@ -106,6 +113,13 @@ def _columns(path):
             "length is needed. Write them anew."
         )
     return chosen
+
+
+def _vacuum(column, headers, path):
+    """Vacuum wavelengths [angstrom] of a column, which are in air if the file says so."""
+    wavelength, _, stated = in_angstrom(column, path)
+    stated = [*stated_medium(headers), *stated]
+    return to_vacuum(wavelength, check_medium(None, stated) if stated else "vacuum", path)
 
 
 def _arrays(path):

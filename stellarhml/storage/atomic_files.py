@@ -25,7 +25,7 @@ def atomic_path(path, *, sync=False):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary = _temporary(path)
     try:
         yield temporary
         if sync:
@@ -35,3 +35,26 @@ def atomic_path(path, *, sync=False):
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def check_writable(path, n_bytes=4096):
+    """Write a temporary file where `atomic_path` would, and remove it; OSError if that fails.
+
+    Permissions alone do not tell: the disk may be full or mounted read-only, or the name too long.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(bytes(n_bytes))
+            file.flush()
+            os.fsync(file.fileno())  # a network disk may report only now that it is full
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _temporary(path):
+    """A name beside `path` that no other process uses."""
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")

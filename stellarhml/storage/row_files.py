@@ -1,14 +1,11 @@
 """Spectra in a .npy file, which is written row by row and memory-mapped."""
 
-import hashlib
 import io
 from pathlib import Path
 
 import numpy as np
 
 from stellarhml.exceptions import StoreError
-
-_CHUNK = 1 << 20  # bytes
 
 
 def write_rows(path, rows, shape, dtype):
@@ -53,15 +50,6 @@ def _contents(header, rows, dtype):
     yield memoryview(header)
     for row in rows:
         yield memoryview(np.ascontiguousarray(row, dtype=dtype)).cast("B")
-
-
-def file_checksum(path):
-    """Checksum of a file, 40 hexadecimal digits."""
-    hasher = hashlib.blake2b(digest_size=20)
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()
 
 
 def is_mapped(array):

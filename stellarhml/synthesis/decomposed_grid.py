@@ -149,7 +149,8 @@ def normalised_rows(preprocessor, flux, teff, folder=None):
         return
     with scratch_folder(folder) as scratch:
         path = scratch / "normalised.npy"
-        write_rows(path, _transformed(preprocessor, flux, teff), (len(flux), len(preprocessor.wavelength_out_)), flux.dtype)
+        shape = len(flux), len(preprocessor.wavelength_out_)
+        write_rows(path, _transformed(preprocessor, flux, teff), shape, flux.dtype)
         table = np.load(path, mmap_mode="r")
         yield table
         del table  # an open map would keep the file from being removed on some systems

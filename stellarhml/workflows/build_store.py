@@ -44,6 +44,7 @@ class BuildStore:
     def remove(self):
         """Remove all that a build has put into the folder, and the folder if nothing else is in it."""
         clear_scratch(self.folder)
+        self.results.clear()
         for path in self._files():
             path.unlink(missing_ok=True)
         self.remove_if_empty()

@@ -136,7 +136,7 @@ def describe_spectrum(spectrum, *, orders=False):
     With `orders`, its "orders" is a list with a dict for each.
     """
     meta, known = spectrum.meta, spectrum.meta["errors_known"]
-    keys = ("format", "instrument", "object", "date", "medium", "resolving_power", "flux_unit", "errors_known")
+    keys = ("format", "instrument", "object", "date", "medium", "frame", "resolving_power", "flux_unit", "errors_known")
     ends = [order.wavelength[[0, -1]] for order in spectrum.orders]
     record = {key: meta[key] for key in keys} | {
         "n_orders": len(spectrum.orders),

@@ -100,7 +100,7 @@ def test_a_negative_size_does_not_make_it_go_round_for_ever(tmp_path, make_hpf):
 def test_formats_of_pipelines_are_in_vacuum(tmp_path, make_hpf, make_igrins, format):
     path = make_hpf(tmp_path / "a.fits") if format == "hpf" else make_igrins(tmp_path)
     assert read_spectrum(path, medium="vacuum", format=format).meta["medium"] == "vacuum"
-    with pytest.raises(ValueError, match=f"format {format} are in vacuum"):
+    with pytest.raises(ValueError, match=f"in vacuum by the format {format}"):
         read_spectrum(path, medium="air")
     other = "igrins" if format == "hpf" else "hpf"
     with pytest.raises(SpectrumFileError, match=r"is needed\. Pass the right file"):

@@ -114,7 +114,7 @@ def test_written_and_read_again_exactly(tmp_path, spectrum, name):
     _same(again, spectrum)
     assert again.meta == spectrum.meta
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    with pytest.raises(ValueError, match=r"ObservedSpectrum\.write are in vacuum"):
+    with pytest.raises(ValueError, match=r"in vacuum by the format of ObservedSpectrum\.write"):
         read_spectrum(tmp_path / name, medium="air")
 
 

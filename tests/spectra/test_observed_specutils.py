@@ -74,7 +74,7 @@ def test_air_and_the_need_to_say_it():
     got = _read(vacuum_to_air(WAVE) * u.AA, medium="air")
     np.testing.assert_allclose(got.orders[0].wavelength, WAVE, rtol=1e-14)
     assert got.meta["medium"] == "air"
-    with pytest.raises(TypeError, match="medium"):
+    with pytest.raises(ValueError, match="`medium` is None"):
         ObservedSpectrum.from_specutils(Spectrum(spectral_axis=WAVE * u.AA, flux=FLUX * JY))
     with pytest.raises(ValueError, match="`medium` is None"):
         _read(medium=None)

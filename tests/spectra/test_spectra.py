@@ -143,13 +143,13 @@ def test_a_single_array_of_numpy_is_told(tmp_path):
         ("1 2 3\n2 2\n", "in row 2"),
         ("5000\n5001\n", "at least two are needed"),
         ("a b\n1 2\n", "one named wavelength"),
-        ("wavelength[nm],flux\n1,2\n", "without a unit it must be in angstrom"),
-        ("wavelength;flux\n1;2\n", "in row 1, but a number is needed. Columns are separated by commas"),
-        ("wavelength flux mask mask\n1 2 3 4\n", "2 columns named 'mask'"),
+        ("wavelength[nm],flux\n850,2\n", "no good pixel"),
+        ("wavelength;flux\n8500,5;2\n", "in row 1, but a number is needed. Columns are separated by commas"),
+        ("wavelength flux err std\n1 2 3 4\n", "2 columns that could be the error"),
         ("wavelength flux\n1 2\n3 True\n", "'True' in row 2"),
-        ("wave flux ivar\n1 2 3\n2 2 3\n", "standard deviations are needed"),
+        ("wavelength [furlong] flux\n1 2\n2 2\n", "a unit of length that astropy knows"),
         ("wave flux error order\n1 2 3 1.5\n2 2 3 1\n", "1.5 as the number of an order"),
-        ("wave flux error order order\n1 2 3 1 1\n2 2 3 1 1\n", "2 columns named 'order'"),
+        ("wave flux error order order\n1 2 3 1 1\n2 2 3 1 1\n", "2 columns that could be the order"),
         ("5000 1 1\n5001 1 1\n5000 1 1\n5001 1 1\n", "do not increase"),
         ("5000 nan 1\n5001 1 0\n", "no good pixel in any of them: 1 flux NaN"),
         ("\0\1\2", "not a text file"),
@@ -182,9 +182,9 @@ def test_npz(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"flux": FLUX}, "the arrays flux, but one named wavelength"),
+        ({"flux": FLUX}, "'flux', but one named wavelength"),
         ({"wavelength": WAVE, "flux": FLUX[:-1]}, "one shape is needed"),
-        ({"wavelength": WAVE, "flux": FLUX, "sigma": ERROR, "error": ERROR}, "sigma and error"),
+        ({"wavelength": WAVE, "flux": FLUX, "sigma": ERROR, "error": ERROR}, "2 columns that could be the error among"),
         ({"wavelength": WAVE, "flux": FLUX.astype(complex)}, "real numbers"),
         ({"wavelength": WAVE, "flux": np.array(["a"] * 40)}, "real numbers"),
         ({"wavelength": WAVE, "flux": FLUX.astype(object)}, "cannot be read as an npz"),  # a pickle
@@ -228,7 +228,7 @@ def test_starfish_hdf5(tmp_path):
             read_spectrum(path)
     with h5py.File(tmp_path / "2.hdf5", "w") as file:
         file["waves"], file["spectrum"] = WAVE, FLUX
-    with pytest.raises(SpectrumFileError, match=r"2\.hdf5 has the arrays spectrum, waves, but one named fluxes"):
+    with pytest.raises(SpectrumFileError, match=r"2\.hdf5 has the columns 'waves', but one named flux"):
         read_spectrum(tmp_path / "2.hdf5", medium="vacuum")
 
 
