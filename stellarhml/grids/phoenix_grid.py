@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -228,7 +229,7 @@ def _write_cache(cache, request, shape, spectra):
     """Write a new cache under a temporary name, rename it, and open it."""
     # A cache without its JSON file is never used, so that an interruption between the two renames does no harm.
     _sidecar(cache).unlink(missing_ok=True)
-    with atomic_path(cache, sync=True) as temporary:
+    with atomic_path(cache, sync=True) as temporary, closing(spectra):  # and its progress bar, on an error
         write_rows(temporary, spectra, shape, request["dtype"])
         checksum = digest_file(temporary)
     with atomic_path(_sidecar(cache), sync=True) as temporary:
