@@ -24,6 +24,7 @@ from stellarhml.kernels.second_order import fit_lines
 from stellarhml.lines.catalog import Detections, LineCatalog, detect_lines, match_to_catalog, refine_minima
 from stellarhml.lines.prior import LinePrior, blase_start, first_guess
 from stellarhml.storage.result_store import digest
+from stellarhml.storage.row_files import GrowingArray, is_mapped
 
 FIT_VERSION = 4
 """Version of the fit, to be increased when results change: stored fits of older versions are then not reused."""
@@ -346,8 +347,16 @@ def decompose_rows(X, settings, *, store, n_jobs, verbose):
         description="Decomposing spectra",
         spectra=range(len(X)),
     )
-    fits = list(fits)
-    flags = np.array([fit.flag for fit in fits], dtype=np.uint8)
+    kept = []  # of each fit all but its lines, which are in memory once, or on the disk like the spectra
+
+    def lines_of_fits():
+        for fit in fits:
+            kept.append(fit._replace(lines=None, theta=None))
+            yield fit.lines, fit.theta
+
+    on_disk = {"on_disk": is_mapped(X), "folder": None if store is None else store.folder}
+    theta = rows_to_csr(lines_of_fits(), len(settings.catalog.pixels), len(settings.line_parameters), **on_disk)
+    flags = np.array([fit.flag for fit in kept], dtype=np.uint8)
     n_unfinished = np.count_nonzero(flags & SpectrumFlag.NOT_CONVERGED)
     if n_unfinished:
         warnings.warn(
@@ -365,15 +374,12 @@ def decompose_rows(X, settings, *, store, n_jobs, verbose):
             stacklevel=4,
         )
     windows, n_pixels = window_edges(settings)
-    square = np.stack([fit.square for fit in fits])
-    line_flags, n_iter = np.stack([fit.line_flags for fit in fits]), np.array([fit.n_iter for fit in fits])
-    rows = [(fit.lines, fit.theta) for fit in fits]
-    del fits  # so that their lines are in memory once
+    square = np.stack([fit.square for fit in kept])
     return Decomposition(
-        rows_to_csr(rows, len(settings.catalog.pixels), len(settings.line_parameters)),
-        line_flags,
+        theta,
+        np.stack([fit.line_flags for fit in kept]),
         flags,
-        n_iter,
+        np.array([fit.n_iter for fit in kept]),
         windows,
         np.sqrt(square),
         np.sqrt(np.average(square, axis=1, weights=n_pixels)),
@@ -404,20 +410,20 @@ def render_rows(table, wavelength, n_lines, *, profile, wing_cut):
     return flux
 
 
-def rows_to_csr(rows, n_lines, n_parameters):
+def rows_to_csr(rows, n_lines, n_parameters, *, on_disk=False, folder=None):
     """Stack the lines of spectra into a CSR matrix (n_spectra, n_parameters * n_lines), zeros stored explicitly.
 
-    `rows`, a list, has increasing catalogue indices (k,) and parameters (k, n_parameters) of each spectrum; it is
-    emptied, so that these are in memory once.
+    `rows`, an iterable, has increasing catalogue indices (k,) and parameters (k, n_parameters) of each spectrum. With
+    `on_disk` they lie in a memory map of a temporary file in `folder`.
     """
-    shape = len(rows), n_parameters * n_lines
-    indptr = np.concatenate([[0], np.cumsum([theta.size for _, theta in rows])]).astype(np.int64)
-    data, indices = np.empty(indptr[-1]), np.empty(indptr[-1], np.int32)
-    for i in reversed(range(len(rows))):
-        lines, theta = rows.pop()
-        span = slice(indptr[i], indptr[i + 1])
-        data[span], indices[span] = theta.ravel(), (lines[:, None] * n_parameters + np.arange(n_parameters)).ravel()
-    return sparse.csr_matrix((data, indices, indptr), shape=shape)
+    indptr = [0]
+    indices, data = (GrowingArray(dtype, on_disk=on_disk, folder=folder) for dtype in (np.int32, np.float64))
+    for lines, theta in rows:
+        indices.extend((lines[:, None] * n_parameters + np.arange(n_parameters)).ravel())
+        data.extend(theta.ravel())
+        indptr.append(indptr[-1] + theta.size)
+    shape = len(indptr) - 1, n_parameters * n_lines
+    return sparse.csr_matrix((data.finish(), indices.finish(), np.array(indptr, np.int64)), shape=shape)
 
 
 def csr_row(table, i, n_parameters):

@@ -1,6 +1,8 @@
-"""Spectra in a .npy file, which is written row by row and memory-mapped."""
+"""Arrays that are written piece by piece to files and memory-mapped."""
 
 import io
+import mmap
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +61,51 @@ def is_mapped(array):
             return True
         array = array.base
     return False
+
+
+class GrowingArray:
+    """A one-dimensional array that grows, in memory or in a file.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Type of the values.
+    on_disk : bool, default=False
+        Whether the values go to a temporary file without a name, which disappears with the process however it ends.
+    folder : path-like, default=None
+        Folder of that file. None: that of the system for temporary files.
+    """
+
+    def __init__(self, dtype, *, on_disk=False, folder=None):
+        self._array, self._size = np.empty(0, dtype), 0
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0) if on_disk else None  # noqa: SIM115 (kept open)
+
+    def extend(self, values):
+        """Add values (n,); StoreError if the disk is full."""
+        size = self._size + len(values)
+        if self._file is None:
+            if size > len(self._array):  # a third more, so that few calls move the array
+                self._array.resize(max(size, 4 * self._size // 3), refcheck=False)
+            self._array[self._size : size] = values
+        else:
+            content = memoryview(np.ascontiguousarray(values, self._array.dtype)).cast("B")
+            try:
+                while content:
+                    content = content[self._file.write(content) :]
+            except OSError as error:
+                raise StoreError(
+                    f"The lines of the spectra could not be written to a temporary file ({error}). Make room, or set "
+                    "TMPDIR to a folder on another disk, and start the same job again."
+                ) from error
+        self._size = size
+
+    def finish(self):
+        """The array, writable; the values on disk are a memory map. The object must not be used any more."""
+        if self._file is None:
+            self._array.resize(self._size, refcheck=False)
+            return self._array
+        with self._file as file:
+            if not self._size:
+                return self._array
+            # a plain array over the map: joblib would send a np.memmap to workers by the name, which it has not
+            return np.frombuffer(mmap.mmap(file.fileno(), 0), self._array.dtype)

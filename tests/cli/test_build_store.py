@@ -252,9 +252,7 @@ def test_a_dead_worker_costs_its_spectrum_a_second_try(command, undisturbed, tmp
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_twice_names_the_node(
-    command, undisturbed, tmp_path, monkeypatch, sum_of_a_row, last_error
-):
+def test_a_worker_that_dies_twice_names_the_node(command, undisturbed, tmp_path, monkeypatch, sum_of_a_row, last_error):
     (tmp_path / "marks").mkdir()
     with monkeypatch.context() as patch:
         kills_in_worker(patch, sum_of_a_row, tmp_path / "marks", 2)
