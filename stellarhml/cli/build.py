@@ -63,7 +63,10 @@ def run(arguments):
     require_file(out)
     refuse_input(out, [arguments.phoenix])
     folder = out.with_suffix(".store") if arguments.store is None else Path(arguments.store)
-    with open_build_store(folder, arguments.phoenix) as store:
+    for path, read in ((out, "--out"), (Path(arguments.phoenix), "--phoenix")):
+        if folder.resolve() == path.resolve():
+            raise ValueError(f"--store {folder} is also {read}. Choose another folder.")
+    with open_build_store(folder) as store:
         try:
             _build(arguments, out, store)
         except KeyboardInterrupt:

@@ -25,7 +25,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import gen_batches
 
 from stellarhml._parallel import map_stored
 from stellarhml._state import Sizes, StateError, check_keys, take, take_array, take_list
@@ -404,7 +403,7 @@ def _measure(grid, samples, residual, edges, pixels):
     spread = np.zeros((len(place), len(edges) - 1))
     spread[np.arange(len(place)), place] = 1.0
     total, row_squares = np.zeros(len(place)), np.empty(n_rows)
-    for rows in gen_batches(n_rows, _SPECTRA_AT_ONCE):
+    for rows in _batches(n_rows):
         own = grid.residual(pixels, rows)
         if residual is not None:
             own -= residual.at(grid.weights[rows], pixels)
@@ -415,7 +414,7 @@ def _measure(grid, samples, residual, edges, pixels):
     variance = total / n_rows
     totals = {axis: np.zeros(len(place)) for axis in np.unique(samples.axis)}
     squares = np.empty((n_samples, len(edges) - 1))
-    for rows in gen_batches(n_samples, _SPECTRA_AT_ONCE):
+    for rows in _batches(n_samples):
         error = grid.render(samples.weights[rows], pixels) - _few_rows(samples.targets[rows], flux)
         if residual is not None:
             error += residual.at(samples.weights[rows], pixels)
@@ -425,6 +424,11 @@ def _measure(grid, samples, residual, edges, pixels):
     for axis, total in totals.items():
         variance += total / np.count_nonzero(samples.axis == axis)
     return variance, squares, row_squares
+
+
+def _batches(n):
+    """Slices of a few spectra."""
+    return [slice(first, first + _SPECTRA_AT_ONCE) for first in range(0, n, _SPECTRA_AT_ONCE)]
 
 
 def _few_rows(table, flux):

@@ -1,9 +1,7 @@
 """Folder in which a build keeps what it has computed, so that the same build goes on after an interruption."""
 
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-from stellarhml.exceptions import StoreError
 from stellarhml.storage.result_store import ResultStore
 from stellarhml.storage.working_folders import LOCK_NAME, clear_scratch, locked
 
@@ -67,14 +65,12 @@ class BuildStore:
 
 
 @contextmanager
-def open_build_store(folder, grid_folder):
+def open_build_store(folder):
     """Create the folder if needed, and work in it alone; yields a BuildStore.
 
-    StoreError if the folder cannot be created or written, another process works in it, or it is that of the grid. If
-    nothing came of it, the folder is removed.
+    StoreError if the folder cannot be created or written, or another process works in it. If nothing came of it, the
+    folder is removed.
     """
-    if Path(folder).resolve() == Path(grid_folder).resolve():
-        raise StoreError(f"--store {folder} is the folder of the grid. Choose another folder.")
     store = BuildStore(folder)
     try:
         with locked(store.folder):

@@ -72,7 +72,9 @@ def test_an_interrupted_build_goes_on(command, undisturbed, tmp_path, monkeypatc
     assert main(command) == 0
     assert out.read_bytes() == undisturbed
     assert not store.exists()
-    assert f"resumed: the spectra and {n_written} of 62 results were in {store}" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert f"resumed: the spectra and {n_written} of 62 results were in {store}" in shown.out
+    assert ("from the store" in shown.err) == (n_written > 0)
 
 
 def test_a_store_that_is_given_is_kept(command, undisturbed, tmp_path, capsys):
@@ -157,10 +159,11 @@ def test_two_builds_do_not_share_a_store(command, tmp_path, one_error):
     assert "Another process works in" in one_error()
 
 
-@pytest.mark.parametrize("place", ["/proc/none", "a file", "the grid"])
+@pytest.mark.parametrize("place", ["/proc/none", "a file", "the grid", "the generator"])
 def test_a_store_that_cannot_be_written_is_found_before_any_work(command, folder, tmp_path, one_error, place):
     (tmp_path / "file").touch()
-    store = {"a file": str(tmp_path / "file"), "the grid": str(folder)}.get(place, place)
+    places = {"a file": tmp_path / "file", "the grid": folder, "the generator": tmp_path / "g.asdf"}
+    store = str(places.get(place, place))
     assert main([*command, "--store", store]) == 2
     assert store in one_error()
     assert not list(tmp_path.glob("*.npy"))
