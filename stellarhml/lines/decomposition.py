@@ -416,14 +416,14 @@ def rows_to_csr(rows, n_lines, n_parameters, *, on_disk=False, folder=None):
     `rows`, an iterable, has increasing catalogue indices (k,) and parameters (k, n_parameters) of each spectrum. With
     `on_disk` they lie in a memory map of a temporary file in `folder`.
     """
-    indptr = [0]
-    indices, data = (GrowingArray(dtype, on_disk=on_disk, folder=folder) for dtype in (np.int32, np.float64))
-    for lines, theta in rows:
-        indices.extend((lines[:, None] * n_parameters + np.arange(n_parameters)).ravel())
-        data.extend(theta.ravel())
-        indptr.append(indptr[-1] + theta.size)
-    shape = len(indptr) - 1, n_parameters * n_lines
-    return sparse.csr_matrix((data.finish(), indices.finish(), np.array(indptr, np.int64)), shape=shape)
+    indptr, place = [0], {"on_disk": on_disk, "folder": folder}
+    with GrowingArray(np.int32, **place) as indices, GrowingArray(np.float64, **place) as data:
+        for lines, theta in rows:
+            indices.extend((lines[:, None] * n_parameters + np.arange(n_parameters)).ravel())
+            data.extend(theta.ravel())
+            indptr.append(indptr[-1] + theta.size)
+        shape = len(indptr) - 1, n_parameters * n_lines
+        return sparse.csr_matrix((data.finish(), indices.finish(), np.array(indptr, np.int64)), shape=shape)
 
 
 def csr_row(table, i, n_parameters):

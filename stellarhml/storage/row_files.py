@@ -35,23 +35,28 @@ def write_rows(path, rows, shape, dtype):
     dtype, header = np.dtype(dtype), io.BytesIO()
     form = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, form)
+    what = f"{shape[0]} spectra, {dtype.itemsize * shape[0] * shape[1] / 1e6:.1f} MB,", Path(path).parent
     with open(path, "wb", buffering=0) as file:
-        for content in _contents(header.getvalue(), rows, dtype):
-            try:
-                while content:
-                    content = content[file.write(content) :]
-            except OSError as error:
-                raise StoreError(
-                    f"The {shape[0]} spectra, {dtype.itemsize * shape[0] * shape[1] / 1e6:.1f} MB, could not be "
-                    f"written to {Path(path).parent} ({error}). Make room, and start the same job again: results that "
-                    "are there are kept."
-                ) from error
+        _write(file, memoryview(header.getvalue()), *what)
+        for row in rows:
+            _write(file, _bytes_of(row, dtype), *what)
 
 
-def _contents(header, rows, dtype):
-    yield memoryview(header)
-    for row in rows:
-        yield memoryview(np.ascontiguousarray(row, dtype=dtype)).cast("B")
+def _bytes_of(values, dtype):
+    """Values in another type, as bytes; copied only if needed."""
+    return memoryview(np.ascontiguousarray(values, dtype=dtype)).cast("B")
+
+
+def _write(file, content, what, folder):
+    """Write all of the content to an unbuffered file; StoreError if that fails."""
+    try:
+        while content:
+            content = content[file.write(content) :]
+    except OSError as error:
+        raise StoreError(
+            f"{what} could not be written to {folder} ({error}). Make room, and start the same job again: results that "
+            "are there are kept."
+        ) from error
 
 
 def is_mapped(array):
@@ -64,7 +69,7 @@ def is_mapped(array):
 
 
 class GrowingArray:
-    """A one-dimensional array that grows, in memory or in a file.
+    """A one-dimensional array that grows, in memory or in a file; a context manager, which closes the file.
 
     Parameters
     ----------
@@ -78,7 +83,15 @@ class GrowingArray:
 
     def __init__(self, dtype, *, on_disk=False, folder=None):
         self._array, self._size = np.empty(0, dtype), 0
+        self._folder = tempfile.gettempdir() if folder is None else folder
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0) if on_disk else None  # noqa: SIM115 (kept open)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self._file is not None:
+            self._file.close()
 
     def extend(self, values):
         """Add values (n,); StoreError if the disk is full."""
@@ -88,24 +101,14 @@ class GrowingArray:
                 self._array.resize(max(size, 4 * self._size // 3), refcheck=False)
             self._array[self._size : size] = values
         else:
-            content = memoryview(np.ascontiguousarray(values, self._array.dtype)).cast("B")
-            try:
-                while content:
-                    content = content[self._file.write(content) :]
-            except OSError as error:
-                raise StoreError(
-                    f"The lines of the spectra could not be written to a temporary file ({error}). Make room, or set "
-                    "TMPDIR to a folder on another disk, and start the same job again."
-                ) from error
+            _write(self._file, _bytes_of(values, self._array.dtype), "The lines of the spectra", self._folder)
         self._size = size
 
     def finish(self):
-        """The array, writable; the values on disk are a memory map. The object must not be used any more."""
+        """The array, writable; the values on disk are a memory map. Nothing can be added any more."""
         if self._file is None:
             self._array.resize(self._size, refcheck=False)
+        if self._file is None or not self._size:
             return self._array
-        with self._file as file:
-            if not self._size:
-                return self._array
-            # a plain array over the map: joblib would send a np.memmap to workers by the name, which it has not
-            return np.frombuffer(mmap.mmap(file.fileno(), 0), self._array.dtype)
+        # a plain array over the map: joblib would send a np.memmap to workers by the name, which it has not
+        return np.frombuffer(mmap.mmap(self._file.fileno(), 0), self._array.dtype)

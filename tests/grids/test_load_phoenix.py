@@ -239,7 +239,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_cache(phoenix_folder, tmp_path, m
             yield temporary
 
     monkeypatch.setattr(phoenix_grid, "atomic_path", full)
-    with pytest.raises(StoreError, match=r"The 12 spectra, .* could not be written .*No space left"):
+    with pytest.raises(StoreError, match=r"12 spectra, .* could not be written .*No space left"):
         load_phoenix(phoenix_folder, cache=tmp_path / "cache" / "grid.npy")
     assert list((tmp_path / "cache").iterdir()) == []
 
