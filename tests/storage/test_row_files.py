@@ -2,7 +2,6 @@
 
 import pickle
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +61,8 @@ def test_a_growing_array_is_the_concatenation(tmp_path, on_disk):
 
 
 def test_a_growing_array_on_a_full_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: Path("/dev/full").open("wb", buffering=0))
+    full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 (closed by the array)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: full)
     with (
         GrowingArray(float, on_disk=True, folder=tmp_path) as growing,
         pytest.raises(StoreError, match=r"lines of the spectra could not be written .*No space left"),
