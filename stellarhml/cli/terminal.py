@@ -103,8 +103,8 @@ def add_grid(parser, *, required):
     parser.add_argument("--allow-missing", action="store_true", help="go on if grid nodes have no file")
 
 
-def read_grid(arguments):
-    """Load the spectra that the arguments of `add_grid` choose."""
+def read_grid(arguments, cache=None):
+    """Load the spectra that the arguments of `add_grid` choose; with a `cache` they stay in that file."""
     from stellarhml.grids.phoenix_grid import load_phoenix
 
     ranges = {name: getattr(arguments, name) for name in ("teff", "logg", "feh", "wavelength")}
@@ -112,6 +112,7 @@ def read_grid(arguments):
         arguments.phoenix,
         **{name: tuple(limits) for name, limits in ranges.items() if limits is not None},
         missing="report" if arguments.allow_missing else "raise",
+        cache=cache,
         verbose=True,
     )
 

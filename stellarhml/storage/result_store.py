@@ -87,9 +87,13 @@ class ResultStore:
     def __contains__(self, key):
         return self._path(key).exists()
 
+    def files(self):
+        """Paths of the results."""
+        return list(self.folder.glob(f"[!.]*{_SUFFIX}"))
+
     def keys(self):
         """Keys of the results that are there, as a set."""
-        return {path.name.removesuffix(_SUFFIX) for path in self.folder.glob(f"[!.]*{_SUFFIX}")}
+        return {path.name.removesuffix(_SUFFIX) for path in self.files()}
 
     def read(self, key):
         """Read a result.

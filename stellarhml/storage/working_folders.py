@@ -3,7 +3,7 @@
 import errno
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from stellarhml.exceptions import StoreError
@@ -31,19 +31,18 @@ def locked(folder):
         Whether no other process works in the folder; False where there are no locks.
     """
     path = Path(folder) / LOCK_NAME
-    try:
-        file = open(path, "ab")
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written ({error.strerror}). Make it writable, or choose another folder."
-        ) from error
-    with file:
-        sure = _lock(file, folder)
+    with ExitStack() as stack:
         try:
+            file = stack.enter_context(open(path, "ab", buffering=0))
+            sure = _lock(file, folder)
             file.write(b"\n")
-            file.flush()
+        except StoreError:
+            raise
         except OSError as error:
-            raise StoreError(f"Nothing can be written to {folder} ({error.strerror}). Make room there.") from error
+            raise StoreError(
+                f"Nothing can be written to {folder} ({error.strerror}). Make room there, make it writable, or choose "
+                "another folder."
+            ) from error
         yield sure
 
 

@@ -1,7 +1,9 @@
 """VoigtLineDecomposer with a store: a job goes on where it was cut, and its results are those of one that was not."""
 
+import mmap
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from killed import kill, needs_groups, start, times, wait_until
@@ -175,6 +177,19 @@ def test_other_wavelengths_or_flux_use_nothing_that_was_kept(known, run, count):
     run(few[[1, 0, 2, 3]], n_rounds=0)
     n_fits = count()
     assert n_fits <= 8  # the prior may differ by rounding
+
+
+def test_mapped_spectra_have_the_same_lines_on_the_disk(known, tmp_path):
+    np.save(tmp_path / "flux.npy", known.flux)
+    result = known.decomposer.decompose(np.load(tmp_path / "flux.npy", mmap_mode="r"))
+    assert_same(result, known.result)
+    base = result.theta.data
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(getattr(base, "obj", base), mmap.mmap)
+    # the table goes to workers like any other
+    sums = joblib.Parallel(n_jobs=2)(joblib.delayed(np.sum)(result.theta[i].data) for i in range(3))
+    assert sums == [known.result.theta[i].data.sum() for i in range(3)]
 
 
 def test_damaged_fits_are_computed_again(run, count, tmp_path):
