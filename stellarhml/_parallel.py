@@ -287,7 +287,9 @@ def _on_one_thread(function, item):
     A terminal sends Ctrl-C to all processes. joblib's workers leave it to their parent, which ends them: each would
     print a traceback.
     """
-    if multiprocessing.current_process().name.startswith("LokyProcess"):
+    # signals belong to the main thread; joblib takes threads where a worker has workers of its own
+    in_worker = multiprocessing.current_process().name.startswith("LokyProcess")
+    if in_worker and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     with one_thread():
         return function(item)

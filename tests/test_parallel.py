@@ -66,3 +66,15 @@ def test_an_error_of_the_function_is_not_tried_again(tmp_path):
     with pytest.raises(ValueError, match="wrong"):
         list(map_items(function, [1], n_jobs=2))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_workers_may_have_workers():
+    """Which are threads."""
+
+    def inner(item):
+        return 2 * item
+
+    def outer(item):
+        return sum(map_items(inner, [item, 1], n_jobs=2))
+
+    assert list(map_items(outer, range(4), n_jobs=2)) == [2 * item + 2 for item in range(4)]
