@@ -8,6 +8,9 @@ from stellarhml._text import escaped
 from stellarhml.storage.atomic_files import check_writable
 
 DONE, SOME_FAILED, ERROR, NOT_WRITTEN, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+from stellarhml.spectra.format_names import FORMATS
+
+DONE, SOME_FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 
@@ -87,8 +90,10 @@ def add_spectra(parser):
     )
     parser.add_argument(
         "--format",
-        choices=("hpf", "igrins", "table", "npz", "hdf5", "specutils"),
-        help="format of the spectra [recognised; needed for an npz of IGRINS, and for specutils]",
+        choices=FORMATS,
+        metavar="NAME",
+        help=f"format of the spectra: {', '.join(FORMATS)} [recognised; needed for an npz of IGRINS, tables of Gaia, "
+        "and specutils]",
     )
 
 

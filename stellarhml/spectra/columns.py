@@ -5,6 +5,7 @@ so do `air` and `vac` in the name of the wavelengths. Nothing is guessed from va
 """
 
 import re
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -125,7 +126,7 @@ def orders_of_columns(columns, headers, medium, source, *, format_name=None, row
         "medium": medium,
         "frame": frame,
         "errors_known": builder.errors_known,
-        "flux_unit": _known_unit(chosen.flux_unit),
+        "flux_unit": known_unit(chosen.flux_unit),
         "order_numbers": builder.numbers,
         "notes": [*chosen.notes, *builder.notes()],
     }
@@ -374,11 +375,13 @@ def _list(columns):
     return ", ".join(repr(column.name) for column in columns)
 
 
-def _known_unit(text):
+def known_unit(text):
     """The unit in the notation of astropy, or None if astropy does not know it."""
     from astropy import units as u
 
     try:
-        return u.Unit(text).to_string() or None if text else None
+        with warnings.catch_warnings():  # "erg/s/cm2" has several slashes
+            warnings.simplefilter("ignore")
+            return u.Unit(text).to_string() or None if text else None
     except (ValueError, TypeError):
         return None

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.storage.fits_files import read_fits
+from stellarhml.storage.fits_files import plain_cards, read_fits
 
 _CURE = "Copy or download it again."
 
@@ -84,7 +84,7 @@ def _content(hdus):
         "names": [hdu.name.upper() for hdu in hdus],
         "tables": tables,
         "keys": keys,
-        "headers": [dict(hdu.header) for hdu in hdus],
+        "headers": [plain_cards(hdu.header) for hdu in hdus],
         **{word: _text(header.get(key)) for word, key in words.items()},
     }
 

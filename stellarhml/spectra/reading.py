@@ -5,16 +5,19 @@ from pathlib import Path
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.archive_texts import TEXTS, read_archive_text, read_gaia_fits, recognise_text
+from stellarhml.spectra.archives import ARCHIVES
 from stellarhml.spectra.array_files import read_hdf5, read_npz
 from stellarhml.spectra.echelle import list_extensions
+from stellarhml.spectra.format_names import FORMATS
 from stellarhml.spectra.hpf import is_hpf, read_hpf
 from stellarhml.spectra.igrins import is_igrins, read_igrins
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
+from stellarhml.spectra.raw_spectrum import convert
 from stellarhml.spectra.specutils_objects import read_specutils
 from stellarhml.spectra.statements import by_format, check_frame, check_medium, stated_frame, stated_medium
 from stellarhml.spectra.tables import META_KEY, is_own_text, read_own_table, read_table
-
-_FORMATS = ("hpf", "igrins", "table", "npz", "hdf5", "specutils")
+from stellarhml.storage.packed_files import read_bytes
 
 
 def read_spectrum(
@@ -30,16 +33,34 @@ def read_spectrum(
 
     The format is recognised from the content of the file, not from its name:
 
-    ========= ================================================================================ ==========
-    format    file                                                                             medium
-    ========= ================================================================================ ==========
-    hpf       FITS of HPF's instrument team (variances) or of Goldilocks (errors)              vacuum
-    igrins    FITS `spec_a0v` of the IGRINS pipeline; an npz only where this format is stated  vacuum
-    table     text, CSV, ECSV, FITS table: `wavelength`, `flux`; `error`, `order`, `mask`      required
-    npz       arrays `wavelength` (angstrom), `flux`; `sigma`, `order`, `mask`                 required
-    hdf5      of Starfish: `waves` or `wls` (angstrom), `fluxes`, `sigmas`, `masks`            required
-    specutils any file that a loader of specutils reads; only where this format is stated      required
-    ========= ================================================================================ ==========
+    =========== ============================================================================== ==========
+    format      file                                                                           medium
+    =========== ============================================================================== ==========
+    hpf         FITS of HPF's instrument team (variances) or of Goldilocks (errors)            vacuum
+    igrins      FITS `spec_a0v` of IGRINS; an npz only where this format is stated             vacuum
+    table       text, CSV, ECSV, FITS table: `wavelength`, `flux`; `error`, `order`, `mask`    required
+    npz         arrays `wavelength` (angstrom), `flux`; `sigma`, `order`, `mask`               required
+    hdf5        of Starfish: `waves` or `wls` (angstrom), `fluxes`, `sigmas`, `masks`          required
+    eso         ESO phase 3: one row of arrays, columns identified by `TUTYP`                  by `TUCD`
+    s1d, s2d    pipeline of ESPRESSO, HARPS, HARPS-N and NIRPS                                 vacuum
+    harps       `e2ds` and `s1d` of the old pipeline of HARPS and HARPS-N; no errors           air
+    carmenes    `SPEC`, `SIG`, `WAVE`                                                          vacuum
+    spirou      `FluxAB`, `WaveAB` of APERO; no errors                                         vacuum
+    espadons    text of Libre-ESpRIT (ESPaDOnS, NARVAL), `i.fits` and `p.fits`                 air
+    crires      extracted spectra of CRIRES+                                                   vacuum
+    apstar      APOGEE: the combined spectrum, at rest; also aspcapstar, apvisit               vacuum
+    mwm         SDSS-V mwmStar, at rest: APOGEE, else BOSS                                     vacuum
+    sdss        SDSS and BOSS spec: the combined spectrum                                      vacuum
+    lamost      LAMOST, low resolution                                                         vacuum
+    galah       GALAH DR2 and DR3                                                              air
+    gaia        Gaia RVS, at rest; a table of one row for each pixel only where stated         vacuum
+    hires       HIRES of KOA, a table of an order                                              vacuum
+    stis        HST/STIS `x1d`                                                                 vacuum
+    multispec   IRAF: linear, log10, Chebyshev, Legendre                                       required
+    image       FITS image of one dimension: linear, log10 or ln wavelengths in its header     required
+    ipac        IPAC table; also votable: columns as in a table                                required
+    specutils   what else a loader of specutils reads; only where this format is stated        required
+    =========== ============================================================================== ==========
 
     Tables written by `ObservedSpectrum.write` need no `medium`, nor do files that state it: `AIRORVAC`, `VACUUM`,
     `CTYPE1 = 'AWAV'`, `TUCD1 = 'em.wl;obs.atmos'`, a column `wave_vac`, or a comment ``# medium: air``. The frame of
@@ -58,8 +79,8 @@ def read_spectrum(
     ----------
     path : str or path-like
         The file.
-    format : {"hpf", "igrins", "table", "npz", "hdf5", "specutils"}, default=None
-        Format of the file. None: recognised from its content.
+    format : str, default=None
+        Format of the file, one of those above. None: recognised from its content.
     medium : {"vacuum", "air"}, default=None
         Medium of the wavelengths; required where the format does not state it. Air is converted to vacuum.
     sky : {"subtract", None}, default="subtract"
@@ -101,8 +122,8 @@ def read_spectrum(
     '1 pixels masked: 1 flux NaN or infinite.'
     >>> folder.cleanup()
     """
-    if format is not None and format not in _FORMATS:
-        raise ValueError(f"`format` is {format!r}, but it must be one of {', '.join(_FORMATS)}, or None.")
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"`format` is {format!r}, but it must be one of {', '.join(FORMATS)}, or None.")
     if sky not in ("subtract", None):
         raise ValueError(f"`sky` is {sky!r}, but it must be 'subtract' or None.")
     if not 0 < sky_scale < np.inf:
@@ -120,12 +141,13 @@ def read_spectrum(
 
 def _read(path, format, medium, sky, error_file):
     """Orders and meta of a file of the stated or recognised format."""
-    if format == "specutils":
-        return read_specutils(path, medium)
     container = _container(path)
+    if format == "specutils":
+        _refuse_known(path, container)
+        return read_specutils(path, medium)
     if container == "fits":
         return _read_fits(path, format, medium, sky, error_file)
-    accepted = {"npz": ("npz", "igrins"), "hdf5": ("hdf5",), "text": ("table",)}[container]
+    accepted = {"npz": ("npz", "igrins"), "hdf5": ("hdf5",), "text": ("table", *TEXTS)}[container]
     if format is not None and format not in accepted:
         raise SpectrumFileError(
             f"{path} is {_CONTAINERS[container]}, but format={format!r} is another kind of file. Leave `format` out, "
@@ -137,24 +159,51 @@ def _read(path, format, medium, sky, error_file):
         return read_hdf5(path, medium=medium)
     if is_own_text(path):
         return read_own_table(path, medium=medium, fits=False)
+    found = format or recognise_text(read_bytes(path, 4096)) or "table"
+    if found != "table":
+        with np.errstate(all="ignore"):
+            return read_archive_text(path, found, medium)
     return read_table(path, medium=medium, fits=False)
+
+
+def _refuse_known(path, container):
+    """Refuse a file for specutils of which this package knows medium, frame and errors, and specutils does not."""
+    content = list_extensions(path) if container == "fits" else None
+    found = content and next((name for name, archive in ARCHIVES.items() if archive.matches(content)), None)
+    if found and found != "image":
+        raise SpectrumFileError(
+            f"{path} is a file of {ARCHIVES[found].title}, but format='specutils' loses its medium, frame, errors or "
+            "orders. Leave `format` out."
+        )
 
 
 def _read_fits(path, format, medium, sky, error_file):
     """Orders and meta of a FITS file, by its extensions."""
     content = list_extensions(path)
-    known = {"hpf": is_hpf(content), "igrins": is_igrins(content), "table": any(content["tables"])}
+    if format == "gaia":
+        return read_gaia_fits(path, medium)
+    own = META_KEY in content["keys"]
+    known = {"hpf": is_hpf(content), "igrins": is_igrins(content)}
+    known |= {name: not own and archive.matches(content) for name, archive in ARCHIVES.items()}
+    known["table"] = any(content["tables"])
     found = format or next((name for name, there in known.items() if there), None)
     if not known.get(found, False):
         needed = {"hpf": "'Sci Flux'", "igrins": "'SPEC_DIVIDE_A0V'", "table": "a table"}
-        required = needed.get(found) or f"{needed['hpf']} (HPF), {needed['igrins']} (IGRINS) or a table"
+        needed |= {name: f"those of {entry.title}" for name, entry in ARCHIVES.items()}
+        required = needed.get(found) or (
+            f"{needed['hpf']} (HPF), {needed['igrins']} (IGRINS), a table, an image with wavelengths in its header, or "
+            "another format of an archive"
+        )
         raise SpectrumFileError(
             f"{path} is a FITS file of {content['instrument'] or 'an unnamed instrument'} with the extensions "
             f"{', '.join(map(repr, content['names']))}, but {required} is needed. Pass the right file and `format`, "
             "try format='specutils', or write it as a table of wavelength, flux and error."
         )
+    if found in ARCHIVES:
+        with np.errstate(all="ignore"):  # damaged values overflow
+            return convert(ARCHIVES[found].read(path, content), path, found, medium, content)
     if found == "table":
-        if META_KEY in content["keys"]:
+        if own:
             return read_own_table(path, medium=medium, fits=True)
         orders, meta = read_table(path, medium=medium, fits=True)
         return orders, {key: content[key] for key in ("instrument", "object", "date")} | meta
@@ -178,7 +227,9 @@ def _container(path):
         head = file.read(16)
     if not head:
         raise SpectrumFileError(f"{path} is empty, but a spectrum is needed. Copy it again.")
-    if head.startswith((b"SIMPLE  =", b"\x1f\x8b")):  # astropy unpacks gzip
+    if head.startswith(b"\x1f\x8b"):  # astropy unpacks gzip
+        return "fits" if read_bytes(path, 9) == b"SIMPLE  =" else "text"
+    if head.startswith(b"SIMPLE  ="):
         return "fits"
     if head.startswith(b"PK\x03\x04"):
         return "npz"

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.columns import Column, is_header, may_be_text, orders_of_columns, split_orders
+from stellarhml.spectra.columns import Column, is_header, may_be_text, orders_of_columns, role_of, split_orders
 from stellarhml.spectra.orders import OrderBuilder
 from stellarhml.spectra.statements import by_format, check_medium, comment_cards
-from stellarhml.storage.fits_files import read_fits
+from stellarhml.storage.fits_files import plain_cards, read_fits
+from stellarhml.storage.packed_files import read_bytes
 
 
 def read_text_columns(path, is_header=is_header):
@@ -20,7 +21,7 @@ def read_text_columns(path, is_header=is_header):
     Columns are separated by commas, semicolons or white space; a file may be ECSV. A comment right above the data that
     names a column each, as numpy.savetxt writes it, is a header if `is_header(words)`.
     """
-    raw = path.read_bytes()
+    raw = read_bytes(path)
     if b"\0" in raw:
         raise SpectrumFileError(
             f"{path} is not a text file (it has zero bytes), and no other format was recognised. Name FITS files "
@@ -106,7 +107,7 @@ def _first_table(hdus):
         Column(column.name, np.array(table.data[column.name]), column.unit, table.header.get(f"TUCD{number}"))
         for number, column in enumerate(table.columns, start=1)
     ]
-    return columns, [dict(hdus[0].header), dict(table.header)]
+    return columns, [plain_cards(hdus[0].header), plain_cards(table.header)]
 
 
 def _read_ecsv(path):
@@ -238,8 +239,7 @@ def _from_own(table, path):
 
 def is_own_text(path) -> bool:
     """Whether a text file is an ECSV table that `to_table` made."""
-    with open(path, "rb") as file:
-        head = file.read(2**16)
+    head = read_bytes(path, 2**16)
     return head.startswith(b"# %ECSV") and META_KEY.encode() in head
 
 
@@ -250,8 +250,24 @@ def read_table(path, *, medium, fits):
     SpectrumFileError if the file is damaged, or has other columns.
     """
     columns, headers = read_fits_columns(path) if fits else read_text_columns(path)
+    columns = _one_row_of_arrays(columns, path)
     orders, meta = orders_of_columns(columns, headers if fits else [headers], medium, path)
     return orders, meta | {"file": str(path)}
+
+
+def _one_row_of_arrays(columns, source):
+    """Columns with a row for each pixel, from a table whose cells are arrays: that of one row is one spectrum."""
+    arrays = [column for column in columns if np.ndim(column.values) == 2 and role_of(column.name)]
+    if not arrays:
+        return columns
+    n_rows, n_pixels = arrays[0].values.shape
+    if n_rows != 1:
+        raise SpectrumFileError(
+            f"{source} has {n_rows} rows of arrays of {n_pixels} pixels ({arrays[0].name!r}), but it is not known "
+            "whether they are orders, stars or visits. Write one row for each pixel, with a column 'order' if they are "
+            "orders."
+        )
+    return [column._replace(values=column.values[0]) for column in columns if column.values.shape == (1, n_pixels)]
 
 
 def from_table(table, medium):
@@ -260,4 +276,5 @@ def from_table(table, medium):
         check_medium(medium, [by_format("of ObservedSpectrum.to_table")])
         return _from_own(table, "the table")
     columns, header = astropy_columns(table)
+    columns = _one_row_of_arrays(columns, "the table")
     return orders_of_columns(columns, [header], medium, "the table")

@@ -178,10 +178,10 @@ def test_truncated_fits(tmp_path, fraction):
 def test_fits_without_a_usable_table(tmp_path):
     path = tmp_path / "star.fits"
     fits.PrimaryHDU(np.ones(5)).writeto(path)
-    with pytest.raises(SpectrumFileError, match=r"or a table is needed"):
+    with pytest.raises(SpectrumFileError, match=r"a table, an image .* is needed"):
         read(path)
     Table({"wavelength": np.ones((3, 4)), "flux": np.ones((3, 4))}).write(path, overwrite=True)
-    with pytest.raises(SpectrumFileError, match=r"column 'wavelength' of shape \(3, 4\)"):
+    with pytest.raises(SpectrumFileError, match="3 rows of arrays of 4 pixels"):
         read(path)
     Table({"wavelength": WAVE * u.Hz, "flux": FLUX}).write(path, overwrite=True)
     with pytest.raises(SpectrumFileError, match="'Hz', but a unit of length"):
