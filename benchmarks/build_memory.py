@@ -75,17 +75,17 @@ def main():
         begin = time.perf_counter()
         peaks = np.array([measure(folder, n_nodes, args.band) for n_nodes in args.nodes])
         n_bytes = np.load(folder / f"store{args.nodes[-1]}" / "flux.npy", mmap_mode="r").nbytes
-    slope = np.polyfit(args.nodes, peaks, 1)[0] if len(args.nodes) > 1 else [np.nan, np.nan]
+    slope = np.polyfit(args.nodes, peaks, 1)[0].tolist() if len(args.nodes) > 1 else None
     for n_nodes, (own, everything) in zip(args.nodes, peaks, strict=True):
         print(f"{n_nodes} nodes: {own:.0f} MB of its own, {everything:.0f} MB with mapped files")
-    print(f"each node: {slope[0]:.2f} MB of its own, {slope[1]:.2f} MB with mapped files")
+    if slope is not None:
+        print(f"each node: {slope[0]:.2f} MB of its own, {slope[1]:.2f} MB with mapped files")
     finish(
         benchmark="build_memory",
         nodes=args.nodes,
         own_mb=peaks[:, 0].tolist(),
         all_mb=peaks[:, 1].tolist(),
-        own_mb_per_node=float(slope[0]),
-        all_mb_per_node=float(slope[1]),
+        mb_per_node=slope,
         mb_of_a_spectrum=n_bytes / args.nodes[-1] / 2**20,
         wall_s=time.perf_counter() - begin,
     )

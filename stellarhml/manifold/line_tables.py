@@ -282,7 +282,9 @@ class LineFactors:
         vectors = vectors[:, : choose(vectors * sizes)]
         factors = vectors.T.astype(np.float32) @ table
         step = np.maximum(np.abs(factors).max(axis=1, initial=0.0).astype(np.float64) / _LARGEST, 1e-300)
-        code = np.rint(factors / step[:, None]).astype(np.int16)
+        code = np.empty(factors.shape, np.int16)
+        for i in range(len(step)):  # one at a time: in double precision all take four times the memory of the table
+            code[i] = np.rint(factors[i] / step[i, None])
         code = np.ascontiguousarray(code.T).reshape(*bank.origin.shape, -1)
         return cls(bank.origin + mean, code, 1 / effect, vectors * step)
 
