@@ -5,12 +5,10 @@ import sys
 from pathlib import Path
 
 from stellarhml._text import escaped
+from stellarhml.spectra.format_names import FORMATS
 from stellarhml.storage.atomic_files import check_writable
 
 DONE, SOME_FAILED, ERROR, NOT_WRITTEN, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
-from stellarhml.spectra.format_names import FORMATS
-
-DONE, SOME_FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 
