@@ -51,16 +51,16 @@ def _is_faded(flux, first, stop):
     return rest > 0 and max(beside) <= _FADING * rest
 
 
-def check_grid_spectra(flux, wavelength, *, normalised, nodes=None):
+def check_grid_spectra(flux, wavelength, *, normalised, nodes=None, pixels=slice(None)):
     """Raise ValueError if a spectrum of a grid has a stretch without light, or, if `normalised`, is not near 1.
 
-    `flux` (n_spectra, n_pixels) may be a memory map, `wavelength` (n_pixels,) in angstrom, or None for pixel indices;
-    `nodes` are the labels (n_spectra, n_labels) and their names, for messages.
+    `flux` (n_spectra, n_pixels) may be a memory map, of which `pixels` are judged; `wavelength` of these in angstrom,
+    or None for pixel indices; `nodes` are the labels (n_spectra, n_labels) and their names, for messages.
     """
-    if flux.shape[1] < FEWEST_PIXELS:
-        return
     for number, row in enumerate(flux):
-        row = np.asarray(row)
+        row = np.asarray(row[pixels])
+        if row.size < FEWEST_PIXELS:
+            return
         name = f"spectrum {number}" + ("" if nodes is None else f" ({describe_node(nodes[0][number], nodes[1])})")
         found = stretch_without_light(row)
         if found is not None:

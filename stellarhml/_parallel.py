@@ -1,23 +1,30 @@
 """Parallel work: joblib over independent items, with results in order."""
 
+import multiprocessing
+import signal
 import sys
+import threading
 import warnings
+from collections import Counter, deque
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
-from stellarhml.exceptions import StoreWarning
+from stellarhml.exceptions import StoreWarning, WorkerDiedError
 from stellarhml.storage.result_store import digest
 
 
-def map_items(function, items, *, n_jobs=None, verbose=None, description="", total=None):
+def map_items(function, items, *, n_jobs=None, verbose=None, description="", total=None, on_death=None, spectra=None):
     """Yield `function(item)` for each of `items`, in order, with a progress bar.
 
     Every call runs on a single thread (BLAS, OpenMP and torch), so that a result depends neither on
-    `n_jobs` nor on the machine's number of cores.
+    `n_jobs` nor on the machine's number of cores. When a worker dies, the items that were under way are tried once
+    more.
 
     Parameters
     ----------
@@ -33,16 +40,88 @@ def map_items(function, items, *, n_jobs=None, verbose=None, description="", tot
         Text before the bar.
     total : int, default=None
         Number of items, if `items` has no length.
+    on_death : callable, default=None
+        Function of an item and a WorkerDiedError, called in this process for an item whose worker died twice; what it
+        returns is yielded in the place of the result. None raises the error.
+    spectra : sequence of int, default=None
+        Number of the spectrum that each item is, from 0, for the WorkerDiedError.
 
     Yields
     ------
     result : object
         Result of `function`.
+
+    Raises
+    ------
+    WorkerDiedError
+        If the worker of an item died twice, unless there is `on_death`.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_on_one_thread)(function, item) for item in items)
+    results = survive_deaths(function, items, n_jobs=n_jobs, on_death=on_death, spectra=spectra)
     yield from progress(results, total=total, verbose=verbose, description=description)
+
+
+def survive_deaths(function, items, *, n_jobs=None, on_death=None, spectra=None, **options):
+    """Yield `function(item)` in order as `map_items` does, through joblib with `options`, without a bar.
+
+    The death of one worker ends all (loky's rule), and which item caused it is not known. So those that were under way
+    are tried once more, each alone in a fresh worker; then the rest goes on in parallel.
+    """
+    items, n_yielded = iter(items), 0
+    while True:
+        under_way = _UnderWay(function, items)
+        try:
+            for result in Parallel(n_jobs=n_jobs, return_as="generator", **options)(under_way):
+                under_way.waiting.popleft()
+                n_yielded += 1
+                yield result
+            return
+        except TerminatedWorkerError:
+            waiting = under_way.stop()
+        for item in waiting:
+            try:
+                # of two workers one stays idle: with one, joblib would work in this process
+                (result,) = Parallel(n_jobs=2, **options)([delayed(_on_one_thread)(function, item)])
+            except TerminatedWorkerError as error:
+                spectrum = None if spectra is None else int(spectra[n_yielded])
+                kind, number = ("item", n_yielded) if spectrum is None else ("spectrum", spectrum)
+                died = WorkerDiedError(
+                    f"The process that worked on {kind} {number + 1} was killed, and again when the {kind} was tried "
+                    "alone; most often the machine had no memory left. Free memory or use fewer processes, and start "
+                    "again."
+                )
+                died.spectrum = spectrum
+                if on_death is None:
+                    raise died from error
+                result = on_death(item, died)
+            n_yielded += 1
+            yield result
+
+
+class _UnderWay:
+    """Iterator of the tasks for joblib, whose threads take from it; `waiting` holds the items not yet yielded."""
+
+    def __init__(self, function, items):
+        self.function, self.items, self.waiting = function, items, deque()
+        self._lock, self._stopped = threading.Lock(), False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        # an item is either handed out and in `waiting`, or left for the next round: none is lost or done twice
+        with self._lock:
+            if self._stopped:
+                raise StopIteration
+            self.waiting.append(next(self.items))
+            return delayed(_on_one_thread)(self.function, self.waiting[-1])
+
+    def stop(self):
+        """Hand out no more, and return the items that were handed out and not yielded."""
+        with self._lock:
+            self._stopped = True
+            return list(self.waiting)
 
 
 def map_stored(
@@ -57,6 +136,8 @@ def map_stored(
     verbose=None,
     description="",
     total=None,
+    spectra=None,
+    max_nbytes=None,
 ):
     """Yield `function(item)` for each of `items`, in order, like `map_items`, and store each result at once.
 
@@ -78,8 +159,11 @@ def map_stored(
         Picklable function from a result to a dict of arrays.
     unpack : callable
         Picklable function from such a dict to a result.
-    n_jobs, verbose, description, total
+    n_jobs, verbose, description, total, spectra
         As in `map_items`. The time left is estimated from the items that were computed, not from those read.
+    max_nbytes : str, default=None
+        Size above which joblib copies an array to shared memory, which keeps it until the last item is done: for large
+        arrays in `function`. None copies none.
 
     Yields
     ------
@@ -90,6 +174,8 @@ def map_stored(
     ------
     StoreError
         If a result cannot be written, for example because the disk is full.
+    WorkerDiedError
+        If the worker of an item died twice.
 
     Warns
     -----
@@ -99,18 +185,20 @@ def map_stored(
     if total is None and hasattr(items, "__len__"):
         total = len(items)
     task = partial(_through_store, function, store, settings, pack, unpack)
-    # One item a batch: joblib would learn from items that are read to send hundreds at once to one worker. No
-    # max_nbytes: above it joblib copies each item to shared memory and leaves it there until the last one is done.
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1, max_nbytes=None)
-    outcomes = parallel(delayed(_on_one_thread)(task, item) for item in items)
-    n_damaged = 0
+    # One item a batch: joblib would learn from items that are read to send hundreds at once to one worker.
+    options = {"batch_size": 1, "max_nbytes": max_nbytes}
+    outcomes = survive_deaths(task, items, n_jobs=n_jobs, spectra=spectra, **options)
+    n_damaged, tally = 0, _TALLY.get()
     with progress(None, total=total, verbose=verbose, description=description) as bar:
         if not bar.disable:
             bar.smoothing = 0  # the mean over all items; those read are in `initial` and do not count
         for result, state in outcomes:
             n_damaged += state == "damaged"
+            if tally is not None:
+                tally[state] += 1
             if state == "read" and not bar.disable:
                 bar.initial += 1
+                bar.set_postfix_str(f"{bar.initial} from the store", refresh=False)
             bar.update()
             yield result
     if n_damaged:
@@ -120,6 +208,20 @@ def map_stored(
             StoreWarning,
             stacklevel=2,
         )
+
+
+@contextmanager
+def tally_stored():
+    """Count what `map_stored` does in the block: a Counter of the results "read", "computed" and "damaged"."""
+    tally = Counter()
+    token = _TALLY.set(tally)
+    try:
+        yield tally
+    finally:
+        _TALLY.reset(token)
+
+
+_TALLY = ContextVar("tally", default=None)
 
 
 def progress(iterable, *, total=None, verbose=None, description="", unit="it"):
@@ -180,7 +282,15 @@ def one_thread():
 
 
 def _on_one_thread(function, item):
-    """Apply `function` on one thread."""
+    """Apply `function` on one thread.
+
+    A terminal sends Ctrl-C to all processes. joblib's workers leave it to their parent, which ends them: each would
+    print a traceback.
+    """
+    # signals belong to the main thread; joblib takes threads where a worker has workers of its own
+    in_worker = multiprocessing.current_process().name.startswith("LokyProcess")
+    if in_worker and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     with one_thread():
         return function(item)
 

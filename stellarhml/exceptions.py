@@ -45,6 +45,13 @@ class StoreError(OSError):
     """A result of a long job could not be written; earlier results are kept."""
 
 
+class WorkerDiedError(ChildProcessError):
+    """A worker process was killed, and again when its item was tried alone; most often memory had run out."""
+
+    spectrum: int | None = None
+    """Number of the spectrum that the process worked on, from 0, or None if it worked on something else."""
+
+
 class StellarHMLWarning(UserWarning):
     """Base class of the warnings of this package."""
 

@@ -42,16 +42,8 @@ FLOORS = {
     "cli": {"datasets", "explore", "grids", "spectra", "storage", "workflows"},
 }
 BELOW = {
-    "_bounds",
-    "_grid_faults",
-    "_parallel",
-    "_rounding",
-    "_sklearn",
-    "_state",
-    "_units",
-    "_validation",
-    "exceptions",
-    "flags",
+    *("_bounds", "_grid_faults", "_parallel", "_rounding", "_sklearn", "_state", "_text", "_units", "_validation"),
+    *("exceptions", "flags"),
 }
 TOP = {
     "__init__": set(),

@@ -1,6 +1,7 @@
 """The command `stellarhml inspect`."""
 
-from stellarhml.cli.terminal import DONE, ERROR, SOME_FAILED, add_spectra, add_trust, one_line, report_error
+from stellarhml._text import one_line
+from stellarhml.cli.terminal import DONE, ERROR, SOME_FAILED, add_spectra, add_trust, report_error
 
 _WIDTH = 11  # of the names at the left
 

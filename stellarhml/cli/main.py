@@ -5,12 +5,15 @@ Nothing heavy is imported before the arguments are checked, and of the commands 
 
 import argparse
 import importlib
+import signal
 import sys
+import threading
 import warnings
 from contextlib import contextmanager
 
 from stellarhml import __version__
-from stellarhml.cli.terminal import ERROR, INTERRUPTED, one_line, report
+from stellarhml._text import one_line
+from stellarhml.cli.terminal import ERROR, INTERRUPTED, TERMINATED, Terminated, report
 
 COMMANDS = {
     "demo": "the whole method on packaged data",
@@ -41,7 +44,9 @@ exit codes:
   0    all done
   1    predict, benchmark, inspect: some stars or files failed; the table or a line says why
   2    nothing done: wrong arguments, or an error, in one line on standard error
-  130  interrupted
+  3    predict: the table could not be written and is on standard output
+  130  interrupted by Ctrl-C
+  143  ended by SIGTERM, as batch systems send it; what is done is kept as after Ctrl-C
 """
 
 
@@ -60,9 +65,15 @@ def main(argv=None):
     """Run the command with `argv` (None: the arguments of the process) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser(argv[0] if argv and argv[0] in COMMANDS else None).parse_args(argv)
-    with _one_line_warnings():
+    for stream in (sys.stdout, sys.stderr):  # names of files may have characters that the terminal does not
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    with _one_line_warnings(), _sigterm_raises():
         try:
             return arguments.run(arguments)
+        except Terminated:
+            report("ended by SIGTERM")
+            return TERMINATED
         except KeyboardInterrupt:
             report("interrupted")
             return INTERRUPTED
@@ -85,6 +96,26 @@ def _parser(chosen=None):
             command.set_defaults(run=module.run)
             module.add_arguments(command)
     return parser
+
+
+@contextmanager
+def _sigterm_raises():
+    """Let SIGTERM end a command as Ctrl-C does. A second one is ignored: what is done is being written."""
+
+    def end(number, frame):
+        signal.signal(number, signal.SIG_IGN)
+        raise Terminated
+
+    # signals belong to the main thread; a handler of the caller, or that it is ignored, stays
+    ours = threading.current_thread() is threading.main_thread()
+    if not (ours and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL):
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

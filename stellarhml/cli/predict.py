@@ -1,13 +1,18 @@
 """The command `stellarhml predict`."""
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
+from stellarhml._text import escaped, one_line
 from stellarhml.cli.terminal import (
     DONE,
     ERROR,
     INTERRUPTED,
+    NOT_WRITTEN,
     SOME_FAILED,
+    TERMINATED,
+    Terminated,
     add_generator,
     add_jobs,
     add_spectra,
@@ -55,8 +60,19 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   rv_frame          frame of rv, as the file states it: telescope, barycenter, heliocenter, star (shifted to rest)
   seconds           computing time of this star
   flags, message    quality flags (a label at the edge of the grid, a poor fit, rejected pixels), or why it failed
+  The order of rows is that of the arguments; a file given twice has two rows. Characters of names that cannot be
+  printed, and bytes that are not UTF-8, are escaped: \\n, \\udce9.
   With --json, standard output is one JSON document: a list with an object for each file, with null for unknown values
   and the path of its `figure`. Errors and the progress bar go to standard error.
+
+what is kept:
+  With --out NAME each star is stored as soon as it is done, in the folder NAME.partial beside it. Whatever ends the
+  command (Ctrl-C, SIGTERM, kill -9, a full disk, a power cut), the same command again reads the stars that are done
+  and does the rest, to the same numbers. A star is read only if its spectrum, the generator, the settings and the
+  version are the same. Stars that failed are tried again. When all are done the table is written and the folder is
+  removed. One command at a time may use it. Without --out nothing is stored.
+  With --jobs 2 or more, a star whose process is killed (most often since memory ran out) is tried once more, alone,
+  and then failed; the others go on.
 
 examples:
   stellarhml predict --generator generator.asdf --figures figures --out stars.csv night1/*.fits
@@ -67,8 +83,13 @@ examples:
   stellarhml predict --generator generator.asdf --resolving-power grid --at-rest --medium air --out labels.csv *.txt
 
 exit codes:
-  0 all done, 1 some spectra failed, 2 nothing done, 130 interrupted: the table has the stars done before
+  0 all done, 1 some spectra or figures failed, 2 nothing done, or the disk is full: what is done is stored,
+  3 the table could not be written to --out and is printed instead, as CSV, 130 interrupted by Ctrl-C, 143 ended by
+  SIGTERM: the table has the stars done before
 """
+
+_BYTES_OF_ROW = 1000
+"""Room that is needed for a row of the table, in bytes, with a long name and a message."""
 
 
 def add_arguments(parser):
@@ -106,6 +127,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--standard", metavar="FILE", help="A0V star of the same spectrograph, to divide by")
     parser.add_argument("--out", metavar="FILE", help="table to write: NAME.csv, .json, .ecsv or .fits")
+    parser.add_argument("--restart", action="store_true", help="compute all stars anew; nothing stored is read")
     parser.add_argument("--figures", metavar="DIR", help="folder for a figure of each fit")
     parser.add_argument("--json", action="store_true", help="print the table as one JSON document")
     add_jobs(parser, 1)
@@ -114,24 +136,48 @@ def add_arguments(parser):
 def run(arguments):
     """Infer stars from files and print the table."""
     _check_tellurics(arguments)
+    out = None if arguments.out is None else Path(arguments.out)
+    if arguments.restart and out is None:
+        raise ValueError("--restart needs --out FILE: without it nothing is stored that could be read")
     if arguments.figures is not None:
         require_folder(Path(arguments.figures), "--figures")
-    if arguments.out is not None:
-        require_file(Path(arguments.out))
-        refuse_input(
-            Path(arguments.out), [*arguments.spectra, arguments.generator, arguments.tellurics, arguments.standard]
-        )
-    from stellarhml.workflows.predicting import INTERRUPTED as LEFT
-    from stellarhml.workflows.predicting import draw_results, open_generator, predict_files
-    from stellarhml.workflows.tables import format_table, json_text, require_suffix, write_table
+    if out is not None:
+        refuse_input(out, [*arguments.spectra, arguments.generator, arguments.tellurics, arguments.standard])
+    from stellarhml.workflows.tables import require_suffix
 
-    if arguments.out is not None:
-        require_suffix(arguments.out)
-    table, results = predict_files(
+    if out is not None:
+        require_suffix(out)
+        require_file(out, n_bytes=_BYTES_OF_ROW * len(arguments.spectra))
+    from stellarhml.storage.journal import open_journal
+
+    with nullcontext() if out is None else open_journal(out, restart=arguments.restart) as store:
+        try:
+            return _predict(arguments, out, store)
+        finally:  # whatever ended it
+            if store is not None and len(store):
+                report(
+                    f"{len(store)} stars are kept in {store.folder}: the same command again reads them. Delete the "
+                    "folder if it is no longer needed"
+                )
+
+
+def _predict(arguments, out, store):
+    """Infer the stars that the store does not have, write and print the table, and return the exit code."""
+    from stellarhml.storage.result_store import digest_file
+    from stellarhml.workflows.predicting import INTERRUPTED as LEFT
+    from stellarhml.workflows.predicting import open_generator, predict_files
+
+    # before it is opened: a file that is replaced in between is not taken for the one that made the rows
+    path = Path(arguments.generator)
+    generator_digest = digest_file(path) if store is not None and path.is_file() else None
+    found = predict_files(
         open_generator(arguments.generator, trust_pickle=arguments.trust_pickle),
         arguments.spectra,
         resolving_power=arguments.resolving_power,
         at_rest=arguments.at_rest,
+        figures=arguments.figures,
+        store=store,
+        generator_digest=generator_digest,
         medium=arguments.medium,
         format=arguments.format,
         sky_scale=arguments.sky,
@@ -143,24 +189,55 @@ def run(arguments):
         n_jobs=arguments.jobs,
         verbose=len(arguments.spectra) > 1 or None,
     )
-    if arguments.out is not None:
-        write_table(table, arguments.out)
+    table = found.table
     failed, left = table["status"] == "failed", table["message"] == LEFT
     for row in table[failed & ~left].itertuples():
         report_error(row.star, row.message)
+    for path, problem in found.problems.items():
+        report_error(path, f"{path}: its figure could not be drawn ({problem})")
+    if found.n_read:
+        report(f"{found.n_read} of {len(table)} stars were done before and read from {store.folder}")
+    if found.n_damaged:
+        report(f"warning: {found.n_damaged} stars in {store.folder} were damaged and have been computed again")
     if left.any():
         report(f"interrupted: {(~left).sum()} of {len(left)} spectra were done, the rest is marked in the table")
-    figures = [] if arguments.figures is None else draw_results(arguments.spectra, results, arguments.figures)
-    if arguments.json:
-        drawn = {"figure": [None if figure is None else str(figure) for figure in figures]} if figures else {}
-        print(json_text(table.assign(**drawn).to_dict("records")))
-    elif not failed.all():
-        print(format_table(table))
-        for figure in filter(None, figures):
-            print(f"figure: {figure}")
+    written = out is None or _write(table, out)
+    if store is not None and written and not failed.any():
+        for key in found.keys:
+            store.remove(key)
+    _print(arguments, found, failed, written)
     if left.any():
-        return INTERRUPTED
-    return ERROR if failed.all() else SOME_FAILED if failed.any() else DONE
+        return TERMINATED if isinstance(found.interruption, Terminated) else INTERRUPTED
+    if not written:
+        return NOT_WRITTEN
+    return ERROR if failed.all() else SOME_FAILED if failed.any() or found.problems else DONE
+
+
+def _write(table, out):
+    """Write the table; if that fails for whatever reason, say so and return False."""
+    from stellarhml.workflows.tables import write_table
+
+    try:
+        write_table(table, out)
+    except Exception as error:
+        report(f"error: {out} could not be written ({one_line(error)}). The table is on standard output")
+        return False
+    return True
+
+
+def _print(arguments, found, failed, written):
+    """Print the table: for people, as JSON, or as CSV in place of the file that could not be written."""
+    from stellarhml.workflows.tables import csv_text, format_table, json_text
+
+    if arguments.json:
+        drawn = {} if arguments.figures is None else {"figure": [path and str(path) for path in found.figures]}
+        print(json_text(found.table.assign(**drawn).to_dict("records")))
+    elif not written:
+        print(csv_text(found.table), end="")
+    elif not failed.all():
+        print(format_table(found.table))
+        for figure in filter(None, found.figures):
+            print(f"figure: {escaped(str(figure))}")
 
 
 def order_numbers(text):

@@ -4,10 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
+from stellarhml._text import escaped
 from stellarhml.spectra.format_names import FORMATS
+from stellarhml.storage.atomic_files import check_writable
 
-DONE, SOME_FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, ERROR, NOT_WRITTEN, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 """Exit codes."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
 
 
 def jobs(text):
@@ -100,8 +106,8 @@ def add_grid(parser, *, required):
     parser.add_argument("--allow-missing", action="store_true", help="go on if grid nodes have no file")
 
 
-def read_grid(arguments):
-    """Load the spectra that the arguments of `add_grid` choose."""
+def read_grid(arguments, cache=None):
+    """Load the spectra that the arguments of `add_grid` choose; with a `cache` they stay in that file."""
     from stellarhml.grids.phoenix_grid import load_phoenix
 
     ranges = {name: getattr(arguments, name) for name in ("teff", "logg", "feh", "wavelength")}
@@ -109,15 +115,23 @@ def read_grid(arguments):
         arguments.phoenix,
         **{name: tuple(limits) for name, limits in ranges.items() if limits is not None},
         missing="report" if arguments.allow_missing else "raise",
+        cache=cache,
         verbose=True,
     )
 
 
-def require_file(path, option="--out"):
-    """Raise, before any work, if a file cannot be written."""
+def require_file(path, option="--out", n_bytes=4096):
+    """Raise, before any work, if a file of `n_bytes` cannot be written."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but {option} needs the name of a file in it.")
     require_folder(path.parent, option)
+    try:
+        check_writable(path, n_bytes)
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({error.strerror}). Make room, choose another {option}, or see the permissions "
+            "of its folder."
+        ) from error
 
 
 def require_folder(path, option="--out"):
@@ -137,16 +151,11 @@ def refuse_input(out, inputs, option="--out"):
             raise ValueError(f"{option} {out} would overwrite {read}, which is read. Choose another {option}.")
 
 
-def one_line(error):
-    """Text of an error without line breaks."""
-    return " ".join(str(error).split())
-
-
 def report(text):
     """Write a line to standard error, above any progress bar."""
     from tqdm.auto import tqdm
 
-    tqdm.write(f"stellarhml: {text}", file=sys.stderr)
+    tqdm.write(f"stellarhml: {escaped(text)}", file=sys.stderr)
 
 
 def report_error(path, text):

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from contextlib import closing
 from itertools import product
 from numbers import Real
 from pathlib import Path
@@ -26,6 +27,8 @@ from stellarhml.grids.phoenix_files import (
 )
 from stellarhml.grids.selection import select_values
 from stellarhml.storage.atomic_files import atomic_path
+from stellarhml.storage.result_store import digest_file
+from stellarhml.storage.row_files import write_rows
 
 
 def load_phoenix(
@@ -68,7 +71,8 @@ def load_phoenix(
         `missing`. No spectrum is ever filled in.
     cache : str or path-like, default=None
         A `.npy` file for the fluxes, which are returned as a read-only memory map. It is written once, with a JSON
-        file beside it, and reused while the request and the size and time of every source file are the same.
+        file beside it, and reused while it is undamaged, and the request and the size and times of every source file
+        are the same.
     verbose : bool, default=None
         Whether to show a progress bar; None shows one on a terminal if it takes over two seconds.
     return_X_y : bool, default=False
@@ -119,18 +123,19 @@ def load_phoenix(
     pixels = _choose_pixels(all_pixels, wavelength, folder)
     shape = (len(files), pixels.stop - pixels.start)
 
-    def fill(flux):
-        for row, path in enumerate(progress(files, verbose=verbose, description="load_phoenix", unit="spectra")):
-            flux[row], _ = read_phoenix_spectrum(path, all_pixels.size, pixels, all_pixels)
+    def spectra():
+        for path in progress(files, verbose=verbose, description="load_phoenix", unit="spectra"):
+            yield read_phoenix_spectrum(path, all_pixels.size, pixels, all_pixels)[0]
 
     if cache is None:
         flux = np.empty(shape, dtype=dtype)
-        fill(flux)
+        for row, spectrum in enumerate(spectra()):
+            flux[row] = spectrum
     else:
         request = _describe_request(folder, files, pixels, dtype)
         flux = _open_cache(Path(cache), request, shape)
         if flux is None:
-            flux = _write_cache(Path(cache), request, shape, fill)
+            flux = _write_cache(Path(cache), request, shape, spectra())
     if return_X_y:
         return flux, labels
     return Bunch(
@@ -228,32 +233,32 @@ def _describe_request(folder, files, pixels, dtype):
     sources = []
     for path in [folder / WAVE_NAME, *files]:
         status = path.stat()
-        sources.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
+        # a file put in the place of another may have its size and time of content, but not of change
+        sources.append([str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
     return {"schema": 2, "pixels": [pixels.start, pixels.stop], "dtype": np.dtype(dtype).str, "sources": sources}
 
 
 def _open_cache(cache, request, shape):
-    """Memory map of a cache with the same request, or None."""
+    """Memory map of an undamaged cache with the same request, or None."""
     try:
-        if json.loads(_sidecar(cache).read_text()) != request:
+        sidecar = json.loads(_sidecar(cache).read_text())
+        if sidecar != {**request, "checksum": sidecar["checksum"]} or sidecar["checksum"] != digest_file(cache):
             return None
         flux = np.load(cache, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # missing, or cut short: write it again
+    except (OSError, ValueError, KeyError, TypeError):  # missing, cut short, or of another version: write it again
         return None
     return flux if flux.shape == shape and flux.dtype.str == request["dtype"] else None
 
 
-def _write_cache(cache, request, shape, fill):
-    """Fill a new cache under a temporary name, rename it, and open it."""
+def _write_cache(cache, request, shape, spectra):
+    """Write a new cache under a temporary name, rename it, and open it."""
     # A cache without its JSON file is never used, so that an interruption between the two renames does no harm.
     _sidecar(cache).unlink(missing_ok=True)
-    with atomic_path(cache) as temporary:
-        flux = np.lib.format.open_memmap(temporary, mode="w+", dtype=request["dtype"], shape=shape)
-        fill(flux)
-        flux.flush()
-        del flux
-    with atomic_path(_sidecar(cache)) as temporary:
-        temporary.write_text(json.dumps(request))
+    with atomic_path(cache, sync=True) as temporary, closing(spectra):  # and its progress bar, on an error
+        write_rows(temporary, spectra, shape, request["dtype"])
+        checksum = digest_file(temporary)
+    with atomic_path(_sidecar(cache), sync=True) as temporary:
+        temporary.write_text(json.dumps({**request, "checksum": checksum}))
     return np.load(cache, mmap_mode="r", allow_pickle=False)
 
 

@@ -383,12 +383,19 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         results : list of InferenceResult
             In the order of the spectra. A star that failed has the flag FAILED, NaN values, and a message;
             :func:`stellarhml.inference.results_table` makes a table of them.
+
+        Raises
+        ------
+        TypeError
+            If `spectra` is one spectrum, such as a tuple (wavelength, flux, error), and not a list of them.
         """
         settings["resolving_power"] = resolving_power
         return list(self.infer_each(spectra, n_jobs=n_jobs, verbose=verbose, **settings))
 
     def infer_each(self, spectra, *, resolving_power, n_jobs=None, verbose=None, **settings):
         """Infer many stars like `infer_many`, and yield each result as soon as it is ready.
+
+        A star whose worker process is killed is tried once more, alone, and if that fails too has a failed result.
 
         Parameters
         ----------
@@ -401,6 +408,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             In the order of the spectra.
         """
         check_is_fitted(self)
+        _require_many(spectra)
         settings["resolving_power"] = resolving_power
         if "stages" in settings and isinstance(settings["stages"], Iterable):
             settings["stages"] = tuple(settings["stages"])  # an iterator would be used up by the first star
@@ -408,11 +416,12 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         signature(self.infer).bind(None, **settings)
         self._fit_settings(**settings)
         yield from map_items(
-            partial(_infer_or_report, self, settings),
+            partial(infer_or_report, self, settings),
             spectra,
             n_jobs=self.n_jobs if n_jobs is None else n_jobs,
             verbose=self.verbose if verbose is None else verbose,
             description="Inferring stars",
+            on_death=lambda _, error: _failed(self, settings, str(error)),
         )
 
     def _fit_settings(
@@ -594,17 +603,42 @@ def _warn(results):
         )
 
 
-def _infer_or_report(regressor, settings, spectrum):
+def infer_or_report(regressor, settings, spectrum):
     """Result of one star, or a failed result with the reason."""
     try:
         return regressor.infer(spectrum, **settings)
     except Exception as error:  # of any kind, also from a stage or callback of the caller: the other stars go on
         known = isinstance(error, (ValueError, TypeError))
-        message = " ".join(str(error).split()) if known else f"{type(error).__name__}: {error}"
-        labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)
-        own = [parameter for stage in settings.get("stages", ()) for parameter in stage.parameters]
-        parameters = ParameterSet((*labels, RV, VSINI, *own), bounds=regressor.bounds_)
-        return InferenceResult.failed(parameters, message)
+        return _failed(
+            regressor, settings, " ".join(str(error).split()) if known else f"{type(error).__name__}: {error}"
+        )
+
+
+def _failed(regressor, settings, message):
+    """Result of a star that could not be inferred with these settings."""
+    labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)
+    own = [parameter for stage in settings.get("stages", ()) for parameter in stage.parameters]
+    return InferenceResult.failed(ParameterSet((*labels, RV, VSINI, *own), bounds=regressor.bounds_), message)
+
+
+def _require_many(spectra):
+    """Raise if `spectra` is one spectrum: each of its arrays or pixels would be taken for a star."""
+    one = hasattr(spectra, "spectral_axis") or hasattr(spectra, "orders") or isinstance(spectra, np.ndarray)
+    listed = isinstance(spectra, (tuple, list)) and len(spectra) > 0
+    if one or (listed and all(map(_is_column, spectra))):
+        raise TypeError(
+            f"`spectra` is one {type(spectra).__name__}{' of arrays' if listed else ''}, but a list of spectra is "
+            "needed. Pass [spectrum] for one star, such as [(wavelength, flux, error)], or call `infer`."
+        )
+
+
+def _is_column(part):
+    """Whether something is an array or a list of arrays, and no spectrum."""
+    if hasattr(part, "spectral_axis") or hasattr(part, "orders"):
+        return False
+    if isinstance(part, list):  # of arrays, not of the orders of a star as specutils has them
+        return not (part and all(hasattr(order, "spectral_axis") for order in part))
+    return getattr(part, "ndim", 0) > 0
 
 
 def _as_transmission(transmission):

@@ -124,7 +124,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
     The numba kernels of :mod:`stellarhml.kernels.fused` compute the flux and its derivatives; "adam" calls them through
     a ``torch.autograd.Function`` and trains with torch. Memory is linear in pixels plus lines. The result for a row
     depends on what `fit` has learnt, but neither on the other rows nor on `n_jobs`. Rows are read one at a time, so
-    that `X` may be a memory map.
+    that `X` may be a memory map; the line parameters then lie in one too, of a temporary file.
 
     Examples
     --------

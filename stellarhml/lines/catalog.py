@@ -17,6 +17,7 @@ from stellarhml.kernels.linking import group_medians, link_apart, mutual_nearest
 
 SPEED_OF_LIGHT = 299792.458  # km/s
 FWHM_PER_SIGMA = 2.355  # as in gully/blase
+_TRACKED_AT_ONCE = 200_000  # detections
 
 
 class Detections(NamedTuple):
@@ -235,8 +236,11 @@ def track_lines(centers, labels=None, *, tolerance):
     position = SPEED_OF_LIGHT * np.log(np.concatenate([centers[i] for i in order] or [np.empty(0)]))
     spectrum = np.repeat(np.arange(len(order)), size[order])
     pairs = _neighbouring_spectra(node[order], links) if labels is not None else links
-    line, bits = _grow_along_links(position, spectrum, start, pairs, tolerance)
-    line = _join_by_medians(position, line, bits, tolerance)
+    line, n_lines = np.empty(len(position), np.int64), 0
+    for chosen, begins in _separate_parts(position, start, tolerance):
+        grown, bits = _grow_along_links(position[chosen], spectrum[chosen], begins, pairs, tolerance)
+        line[chosen] = n_lines + _join_by_medians(position[chosen], grown, bits, tolerance)
+        n_lines = line[chosen].max(initial=n_lines - 1) + 1
     lines = [np.empty(0, np.int64)] * len(order)
     for rank, i in enumerate(order):
         lines[i] = line[start[rank] : start[rank + 1]]
@@ -293,6 +297,27 @@ def _neighbouring_spectra(node, links):
         for k in range(max(len(members[a]), len(members[b]))):
             pairs.append((members[a][min(k, len(members[a]) - 1)], members[b][min(k, len(members[b]) - 1)]))
     return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _separate_parts(position, start, tolerance):
+    """Cut many detections at gaps that no line can cross, since the memory for tracking goes as spectra squared.
+
+    Yields the indices of the detections of each part, increasing, and where those of each spectrum begin among them
+    (n_spectra + 1,); the parts are in order of position.
+    """
+    ordered = np.sort(position)
+    gaps = np.flatnonzero(np.diff(ordered) > tolerance * (1 + 1e-9) + 1e-9)
+    cuts, begin = [], 0
+    for gap in gaps:
+        if gap + 1 - begin >= _TRACKED_AT_ONCE:
+            cuts.append((ordered[gap] + ordered[gap + 1]) / 2)
+            begin = gap + 1
+    # for each spectrum the first detection of each part
+    edges = [start[i] + np.searchsorted(position[start[i] : start[i + 1]], cuts) for i in range(len(start) - 1)]
+    edges = np.column_stack([start[:-1], np.array(edges, np.int64).reshape(len(edges), len(cuts)), start[1:]])
+    for first, last in pairwise(edges.T):
+        chosen = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)] or [np.empty(0, np.int64)])
+        yield chosen, np.concatenate([[0], np.cumsum(last - first)])
 
 
 def _grow_along_links(position, spectrum, start, pairs, tolerance):

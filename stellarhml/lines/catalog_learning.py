@@ -25,7 +25,7 @@ def learn_catalog(X, labels, settings, *, n_jobs, verbose):
     Returns the LineCatalog and, for each spectrum, the catalogue lines that were detected in it, with their wavelengths
     [angstrom].
     """
-    options = {"n_jobs": n_jobs, "verbose": verbose, "description": "Detecting lines"}
+    options = {"n_jobs": n_jobs, "verbose": verbose, "description": "Detecting lines", "spectra": range(len(X))}
     detections = list(map_items(partial(find_minima, settings), X, **options))
     found = merge_detections(detections, settings.scale, labels=labels, tolerance=settings.match_tolerance)
     centers = [np.interp(each.positions, settings.scale, settings.wavelength) for each in detections]
@@ -62,6 +62,7 @@ def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample,
             verbose=verbose,
             description=f"Learning lines, pass {n_done + 1} of at most {n_passes}",
             total=len(rows),
+            spectra=rows,
         )
         theta, missed, rms = zip(*fits, strict=True)
         theta = np.stack(theta)

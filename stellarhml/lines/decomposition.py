@@ -24,6 +24,7 @@ from stellarhml.kernels.second_order import fit_lines
 from stellarhml.lines.catalog import Detections, LineCatalog, detect_lines, match_to_catalog, refine_minima
 from stellarhml.lines.prior import LinePrior, blase_start, first_guess
 from stellarhml.storage.result_store import digest
+from stellarhml.storage.row_files import GrowingArray, is_mapped
 
 FIT_VERSION = 4
 """Version of the fit, to be increased when results change: stored fits of older versions are then not reused."""
@@ -344,9 +345,18 @@ def decompose_rows(X, settings, *, store, n_jobs, verbose):
         n_jobs=n_jobs,
         verbose=verbose,
         description="Decomposing spectra",
+        spectra=range(len(X)),
     )
-    fits = list(fits)
-    flags = np.array([fit.flag for fit in fits], dtype=np.uint8)
+    kept = []  # of each fit all but its lines, which are in memory once, or on the disk like the spectra
+
+    def lines_of_fits():
+        for fit in fits:
+            kept.append(fit._replace(lines=None, theta=None))
+            yield fit.lines, fit.theta
+
+    on_disk = {"on_disk": is_mapped(X), "folder": None if store is None else store.folder}
+    theta = rows_to_csr(lines_of_fits(), len(settings.catalog.pixels), len(settings.line_parameters), **on_disk)
+    flags = np.array([fit.flag for fit in kept], dtype=np.uint8)
     n_unfinished = np.count_nonzero(flags & SpectrumFlag.NOT_CONVERGED)
     if n_unfinished:
         warnings.warn(
@@ -363,14 +373,13 @@ def decompose_rows(X, settings, *, store, n_jobs, verbose):
             LineDetectionWarning,
             stacklevel=4,
         )
-    rows = [(fit.lines, fit.theta) for fit in fits]
     windows, n_pixels = window_edges(settings)
-    square = np.stack([fit.square for fit in fits])
+    square = np.stack([fit.square for fit in kept])
     return Decomposition(
-        rows_to_csr(rows, len(settings.catalog.pixels), len(settings.line_parameters)),
-        np.stack([fit.line_flags for fit in fits]),
+        theta,
+        np.stack([fit.line_flags for fit in kept]),
         flags,
-        np.array([fit.n_iter for fit in fits]),
+        np.array([fit.n_iter for fit in kept]),
         windows,
         np.sqrt(square),
         np.sqrt(np.average(square, axis=1, weights=n_pixels)),
@@ -401,16 +410,20 @@ def render_rows(table, wavelength, n_lines, *, profile, wing_cut):
     return flux
 
 
-def rows_to_csr(rows, n_lines, n_parameters):
+def rows_to_csr(rows, n_lines, n_parameters, *, on_disk=False, folder=None):
     """Stack the lines of spectra into a CSR matrix (n_spectra, n_parameters * n_lines), zeros stored explicitly.
 
-    `rows` has increasing catalogue indices (k,) and parameters (k, n_parameters) of each spectrum.
+    `rows`, an iterable, has increasing catalogue indices (k,) and parameters (k, n_parameters) of each spectrum. With
+    `on_disk` they lie in a memory map of a temporary file in `folder`.
     """
-    columns = [(lines[:, None] * n_parameters + np.arange(n_parameters)).ravel() for lines, _ in rows]
-    indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64)
-    data = np.concatenate([theta.ravel() for _, theta in rows]) if rows else np.empty(0)
-    indices = np.concatenate(columns) if rows else np.empty(0, np.int64)
-    return sparse.csr_matrix((data, indices, indptr), shape=(len(rows), n_parameters * n_lines))
+    indptr, place = [0], {"on_disk": on_disk, "folder": folder}
+    with GrowingArray(np.int32, **place) as indices, GrowingArray(np.float64, **place) as data:
+        for lines, theta in rows:
+            indices.extend((lines[:, None] * n_parameters + np.arange(n_parameters)).ravel())
+            data.extend(theta.ravel())
+            indptr.append(indptr[-1] + theta.size)
+        shape = len(indptr) - 1, n_parameters * n_lines
+        return sparse.csr_matrix((data.finish(), indices.finish(), np.array(indptr, np.int64)), shape=shape)
 
 
 def csr_row(table, i, n_parameters):

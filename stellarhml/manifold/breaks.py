@@ -22,10 +22,12 @@ def find_breaks(labels, flux, names):
     nodes has the third differences (J, -2 J, J). Labels with fewer than eight values are not tested. `flux` (n_nodes,
     n_pixels) may be a memory map.
     """
-    flux = np.asarray(flux[:, :: max(flux.shape[1] // _PIXELS, 1)], dtype=np.float64)
+    axes = [np.unique(column) for column in labels.T]
     found = {}
-    for k, name in enumerate(names):
-        axis = np.unique(labels[:, k])
+    if all(len(axis) < _FEWEST for axis in axes):
+        return found
+    flux = np.asarray(flux[:, :: max(flux.shape[1] // _PIXELS, 1)], dtype=np.float64)
+    for k, (axis, name) in enumerate(zip(axes, names, strict=True)):
         if len(axis) < _FEWEST:
             continue
         size = _third_differences(labels, flux, k, axis)

@@ -100,23 +100,23 @@ class LineBank:
 
         The table is of shape (n_nodes, n_parameters * n_lines), a block of columns per line.
         """
-        n_nodes, n_columns = table.shape
-        if sparse.issparse(table):
-            table = table.tocsr()
-            node = np.repeat(np.arange(n_nodes), np.diff(table.indptr))
-            column, value = table.indices, table.data
-        else:
-            node, column = np.nonzero(~np.isnan(table))
-            value = table[node, column]
-        n_lines = n_columns // n_parameters
-        entries, place = np.unique(node * np.int64(n_lines) + column // n_parameters, return_inverse=True)
-        values = np.zeros((len(entries), n_parameters))
-        values[place, column % n_parameters] = value
-        owner, line = np.divmod(entries, max(n_lines, 1))
-        indptr = np.searchsorted(owner, np.arange(n_nodes + 1)).astype(np.int64)
-        count = np.maximum(np.bincount(line, minlength=n_lines), 1)
-        origin = np.stack([np.bincount(line, part, n_lines) / count for part in values.T], axis=1)
-        return cls(indptr, line.astype(np.int32), (values - origin[line]).astype(np.float32), origin)
+        table = table.tocsr() if sparse.issparse(table) else table
+        n_nodes, n_lines = table.shape[0], table.shape[1] // n_parameters
+        # twice node by node: sorting all entries at once would take ten times their memory
+        count, origin = np.zeros(n_lines, dtype=np.int64), np.zeros((n_lines, n_parameters))
+        indptr = np.zeros(n_nodes + 1, dtype=np.int64)
+        for node in range(n_nodes):
+            lines, theta = _lines_of_row(table, node, n_parameters)
+            indptr[node + 1] = indptr[node] + len(lines)
+            count[lines] += 1
+            origin[lines] += theta
+        origin /= np.maximum(count, 1)[:, None]
+        line, values = np.empty(indptr[-1], np.int32), np.empty((indptr[-1], n_parameters), np.float32)
+        for node in range(n_nodes):
+            lines, theta = _lines_of_row(table, node, n_parameters)
+            span = slice(indptr[node], indptr[node + 1])
+            line[span], values[span] = lines, theta - origin[lines]
+        return cls(indptr, line, values, origin)
 
     def to_state(self) -> dict:
         """State for a file: the arguments of the constructor."""
@@ -207,6 +207,20 @@ class LineBank:
         return lines[kept], theta[kept], change[:, kept]
 
 
+def _lines_of_row(table, node, n_parameters):
+    """Lines of one row of a csr_matrix, or of an array with NaN, and their parameters; 0 where not stored."""
+    if sparse.issparse(table):
+        span = slice(table.indptr[node], table.indptr[node + 1])
+        column, value = table.indices[span], table.data[span]
+    else:
+        column = np.flatnonzero(~np.isnan(table[node]))
+        value = table[node, column]
+    lines, place = np.unique(column // n_parameters, return_inverse=True)
+    theta = np.zeros((len(lines), n_parameters))
+    theta[place, column % n_parameters] = value
+    return lines, theta
+
+
 def _positive(sums):
     """Weights without the negative ones of cubic interpolation, which have no meaning where a line is absent."""
     # at a node, the other nodes have zero weight but a derivative
@@ -268,7 +282,9 @@ class LineFactors:
         vectors = vectors[:, : choose(vectors * sizes)]
         factors = vectors.T.astype(np.float32) @ table
         step = np.maximum(np.abs(factors).max(axis=1, initial=0.0).astype(np.float64) / _LARGEST, 1e-300)
-        code = np.rint(factors / step[:, None]).astype(np.int16)
+        code = np.empty(factors.shape, np.int16)
+        for i in range(len(step)):  # one at a time: in double precision all take four times the memory of the table
+            code[i] = np.rint(factors[i] / step[i, None])
         code = np.ascontiguousarray(code.T).reshape(*bank.origin.shape, -1)
         return cls(bank.origin + mean, code, 1 / effect, vectors * step)
 

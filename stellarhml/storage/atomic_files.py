@@ -15,7 +15,8 @@ def atomic_path(path, *, sync=False):
     path : str or path-like
         Final path of the file. Its folder is created if needed.
     sync : bool, default=False
-        Whether to wait until the content is on the disk: otherwise a crash of the machine could leave an empty file.
+        Whether to wait until the content and then the name are on the disk: otherwise a crash of the machine could
+        leave an empty file, or the old one after the sources of the new one have been removed.
 
     Yields
     ------
@@ -25,13 +26,48 @@ def atomic_path(path, *, sync=False):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary = _temporary(path)
     try:
         yield temporary
         if sync:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        if sync:
+            _sync_folder(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def check_writable(path, n_bytes=4096):
+    """Write a temporary file where `atomic_path` would, and remove it; OSError if that fails.
+
+    Permissions alone do not tell: the disk may be full or mounted read-only, or the name too long.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(bytes(n_bytes))
+            file.flush()
+            os.fsync(file.fileno())  # a network disk may report only now that it is full
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_folder(folder):
+    """Wait until the names of a folder are on the disk, where the system can."""
+    with suppress(OSError):  # Windows opens no folders
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _temporary(path):
+    """A name beside `path` that no other process uses."""
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")

@@ -49,6 +49,15 @@ def digest(*parts):
     return hasher.hexdigest()
 
 
+def digest_file(path):
+    """Hash the content of a file; 40 hexadecimal digits."""
+    hasher = hashlib.blake2b(digest_size=20)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
 class ResultStore:
     """A folder of results, each a set of arrays in a file of its own.
 
@@ -73,10 +82,18 @@ class ResultStore:
         self._remove_leftovers()
 
     def __len__(self):
-        return sum(1 for _ in self.folder.glob(f"[!.]*{_SUFFIX}"))
+        return len(self.keys())
 
     def __contains__(self, key):
         return self._path(key).exists()
+
+    def files(self):
+        """Paths of the results."""
+        return list(self.folder.glob(f"[!.]*{_SUFFIX}"))
+
+    def keys(self):
+        """Keys of the results that are there, as a set."""
+        return {path.name.removesuffix(_SUFFIX) for path in self.files()}
 
     def read(self, key):
         """Read a result.
@@ -132,6 +149,15 @@ class ResultStore:
                 f"{len(self)} results that are there are kept. Make room, or make the folder writable, and start the "
                 "same job again: it goes on from there."
             ) from error
+
+    def remove(self, key):
+        """Remove a result, if it is there."""
+        self._path(key).unlink(missing_ok=True)
+
+    def clear(self):
+        """Remove all results, and what killed processes left half-written."""
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            path.unlink(missing_ok=True)
 
     def _path(self, key):
         return self.folder / f"{key}{_SUFFIX}"

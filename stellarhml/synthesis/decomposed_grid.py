@@ -1,9 +1,7 @@
 """DecomposedGrid: the fitted lines of all nodes of a grid, and generators trained on all or some of the nodes."""
 
-import tempfile
 from contextlib import contextmanager
 from copy import copy
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +14,17 @@ from stellarhml._validation import check_label_names, check_wavelength
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.breaks import find_breaks
-from stellarhml.storage.result_store import digest
+from stellarhml.storage.result_store import ResultStore, digest
+from stellarhml.storage.row_files import is_mapped, write_rows
+from stellarhml.storage.working_folders import scratch_folder
 from stellarhml.synthesis.grid_faults import warn_of_equal_spectra, warn_of_misplaced_spectra
 from stellarhml.synthesis.grid_learning import learn_from_grid
 
 _IN_MEMORY = 1 << 29
-"""Bytes: larger tables of normalised spectra go to a temporary file."""
+"""Bytes: larger tables of normalised spectra go to a temporary file, as do those of memory-mapped spectra."""
+
+_AT_ONCE = 1 << 24
+"""Bytes of spectra that are normalised at once for that file."""
 
 
 class FittedParts(NamedTuple):
@@ -76,6 +79,7 @@ class DecomposedGrid(NamedTuple):
             {"profile": decomposer.profile, "wing_cut": decomposer.wing_cut},
             n_factors=generator.n_factors,
             residual_rank=generator.residual_rank,
+            store=_store(decomposer),
             n_jobs=decomposer.n_jobs,
             verbose=decomposer.verbose,
         )
@@ -115,13 +119,14 @@ def decompose_grid(generator, labels, flux):
         preprocessor.fit(flux, teff=teff)
         # without wavelengths the preprocessor's output is a pixel index, which is not passed on as wavelengths
         wavelength = None if preprocessor.wavelength is None else preprocessor.wavelength_out_
-        check_grid_spectra(flux[:, preprocessor.pixels_], wavelength, normalised=False, nodes=(labels, names))
+        check_grid_spectra(flux, wavelength, normalised=False, nodes=(labels, names), pixels=preprocessor.pixels_)
     else:
         axis = None if wavelength is None else check_wavelength(wavelength, n_pixels=flux.shape[1])
         check_grid_spectra(flux, axis, normalised=True, nodes=(labels, names))
     decomposer = VoigtLineDecomposer() if generator.decomposer is None else clone(generator.decomposer)
     _with_defaults(decomposer, wavelength=wavelength, n_jobs=generator.n_jobs, verbose=generator.verbose)
-    with normalised_rows(preprocessor, flux, teff) as normalised:
+    store = _store(decomposer)
+    with normalised_rows(preprocessor, flux, teff, None if store is None else store.folder) as normalised:
         warn_of_misplaced_spectra(labels, normalised, names, alike)
         theta = decomposer.fit_transform(normalised, labels)
         yield DecomposedGrid(generator, names, preprocessor, decomposer, labels, flux, normalised, theta)
@@ -141,28 +146,40 @@ def fit_interpolator(interpolator, labels, theta, parameters, label_names, flux=
 
 
 @contextmanager
-def normalised_rows(preprocessor, flux, teff):
-    """Normalise the spectra of a grid one by one; yields them, shape (n_spectra, n_pixels_out).
+def normalised_rows(preprocessor, flux, teff, folder=None):
+    """Normalise the spectra of a grid; yields them, shape (n_spectra, n_pixels_out).
 
-    `flux` is raw (n_spectra, n_pixels) and may be a memory map; without a `preprocessor` it is already normalised.
-    `teff` (n_spectra,) [K] or None. A large result is a memory map of a temporary file.
+    `flux` is raw (n_spectra, n_pixels); without a `preprocessor` it is already normalised. `teff` (n_spectra,) [K] or
+    None. If `flux` is a memory map, or large, the result is one too, of a temporary file in `folder` (None: that of the
+    system).
     """
     if preprocessor is None:
         yield flux
         return
-    if flux.nbytes <= _IN_MEMORY:
+    if flux.nbytes <= _IN_MEMORY and not is_mapped(flux):
         yield preprocessor.transform(flux, teff=teff)
         return
-    with tempfile.TemporaryDirectory(prefix="stellarhml-") as folder:
-        path = Path(folder) / "normalised.npy"
-        shape = (len(flux), len(preprocessor.wavelength_out_))
-        table = np.lib.format.open_memmap(path, mode="w+", dtype=flux.dtype, shape=shape)
-        step = max(int(_IN_MEMORY // 8 // max(flux[:1].nbytes, 1)), 1)
-        for first in range(0, len(flux), step):
-            rows = slice(first, first + step)
-            table[rows] = preprocessor.transform(flux[rows], teff=None if teff is None else teff[rows])
+    with scratch_folder(folder) as scratch:
+        path = scratch / "normalised.npy"
+        shape = len(flux), len(preprocessor.wavelength_out_)
+        write_rows(path, _transformed(preprocessor, flux, teff), shape, flux.dtype)
+        table = np.load(path, mmap_mode="r")
         yield table
         del table  # an open map would keep the file from being removed on some systems
+
+
+def _transformed(preprocessor, flux, teff):
+    """Normalise a few spectra at a time; yields arrays of shape (n, n_pixels_out)."""
+    step = max(_AT_ONCE // max(flux[:1].nbytes, 1), 1)
+    for first in range(0, len(flux), step):
+        rows = slice(first, first + step)
+        yield preprocessor.transform(flux[rows], teff=None if teff is None else teff[rows])
+
+
+def _store(decomposer):
+    """Store of a decomposer, or None."""
+    folder = getattr(decomposer, "store", None)
+    return None if folder is None else ResultStore(folder)
 
 
 def _as_sparse(theta):

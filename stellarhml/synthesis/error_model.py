@@ -26,10 +26,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from stellarhml._parallel import map_items
+from stellarhml._parallel import map_stored
 from stellarhml._state import Sizes, StateError, check_keys, take, take_array, take_list
 from stellarhml.manifold.leave_one_out import JUMP_SCALE
+from stellarhml.storage.result_store import digest
 from stellarhml.synthesis.evaluation import split_rows
+
+MEASURE_VERSION = 1
+"""Version of the measurement, to be increased when results change: stored ones of older versions are not reused."""
 
 _WINDOW = 4096  # pixels, a divisor of `grid_learning._WINDOW`
 _RIDGE = 1e-4  # of unit directions: degenerate directions in a window share the error
@@ -73,19 +77,24 @@ class LabelShifts:
         self.scale, self.interpolator = scale, interpolator
 
     @classmethod
-    def learn(cls, grid, residual, samples, interpolator, wavelength, labels, *, n_jobs, verbose):
+    def learn(
+        cls, grid, residual, samples, interpolator, wavelength, labels, *, n_jobs, verbose, store=None, settings=""
+    ):
         """Measure the shifts on the held-out nodes of a grid.
 
-        `grid`, `residual` and `samples` as in `ErrorModel.learn`; `wavelength` (n_pixels,) [angstrom]; `labels`
-        (n_rows, n_labels) of the rows of the grid.
+        `grid`, `residual`, `samples`, `store` and `settings` as in `ErrorModel.learn`; `wavelength` (n_pixels,)
+        [angstrom]; `labels` (n_rows, n_labels) of the rows of the grid.
         """
         rows = np.unique(np.linspace(0, len(labels) - 1, min(_MAX_NODES, len(labels))).round().astype(int))
         places = np.concatenate([samples.labels, labels[rows]])
-        task = partial(
-            _project, grid, residual, samples, rows, interpolator.locate(places, derivatives=True), wavelength
-        )
+        located = interpolator.locate(places, derivatives=True)
+        task = partial(_project, grid, residual, samples, rows, located, wavelength)
+        if store is not None:
+            weights, _, slopes = located
+            settings = digest(settings, [csr_arrays(table) for table in (weights, *slopes)])
         options = {"n_jobs": n_jobs, "verbose": verbose, "description": "Projecting the error"}
-        edges, values, squares = zip(*map_items(task, grid.windows(), **options), strict=True)
+        parts = _map_windows(task, grid, store=store, settings=settings, **options)
+        edges, values, squares = zip(*parts, strict=True)
         edges = np.concatenate([[0], *edges])
         scale = np.concatenate([_scale(samples, sum(squares)), np.ones(len(rows))])
         values = np.concatenate(values, axis=1) * scale[:, None, None]
@@ -181,6 +190,7 @@ def _broken_cells(labels, interpolator):
 
 def _project(grid, residual, samples, rows, located, wavelength, pixels):
     """For some pixels of the grid: edges of their windows, shifts, and sums of squares of errors and slopes."""
+    pixels = slice(*pixels)
     flux = grid.flux[:, pixels]
     weights, _, slopes = located
     edges = np.unique(np.append(np.arange(pixels.start + _WINDOW, pixels.stop, _WINDOW), pixels.stop))
@@ -192,7 +202,7 @@ def _project(grid, residual, samples, rows, located, wavelength, pixels):
         held_out = i < len(guesses)
         model, derivatives = grid.lines.render_jacobian(row, change, pixels, 0.0)
         guess = grid.lines.render(guesses[i], pixels) if held_out else model
-        error = guess - (targets[i] @ flux)[0] if held_out else guess - flux[rows[i - len(guesses)]]
+        error = guess - _few_rows(targets[i], flux)[0] if held_out else guess - flux[rows[i - len(guesses)]]
         directions = np.empty((len(slopes) + 4, len(x)))
         directions[: len(slopes)] = derivatives
         if residual is not None:
@@ -240,6 +250,7 @@ def _scale(samples, squares):
 
 
 _MAX_SAMPLES = 512
+_SPECTRA_AT_ONCE = 16
 _N_WINDOWS = 24  # number of windows of the map
 _SMALLEST, _STEPS = 1e-6, 18.0  # standard deviations in a byte, 18 steps per factor e: 3 % rounding, 1e-6 to 1.4
 _DECODED = _SMALLEST * np.exp(np.arange(256) / _STEPS)
@@ -279,16 +290,20 @@ class ErrorModel:
         self.label_names, self.shifts = label_names, shifts
 
     @classmethod
-    def learn(cls, grid, samples, residual, labels, label_names, shifts=None, *, n_jobs, verbose):
+    def learn(
+        cls, grid, samples, residual, labels, label_names, shifts=None, *, n_jobs, verbose, store=None, settings=""
+    ):
         """Measure the error of a generator on its grid.
 
         `samples` are the held-out nodes, reduced in number by `thin`; `residual` is a ResidualBasis or None; `labels`
-        (n_rows, n_labels) are those of the rows of the grid.
+        (n_rows, n_labels) are those of the rows of the grid. A `store` keeps the results of windows of pixels;
+        `settings` is the digest of all arguments.
         """
         n_pixels = grid.flux.shape[1]
         edges = np.unique(np.linspace(0, n_pixels, _N_WINDOWS + 1).round().astype(int))
         task = partial(_measure, grid, samples, residual, edges)
-        parts = list(map_items(task, grid.windows(), n_jobs=n_jobs, verbose=verbose, description="Measuring the error"))
+        options = {"n_jobs": n_jobs, "verbose": verbose, "description": "Measuring the error"}
+        parts = list(_map_windows(task, grid, store=store, settings=settings, **options))
         variance = np.concatenate([part[0] for part in parts])
         sample_squares, row_squares = (sum(part[k] for part in parts) for k in (1, 2))
         window_rms = np.sqrt(sample_squares / np.diff(edges))
@@ -382,21 +397,66 @@ class ErrorModel:
 
 def _measure(grid, samples, residual, edges, pixels):
     """For some pixels: variance per pixel, squared error per sample and window of the map, and per row."""
-    own = grid.residual(pixels)
-    if residual is not None:
-        own -= residual.at(grid.weights, pixels)
-    flux = grid.flux[:, pixels]
-    error = grid.render(samples.weights, pixels) - samples.targets @ flux
-    if residual is not None:
-        error += residual.at(samples.weights, pixels)
-    variance = (own**2).mean(axis=0)
-    for axis in np.unique(samples.axis):
-        chosen = samples.axis == axis
-        variance += ((samples.scale[chosen, None] * error[chosen]) ** 2).mean(axis=0)
+    pixels = slice(*pixels)
+    flux, n_rows, n_samples = grid.flux[:, pixels], len(grid.flux), len(samples.labels)
     place = np.searchsorted(edges, np.arange(pixels.start, pixels.stop), side="right") - 1
     spread = np.zeros((len(place), len(edges) - 1))
     spread[np.arange(len(place)), place] = 1.0
-    return variance, error**2 @ spread, (own**2).sum(axis=1)
+    total, row_squares = np.zeros(len(place)), np.empty(n_rows)
+    for rows in _batches(n_rows):
+        own = grid.residual(pixels, rows)
+        if residual is not None:
+            own -= residual.at(grid.weights[rows], pixels)
+        own **= 2
+        row_squares[rows] = own.sum(axis=1)
+        for row in own:
+            total += row
+    variance = total / n_rows
+    totals = {axis: np.zeros(len(place)) for axis in np.unique(samples.axis)}
+    squares = np.empty((n_samples, len(edges) - 1))
+    for rows in _batches(n_samples):
+        error = grid.render(samples.weights[rows], pixels) - _few_rows(samples.targets[rows], flux)
+        if residual is not None:
+            error += residual.at(samples.weights[rows], pixels)
+        squares[rows] = error**2 @ spread
+        for axis, scale, row in zip(samples.axis[rows], samples.scale[rows], error, strict=True):
+            totals[axis] += (scale * row) ** 2
+    for axis, total in totals.items():
+        variance += total / np.count_nonzero(samples.axis == axis)
+    return variance, squares, row_squares
+
+
+def _batches(n):
+    """Slices of a few spectra."""
+    return [slice(first, first + _SPECTRA_AT_ONCE) for first in range(0, n, _SPECTRA_AT_ONCE)]
+
+
+def _few_rows(table, flux):
+    """``table @ flux`` for a sparse table with entries in few columns; only these rows of the flux are read."""
+    columns = np.unique(table.indices)
+    return table[:, columns] @ flux[columns]
+
+
+def _map_windows(task, grid, *, store, settings, **options):
+    """Yield the results of a task, tuples of arrays, for the windows of pixels of a grid, through a store."""
+    windows = [(pixels.start, pixels.stop) for pixels in grid.windows()]
+    settings = "" if store is None else digest(task.func.__name__, settings)
+    # the grid goes to each worker once, if it is not a memory map anyway
+    kept = {"store": store, "settings": settings, "pack": _pack, "unpack": _unpack, "max_nbytes": "1M"}
+    return map_stored(task, windows, **kept, **options)
+
+
+def _pack(parts):
+    return {f"part{k}": part for k, part in enumerate(parts)}
+
+
+def _unpack(arrays):
+    return tuple(arrays[f"part{k}"] for k in range(len(arrays)))
+
+
+def csr_arrays(table):
+    """Arrays of a csr_matrix, and its shape."""
+    return [table.data, table.indices, table.indptr, list(table.shape)]
 
 
 def _gain(per_sample, per_row, samples, labels):

@@ -1,7 +1,8 @@
 """Learning from a grid with fitted lines: factors of the lines, components of the residuals, and the error.
 
-The spectra are read at most four times, in windows of pixels, and never held in memory together. Lines are rendered
-again each time, which takes milliseconds.
+The spectra are read at most four times, in windows of pixels, and never held in memory together: a window of all
+spectra has at most 8 MB, and the error is measured from a few spectra at a time. Lines are rendered again each time,
+which takes milliseconds.
 """
 
 from functools import partial
@@ -13,11 +14,14 @@ from stellarhml._parallel import map_items
 from stellarhml.kernels.rendering import line_effects
 from stellarhml.manifold.line_tables import LineFactors, choose_rank, principal_components
 from stellarhml.manifold.residual import CodedRows, ResidualBasis
-from stellarhml.synthesis.error_model import ErrorModel, LabelShifts, thin
+from stellarhml.storage.result_store import digest
+from stellarhml.synthesis.error_model import MEASURE_VERSION, ErrorModel, LabelShifts, csr_arrays, thin
 from stellarhml.synthesis.evaluation import LineModel
 
 _WINDOW = 8192
 """Pixels of a window, a multiple of `kernels.combine.BLOCK`."""
+_NARROWEST, _AT_ONCE = 512, 1 << 20
+"""Fewest pixels of a window, and the pixels of all spectra from which windows are narrower."""
 _MIN_SHARE = 0.99  # share of lines present at the nodes, from which absent lines are replaced by their mean
 _EFFECT_NODES = 3
 _SLACK = 1.5  # tolerated factor on the held-out error of the lines: the residual replaces their last factors
@@ -36,19 +40,24 @@ class Grid(NamedTuple):
     flux: np.ndarray
     weights: object
 
-    def windows(self):
-        """Windows of pixels, as slices."""
-        n_pixels = self.flux.shape[1]
-        return [slice(first, min(first + _WINDOW, n_pixels)) for first in range(0, n_pixels, _WINDOW)]
+    def windows(self, *, narrow=False):
+        """Windows of pixels, as slices; `narrow` ones can hold all rows of a large grid together."""
+        n_pixels, step = self.flux.shape[1], _WINDOW
+        while narrow and step > _NARROWEST and len(self.flux) * step > _AT_ONCE:
+            step //= 2
+        return [slice(first, min(first + step, n_pixels)) for first in range(0, n_pixels, step)]
 
     def render(self, weights, pixels):
         """Spectra of lines for each row of weights, on a window of pixels, shape (n, n_wanted)."""
-        rows = [self.lines.render(weights[i], pixels) for i in range(weights.shape[0])]
-        return np.stack(rows) if rows else np.empty((0, pixels.stop - pixels.start))
+        flux = np.empty((weights.shape[0], pixels.stop - pixels.start))
+        for i, row in enumerate(flux):
+            row[:] = self.lines.render(weights[i], pixels)
+        return flux
 
-    def residual(self, pixels):
-        """Flux minus line model of all rows, on a window of pixels, shape (n_rows, n_wanted), float64."""
-        return self.flux[:, pixels] - self.render(self.weights, pixels)
+    def residual(self, pixels, rows=slice(None)):
+        """Flux minus line model of `rows`, on a window of pixels, shape (n_rows, n_wanted), float64."""
+        model = self.render(self.weights[rows], pixels)
+        return np.subtract(self.flux[rows, pixels], model, out=model)
 
 
 class LearntModel(NamedTuple):
@@ -60,12 +69,14 @@ class LearntModel(NamedTuple):
     error_map: ErrorModel | None
 
 
-def learn_from_grid(interpolator, labels, flux, wavelength, line_options, *, n_factors, residual_rank, n_jobs, verbose):
+def learn_from_grid(
+    interpolator, labels, flux, wavelength, line_options, *, n_factors, residual_rank, store=None, n_jobs, verbose
+):
     """Learn factors, residuals and error of a grid with fitted lines; returns a LearntModel.
 
     `interpolator` is fitted on the lines; `labels` (n_rows, n_labels); `flux`, normalised (n_rows, n_pixels), may be a
-    memory map; `wavelength` [angstrom]; `line_options` are `profile` and `wing_cut`; the rest as in
-    `SpectrumGenerator`.
+    memory map; `wavelength` [angstrom]; `line_options` are `profile` and `wing_cut`; a `store` keeps what is measured
+    of the error; the rest as in `SpectrumGenerator`.
     """
     options = {"n_jobs": n_jobs, "verbose": verbose}
     samples = interpolator.error_samples()
@@ -76,6 +87,7 @@ def learn_from_grid(interpolator, labels, flux, wavelength, line_options, *, n_f
     grid = Grid(lines, flux, interpolator.locate(labels)[0])
     residual = None if residual_rank is None else learn_residual(grid, samples, residual_rank, **options)
     few = thin(samples)
+    options |= {"store": store, "settings": "" if store is None else _digest(grid, few, residual, labels)}
     shifts = LabelShifts.learn(grid, residual, few, interpolator, wavelength, labels, **options)
     error_map = ErrorModel.learn(grid, few, residual, labels, interpolator.label_names, shifts, **options)
     return LearntModel(interpolator, lines, residual, error_map)
@@ -104,12 +116,26 @@ def compressed_lines(interpolator, samples, *, profile, n_factors):
     return LineFactors.learn(bank, np.sqrt(effect / len(chosen)), choose, amplitude)
 
 
+def _digest(grid, samples, residual, labels):
+    """Hash of what the error of a generator depends on, but for the weights at other labels."""
+    lines, interpolator = grid.lines, grid.lines.interpolator
+    options = [lines.profile, lines.wing_cut, lines.span, interpolator.absent, list(interpolator.parameters)]
+    return digest(
+        MEASURE_VERSION,
+        [lines.wavelength, labels, *options, vars(interpolator.table_)],
+        [digest(row) for row in grid.flux],
+        [*csr_arrays(grid.weights), *csr_arrays(samples.weights), *csr_arrays(samples.targets)],
+        [samples.labels, samples.axis, samples.scale, samples.reach],
+        None if residual is None else [vars(residual.rows), residual.coefficients],
+    )
+
+
 def learn_residual(grid, samples, rank, *, n_jobs, verbose):
     """Learn a ResidualBasis of the line model, of `rank` components.
 
     "auto" takes the number that predicts held-out nodes (`samples`) best.
     """
-    windows = grid.windows()
+    windows = grid.windows(narrow=True)
     options = {"n_jobs": n_jobs, "verbose": verbose}
     grams = map_items(partial(_gram, grid), windows, description="Learning residuals", **options)
     gram = sum(grams, np.zeros((len(grid.flux),) * 2))
@@ -135,4 +161,5 @@ def _gram(grid, pixels):
 def _encode(grid, project, pixels):
     rows = grid.residual(pixels)
     mean = rows.mean(axis=0)
-    return CodedRows.encode(np.vstack([mean, project[1:] @ (rows - mean)]), TOLERANCE)
+    rows -= mean
+    return CodedRows.encode(np.vstack([mean, project[1:] @ rows]), TOLERANCE)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import clone
 
 from stellarhml._grid_faults import describe_node
-from stellarhml.exceptions import PersistenceError
+from stellarhml.exceptions import PersistenceError, WorkerDiedError
 from stellarhml.pipeline import PAPER_SETTINGS, make_stellar_pipeline
 from stellarhml.storage.saving import load, save
 
@@ -27,17 +27,21 @@ def continuum_settings(n_pixels):
     return {"degree": degree, "peak_distance": _PEAK_DISTANCE, "anchor_width": _ANCHOR_WIDTH}
 
 
-def make_generator(wavelength, *, label_names=None, paper=False, prominence=None, n_jobs=None, verbose=None):
+def make_generator(
+    wavelength, *, label_names=None, paper=False, prominence=None, store=None, n_jobs=None, verbose=None
+):
     """SpectrumGenerator, not fitted, with its own preprocessor, so that it takes raw flux.
 
     `wavelength` (n_pixels,) of the grid [vacuum angstrom]; `paper` takes the paper's settings in place of the defaults;
-    `prominence` is the smallest of a line, None for the default, 0.005, in either case.
+    `prominence` is the smallest of a line, None for the default, 0.005, in either case; `store` is that of the
+    `VoigtLineDecomposer`.
     """
     settings = {"preprocessor": continuum_settings(len(wavelength))}
     if paper:
         settings = {name: dict(step) for name, step in PAPER_SETTINGS.items()}
     if prominence is not None:
         settings.setdefault("decomposer", {})["prominence"] = prominence
+    settings.setdefault("decomposer", {})["store"] = store
     pipeline = make_stellar_pipeline(
         wavelength=wavelength, settings=settings, label_names=label_names, n_jobs=n_jobs, verbose=verbose
     )
@@ -45,8 +49,11 @@ def make_generator(wavelength, *, label_names=None, paper=False, prominence=None
     return generator.set_params(preprocessor=clone(pipeline.named_steps["preprocess"]))
 
 
-def build_generator(grid, path=None, *, paper=False, prominence=None, n_jobs=None, verbose=None):
+def build_generator(grid, path=None, *, paper=False, prominence=None, store=None, n_jobs=None, verbose=None):
     """Fit a generator to a grid of raw spectra, and save it.
+
+    What only concerns the fit, `store`, `n_jobs` and `verbose`, is not in the generator: the file is the same to the
+    last byte for any number of workers.
 
     Parameters
     ----------
@@ -54,7 +61,7 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, n_jobs=Non
         With `flux`, `labels`, `wavelength` and `label_names`, such as :func:`stellarhml.datasets.load_phoenix` returns.
     path : str or path-like, default=None
         File to write, see :func:`stellarhml.save`. None saves nothing.
-    paper, prominence, n_jobs, verbose : bool, float, int, bool
+    paper, prominence, store, n_jobs, verbose : bool, float, str or path-like, int, bool
         As in `make_generator`.
 
     Returns
@@ -66,14 +73,29 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, n_jobs=Non
     ------
     ValueError
         If the grid has one node only, or its spectra no lines. Nothing is saved then.
+    WorkerDiedError
+        If the worker of a spectrum died twice. It names the file of the spectrum where the grid has `filenames`.
+    OSError
+        If the store or the file cannot be written.
     """
     require_nodes(grid)
-    settings = {"paper": paper, "prominence": prominence, "n_jobs": n_jobs, "verbose": verbose}
+    settings = {"paper": paper, "prominence": prominence, "store": store, "n_jobs": n_jobs, "verbose": verbose}
     generator = make_generator(grid.wavelength, label_names=grid.label_names, **settings)
-    generator.fit(grid.labels, grid.flux)
+    try:
+        generator.fit(grid.labels, grid.flux)
+    except WorkerDiedError as error:
+        if error.spectrum is None or "filenames" not in grid:
+            raise
+        raise WorkerDiedError(f"{grid.filenames[error.spectrum]}: {error}") from error
     require_lines(generator.decomposer_)
+    for step in (generator, generator.decomposer, generator.decomposer_):
+        of_the_fit = {"store", "n_jobs", "verbose"} & set(step.get_params(deep=False))
+        step.set_params(**dict.fromkeys(of_the_fit))
     if path is not None:
-        save(generator, path)
+        try:
+            save(generator, path)
+        except OSError as error:
+            raise OSError(f"{path} could not be written ({error}). Make room, or choose another file.") from error
     return generator
 
 
@@ -110,7 +132,7 @@ def constant_labels(grid):
 def reproduction_rms(generator, flux, labels):
     """Residual RMS of a fitted generator at the nodes of its own grid, in units of the continuum.
 
-    `flux` is raw, shape (n_spectra, n_pixels).
+    `flux` is raw, shape (n_spectra, n_pixels), and may be a memory map.
     """
     total = 0.0
     for row, label in zip(flux, labels, strict=True):

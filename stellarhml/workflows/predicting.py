@@ -1,18 +1,30 @@
-"""Inference from files of observed spectra: a table of labels and velocities, and a figure of each fit."""
+"""Inference from files of observed spectra: a table of labels and velocities, and a figure of each fit.
 
+A worker takes one file after the other: it reads the file, fits it, draws the figure and stores the row. So neither
+spectra nor fits pile up in memory, and whatever ends the command, stored rows remain.
+"""
+
+import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy
 
+from stellarhml import __version__
+from stellarhml._parallel import progress, survive_deaths
+from stellarhml._text import one_line
 from stellarhml.flags import InferenceFlag
-from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
+from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report
 from stellarhml.inference._inference_result import NO_FRAME
 from stellarhml.spectra.reading import read_spectrum
 from stellarhml.spectra.tellurics import divide_standard, divide_tellurics, mask_tellurics
 from stellarhml.spectra.transmissions import read_transmission
 from stellarhml.storage.atomic_files import atomic_path
+from stellarhml.storage.result_store import ResultStore, digest, digest_file
 from stellarhml.storage.saving import load
 from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
@@ -22,13 +34,62 @@ AT_REST = {"rv": 0.0, "vsini": 0.0}
 INTERRUPTED = "interrupted before it was done"
 """Message of the files that Ctrl-C left."""
 
+DIED = (
+    "the process that fitted it was killed, and again when it was tried alone; most often the machine had no memory "
+    "left. Give it more memory, or leave the file out"
+)
+"""Message of a file whose worker died twice."""
+
 _NO_POWER = (
     "the file states no resolving power. Give --resolving-power R, or --resolving-power grid for spectra at the "
     "generator's own resolution"
 )
 
 
-def predict_files(generator, paths, *, resolving_power="file", at_rest=False, n_jobs=None, verbose=None, **reading):
+class Predicted(NamedTuple):
+    """What `predict_files` found.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row for each file, in their order: `star` (the file), `status` (ok, flagged or failed), value and standard
+        deviation of each parameter, `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`,
+        `message`.
+    figures : list of Path or None
+        Figure of each file; None where there is none.
+    problems : dict of str to str
+        Why a figure could not be drawn, by file.
+    keys : list of str
+        Keys of the rows in the store.
+    n_read, n_damaged : int
+        Numbers of rows of earlier runs that were read from the store, and of those that were damaged there and
+        computed again.
+    interruption : KeyboardInterrupt or None
+        What ended the work before its end.
+    """
+
+    table: pd.DataFrame
+    figures: list
+    problems: dict
+    keys: list
+    n_read: int
+    n_damaged: int
+    interruption: KeyboardInterrupt | None
+
+
+def predict_files(
+    generator,
+    paths,
+    *,
+    resolving_power="file",
+    at_rest=False,
+    figures=None,
+    store=None,
+    generator_digest=None,
+    n_jobs=None,
+    verbose=None,
+    **reading,
+):
     """Infer labels, radial velocity and vsini from files; a failure does not stop the others.
 
     Parameters
@@ -42,6 +103,13 @@ def predict_files(generator, paths, *, resolving_power="file", at_rest=False, n_
         "grid": the spectra are at the generator's own resolution.
     at_rest : bool, default=False
         Whether the radial velocity and vsini are fixed to zero.
+    figures : str or path-like, default=None
+        Folder for a figure of each fit, ``NAME.png``.
+    store : ResultStore, default=None
+        Where each row is stored when it is done; rows of earlier runs that depended on the same spectrum, generator
+        and settings are read from it. None stores nothing.
+    generator_digest : str, default=None
+        Digest of the generator's file, from `stellarhml.storage.result_store.digest_file`; needed with `store`.
     n_jobs : int, default=None
         Number of worker processes.
     verbose : bool, default=None
@@ -51,34 +119,56 @@ def predict_files(generator, paths, *, resolving_power="file", at_rest=False, n_
 
     Returns
     -------
-    table : DataFrame
-        One row for each file: `star` (the file), `status` (ok, flagged or failed), value and standard deviation of each
-        parameter, `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`, `message`.
-    results : list of InferenceResult or str
-        The results; the message where there is none.
+    predicted : Predicted
+        The table, and more.
+
+    Raises
+    ------
+    StoreError
+        If a row cannot be stored; those stored before are kept.
 
     Examples
     --------
     >>> from stellarhml.workflows.predicting import open_generator, predict_files
-    >>> table, results = predict_files(open_generator("generator.asdf"), ["star.fits"])  # doctest: +SKIP
+    >>> table = predict_files(open_generator("generator.asdf"), ["star.fits"]).table  # doctest: +SKIP
     """
-    spectra = read_spectra(paths, **reading)
-    powers = [_power_of(spectrum, resolving_power) for spectrum in spectra]
-    results = [power if isinstance(power, str) else INTERRUPTED for power in powers]
-    if INTERRUPTED in results:
-        regressor = BayesianStellarRegressor.from_generator(generator, verbose=False)
-        fixed = AT_REST if at_rest else None
-        found = _infer_by_power(regressor, spectra, powers, fixed=fixed, n_jobs=n_jobs, verbose=verbose)
-        n_done = 0
-        try:
-            for number, result in found:
-                results[number] = result
-                n_done += 1
-        except KeyboardInterrupt:
-            if not n_done:
-                raise
-    names = next((result.names for result in results if not isinstance(result, str)), None)
-    return tabulate(paths, names or (*generator.label_names_, *AT_REST), results), results
+    if store is not None and generator_digest is None:
+        raise ValueError("`store` needs `generator_digest`: else rows of another generator could be read from it.")
+    regressor = BayesianStellarRegressor.from_generator(generator, verbose=False)
+    fixed = AT_REST if at_rest else None
+    # a generator that cannot infer is an error, not a failure of each star
+    regressor.infer_many([], resolving_power=None, fixed=fixed)
+    versions = [__version__, np.__version__, scipy.__version__]
+    task = _FitFile(
+        regressor, make_reader(**reading), resolving_power, fixed, store, digest(versions, generator_digest, fixed)
+    )
+    before = set() if store is None else store.keys()
+    stars = list(zip(paths, [None] * len(paths) if figures is None else figure_paths(paths, figures), strict=True))
+    # one file a batch: joblib would learn from rows that are read to send hundreds of files at once to one worker
+    options = {"n_jobs": n_jobs, "batch_size": 1, "on_death": lambda *_: _Outcome(message=DIED)}
+    outcomes = progress(
+        survive_deaths(task, stars, **options), total=len(stars), verbose=verbose, description="Inferring stars"
+    )
+    found, interruption = [], None
+    try:
+        for outcome in outcomes:
+            found.append(outcome)
+    except KeyboardInterrupt as error:
+        if not any(outcome.row for outcome in found):
+            raise
+        interruption = error
+    found += [_Outcome(message=INTERRUPTED)] * (len(stars) - len(found))
+    names = (*generator.label_names_, *AT_REST)
+    return Predicted(
+        tabulate(paths, names, [outcome.row or outcome.message for outcome in found]),
+        [outcome.figure for outcome in found],
+        {str(path): outcome.problem for path, outcome in zip(paths, found, strict=True) if outcome.problem},
+        [outcome.key for outcome in found if outcome.key],
+        # a row is also read if the file was given twice, or was done when the worker of another one died
+        sum(outcome.state == "read" and outcome.key in before for outcome in found),
+        sum(outcome.state == "damaged" for outcome in found),
+        interruption,
+    )
 
 
 def open_generator(path, *, trust_pickle=False):
@@ -152,26 +242,46 @@ def read_spectra(
     spectra : list of ObservedSpectrum or str
         The spectra; the message where one could not be read.
     """
-    sky = {"sky": None} if sky_scale is None else {"sky_scale": sky_scale}
-    read = partial(read_spectrum, medium=medium, format=format, **sky)
-    standard = None if standard is None else read(standard)
-    transmission = None if tellurics is None else read_transmission(tellurics)
-    correct, limit = {"mask": (mask_tellurics, "threshold"), "divide": (divide_tellurics, "minimum")}[tellurics_mode]
-    limits = {} if tellurics_limit is None else {limit: tellurics_limit}
+    read = make_reader(medium, format, sky_scale, orders, standard, tellurics, tellurics_mode, tellurics_limit)
     spectra = []
     for path in paths:
         try:
-            spectrum = read(path)
-            if orders is not None:
-                spectrum = choose_orders(spectrum, orders)
-            if standard is not None:
-                spectrum = divide_standard(spectrum, standard)
-            if transmission is not None:
-                spectrum = correct(spectrum, *transmission, **limits)
-            spectra.append(spectrum)
+            spectra.append(read(path))
         except (ValueError, OSError, ImportError) as error:
-            spectra.append(" ".join(str(error).split()))
+            spectra.append(one_line(error))
     return spectra
+
+
+def make_reader(
+    medium=None,
+    format=None,
+    sky_scale=1.0,
+    orders=None,
+    standard=None,
+    tellurics=None,
+    tellurics_mode="mask",
+    tellurics_limit=None,
+):
+    """Picklable function from a path to a spectrum, with the parameters of `read_spectra`."""
+    sky = {"sky": None} if sky_scale is None else {"sky_scale": sky_scale}
+    read = partial(read_spectrum, medium=medium, format=format, **sky)
+    standard = None if standard is None else read(standard)
+    correct, limit = {"mask": (mask_tellurics, "threshold"), "divide": (divide_tellurics, "minimum")}[tellurics_mode]
+    limits = {} if tellurics_limit is None else {limit: tellurics_limit}
+    if tellurics is not None:
+        wavelength, transmission = read_transmission(tellurics)
+        limits |= {"wavelength": wavelength, "transmission": transmission}
+    return partial(_read_corrected, read, orders, standard, None if tellurics is None else partial(correct, **limits))
+
+
+def _read_corrected(read, orders, standard, correct, path):
+    """Read one spectrum, choose its orders, and divide or mask."""
+    spectrum = read(path)
+    if orders is not None:
+        spectrum = choose_orders(spectrum, orders)
+    if standard is not None:
+        spectrum = divide_standard(spectrum, standard)
+    return spectrum if correct is None else correct(spectrum)
 
 
 def choose_orders(spectrum, numbers):
@@ -189,54 +299,114 @@ def choose_orders(spectrum, numbers):
     return spectrum.select([place for place, number in enumerate(there) if number in set(numbers)])
 
 
-def tabulate(paths, names, results):
-    """DataFrame of many files as `predict_files` returns it; a result is an InferenceResult or a message."""
+def tabulate(paths, names, rows):
+    """DataFrame of many files as `predict_files` returns it; a row is a dictionary or the message of a failure."""
     failed = {column: np.nan for name in names for column in (name, f"{name}_std")}
     failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "rv_frame": NO_FRAME, "seconds": 0.0}
     failed["flags"] = InferenceFlag.FAILED.name
-    rows = []
-    for path, result in zip(paths, results, strict=True):
-        if isinstance(result, str):
-            rows.append({"star": str(path), "status": "failed"} | failed | {"message": result})
-        else:
-            rows.append({"star": str(path), "status": result.status} | result.to_row())
-    return pd.DataFrame(rows)
+    table = []
+    for path, row in zip(paths, rows, strict=True):
+        known = {"status": "failed"} | failed | {"message": row} if isinstance(row, str) else row
+        table.append({"star": str(path)} | known)
+    return pd.DataFrame(table)
 
 
-def draw_results(paths, results, folder):
-    """Draw each fit as ``NAME.png`` into a folder; returns the paths, None where there is no result."""
-    from stellarhml.plotting._inference_display import InferenceDisplay
-
+def figure_paths(paths, folder):
+    """Path of the figure of each file: ``NAME.png``, and ``NAME-2.png`` where files have the same name."""
     figures, taken = [], set()
-    for path, result in zip(paths, results, strict=True):
-        if isinstance(result, str):
-            figures.append(None)
-            continue
+    for path in paths:
         name, n = Path(path).stem, 2
         while name in taken:
             name, n = f"{Path(path).stem}-{n}", n + 1
         taken.add(name)
         figures.append(Path(folder) / f"{name}.png")
-        with atomic_path(figures[-1]) as temporary:
-            InferenceDisplay.from_result(result).plot().figure_.savefig(temporary, dpi=150)
     return figures
 
 
+def draw_result(result, path):
+    """Draw a fit into a file."""
+    import matplotlib.pyplot as plt
+
+    from stellarhml.plotting._inference_display import InferenceDisplay
+
+    figure = InferenceDisplay.from_result(result).figure_
+    try:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=150)
+    finally:
+        plt.close(figure)
+
+
+class _Outcome(NamedTuple):
+    """Row of a file or, without one, why it failed; its key and whether the store had it; its figure."""
+
+    row: dict | None = None
+    message: str = ""
+    key: str | None = None
+    state: str = "computed"
+    figure: Path | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class _FitFile:
+    """Function from a file and the path of its figure to an _Outcome, for the workers."""
+
+    regressor: BayesianStellarRegressor
+    read: partial
+    resolving_power: float | str
+    fixed: dict | None
+    store: ResultStore | None
+    identity: str
+
+    def __call__(self, star):
+        path, figure = star
+        try:
+            spectrum = self.read(path)
+            power = _power_of(spectrum, self.resolving_power)
+        except Exception as error:  # of any kind, also a bug in a reader: the other files go on
+            known = isinstance(error, (ValueError, OSError, ImportError))
+            return _Outcome(message=one_line(error) if known else f"{type(error).__name__}: {one_line(error)}")
+        # What is hashed is what the fit is given, not the file: other files may have been read beside it, and the
+        # spectrum has been corrected. repr: a name may have characters that have no UTF-8.
+        orders = [list(order[:3]) for order in spectrum.orders]
+        key = None if self.store is None else digest(self.identity, power, repr(spectrum.meta), orders)
+        row, state = (None, "computed") if key is None else self._stored(key, figure)
+        if row is not None:
+            return _Outcome(row, key=key, state=state, figure=figure)
+        result = infer_or_report(self.regressor, {"resolving_power": power, "fixed": self.fixed}, spectrum)
+        if result.flags & InferenceFlag.FAILED:
+            return _Outcome(message="; ".join(result.messages))
+        row, problem = {"status": result.status} | result.to_row(), None
+        if figure is not None:
+            try:
+                draw_result(result, figure)
+            except Exception as error:  # the row is worth more than its figure
+                figure, problem = None, f"{type(error).__name__}: {one_line(error)}"
+        if key is not None:
+            drawn = None if figure is None else digest_file(figure)
+            text = json.dumps([row, drawn], default=lambda number: number.item())  # all digits
+            self.store.write(key, {"row": np.frombuffer(text.encode(), dtype=np.uint8)})
+        return _Outcome(row, key=key, state=state, figure=figure, problem=problem)
+
+    def _stored(self, key, figure):
+        """Row of an earlier run, or None, and whether it is "read", or "computed" anew, or since it is "damaged"."""
+        if key not in self.store:
+            return None, "computed"
+        arrays = self.store.read(key)
+        if arrays is None:
+            return None, "damaged"
+        row, drawn = json.loads(arrays["row"].tobytes())
+        if figure is not None and not (figure.is_file() and digest_file(figure) == drawn):
+            return None, "computed"  # its figure is missing, or another one
+        return row, "read"
+
+
 def _power_of(spectrum, resolving_power):
-    """Resolving power of a spectrum (infinite at the generator's own resolution), or the message why there is none."""
-    if isinstance(spectrum, str):
-        return spectrum
+    """Resolving power of a spectrum, None at the generator's own resolution; ValueError if it is not known."""
     if resolving_power != "file":
-        return np.inf if resolving_power == "grid" else resolving_power
-    return spectrum.meta.get("resolving_power") or _NO_POWER
-
-
-def _infer_by_power(regressor, spectra, powers, **settings):
-    """Yield number and result (or message) of each spectrum, those of one resolving power after another."""
-    for power in sorted({power for power in powers if not isinstance(power, str)}):
-        chosen = [number for number, value in enumerate(powers) if value == power]
-        found = regressor.infer_each(
-            [spectra[number] for number in chosen], resolving_power=None if np.isinf(power) else power, **settings
-        )
-        for number, result in zip(chosen, found, strict=True):
-            yield number, "; ".join(result.messages) if result.flags & InferenceFlag.FAILED else result
+        return None if resolving_power == "grid" else resolving_power
+    power = spectrum.meta.get("resolving_power")
+    if not power:
+        raise ValueError(_NO_POWER)
+    return power

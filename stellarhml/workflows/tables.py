@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from stellarhml._text import escaped
+from stellarhml.inference._inference_result import with_units
 from stellarhml.storage.atomic_files import atomic_path
 
 DECIMALS = {"teff": 1, "rv": 3, "vsini": 2, "reduced_chi2": 2, "n_pixels": 0, "n_rejected": 0, "seconds": 1}
@@ -72,7 +74,7 @@ def format_table(table):
             digits = DECIMALS.get(column.removesuffix("_std"), 3)
             cells[column] = [number(value, digits) for value in values]
         else:
-            cells[column] = values.fillna("")
+            cells[column] = [escaped(str(text)) for text in values.fillna("")]
     return text_of(pd.DataFrame(cells), left=("star", "status", "flags", "message"))
 
 
@@ -109,18 +111,34 @@ def require_suffix(path):
 def write_table(table, path):
     """Write a table as CSV, JSON, ECSV or FITS, by the ending of the name; ECSV and FITS state the units.
 
-    The file appears under its name only when it is complete.
+    The file appears under its name only when it is complete. Characters that the format cannot have are escaped.
     """
     suffix = Path(path).suffix.lower()
-    with atomic_path(path) as temporary:
-        if suffix in (".ecsv", ".fits"):
-            from stellarhml.inference._inference_result import with_units
-
-            with_units(table).write(temporary, overwrite=True, format={".ecsv": "ascii.ecsv", ".fits": "fits"}[suffix])
+    with atomic_path(path, sync=True) as temporary:
+        if suffix == ".ecsv":
+            with_units(table).write(temporary, overwrite=True, format="ascii.ecsv")
+        elif suffix == ".fits":
+            with_units(_in_ascii(table)).write(temporary, overwrite=True, format="fits")
         elif suffix == ".json":
             temporary.write_text(json_text(table.to_dict("records")) + "\n", encoding="utf-8")
         else:
-            table.to_csv(temporary, index=False)
+            temporary.write_text(csv_text(table), encoding="utf-8")
+
+
+def csv_text(table):
+    """Text of a table as CSV: a row is one line."""
+    return _in_texts(table, escaped).to_csv(index=False, lineterminator="\n")
+
+
+def _in_ascii(table):
+    """Table whose texts are in the characters of FITS; others are escaped."""
+    return _in_texts(table, lambda text: escaped(text).encode("ascii", "backslashreplace").decode())
+
+
+def _in_texts(table, change):
+    """Table with all texts changed."""
+    texts = table.select_dtypes(["object", "string"])
+    return table.assign(**{name: [change(str(text)) for text in column.fillna("")] for name, column in texts.items()})
 
 
 def json_text(value):

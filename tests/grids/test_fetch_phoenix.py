@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import numpy as np
 import pooch.core
 import pytest
+from killed import kill, needs_groups, start, wait_until
 
 from stellarhml.datasets import fetch_phoenix, get_data_home, load_phoenix
 from stellarhml.exceptions import DownloadError, GridIncompleteError
@@ -46,6 +47,9 @@ class Handler(BaseHTTPRequestHandler):
         if body:
             cuts = server.cuts.get(path)
             self.wfile.write(content[: cuts.pop(0) if cuts else None])
+            if path in server.stalled:
+                self.wfile.flush()
+                server.go_on.wait(60)
 
     def log_message(self, *args):
         pass
@@ -62,6 +66,7 @@ def server(phoenix_folder):
     server.folder = phoenix_folder
     server.requests, server.refused = [], set()
     server.cuts, server.statuses = {}, {}  # path -> lengths or codes of the next answers
+    server.stalled, server.go_on = set(), threading.Event()  # paths whose answers are not ended
     server.knows_head = True
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -157,6 +162,26 @@ def test_a_file_with_another_spelling_of_zero_is_not_fetched_again(server, home)
     server.requests.clear()
     assert str(new) in fetch_phoenix(**NODES, base_url=server.url, data_home=home).filenames
     assert _gets(server) == []
+
+
+@needs_groups
+def test_kill_9_keeps_the_files_that_were_complete(server, home):
+    server.cuts[SECOND.as_posix()] = [1000]
+    server.stalled.add(SECOND.as_posix())
+    code = "import sys; from stellarhml.datasets import fetch_phoenix\n"
+    code += f"fetch_phoenix(**{NODES!r}, base_url={server.url!r}, data_home={str(home)!r}, verbose=False)"
+    process = start(["-c", code], home.parent)
+    wait_until(process, lambda: SECOND.as_posix() in _gets(server))
+    kill(process)
+    server.stalled.clear()
+    server.go_on.set()
+    names = {WAVE_NAME, FIRST.as_posix()}
+    assert {name for name in _files(home) if name.endswith(".fits")} == names
+    server.requests.clear()
+    fetch_phoenix(**NODES, base_url=server.url, data_home=home)
+    assert _gets(server) == [SECOND.as_posix()]
+    for name in (*names, SECOND):
+        assert (home / "phoenix" / name).read_bytes() == (server.folder / name).read_bytes()
 
 
 def test_server_that_states_no_sizes(server, home):

@@ -1,7 +1,9 @@
 import gc
 import json
+import os
 import tracemalloc
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from stellarhml.exceptions import (
     GridNotFoundError,
     SpectrumFileError,
     StellarHMLWarning,
+    StoreError,
     WavelengthCoverageError,
 )
 from stellarhml.grids import phoenix_grid
 from stellarhml.grids.phoenix_files import WAVE_NAME, phoenix_file_name
+from stellarhml.storage.atomic_files import atomic_path
 
 GRID = "PHOENIX-ACES-AGSS-COND-2011"
 
@@ -263,9 +267,37 @@ def test_cache_is_written_anew_when_it_does_not_fit(phoenix_folder, tmp_path, re
     assert n_read() == 12  # a changed source
     cache.write_bytes(cache.read_bytes()[:-10])
     assert n_read() == 12  # a cut cache
+    content = bytearray(cache.read_bytes())
+    content[-3] ^= 1
+    cache.write_bytes(content)
+    assert n_read() == 12  # a damaged cache
     (tmp_path / "grid.npy.json").write_text("{")
     assert n_read() == 12  # a damaged sidecar
     assert n_read() == 0
+
+
+def test_a_file_of_the_same_size_and_time_is_another(phoenix_folder, tmp_path):
+    cache, path = tmp_path / "grid.npy", phoenix_folder / phoenix_file_name(5200, 4.0, -0.5)
+    before = load_phoenix(phoenix_folder, cache=cache).flux.copy()
+    status = path.stat()
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].data[40] = 7.0
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert (load_phoenix(phoenix_folder, cache=cache).flux != before).sum() == 1
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_cache(phoenix_folder, tmp_path, monkeypatch):
+    @contextmanager
+    def full(path, **options):
+        with atomic_path(path, **options) as temporary:
+            temporary.symlink_to("/dev/full")
+            yield temporary
+
+    monkeypatch.setattr(phoenix_grid, "atomic_path", full)
+    with pytest.raises(StoreError, match=r"12 spectra, .* could not be written .*No space left"):
+        load_phoenix(phoenix_folder, cache=tmp_path / "cache" / "grid.npy")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_failed_reading_leaves_no_cache(phoenix_folder, tmp_path):

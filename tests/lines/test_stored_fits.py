@@ -1,14 +1,12 @@
 """VoigtLineDecomposer with a store: a job goes on where it was cut, and its results are those of one that was not."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
+import mmap
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
+from killed import kill, needs_groups, start, times, wait_until
 
 import stellarhml.lines.catalog_learning as learning
 import stellarhml.lines.decomposition as decomposition
@@ -181,6 +179,19 @@ def test_other_wavelengths_or_flux_use_nothing_that_was_kept(known, run, count):
     assert n_fits <= 8  # the prior may differ by rounding
 
 
+def test_mapped_spectra_have_the_same_lines_on_the_disk(known, tmp_path):
+    np.save(tmp_path / "flux.npy", known.flux)
+    result = known.decomposer.decompose(np.load(tmp_path / "flux.npy", mmap_mode="r"))
+    assert_same(result, known.result)
+    base = result.theta.data
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(getattr(base, "obj", base), mmap.mmap)
+    # the table goes to workers like any other
+    sums = joblib.Parallel(n_jobs=2)(joblib.delayed(np.sum)(result.theta[i].data) for i in range(3))
+    assert sums == [known.result.theta[i].data.sum() for i in range(3)]
+
+
 def test_damaged_fits_are_computed_again(run, count, tmp_path):
     _, first = run()
     count()
@@ -237,26 +248,16 @@ def test_both_places_keep_what_they_compute():
     assert learning.map_stored is decomposition.map_stored is map_stored
 
 
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX process groups")
+@needs_groups
 @pytest.mark.slow
 def test_killed_and_started_again(known, run, count, tmp_path):
     script = tmp_path / "job.py"
     script.write_text(JOB)
     np.savez(tmp_path / "data.npz", wavelength=known.wavelength, flux=known.flux, labels=known.labels)
-    command = [sys.executable, str(script), str(tmp_path)]
-    environment = {**os.environ, "JOBLIB_TEMP_FOLDER": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("store/[!.]*"))) < 16:  # in the second of three passes
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(0.2)  # the workers were killed too, but only their parent can wait for them
-    for leftover in Path("/dev/shm").glob(f"sem.loky-{process.pid}-*"):
-        leftover.unlink()
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/[!.]*")}
+    process = start([script, tmp_path], tmp_path)
+    wait_until(process, lambda: len(times(tmp_path / "store")) >= 16)  # in the second of three passes
+    kill(process)
+    kept = times(tmp_path / "store")
     n_calls = len(list(tmp_path.glob("calls/*")))
     assert 16 <= len(kept) <= n_calls < 48
     assert not (tmp_path / "finished").exists()
@@ -264,6 +265,6 @@ def test_killed_and_started_again(known, run, count, tmp_path):
     # another process, and another number of workers
     decomposer, result = run()
     assert count() == 48 - len(kept)  # three passes over 12 training spectra, then the fits
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert kept.items() <= times(tmp_path / "store").items()
     np.testing.assert_array_equal(decomposer.line_catalog_, known.decomposer.line_catalog_)
     assert_same(result, known.result)

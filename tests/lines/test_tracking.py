@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from stellarhml.lines import catalog
 from stellarhml.lines.catalog import (
     SPEED_OF_LIGHT,
     Detections,
@@ -120,6 +121,28 @@ def test_lines_that_move_and_fade_are_found_whole(seed):
     old_purity, old_completeness = purity_and_completeness(*zip(*kept, strict=True))
     assert old_purity < 0.99
     assert old_completeness < 0.7
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 2.0])
+def test_parts_of_the_spectrum_are_tracked_as_the_whole(monkeypatch, tolerance):
+    rng = np.random.default_rng(3)
+    centers, _ = moving_lines(GRID, rng)
+    whole = track_lines(centers, GRID, tolerance=tolerance)
+    seen = []
+
+    def counted(position, *rest, grow=_grow_along_links):
+        seen.append(len(position))
+        return grow(position, *rest)
+
+    monkeypatch.setattr(catalog, "_grow_along_links", counted)
+    for at_once in (1, 500):
+        monkeypatch.setattr(catalog, "_TRACKED_AT_ONCE", at_once)
+        parts = track_lines(centers, GRID, tolerance=tolerance)
+        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(parts, whole, strict=True))
+        assert len(seen) > 5
+        assert sum(seen) == sum(map(len, centers))
+        assert min(seen[:-1]) >= at_once
+        seen.clear()
 
 
 def test_lines_without_labels_are_found_if_they_move_less():

@@ -2,14 +2,11 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from killed import kill, needs_groups, start, times, wait_until
 
 import stellarhml._parallel as parallel
 from stellarhml._parallel import map_stored
@@ -346,30 +343,20 @@ def test_time_left_counts_computed_items_only(job, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX process groups")
+@needs_groups
 def test_killed_and_started_again(tmp_path):
     script = tmp_path / "slow_job.py"
     script.write_text(SLOW_JOB)
-    command = [sys.executable, str(script), str(tmp_path)]
-    environment = {**os.environ, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("store/[!.]*"))) < 8:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(0.2)  # the workers were killed too, but only their parent can wait for them
-    for leftover in Path("/dev/shm").glob(f"sem.loky-{process.pid}-*"):
-        leftover.unlink()
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/[!.]*")}
+    process = start([script, tmp_path], tmp_path)
+    wait_until(process, lambda: len(times(tmp_path / "store")) >= 8)
+    kill(process)
+    kept = times(tmp_path / "store")
     n_calls = len(list(tmp_path.glob("calls/*")))
     assert 8 <= len(kept) <= n_calls < 30
     assert not (tmp_path / "results.npy").exists()
 
-    subprocess.run(command, env=environment, check=True)
+    assert start([script, tmp_path], tmp_path).wait(120) == 0
     assert len(list(tmp_path.glob("calls/*"))) - n_calls == 30 - len(kept)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert kept.items() <= times(tmp_path / "store").items()
     rows = np.random.default_rng(0).normal(size=(30, 1000))
     np.testing.assert_array_equal(np.load(tmp_path / "results.npy"), np.cumsum(np.sin(rows), axis=1))

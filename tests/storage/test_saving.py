@@ -146,7 +146,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, preprocessor, monke
     assert [p.name for p in tmp_path.iterdir()] == ["p.asdf"]
 
 
-def test_content_is_on_the_disk_before_the_name(tmp_path, preprocessor, monkeypatch):
+def test_content_is_on_the_disk_before_the_name_and_the_name_at_the_end(tmp_path, preprocessor, monkeypatch):
     order = []
     for name in ("fsync", "replace"):
         original = getattr(os, name)
@@ -154,7 +154,7 @@ def test_content_is_on_the_disk_before_the_name(tmp_path, preprocessor, monkeypa
     for suffix in ("asdf", "joblib"):
         order.clear()
         save(preprocessor, tmp_path / f"p.{suffix}")
-        assert order == ["fsync", "replace"]
+        assert order == ["fsync", "replace", "fsync"]
 
 
 @pytest.mark.parametrize(

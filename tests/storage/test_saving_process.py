@@ -5,8 +5,9 @@ import sys
 
 import joblib
 import numpy as np
+from killed import needs_groups
 
-from stellarhml import make_stellar_pipeline
+from stellarhml import PhoenixPreprocessor, load, make_stellar_pipeline, save
 from stellarhml.datasets import make_stellar_grid
 
 READ_AND_PREDICT = """
@@ -45,3 +46,36 @@ def test_pipeline_in_a_new_process(tmp_path):
         np.testing.assert_allclose(result["labels"], labels, rtol=0, atol=1e-6 * std.min())
         np.testing.assert_allclose(result["std"], std, rtol=1e-6)
         np.testing.assert_allclose(result["flux"], pipeline[-1].generator_.predict(result["labels"]), rtol=1e-12)
+
+
+KILLED_WHILE_WRITING = """
+import os
+import signal
+import sys
+
+from stellarhml import PhoenixPreprocessor, save
+from stellarhml.storage import asdf_files
+
+pack = asdf_files.pack
+
+
+def half(*arguments):
+    yield b"".join(pack(*arguments))[:100]
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+asdf_files.pack = half
+save(PhoenixPreprocessor(degree=7), sys.argv[1])
+"""
+
+
+@needs_groups
+def test_kill_9_while_writing_leaves_the_old_file(tmp_path):
+    path = save(PhoenixPreprocessor(degree=2), tmp_path / "p.asdf")
+    before = path.read_bytes()
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
+    assert done.returncode == -9
+    assert path.read_bytes() == before
+    assert load(path).degree == 2
+    save(PhoenixPreprocessor(degree=7), path)
+    assert load(path).degree == 7

@@ -65,6 +65,33 @@ def test_fit_never_holds_the_grid(long_grid, narrow_windows, generator, tmp_path
     assert np.isfinite(model.predict(labels[:1], return_std=True)).all()
 
 
+@pytest.mark.slow
+def test_raw_spectra_on_disk_are_not_held_either(long_grid, narrow_windows, generator, monkeypatch, tmp_path):
+    """Twice as many spectra need less than a quarter of what these take, in their own single precision and once."""
+    labels, flux, wavelength = long_grid
+    np.save(tmp_path / "flux.npy", 1e14 * flux)
+    mapped = np.load(tmp_path / "flux.npy", mmap_mode="r")
+    monkeypatch.setattr(decomposed_grid, "_AT_ONCE", 1)
+
+    def peak(n):
+        model = SpectrumGenerator(
+            wavelength=wavelength,
+            preprocessor=PhoenixPreprocessor(degree=1, peak_distance=4000),
+            decomposer=VoigtLineDecomposer(max_iter=5, **QUICK),
+        )
+        tracemalloc.start()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(labels[:n], mapped[:n])
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(12)  # compiles and imports
+    assert peak(24) - peak(12) < 0.25 * flux[12:].nbytes
+
+
 @pytest.mark.parametrize(
     ("n_jobs", "backend"),
     [(None, "loky"), (2, "threading"), pytest.param(2, "loky", marks=pytest.mark.slow)],
@@ -91,20 +118,26 @@ def test_normalised_spectra_on_disk_are_those_in_memory(grid, monkeypatch, tmp_p
     in_memory = clone(model).fit(grid.labels, raw)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     seen = []
-    real = np.lib.format.open_memmap
 
-    def watched(path, **options):
+    def watched(path, *rest, write=decomposed_grid.write_rows):
         seen.append(Path(path))
-        return real(path, **options)
+        write(path, *rest)
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", watched)
+    monkeypatch.setattr(decomposed_grid, "write_rows", watched)
+    monkeypatch.setattr(decomposed_grid, "_IN_MEMORY", 100)
     # steps of two spectra, which do not divide their number evenly, and of one
-    for limit in (8 * 2 * raw[:1].nbytes, 100):
-        monkeypatch.setattr(decomposed_grid, "_IN_MEMORY", limit)
+    for step in (2 * raw[:1].nbytes, 100):
+        monkeypatch.setattr(decomposed_grid, "_AT_ONCE", step)
         same(clone(model).fit(grid.labels, raw), in_memory)
     assert len(seen) == 2
     assert all(path.is_relative_to(tmp_path) for path in seen)
     assert list(tmp_path.iterdir()) == []  # nothing stays
+    # a store takes the file too, and keeps the fits only
+    model.set_params(decomposer__store=tmp_path / "store")
+    for _ in range(2):
+        same(clone(model).fit(grid.labels, raw), in_memory)
+    assert all(path.is_relative_to(tmp_path / "store") for path in seen[2:])
+    assert {path.suffix for path in (tmp_path / "store").iterdir()} == {".result"}
 
 
 def test_a_fit_that_fails_leaves_no_file(grid, monkeypatch, tmp_path):

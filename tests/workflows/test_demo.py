@@ -81,7 +81,7 @@ def test_generator_and_spectrum_can_be_used_again(result):
 def test_predict_at_rest_finds_the_star_of_the_demo(result):
     generator = open_generator(result.files["generator"])
     options = {"resolving_power": "grid", "at_rest": True}
-    table, _ = predict_files(generator, [result.files["spectrum"]], **options)
+    table = predict_files(generator, [result.files["spectrum"]], **options).table
     for name in result.label_names:
         assert abs(table[name][0] - result.table[f"{name}_true"][0]) < 4 * table[f"{name}_std"][0]
 

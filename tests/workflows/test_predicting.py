@@ -1,16 +1,16 @@
 """Prediction from files, called from Python."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.table import Table
+from matplotlib import pyplot
 
-from stellarhml import SpectrumGenerator
+from stellarhml import BayesianStellarRegressor, SpectrumGenerator
 from stellarhml.datasets import make_stellar_grid
-from stellarhml.spectra import ObservedSpectrum
+from stellarhml.spectra import ObservedSpectrum, read_spectrum
 from stellarhml.workflows import predicting
 from stellarhml.workflows.tables import format_table, json_text, write_table
 
@@ -42,26 +42,28 @@ def predicted(generator, files):
     return predicting.predict_files(generator, files)
 
 
-def test_one_row_for_each_file(predicted, files):
-    table, results = predicted
+def test_one_row_for_each_file(predicted, files, generator):
+    table = predicted.table
     parameters = [c for name in ("teff", "logg", "feh", "rv", "vsini") for c in (name, f"{name}_std")]
     last = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", "seconds", "flags", "message"]
     assert table.columns.tolist() == ["star", "status", *parameters, *last]
     assert table["star"].tolist() == [str(path) for path in files]
     assert table["status"].tolist() == ["ok", "failed", "failed"]
     star, silent, none = table.to_dict("records")
+    regressor = BayesianStellarRegressor.from_generator(generator)
+    alone = regressor.infer(read_spectrum(files[0]), resolving_power=POWER)
     for name, truth in (("teff", 5310.0), ("logg", 3.9), ("feh", -0.2), ("rv", RV), ("vsini", VSINI)):
         assert abs(star[name] - truth) < 4.5 * star[f"{name}_std"], name
-        assert star[name] == results[0].values[name]
+        assert star[name] == alone.values[name]
     assert "give --resolving-power" in silent["message"].lower()
     assert silent["flags"] == none["flags"] == "FAILED"
     assert np.isnan(none["teff"])
     assert none["n_pixels"] == 0
-    assert results[1:] == [silent["message"], none["message"]]
 
 
-def test_failures_alone_need_no_generator(files):
-    table, _ = predicting.predict_files(SimpleNamespace(label_names_=("teff",)), files[1:])
+def test_failures_alone_have_the_same_columns(predicted, generator, files):
+    table = predicting.predict_files(generator, files[1:]).table
+    assert table.columns.tolist() == predicted.table.columns.tolist()
     assert table["status"].tolist() == ["failed", "failed"]
 
 
@@ -72,8 +74,8 @@ def test_at_rest_fixes_velocity_and_rotation(generator, tmp_path):
     flux = flux + error * np.random.default_rng(1).normal(size=len(WAVE))
     np.savetxt(tmp_path / "star.txt", np.stack([WAVE, flux, error], axis=1))
     path, options = [tmp_path / "star.txt"], {"resolving_power": "grid", "medium": "vacuum"}
-    free, _ = predicting.predict_files(generator, path, **options)
-    rest, _ = predicting.predict_files(generator, path, at_rest=True, **options)
+    free = predicting.predict_files(generator, path, **options).table
+    rest = predicting.predict_files(generator, path, at_rest=True, **options).table
     assert rest[["rv", "rv_std", "vsini", "vsini_std"]].to_numpy().tolist() == [[0.0, 0.0, 0.0, 0.0]]
     assert free["rv_std"][0] > 0
     for name, truth in (("teff", 5310.0), ("logg", 3.9), ("feh", -0.2)):
@@ -81,18 +83,26 @@ def test_at_rest_fixes_velocity_and_rotation(generator, tmp_path):
         assert rest[f"{name}_std"][0] <= free[f"{name}_std"][0] * 1.001
 
 
-def test_figures_have_the_names_of_the_files(predicted, files, tmp_path):
-    _, results = predicted
-    figures = predicting.draw_results([files[0], files[1], files[0]], [results[0], "failed", results[0]], tmp_path)
-    assert figures == [tmp_path / "star.png", None, tmp_path / "star-2.png"]
-    assert all(path.stat().st_size > 10_000 for path in figures if path)
+def test_figures_have_the_names_of_the_files(generator, files, tmp_path):
+    found = predicting.predict_files(generator, [files[0], files[1], files[0]], figures=tmp_path)
+    assert found.figures == [tmp_path / "star.png", None, tmp_path / "star-2.png"]
+    assert all(path.stat().st_size > 10_000 for path in found.figures if path)
+    assert pyplot.get_fignums() == []  # thousands would fill the memory
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_row(generator, files, tmp_path):
+    (tmp_path / "star.png").mkdir()
+    found = predicting.predict_files(generator, files[:1], figures=tmp_path)
+    assert found.table["status"].tolist() == ["ok"]
+    assert found.figures == [None]
+    assert "IsADirectoryError" in found.problems[str(files[0])]
 
 
 def test_files_of_a_table_say_the_same(predicted, tmp_path):
-    table, _ = predicted
+    table = predicted.table
     for suffix in ("csv", "json", "ecsv", "fits"):
         write_table(table, tmp_path / f"t.{suffix}")
-    read = pd.read_csv(tmp_path / "t.csv").fillna({"flags": "", "message": ""})
+    read = pd.read_csv(tmp_path / "t.csv").fillna({"rv_frame": "", "flags": "", "message": ""})
     pd.testing.assert_frame_equal(read, table, check_dtype=False)
     rows = json.loads((tmp_path / "t.json").read_text(), parse_constant=pytest.fail)
     assert rows[1]["teff"] is None
@@ -105,7 +115,7 @@ def test_files_of_a_table_say_the_same(predicted, tmp_path):
 
 
 def test_text_of_a_table(predicted):
-    table, _ = predicted
+    table = predicted.table
     lines = format_table(table).splitlines()
     assert lines[0].split() == table.columns.tolist()
     assert len(lines) == 4
@@ -128,23 +138,3 @@ def test_chosen_orders():
     assert predicting.choose_orders(spectrum, [15, 11]).meta["order_numbers"] == [11, 15]
     with pytest.raises(ValueError, match=r"star\.fits has no order 1, 13: its 3 orders have the numbers 11 to 15"):
         predicting.choose_orders(spectrum, [13, 12, 1])
-
-
-def test_an_interruption_keeps_what_was_done_at_another_resolving_power(monkeypatch):
-    def infer_each(spectra, *, resolving_power, **settings):
-        if resolving_power == 50_000:
-            raise KeyboardInterrupt
-        yield from (FOUND for _ in spectra)
-
-    regressor = SimpleNamespace(infer_each=infer_each)
-    maker = SimpleNamespace(from_generator=lambda generator, **settings: regressor)
-    monkeypatch.setattr(predicting, "BayesianStellarRegressor", maker)
-    spectra = [SimpleNamespace(meta={"resolving_power": power}) for power in (50_000.0, 30_000.0)]
-    monkeypatch.setattr(predicting, "read_spectra", lambda paths: [*spectra, "is damaged"])
-    table, _ = predicting.predict_files(None, ["a", "b", "c"])
-    assert table["message"].tolist() == [predicting.INTERRUPTED, "", "is damaged"]
-    assert table["status"].tolist() == ["failed", "ok", "failed"]
-
-
-FOUND = SimpleNamespace(flags=0, status="ok", names=("teff",))
-FOUND.to_row = lambda: {"teff": 5000.0, "teff_std": 10.0, "message": ""}
