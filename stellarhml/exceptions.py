@@ -56,6 +56,10 @@ class StellarHMLWarning(UserWarning):
     """Base class of the warnings of this package."""
 
 
+class GridWarning(StellarHMLWarning):
+    """A model grid looks faulty: a node given twice, or spectra that seem to belong to other nodes."""
+
+
 class ExtrapolationWarning(StellarHMLWarning):
     """Labels outside the grid were moved to its edge, or their results set to NaN."""
 

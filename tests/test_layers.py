@@ -41,7 +41,18 @@ FLOORS = {
     },
     "cli": {"datasets", "explore", "grids", "spectra", "storage", "workflows"},
 }
-BELOW = {"_bounds", "_parallel", "_rounding", "_sklearn", "_state", "_units", "_validation", "exceptions", "flags"}
+BELOW = {
+    "_bounds",
+    "_grid_faults",
+    "_parallel",
+    "_rounding",
+    "_sklearn",
+    "_state",
+    "_units",
+    "_validation",
+    "exceptions",
+    "flags",
+}
 TOP = {
     "__init__": set(),
     "_parallel": {"storage"},

@@ -31,6 +31,10 @@ memory:
   Spectra stay on disk. The full band needs about 0.4 GB for 100 spectra and 1 MB for each further one, and each further
   process about 0.4 GB.
 
+grid:
+  Two nodes at least, each given once. A label with one value is not inferred. Files with a stretch of pixels that are
+  zero, negative or constant are an error; spectra that seem to belong to other nodes are named in a warning.
+
 method:
   The defaults differ from the paper: saturating line profiles, fitted by Levenberg-Marquardt; a low-rank basis for the
   residuals of the line model; piecewise cubic interpolation. --paper takes the paper's settings; they need a band of
@@ -82,7 +86,7 @@ def run(arguments):
 def _build(arguments, out, store):
     """Build a generator in a BuildStore, and save it."""
     from stellarhml._parallel import tally_stored
-    from stellarhml.workflows.generators import build_generator, reproduction_rms
+    from stellarhml.workflows.generators import build_generator, constant_labels, reproduction_rms
 
     start = time.perf_counter()
     before = store.cache_version
@@ -97,6 +101,8 @@ def _build(arguments, out, store):
         f"{grid.wavelength[-1]:.2f} angstrom: {len(generator.decomposer_.line_catalog_)} lines. Residual RMS at the "
         f"nodes {rms:.5f} of the continuum. {time.perf_counter() - start:.1f} s."
     )
+    if note := constant_labels(grid):
+        print(f"note: the grid has {note}")
     if again or tally["read"]:
         spectra = "the spectra and " if again else ""
         print(f"resumed: {spectra}{tally['read']} of {sum(tally.values())} results were in {store.folder}")

@@ -128,7 +128,7 @@ class ForwardChain:
         Raises
         ------
         ValueError
-            If a velocity is not finite or out of range.
+            If a velocity is not finite or out of range, or a flux of the generator is not finite.
         WavelengthCoverageError
             If no order overlaps the band.
         """
@@ -198,9 +198,7 @@ class ForwardChain:
                 runs[-1][1] = max(stop, runs[-1][1])
             else:
                 runs.append([start, stop])
-        return [
-            (start, self._generator.render_rows(labels, slice(start, stop), tangents=tangents)) for start, stop in runs
-        ]
+        return [(start, _rendered(self._generator, labels, slice(start, stop), tangents)) for start, stop in runs]
 
     def _observe(self, values, order, window, run, rv, vsini, tangents):
         """One run of pixels, as Rows."""
@@ -281,13 +279,13 @@ class RestChain:
     def flux(self, values):
         """Evaluate the model, as `ForwardChain.flux`."""
         labels = self._labels(values)
-        return [self._generator.render_rows(labels, run)[0] for run in self._runs]
+        return [_rendered(self._generator, labels, run, tangents=False)[0] for run in self._runs]
 
     def evaluate(self, values):
         """Evaluate the model and its derivatives, as `ForwardChain.evaluate`."""
         names, labels, orders = self._generator.label_names_, self._labels(values), []
         for run in self._runs:
-            table = self._generator.render_rows(labels, run, tangents=True)
+            table = _rendered(self._generator, labels, run, tangents=True)
             nothing = np.zeros(table.shape[1])
             tangents = dict(zip(names, table[1:], strict=True))
             modes = tangents | dict.fromkeys(ERROR_DIRECTIONS, nothing)
@@ -301,6 +299,23 @@ class RestChain:
 
     def _labels(self, values):
         return [values[name] for name in self._generator.label_names_]
+
+
+def _rendered(generator, labels, pixels, tangents):
+    """Rows of a generator, all finite: from here on, NaN means that light from outside the band is needed."""
+    rows = generator.render_rows(labels, pixels, tangents=tangents)
+    bad = ~np.isfinite(rows)
+    if bad.any():
+        row, pixel = np.argwhere(bad)[0]
+        what = "flux" if row == 0 else f"derivative by {generator.label_names_[row - 1]}"
+        node = ", ".join(f"{name} {value:g}" for name, value in zip(generator.label_names_, labels, strict=True))
+        raise ValueError(
+            f"The {what} of the generator is not finite in {bad[row].sum()} of {rows.shape[1]} pixels at {node}, the "
+            f"first at {generator.wavelength_[pixels.start + pixel]:.2f} angstrom. A line of a node there has not been "
+            "fitted well, or the grid has a fault: check the spectra around these labels, and build the generator "
+            "again."
+        )
+    return rows
 
 
 def _checked_rows(stage, before, rows):

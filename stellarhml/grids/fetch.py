@@ -10,8 +10,14 @@ from sklearn.utils import Bunch
 
 from stellarhml._parallel import progress
 from stellarhml._validation import LABELS
-from stellarhml.exceptions import DownloadError, GridIncompleteError
-from stellarhml.grids.phoenix_files import WAVE_NAME, phoenix_file_name, read_phoenix_spectrum, read_phoenix_wavelength
+from stellarhml.exceptions import DownloadError, GridIncompleteError, GridNotFoundError
+from stellarhml.grids.phoenix_files import (
+    WAVE_NAME,
+    list_phoenix_files,
+    phoenix_file_name,
+    read_phoenix_spectrum,
+    read_phoenix_wavelength,
+)
 from stellarhml.grids.phoenix_grid import load_phoenix
 from stellarhml.grids.selection import select_values
 
@@ -102,7 +108,8 @@ def fetch_phoenix(
     axes = {name: select_values(s, PHOENIX_VALUES[name], name) for name, s in selections.items()}
     nodes = list(product(*(axis.tolist() for axis in axes.values())))
     missing = {WAVE_NAME: None} | {phoenix_file_name(*node).as_posix(): node for node in nodes}
-    missing = {name: node for name, node in missing.items() if not (folder / name).is_file()}
+    there = _nodes_there(folder)
+    missing = {name: node for name, node in missing.items() if node not in there and not (folder / name).is_file()}
     server = _Server(base_url.rstrip("/") + "/", folder, missing, n_retries, timeout)
     sizes = server.sizes(verbose)
     n_bytes = sum(size or 0 for size in sizes.values())
@@ -122,6 +129,14 @@ def fetch_phoenix(
         verbose=verbose,
         return_X_y=return_X_y,
     )
+
+
+def _nodes_there(folder):
+    """Nodes at [alpha/Fe] = 0 with a file in the folder, however it spells a zero."""
+    try:
+        return {labels[:3] for labels, _ in list_phoenix_files(folder) if labels[3] == 0}
+    except GridNotFoundError:
+        return set()
 
 
 def get_data_home(data_home=None):

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 from sklearn.utils import Bunch
 
+from stellarhml._grid_faults import check_grid_spectra, check_nodes_given_twice
 from stellarhml._validation import LABELS, check_wavelength
 from stellarhml.grids.phoenix_files import missing_nodes
 
@@ -18,7 +19,8 @@ _META = ("teff", "logg", "Z")
 def from_gollum(spectra) -> Bunch:
     """Turn gollum's spectra, a PHOENIXSpectrum, a PHOENIXGrid or a sequence of the former, into arrays.
 
-    All must have labels, share their wavelengths and be either all absolute or all normalised, else ValueError.
+    All must have labels, share their wavelengths and be either all absolute or all normalised, no node may have two
+    different spectra, and no spectrum a stretch of pixels that are zero, negative or constant, else ValueError.
 
     Returns
     -------
@@ -59,9 +61,12 @@ def from_gollum(spectra) -> Bunch:
         )
     labels = np.array(labels, dtype=np.float64) + 0.0
     order = np.lexsort(labels.T[::-1])
+    flux, labels = np.array([_in_native_unit(fluxes[row]) for row in order]), labels[order]
+    check_nodes_given_twice(labels, flux, LABELS)
+    check_grid_spectra(flux, wavelength, normalised=False, nodes=(labels, LABELS))
     return Bunch(
-        flux=np.array([_in_native_unit(fluxes[row]) for row in order]),
-        labels=labels[order],
+        flux=flux,
+        labels=labels,
         wavelength=wavelength,
         label_names=LABELS,
         missing=missing_nodes(labels),

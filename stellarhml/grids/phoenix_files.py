@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stellarhml._grid_faults import describe_stretch, stretch_without_light
 from stellarhml.exceptions import GridNotFoundError, SpectrumFileError
 from stellarhml.storage.fits_files import read_fits
 
@@ -57,11 +58,12 @@ def phoenix_file_name(teff: float, logg: float, feh: float, alpha: float = 0.0) 
     return Path(GRID_NAME, f"Z{metallicity}", f"lte{round(teff):05d}{gravity}{metallicity}.{GRID_NAME}-HiRes.fits")
 
 
-def list_phoenix_nodes(folder) -> np.ndarray:
-    """Nodes with a spectrum in a folder, by the names of the files, shape (n_nodes, 4) float64.
+def list_phoenix_files(folder) -> list[tuple[tuple, Path]]:
+    """Spectra of a folder, by the names of the files: pairs of labels and path, sorted.
 
-    Columns are teff [K], logg [dex(cm/s2)], [Fe/H] [dex], [alpha/Fe] [dex], sorted in this order. GridNotFoundError if
-    the folder does not exist or holds no spectrum.
+    Labels are teff [K], logg [dex(cm/s2)], [Fe/H] [dex], [alpha/Fe] [dex]. Zeros may have either sign in names of files
+    and folders (`Z+0.0`, `Z-0.0`, `Alpha=+0.00`), so that a node may have two files. GridNotFoundError if the folder
+    does not exist or holds no spectrum.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -69,14 +71,22 @@ def list_phoenix_nodes(folder) -> np.ndarray:
             f"{folder} is not a folder. Pass the folder that holds {WAVE_NAME} and {GRID_NAME}/, or download one with "
             "stellarhml.datasets.fetch_phoenix."
         )
-    labels = [_labels_of_name(path.name) for path in (folder / GRID_NAME).glob("Z*/*.fits")]
-    labels = [row for row in labels if row is not None]
-    if not labels:
+    found = [(_labels_of_name(path.name), path) for path in (folder / GRID_NAME).glob("Z*/*.fits")]
+    found = sorted(pair for pair in found if pair[0] is not None)
+    if not found:
         raise GridNotFoundError(
             f"{folder} holds no spectrum named like {phoenix_file_name(5800, 4.5, 0.0).as_posix()}. Pass the folder "
             f"above {GRID_NAME}/, or download spectra with stellarhml.datasets.fetch_phoenix."
         )
-    return np.array(sorted(labels))
+    return found
+
+
+def list_phoenix_nodes(folder) -> np.ndarray:
+    """Nodes with a spectrum in a folder, by the names of the files, shape (n_nodes, 4) float64, sorted.
+
+    Columns and errors as in `list_phoenix_files`.
+    """
+    return np.unique([labels for labels, _ in list_phoenix_files(folder)], axis=0)
 
 
 def missing_nodes(labels) -> np.ndarray:
@@ -124,13 +134,14 @@ def read_phoenix_wavelength(folder) -> np.ndarray:
     return wavelength
 
 
-def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _ALL_PIXELS):
+def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _ALL_PIXELS, wavelength=None):
     """Read and check one spectrum; `n_pixels` is the length that the file must have, that of the WAVE file.
 
     Returns the flux [erg/s/cm^2/cm] in the `pixels`, in the dtype of the file, and (teff, logg, [Fe/H], [alpha/Fe]) of
     the header, or of the file name where the header lacks them (NaN if both do). FileNotFoundError if there is no such
-    file; SpectrumFileError if it is truncated, not a FITS file, of another length, not finite, or if header and name
-    differ.
+    file; SpectrumFileError if it is truncated, not a FITS file, of another length, not finite, zero, negative or
+    constant over a stretch of the `pixels`, or if header and name differ. `wavelength` (n_pixels,) [angstrom] of the
+    whole file is for messages.
     """
     path = Path(path)
     flux, header = _read_image(path)
@@ -144,6 +155,13 @@ def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _AL
     if n_bad:
         raise SpectrumFileError(
             f"{path} has {n_bad} pixels that are NaN or infinite, but a model spectrum must be finite. {_AGAIN}"
+        )
+    found = stretch_without_light(flux)
+    if found is not None:
+        axis = None if wavelength is None else wavelength[pixels]
+        raise SpectrumFileError(
+            f"{path} is {describe_stretch(found, axis)}, but a model spectrum has light that varies everywhere: the "
+            f"file was cut, perhaps, and filled up. {_AGAIN}"
         )
     named = _labels_of_name(path.name) or (np.nan,) * 4
     labels = np.array([header.get(key, value) for key, value in zip(_HEADER_KEYS, named, strict=True)], dtype=float)

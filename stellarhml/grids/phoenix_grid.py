@@ -4,6 +4,7 @@ import json
 import warnings
 from contextlib import closing
 from itertools import product
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from stellarhml._validation import LABELS
 from stellarhml.exceptions import (
     GridIncompleteError,
     GridNotFoundError,
+    SpectrumFileError,
     StellarHMLWarning,
     WavelengthCoverageError,
 )
 from stellarhml.grids.phoenix_files import (
     WAVE_NAME,
-    list_phoenix_nodes,
-    phoenix_file_name,
+    list_phoenix_files,
     read_phoenix_spectrum,
     read_phoenix_wavelength,
 )
@@ -47,7 +48,8 @@ def load_phoenix(
     """Load PHOENIX-ACES spectra from a local folder in PHOENIX's own layout.
 
     Every file is checked: truncated or damaged files, files of another length than the WAVE file, fluxes that are
-    not finite and headers that contradict the name are errors that name the file. One spectrum at a time is in
+    not finite, stretches of pixels that are zero, negative or constant, headers that contradict the name, and two files
+    of one node are errors that name the file. One spectrum at a time is in
     memory besides the result; with `cache`, the result itself stays on disk.
 
     Parameters
@@ -58,7 +60,7 @@ def load_phoenix(
         Nodes to load, in K, dex(cm/s2) and dex. None takes all values in the folder, a tuple a closed range of
         them, a list or array exactly those values.
     alpha : float, default=0.0
-        The one value of [alpha/Fe] to load, in dex.
+        The one value of [alpha/Fe] to load, in dex. It is no label of the grid.
     wavelength : tuple (lo, hi) or None, default=(8038.0, 12849.0)
         Closed range of vacuum wavelengths to keep, in angstrom. The default is the band of the Habitable-zone
         Planet Finder. None keeps everything.
@@ -112,18 +114,18 @@ def load_phoenix(
     """
     if missing not in ("raise", "report"):
         raise ValueError(f"`missing` is {missing!r}, but it must be 'raise' or 'report'.")
+    _check_alpha(alpha)
     folder = Path(folder).expanduser()
-    labels, absent = _choose_nodes(folder, teff, logg, feh, alpha)
+    labels, files, absent = _choose_nodes(folder, teff, logg, feh, alpha)
     if len(absent):
         _report_missing(folder, absent, len(labels), missing)
     all_pixels = read_phoenix_wavelength(folder)
     pixels = _choose_pixels(all_pixels, wavelength, folder)
-    files = [folder / phoenix_file_name(*label, alpha) for label in labels]
     shape = (len(files), pixels.stop - pixels.start)
 
     def spectra():
         for path in progress(files, verbose=verbose, description="load_phoenix", unit="spectra"):
-            yield read_phoenix_spectrum(path, all_pixels.size, pixels)[0]
+            yield read_phoenix_spectrum(path, all_pixels.size, pixels, all_pixels)[0]
 
     if cache is None:
         flux = np.empty(shape, dtype=dtype)
@@ -147,11 +149,21 @@ def load_phoenix(
     )
 
 
+def _check_alpha(alpha):
+    """Raise unless `alpha` is one finite number."""
+    if not isinstance(alpha, Real) or isinstance(alpha, bool) or not np.isfinite(alpha):
+        raise ValueError(
+            f"`alpha` is {alpha!r}, but it must be one number: a grid is loaded at one value of [alpha/Fe], in dex, "
+            "which is not among its labels. Load each value by itself, such as alpha=0.2."
+        )
+
+
 def _choose_nodes(folder, teff, logg, feh, alpha):
-    """Labels of the nodes to read and of the missing ones, both sorted, shapes (n, 3)."""
-    there = list_phoenix_nodes(folder)
-    alphas = np.unique(there[:, 3])
-    there = there[np.isclose(there[:, 3], alpha, rtol=0, atol=1e-6), :3]
+    """Labels of the nodes to read, sorted, (n, 3), their files, and the labels of the missing nodes, (n_missing, 3)."""
+    found = list_phoenix_files(folder)
+    alphas = np.unique([labels[3] for labels, _ in found])
+    found = [(labels[:3], path) for labels, path in found if abs(labels[3] - alpha) <= 1e-6]
+    there = np.array([labels for labels, _ in found])
     if not len(there):
         raise GridNotFoundError(
             f"{folder} holds no spectrum with [alpha/Fe] = {alpha}, only {', '.join(f'{a:g}' for a in alphas)}. Pass "
@@ -171,7 +183,16 @@ def _choose_nodes(folder, teff, logg, feh, alpha):
     present = set(map(tuple, there.tolist()))
     selected = list(product(*(axis.tolist() for axis in axes)))
     absent = [node for node in selected if node not in present]
-    return there, np.array(absent, dtype=np.float64).reshape(-1, 3)
+    files = {}
+    for labels, path in found:
+        if labels in present and labels in files:
+            raise SpectrumFileError(
+                f"{files[labels]} and {path} are both named for the node ({', '.join(f'{x:g}' for x in labels)}), but "
+                "a node has one spectrum. Delete one of them, or move it away."
+            )
+        files[labels] = path
+    there = np.unique(there, axis=0)
+    return there, [files[tuple(node)] for node in there.tolist()], np.array(absent, dtype=np.float64).reshape(-1, 3)
 
 
 def _report_missing(folder, absent, n_there, missing):
@@ -193,6 +214,10 @@ def _choose_pixels(all_pixels, limits, folder):
     """Slice of the pixels in the closed range `limits`."""
     if limits is None:
         return slice(0, all_pixels.size)
+    if np.shape(limits) != (2,) or not all(isinstance(limit, Real) for limit in limits):
+        raise ValueError(
+            f"`wavelength` is {limits!r}, but it must be a range (lo, hi) in vacuum angstrom, or None for all pixels."
+        )
     lo, hi = limits
     pixels = slice(int(np.searchsorted(all_pixels, lo, "left")), int(np.searchsorted(all_pixels, hi, "right")))
     if pixels.stop <= pixels.start:

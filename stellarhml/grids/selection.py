@@ -34,7 +34,10 @@ def select_values(selection, available, name):
             )
         return values
     # Four decimals are more than any grid has, and remove the rounding of np.arange and np.linspace.
-    values = np.unique(np.round(np.asarray(selection, dtype=np.float64), 4) + 0.0)
+    try:
+        values = np.unique(np.round(np.asarray(selection, dtype=np.float64), 4) + 0.0)
+    except (TypeError, ValueError):  # text, ragged lists, objects
+        values = np.empty(0)
     if not values.size or not np.all(np.isfinite(values)):
         raise ValueError(
             f"`{name}` is {selection!r}, but exact values must be finite, at least one. Pass None for all values, a "

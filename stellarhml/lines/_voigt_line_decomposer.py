@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
+from stellarhml._grid_faults import check_grid_spectra
 from stellarhml._sklearn import Interval, StrOptions, fit_context
 from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_number
 from stellarhml._validation import (
@@ -234,7 +235,8 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `wavelength` does not match `X`, or a flux is not finite.
+            If `wavelength` does not match `X`, a flux is not finite, or a spectrum of 50 pixels or more is not
+            normalised or has a stretch without light.
         BlaseNotInstalledError
             If ``backend="blase"`` and gully/blase is not installed.
         StoreError
@@ -242,6 +244,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         """
         X = validate_data(self, X, dtype=FLOAT_DTYPES)
         self.wavelength_ = check_wavelength(self.wavelength, n_pixels=X.shape[1])
+        check_grid_spectra(X, None if self.wavelength is None else self.wavelength_, normalised=True)
         settings = self._fit_settings()
         if self.backend == "blase":
             from stellarhml.lines.blase_backend import require_blase

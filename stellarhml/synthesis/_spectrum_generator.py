@@ -165,9 +165,15 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If shapes do not match or a value is not finite.
+            If shapes do not match, a value is not finite, a node has two different spectra, or a spectrum of 50 pixels
+            or more has a stretch that is zero, negative or constant, or is not normalised and there is no preprocessor.
         GridIncompleteError
             If the interpolator needs a full grid and nodes are missing.
+
+        Warns
+        -----
+        GridWarning
+            Names nodes that are given twice, or whose spectra seem to belong to other nodes.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         with decompose_grid(self, X, y.reshape(len(y), -1)) as grid:

@@ -10,6 +10,7 @@ from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.lines.decomposition import rows_to_csr
 from stellarhml.synthesis.decomposed_grid import FittedParts, fit_interpolator
 from stellarhml.synthesis.evaluation import LineModel
+from stellarhml.synthesis.grid_faults import warn_of_equal_states
 
 
 def parts_of_archive(folder, wavelength, wing_cut, interpolator):
@@ -19,7 +20,9 @@ def parts_of_archive(folder, wavelength, wing_cut, interpolator):
 
     labels, paths = list_states(folder)
     wavelength = check_wavelength(wavelength)
-    catalog, rows, n_dropped = archive_lines([read_state_dict(path) for path in paths], wavelength)
+    states = [read_state_dict(path) for path in paths]
+    warn_of_equal_states(labels, states)
+    catalog, rows, n_dropped = archive_lines(states, wavelength)
     if n_dropped:
         warnings.warn(
             f"{n_dropped} lines of the archive were left out: their parameters are not finite, or an earlier line "

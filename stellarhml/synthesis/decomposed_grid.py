@@ -9,13 +9,15 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import FLOAT_DTYPES, check_array
 
-from stellarhml._validation import check_label_names
+from stellarhml._grid_faults import check_grid_spectra, check_nodes_given_twice
+from stellarhml._validation import check_label_names, check_wavelength
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.breaks import find_breaks
 from stellarhml.storage.result_store import ResultStore, digest
 from stellarhml.storage.row_files import is_mapped, write_rows
 from stellarhml.storage.working_folders import scratch_folder
+from stellarhml.synthesis.grid_faults import warn_of_equal_spectra, warn_of_misplaced_spectra
 from stellarhml.synthesis.grid_learning import learn_from_grid
 
 _IN_MEMORY = 1 << 29
@@ -102,9 +104,14 @@ def decompose_grid(generator, labels, flux):
     `generator` has the parameters to use and need not be fitted. `labels` (n_spectra, n_labels); `flux`
     (n_spectra, n_pixels), raw if it has a preprocessor, else normalised. Large tables of normalised fluxes are in a
     temporary file, which is removed at the end.
+
+    ValueError if a node has two different spectra, or a spectrum has a stretch without light or is not normalised;
+    GridWarning if spectra seem to belong to other nodes.
     """
     labels, flux = check_array(labels, dtype=np.float64), check_array(flux, dtype=FLOAT_DTYPES)
     names = check_label_names(generator.label_names, labels.shape[1])
+    check_nodes_given_twice(labels, flux, names)
+    alike = warn_of_equal_spectra(labels, flux, names)
     teff = labels[:, names.index("teff")] if "teff" in names else None
     preprocessor, wavelength = None, generator.wavelength
     if generator.preprocessor is not None:
@@ -112,10 +119,15 @@ def decompose_grid(generator, labels, flux):
         preprocessor.fit(flux, teff=teff)
         # without wavelengths the preprocessor's output is a pixel index, which is not passed on as wavelengths
         wavelength = None if preprocessor.wavelength is None else preprocessor.wavelength_out_
+        check_grid_spectra(flux[:, preprocessor.pixels_], wavelength, normalised=False, nodes=(labels, names))
+    else:
+        axis = None if wavelength is None else check_wavelength(wavelength, n_pixels=flux.shape[1])
+        check_grid_spectra(flux, axis, normalised=True, nodes=(labels, names))
     decomposer = VoigtLineDecomposer() if generator.decomposer is None else clone(generator.decomposer)
     _with_defaults(decomposer, wavelength=wavelength, n_jobs=generator.n_jobs, verbose=generator.verbose)
     store = _store(decomposer)
     with normalised_rows(preprocessor, flux, teff, None if store is None else store.folder) as normalised:
+        warn_of_misplaced_spectra(labels, normalised, names, alike)
         theta = decomposer.fit_transform(normalised, labels)
         yield DecomposedGrid(generator, names, preprocessor, decomposer, labels, flux, normalised, theta)
 

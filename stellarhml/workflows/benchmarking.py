@@ -11,7 +11,7 @@ from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegr
 from stellarhml.pipeline import PAPER_SETTINGS
 from stellarhml.synthesis.decomposed_grid import decompose_grid
 from stellarhml.workflows.folds import choose_folds
-from stellarhml.workflows.generators import make_generator
+from stellarhml.workflows.generators import make_generator, require_lines, require_nodes
 from stellarhml.workflows.own_pixels import add_noise, infer_rows
 from stellarhml.workflows.tables import with_truth
 
@@ -123,6 +123,7 @@ def run_benchmark(
             "The paper's generator interpolates linearly on a full grid, but single nodes would be left out. Leave "
             "out planes, or take seen nodes."
         )
+    require_nodes(grid)
     names = tuple(grid.label_names)
     folds = choose_folds(grid.labels, names, kind=kind, n_folds=n_folds, max_nodes=max_nodes, seed=seed)
     start = time.perf_counter()
@@ -134,6 +135,7 @@ def run_benchmark(
     tables = []
     n_steps = len(searches) * sum(len(test) for _, test in folds)
     with decompose_grid(template, grid.labels, grid.flux) as decomposed:
+        require_lines(decomposed.decomposer)
         built = time.perf_counter()
         with progress(None, total=n_steps, verbose=verbose, description="Inferring labels", unit="star") as bar:
             for k, (known, test) in enumerate(folds):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 
+from stellarhml._grid_faults import describe_node
 from stellarhml.exceptions import PersistenceError, WorkerDiedError
 from stellarhml.pipeline import PAPER_SETTINGS, make_stellar_pipeline
 from stellarhml.storage.saving import load, save
@@ -70,11 +71,14 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, store=None
 
     Raises
     ------
+    ValueError
+        If the grid has one node only, or its spectra no lines. Nothing is saved then.
     WorkerDiedError
         If the worker of a spectrum died twice. It names the file of the spectrum where the grid has `filenames`.
     OSError
         If the store or the file cannot be written.
     """
+    require_nodes(grid)
     settings = {"paper": paper, "prominence": prominence, "store": store, "n_jobs": n_jobs, "verbose": verbose}
     generator = make_generator(grid.wavelength, label_names=grid.label_names, **settings)
     try:
@@ -83,6 +87,7 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, store=None
         if error.spectrum is None or "filenames" not in grid:
             raise
         raise WorkerDiedError(f"{grid.filenames[error.spectrum]}: {error}") from error
+    require_lines(generator.decomposer_)
     for step in (generator, generator.decomposer, generator.decomposer_):
         of_the_fit = {"store", "n_jobs", "verbose"} & set(step.get_params(deep=False))
         step.set_params(**dict.fromkeys(of_the_fit))
@@ -92,6 +97,36 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, store=None
         except OSError as error:
             raise OSError(f"{path} could not be written ({error}). Make room, or choose another file.") from error
     return generator
+
+
+def require_nodes(grid):
+    """Raise ValueError if a grid has fewer than two nodes."""
+    if len(np.unique(grid.labels, axis=0)) < 2:
+        node = describe_node(grid.labels[0], grid.label_names)
+        raise ValueError(
+            f"The grid has one node, {node}, but at least two are needed: a generator interpolates between nodes. "
+            "Choose wider ranges of the labels."
+        )
+
+
+def require_lines(decomposer):
+    """Raise ValueError if a fitted decomposer has no line."""
+    if not len(decomposer.line_catalog_):
+        low, high = decomposer.wavelength_[[0, -1]]
+        raise ValueError(
+            f"The spectra have no line of prominence {decomposer.prominence:g} of the continuum between {low:.2f} and "
+            f"{high:.2f} angstrom ({len(decomposer.wavelength_)} pixels), but labels are inferred from lines. Choose a "
+            "wider or another range of wavelengths, or a lower prominence."
+        )
+
+
+def constant_labels(grid):
+    """Labels that have the same value at all nodes, as text; None if there are none."""
+    values = zip(grid.label_names, grid.labels.T, strict=True)
+    found = [f"{name} ({column[0]:g})" for name, column in values if np.ptp(column) == 0]
+    if not found:
+        return None
+    return f"one value only of {', '.join(found)}: other values can be neither generated nor inferred."
 
 
 def reproduction_rms(generator, flux, labels):

@@ -221,6 +221,24 @@ def test_messages_say_what_is_wrong(generator, grid):
         without.observe([LABELS], good)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("row", "what"), [(0, "flux"), (2, "derivative by logg")])
+def test_a_generator_that_is_not_finite_is_named(generator, monkeypatch, value, row, what):
+    whole = SpectrumGenerator.render_rows
+
+    def broken(self, labels, pixels, *, tangents=False):
+        rows = whole(self, labels, pixels, tangents=tangents)
+        rows[row, 3:5] = value
+        return rows
+
+    monkeypatch.setattr(SpectrumGenerator, "render_rows", broken)
+    values = {"teff": 5300.0, "logg": 3.8, "feh": -0.2, "rv": 0.0, "vsini": 0.0}
+    text = rf"The {what} of the generator is not finite in 2 of \d+ pixels at teff 5300, logg 3\.8, feh -0\.2, "
+    for chain in (ForwardChain(generator, Observation(generator.wavelength_[100:200])), RestChain(generator)):
+        with pytest.raises(ValueError, match=text):
+            chain.evaluate(values)
+
+
 def test_agrees_with_an_independent_simulator(shared_data):
     """The mock interpolates linearly, so it gets the model on pixels eight times as fine, and a fine step."""
     path = Path(shared_data.__file__).parent / "mock_observation.py"

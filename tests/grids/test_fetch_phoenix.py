@@ -147,6 +147,18 @@ def test_next_call_fetches_what_is_missing(server, home):
     assert _files(home) == {WAVE_NAME, FIRST.as_posix(), SECOND.as_posix()}
 
 
+def test_a_file_with_another_spelling_of_zero_is_not_fetched_again(server, home):
+    fetch_phoenix(**NODES, base_url=server.url, data_home=home)
+    old = home / "phoenix" / FIRST
+    new = old.parent.with_name(old.parent.name.replace("-0.0", "+0.0")) / old.name.replace("-0.0.PH", "+0.0.PH")
+    assert new != old
+    new.parent.mkdir()
+    old.rename(new)
+    server.requests.clear()
+    assert str(new) in fetch_phoenix(**NODES, base_url=server.url, data_home=home).filenames
+    assert _gets(server) == []
+
+
 def test_server_that_states_no_sizes(server, home):
     server.knows_head = False
     assert fetch_phoenix(**NODES, base_url=server.url, data_home=home, dry_run=True).n_bytes == 0

@@ -98,3 +98,14 @@ def test_without_gollum_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gollum.phoenix", None)
     with pytest.raises(ImportError, match=r'pip install "stellarhml\[gollum\]"'):
         to_gollum([1.0, 2.0], [[1.0, 1.0]], [[5000, 4.0, 0.0]], normalised=True)
+
+
+def test_a_node_given_twice_or_without_light(gollum):
+    wavelength = np.linspace(8500, 8510, 101)
+    flux = np.stack([np.linspace(1, 2, 101), np.linspace(2, 1, 101)])
+    labels = np.array([[5000.0, 4.0, 0.0], [5100.0, 4.0, 0.0]])
+    with pytest.raises(ValueError, match=r"teff 5000, logg 4, feh 0 is given 2 times, .* different spectra"):
+        from_gollum(to_gollum(wavelength, flux, labels[[0, 0]], normalised=False))
+    flux[1, 40:] = 0
+    with pytest.raises(ValueError, match=r"spectrum 1 \(teff 5100, logg 4, feh 0\) is zero from 8504\.00"):
+        from_gollum(to_gollum(wavelength, flux, labels, normalised=False))

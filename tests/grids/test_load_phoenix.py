@@ -146,6 +146,62 @@ def test_damaged_files_are_named(phoenix_folder):
         load_phoenix(phoenix_folder)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "zero"), (-1.0, "zero or negative"), (3e-5, "the same number, 3e-05,"), (9e9, "the same number, 9e\\+09,")],
+)
+def test_a_file_that_was_cut_and_filled_up_is_named(phoenix_folder, value, text):
+    path = phoenix_folder / phoenix_file_name(5200, 4.0, -0.5)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].data[29:] = value
+    with pytest.raises(SpectrumFileError, match=rf"lte05200-4\.00-0\.5.* is {text}.* from 8044\.50 to 8069\.50 "):
+        load_phoenix(phoenix_folder, wavelength=None)
+    assert len(load_phoenix(phoenix_folder, wavelength=(8030, 8044)).labels) == 12  # before the cut
+
+
+@pytest.mark.parametrize("alpha", [(0, 0.2), [0.2], "0.2", None, np.nan, np.array(0.2), True])
+def test_alpha_is_one_number(phoenix_folder, alpha):
+    with pytest.raises(ValueError, match=r"`alpha` is .* one number: .*alpha/Fe\].* not among its labels"):
+        load_phoenix(phoenix_folder, alpha=alpha)
+
+
+@pytest.mark.parametrize("wavelength", [(8040,), 8040, (8040, 8050, 8060), ("a", "b")])
+def test_a_range_of_wavelengths_has_two_ends(phoenix_folder, wavelength):
+    with pytest.raises(ValueError, match=r"`wavelength` is .* range"):
+        load_phoenix(phoenix_folder, wavelength=wavelength)
+
+
+@pytest.mark.parametrize("selection", ["hot", [[5000], [5000, 5100]], {"teff": 5000}])
+def test_selections_that_are_no_numbers(phoenix_folder, selection):
+    with pytest.raises(ValueError, match="`teff` is"):
+        load_phoenix(phoenix_folder, teff=selection)
+
+
+def test_a_metallicity_of_zero_may_have_either_sign(phoenix_folder):
+    grid = load_phoenix(phoenix_folder)
+    old = phoenix_folder / GRID / "Z-0.0"
+    new = old.rename(old.with_name("Z+0.0"))
+    for path in list(new.iterdir()):
+        path.rename(path.with_name(path.name.replace("-0.0.PHOENIX", "+0.0.PHOENIX")))
+    again = load_phoenix(phoenix_folder)
+    np.testing.assert_array_equal(again.labels, grid.labels)
+    np.testing.assert_array_equal(again.flux, grid.flux)
+    assert again.filenames[1].endswith(f"{GRID}/Z+0.0/lte05000-4.00+0.0.{GRID}-HiRes.fits")
+    assert load_phoenix(phoenix_folder, feh=0.0, teff=5000, logg=4.0).labels.tolist() == [[5000, 4, 0]]
+
+
+@pytest.mark.parametrize("name", ["Z+0.0/lte05000-4.00+0.0", "Z-0.0.Alpha=+0.00/lte05000-4.00-0.0.Alpha=+0.00"])
+def test_two_files_of_one_node(phoenix_folder, name):
+    one = phoenix_folder / phoenix_file_name(5000, 4.0, 0.0)
+    two = phoenix_folder / GRID / f"{name}.{GRID}-HiRes.fits"
+    two.parent.mkdir()
+    two.write_bytes(one.read_bytes())
+    with pytest.raises(SpectrumFileError, match=r"both named for the node \(5000, 4, 0\).*Delete one") as caught:
+        load_phoenix(phoenix_folder)
+    assert all(str(path) in str(caught.value) for path in (one, two))
+    assert len(load_phoenix(phoenix_folder, teff=(5100, 5200)).labels) == 8
+
+
 def test_wave_file_of_another_length(phoenix_folder):
     fits.PrimaryHDU(8030.0 + 0.5 * np.arange(90)).writeto(phoenix_folder / WAVE_NAME, overwrite=True)
     with pytest.raises(SpectrumFileError, match="holds 80 pixels, but the WAVE file of its folder has 90"):

@@ -5,6 +5,7 @@ from astropy.io import fits
 from stellarhml.exceptions import GridNotFoundError, SpectrumFileError
 from stellarhml.grids.phoenix_files import (
     WAVE_NAME,
+    list_phoenix_files,
     list_phoenix_nodes,
     missing_nodes,
     phoenix_file_name,
@@ -52,6 +53,23 @@ def test_nodes_are_listed_from_the_names_and_sorted(phoenix_folder):
 
 def test_every_listed_node_has_the_file_that_its_name_says(phoenix_folder):
     assert all((phoenix_folder / phoenix_file_name(*row)).is_file() for row in list_phoenix_nodes(phoenix_folder))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "labels"),
+    [
+        ("Z+0.0", "lte04900-0.00+0.0", [4900, 0, 0, 0]),
+        ("Z-0.0", "lte04900+0.00-0.0", [4900, 0, 0, 0]),
+        ("Z+0.0.Alpha=-0.20", "lte04900-4.50+0.0.Alpha=-0.20", [4900, 4.5, 0, -0.2]),
+        ("Z+0.5.Alpha=+0.00", "lte04900-4.50+0.5.Alpha=+0.00", [4900, 4.5, 0.5, 0]),
+    ],
+)
+def test_spellings_of_zero(phoenix_folder, folder, name, labels):
+    path = phoenix_folder / "PHOENIX-ACES-AGSS-COND-2011" / folder / f"{name}{SUFFIX}"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    assert list_phoenix_nodes(phoenix_folder)[0].tolist() == labels
+    assert list_phoenix_files(phoenix_folder)[0] == (tuple(labels), path)
 
 
 def test_missing_nodes():

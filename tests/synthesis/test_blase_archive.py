@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from stellarhml import LineManifoldInterpolator, SpectrumGenerator, VoigtLineDecomposer
-from stellarhml.exceptions import BlaseStateError, GridNotFoundError, LabelsOutsideGridError, LineDetectionWarning
+from stellarhml.exceptions import (
+    BlaseStateError,
+    GridNotFoundError,
+    GridWarning,
+    LabelsOutsideGridError,
+    LineDetectionWarning,
+)
 from stellarhml.grids.blase_states import state_name, write_state_dict
 from stellarhml.kernels.rendering import render_lines
 from stellarhml.synthesis.decomposed_grid import FittedParts, fit_interpolator
@@ -158,3 +164,10 @@ def test_an_archive_knows_no_error(archive):
     assert generator.expected_error([5030.0, 4.1, -0.2]) is None
     with pytest.raises(ValueError, match="built from lines without spectra"):
         generator.predict([[5030.0, 4.1, -0.2]], return_std=True)
+
+
+def test_a_copied_state_names_both_nodes(archive):
+    (archive / state_name(5000, 4.0, 0.0)).write_bytes((archive / state_name(5100, 4.5, 0.0)).read_bytes())
+    text = r"exactly the same spectrum: \(teff 5000, logg 4, feh 0\) and \(teff 5100, logg 4\.5, feh 0\)"
+    with pytest.warns(GridWarning, match=text):
+        SpectrumGenerator.from_blase_archive(archive, wavelength=LAM)
