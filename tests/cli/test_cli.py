@@ -143,11 +143,12 @@ def test_build_on_missing_nodes(phoenix_folder, tmp_path, capsys, one_error):
     arguments = ["build", "--phoenix", str(phoenix_folder), "--out", str(tmp_path / "g.joblib")]
     assert main(arguments) == 2
     assert "1 of the 12 selected nodes" in one_error()
-    # spectra without a line make a generator of the residual alone, with a warning
-    assert main([*arguments, "--allow-missing"]) == 0
-    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stellarhml: warning: ")]
+    # which leaves spectra without a line
+    assert main([*arguments, "--allow-missing"]) == 2
+    *shown, error = capsys.readouterr().err.strip().splitlines()
+    warned = [line for line in shown if line.startswith("stellarhml: warning: ")]
     assert any("1 of the 12 selected nodes" in line for line in warned)
-    assert any("line" in line for line in warned)
+    assert error.startswith("stellarhml: error: The spectra have no line")
 
 
 def test_interruption_is_one_line(monkeypatch, capsys):

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from stellarhml import PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer
 from stellarhml.datasets import make_stellar_grid
+from stellarhml.manifold import misplaced
 from stellarhml.storage.saving import load, save
 from stellarhml.synthesis import decomposed_grid, grid_learning
 
@@ -41,7 +42,9 @@ def long_grid():
 
 @pytest.fixture
 def narrow_windows(monkeypatch):
+    """Windows, and pixels on which nodes are compared, in proportion to 40,000 pixels."""
     monkeypatch.setattr(grid_learning, "_WINDOW", 2048)
+    monkeypatch.setattr(misplaced, "_PIXELS", 512)
 
 
 @pytest.mark.slow
