@@ -95,7 +95,7 @@ READ = {
     },
     "demo": {},
 }
-WRITTEN = {"--out", "--figures", "--figure", "--json"}
+WRITTEN = {"--out", "--figures", "--figure", "--json", "--store"}
 
 
 def test_every_argument_that_names_a_file_is_tried():
