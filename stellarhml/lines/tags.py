@@ -4,10 +4,10 @@ Every transition near a line is a candidate of strength
 
 .. math:: \log_{10} S = \log gf - 5040\,\chi / T + z_s - (\Delta\lambda / 0.03)^2 / (2 \ln 10),
 
-with the excitation :math:`\chi` of its lower level in eV, the temperature :math:`T` in K and its distance from the center
-of the line in angstrom. The zero point :math:`z_s` of its species (abundance, ionisation, partition function) is learnt from
-the grid: the median difference between the optical depth of a line's center and its strength, over lines of which
-the species has at least 80 %. The share of a species in a line is its part of the total strength.
+with the excitation :math:`\chi` of its lower level in eV, the temperature :math:`T` in K and its distance from the
+center of the line in angstrom. The zero point :math:`z_s` of its species (abundance, ionisation, partition function) is
+learnt from the grid: the median difference between the optical depth of a line's center and its strength, over lines of
+which the species has at least 80 %. The share of a species in a line is its part of the total strength.
 """
 
 from typing import NamedTuple
