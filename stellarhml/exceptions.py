@@ -33,6 +33,10 @@ class DeviceNotFoundError(RuntimeError):
     """The requested computing device does not exist on this machine."""
 
 
+class LineListError(ValueError):
+    """The file cannot be read as a list of transitions."""
+
+
 class PersistenceError(ValueError):
     """A saved estimator is damaged or of an unknown format, or an estimator cannot be saved."""
 

@@ -17,7 +17,7 @@ FLOORS = {
     "spectra": {"physics", "storage"},
     "grids": {"physics", "storage"},
     "preprocessing": {"physics"},
-    "lines": {"kernels", "storage"},
+    "lines": {"kernels", "physics", "storage"},
     "manifold": {"kernels"},
     "forward": {"kernels", "physics"},
     "synthesis": {"forward", "grids", "kernels", "lines", "manifold", "physics", "storage"},

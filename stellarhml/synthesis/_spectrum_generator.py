@@ -15,6 +15,8 @@ from stellarhml._validation import check_label_names, feature_names, is_plain, s
 from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
+from stellarhml.lines.line_lists import as_line_list
+from stellarhml.lines.tags import LineTags
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.residual import ResidualBasis
 from stellarhml.synthesis.blase_archive import parts_of_archive
@@ -27,7 +29,7 @@ from stellarhml.synthesis.evaluation import (
     generate_jacobian,
     generate_with_jacobian,
 )
-from stellarhml.synthesis.line_table import make_line_table
+from stellarhml.synthesis.line_table import make_line_table, tags_of
 
 
 class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -80,6 +82,8 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Wavelengths of the generated spectra, in angstrom.
     label_names_ : tuple of str
         Names of the labels.
+    tags_ : LineTags or None
+        Species of the lines, after `tag_lines`.
     grid_id_ : str
         Hash of the labels, wavelengths and fluxes of the grid.
     n_features_in_ : int
@@ -501,7 +505,9 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             One row per line present, indexed by its wavelength in the catalogue [angstrom]; columns are the line's
             parameters, its `depth`, its `equivalent_width` [angstrom], its `saturation` (0 on the linear part of the
             curve of growth, 1 where the core no longer grows), and for each label the derivative of the equivalent
-            width, such as `equivalent_width_per_teff` [angstrom / K].
+            width, such as `equivalent_width_per_teff` [angstrom / K]. After `tag_lines` also the `species` with the
+            largest share of the line ("" if not known), this `share`, and `excitation` [eV] and `log_gf` of its
+            strongest transition.
         """
         check_is_fitted(self)
         labels = np.reshape(np.asarray(labels, dtype=np.float64), (1, -1))
@@ -509,11 +515,36 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         _, _, slopes = self.interpolator_.locate(labels, derivatives=True)
         return make_line_table(self, weights, slopes)
 
+    def tag_lines(self, line_list, *, medium=None):
+        """Give each line its species, by a list of transitions.
+
+        Parameters
+        ----------
+        line_list : LineList, str or path-like
+            Transitions, or a file of them, see :func:`stellarhml.lines.line_lists.read_line_list`. It should be the
+            list behind the grid, or a similar one.
+        medium : {"vacuum", "air"}, default=None
+            Medium of the wavelengths of a file. None: as it states, else air above 2000 angstrom.
+
+        Returns
+        -------
+        self : SpectrumGenerator
+            The generator, with `tags_`; `line_table` has them.
+
+        Raises
+        ------
+        ValueError
+            If the labels have no "teff", no transition lies in the band, or the file cannot be read.
+        """
+        check_is_fitted(self)
+        self.tags_ = tags_of(self, as_line_list(line_list, medium=medium))
+        return self
+
     def to_state(self) -> dict:
         """State for a file: parameters, and what was fitted.
 
         The latter: "preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span" [angstrom],
-        "grid_id", "one_output" and "feature_names".
+        "grid_id", "one_output", "feature_names" and "tags".
         """
         fitted = None
         if hasattr(self, "lines_"):
@@ -527,6 +558,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "grid_id": self.grid_id_,
                 "one_output": self._one_output,
                 "feature_names": feature_names(self),
+                "tags": None if self.tags_ is None else self.tags_.to_state(),
             }
         state = estimator_state(self, fitted)
         state["parameters"]["wavelength"] = stored_wavelength(self.wavelength, getattr(self, "wavelength_", None))
@@ -543,13 +575,25 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if fitted is None:
             return generator
         keys = ("preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span", "grid_id")
-        check_keys(fitted, (*keys, "one_output", "feature_names"))
+        check_keys(fitted, (*keys, "one_output", "feature_names", "tags"))
         parts = _parts_of_state(fitted)
         vars(generator).update(take_feature_names(fitted, len(parts.label_names)))
         generator._set_fitted(parts, one_output=take(fitted, "one_output", bool))
+        if fitted["tags"] is not None:
+            generator.tags_ = LineTags.from_state(fitted["tags"], len(generator.decomposer_.line_catalog_))
         if generator._one_output and len(generator.wavelength_) != 1:
             raise StateError(f"`one_output` needs one pixel; there are {len(generator.wavelength_)}.")
         return generator
+
+    @classmethod
+    def from_state_1_0(cls, state):
+        """Rebuild from a state of version 1.0, which has no tags of lines; StateError if it is invalid."""
+        fitted = state.get("fitted") if isinstance(state, dict) else None
+        if not isinstance(fitted, dict):
+            return cls.from_state(state)
+        if "tags" in fitted:
+            raise StateError("A generator of version 1.0 has no `tags`.")
+        return cls.from_state(state | {"fitted": fitted | {"tags": None}})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -566,7 +610,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.interpolator_, self.lines_ = parts.interpolator, parts.lines
         self.residual_, self.error_map_, self.grid_id_ = parts.residual, parts.error_map, parts.grid_id
         self.wavelength_ = parts.decomposer.wavelength_
-        self._one_output = one_output
+        self.tags_, self._one_output = None, one_output
 
     def _teff(self, labels):
         """Column of the effective temperature, or None."""

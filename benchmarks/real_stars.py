@@ -1,0 +1,161 @@
+"""Stars whose physics is not that of the grid: synthetic ones of known truth, and observed ones with literature values.
+
+Run: python benchmarks/real_stars.py [--parts mismatch optical halves gaia] [--half all|first|second] [--jobs 2]
+     [--folder FOLDER]
+
+mismatch  24 synthetic stars of other line data, microturbulence and abundances (mismatch_dev), as HPF would see them:
+          R 55,000, S/N 100, velocities within +-50 km/s, vsini 2 to 15 km/s. Choose settings on one half of them, and
+          report the other: --half.
+optical   observed stars, 6000 to 6320 angstrom, with an SME grid of 250 nodes: found minus literature.
+halves    the same stars, the two halves of the window against each other.
+gaia      Gaia RVS of Kepler-93 and -409 with the SME grid of the HPF band, calcium triplet in and out.
+
+Error over quoted error is the decisive figure: its RMS is 1 where the error bars hold. Literature errors are added in
+quadrature for observed stars. Generators are fitted once and kept in --folder.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from inference import sme_generator
+from shared import FOLDER, finish, load_tool
+
+from stellarhml import BayesianStellarRegressor, SpectrumGenerator, load, save
+
+NAMES = ("teff", "logg", "feh")
+RESULTS = Path(__file__).parent / "results"
+OPTICAL = ("sun_harps", "procyon_harps", "wasp120_uves", "hd22072_hires")
+GAIA = ("gaia_rvs_kepler-93", "gaia_rvs_kepler-409")
+_FEW = 100  # pixels of an order that is not worth fitting
+TRIPLET, WIDTH = (8500.35, 8544.44, 8664.52), 12.0  # vacuum angstrom; half width of what is left out around each
+
+
+def optical_regressor(args):
+    """Regressor on the 250 nodes of the optical grid, fitted once."""
+    path = args.folder / "optical.asdf"
+    if not path.is_file():
+        grid = load_tool("shared_data").optical_grid()
+        generator = SpectrumGenerator(wavelength=grid["wavelength"], n_jobs=args.jobs)
+        save(generator.fit(grid["labels"], grid["flux"]), path)
+    return BayesianStellarRegressor.from_generator(load(path))
+
+
+def mismatch(args):
+    tool, mock = load_tool("shared_data"), load_tool("mock_observation")
+    stars, pixels = tool.mismatch_dev(), mock.hpf_pixels()
+    rows = {"all": slice(None), "first": slice(0, 12), "second": slice(12, None)}[args.half]
+    regressor = BayesianStellarRegressor.from_generator(sme_generator(args))
+    spectra = []
+    for i in np.arange(len(stars["labels"]))[rows]:
+        rng = np.random.default_rng(500 + i)
+        velocity = {"rv": rng.uniform(-50, 50), "vsini": rng.uniform(2, 15)}
+        observed = mock.observe(
+            stars["wavelength"], stars["flux"][i], pixels, **velocity, resolving_power=55_000, snr=100, seed=900 + i
+        )
+        spectra.append((list(pixels), *map(list, observed)))
+    results = regressor.infer_many(spectra, resolving_power=55_000, n_jobs=args.jobs)
+    return summary("mismatch", results, stars["labels"][rows, :3])
+
+
+def observed_star(name, low=0.0, high=np.inf):
+    """Orders of an observed star between two wavelengths [angstrom], its resolving power and its literature values."""
+    star, table = load_tool("shared_data").real_star(name), pd.read_csv(FOLDER.parent / "data/real/stars.csv")
+    entry = table.set_index("star").loc[name]
+    inside = (star["wavelength"] > low) & (star["wavelength"] < high)
+    rows = [inside & (star["order"] == number) for number in np.unique(star["order"])]
+    orders = [[star[key][row] for key in ("wavelength", "flux", "sigma")] for row in rows if row.sum() > _FEW]
+    spectrum = tuple(map(list, zip(*orders, strict=True)))
+    return (
+        spectrum,
+        float(entry["R"]),
+        entry[[*NAMES]].to_numpy(float),
+        entry[[f"e_{n}" for n in NAMES]].to_numpy(float),
+    )
+
+
+def optical(args):
+    regressor = optical_regressor(args)
+    results, truth, errors = [], [], []
+    for name in OPTICAL:
+        spectrum, power, values, own = observed_star(name)
+        results.append(regressor.infer(spectrum, resolving_power=power))
+        truth.append(values)
+        errors.append(own)
+    return summary("optical", results, np.array(truth), np.array(errors), OPTICAL)
+
+
+def halves(args):
+    regressor, differences, middle = optical_regressor(args), [], 6160.0
+    for name in OPTICAL:
+        pair = []
+        for low, high in ((0.0, middle), (middle, np.inf)):
+            spectrum, power, *_ = observed_star(name, low, high)
+            pair.append(regressor.infer(spectrum, resolving_power=power))
+        a, b = pair
+        differences.append([(a.values[n] - b.values[n]) / np.hypot(a.errors[n], b.errors[n]) for n in NAMES])
+    rms = np.sqrt(np.mean(np.square(differences), axis=0))
+    print(f"halves of the window: RMS of the difference over quoted errors {rms.round(2).tolist()}")
+    return {"rms_over_quoted": rms.tolist()}
+
+
+def gaia(args):
+    regressor, found = BayesianStellarRegressor.from_generator(sme_generator(args)), {}
+    for part, cut in (("triplet in", False), ("triplet out", True)):
+        results, truth, errors = [], [], []
+        for name in GAIA:
+            spectrum, power, values, own = observed_star(name)
+            mask = None
+            if cut:
+                mask = [np.min([np.abs(x - c) for c in TRIPLET], axis=0) < WIDTH for x in spectrum[0]]
+            results.append(regressor.infer(spectrum, resolving_power=power, mask=mask))
+            truth.append(values)
+            errors.append(own)
+        found[part] = summary(f"gaia, {part}", results, np.array(truth), np.array(errors), GAIA)
+    return found
+
+
+def summary(title, results, truth, own_errors=0.0, names=None):
+    """Print and return errors, their ratio to the quoted ones, and flags."""
+    values = np.array([[result.values[n] for n in NAMES] for result in results])
+    quoted = np.hypot([[result.errors[n] for n in NAMES] for result in results], own_errors)
+    difference = values - truth
+    for name, row, error, result in zip(names or (), difference, quoted, results, strict=bool(names)):
+        text = ", ".join(f"{d:+.4g} +- {e:.2g}" for d, e in zip(row, error, strict=True))
+        print(f"  {name}: {text}; reduced chi-square {result.reduced_chi2:.2f}, {result.flag_names}")
+    found = {
+        "n_stars": len(results),
+        "mean_absolute_error": np.abs(difference).mean(axis=0).tolist(),
+        "rms_over_quoted": np.sqrt(np.mean((difference / quoted) ** 2, axis=0)).tolist(),
+        "inside_68": (np.abs(difference) < quoted).mean(axis=0).tolist(),
+        "reduced_chi2": [
+            float(np.min([r.reduced_chi2 for r in results])),
+            float(np.max([r.reduced_chi2 for r in results])),
+        ],
+        "flags": pd.Series([result.flag_names for result in results]).value_counts().to_dict(),
+        "seconds": float(np.median([result.seconds for result in results])),
+    }
+    keys = ("mean_absolute_error", "rms_over_quoted", "inside_68")
+    errors, ratio, inside = (np.round(found[key], 3).tolist() for key in keys)
+    print(f"{title}: mean absolute errors {errors}; RMS of error over quoted error {ratio}; inside 68 % {inside}")
+    return found
+
+
+def main():
+    parts = {function.__name__: function for function in (mismatch, optical, halves, gaia)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    parser.add_argument("--half", choices=("all", "first", "second"), default="all")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    args.nodes = 99
+    args.folder.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
+    finish(**{name: parts[name](args) for name in args.parts}, half=args.half, seconds=time.perf_counter() - begin)
+
+
+if __name__ == "__main__":
+    main()
