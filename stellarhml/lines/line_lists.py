@@ -4,7 +4,6 @@ VALD: Ryabchikova et al. (2015), doi:10.1088/0031-8949/90/5/054005. Kurucz' colu
 of them wavelengths are in air above 2000 angstrom, unless the file says vacuum.
 """
 
-import gzip
 import io
 import re
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from stellarhml.exceptions import LineListError
+from stellarhml.exceptions import LineListError, SpectrumFileError
 from stellarhml.lines.species import species_of, species_of_code
 from stellarhml.physics.wavelength import air_to_vacuum
+from stellarhml.storage.packed_files import read_bytes
 
 _WAVENUMBERS_PER_EV = 8065.543937  # 1/cm; CODATA 2018
 _AIR_ABOVE = 2000.0  # angstrom
@@ -78,10 +78,9 @@ def read_line_list(path, *, format=None, medium=None) -> LineList:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file. Pass the path of a line list.")
     try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).decode("utf-8", errors="replace")
-    except (OSError, EOFError) as error:
-        raise LineListError(f"{path} cannot be unpacked ({error}); it is damaged. Copy it again.") from error
+        text = read_bytes(path).decode("utf-8", errors="replace")
+    except SpectrumFileError as error:
+        raise LineListError(str(error)) from error
     format = format or _recognise(text, path)
     try:
         table, stated = _READERS[format](text)
