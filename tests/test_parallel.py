@@ -39,6 +39,7 @@ def test_a_dead_worker_costs_a_second_try(square, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0-0", "19-0"]
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_twice_is_stated(square):
     seen = []
 
@@ -52,12 +53,14 @@ def test_an_item_that_kills_twice_is_stated(square):
     assert "item 4 was killed, and again when" in seen[0][1]
 
 
+@pytest.mark.slow
 def test_without_a_stand_in_it_is_an_error(square):
     found = map_items(square({5: 2}), range(12), n_jobs=2)
     with pytest.raises(WorkerDiedError, match="item 6 was killed, and again when"):
         list(found)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_function_is_not_tried_again(tmp_path):
     def function(item):
         (tmp_path / f"{item}-{time.monotonic_ns()}").touch()
@@ -68,6 +71,7 @@ def test_an_error_of_the_function_is_not_tried_again(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_workers_may_have_workers():
     """Which are threads."""
 

@@ -57,6 +57,7 @@ def test_a_damaged_file_is_named(build):
     assert "lte05250-4.00-0.0.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits is zero from 8510.00 to 8514.95 angstrom" in text
 
 
+@pytest.mark.slow
 def test_swapped_files_are_named(build):
     def swap(grid):
         one, two = (grid / phoenix_file_name(5250, 4.0, feh) for feh in (0.0, 0.5))

@@ -126,6 +126,7 @@ def _no_server(monkeypatch):
     monkeypatch.setattr(server, "make_server", stop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "argument"), [(command, argument) for command, tried in READ.items() for argument in tried]
 )

@@ -109,6 +109,7 @@ def test_many_pages_hold_up_nobody_and_leave_nothing(folder, generator):
     assert last - first < 40.0
 
 
+@pytest.mark.slow
 def test_page_that_no_browser_uses_is_dropped_with_all_that_it_has(generator, monkeypatch):
     from bokeh.application import Application
     from bokeh.server.contexts import ApplicationContext

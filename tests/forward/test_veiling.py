@@ -51,6 +51,7 @@ def test_it_takes_few_lines(veiling):
     assert veiling[1] <= 40
 
 
+@pytest.mark.slow
 def test_a_veiled_star_is_found_back_with_its_error(veiling, regressor):
     results = [
         regressor.infer(

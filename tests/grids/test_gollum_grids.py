@@ -30,6 +30,7 @@ def _read(cls, folder, **selection):
     return spectrum
 
 
+@pytest.mark.slow
 def test_spectrum_list_and_grid_equal_the_files(gollum, phoenix_folder):
     ours = load_phoenix(phoenix_folder, teff=[5100, 5200], feh=0.0)
     # In the wrong order: rows must come out sorted.

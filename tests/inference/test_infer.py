@@ -47,6 +47,7 @@ def test_no_rotation_is_no_bound(regressor, make_star):
     assert result.flags & InferenceFlag.AT_BOUND
 
 
+@pytest.mark.slow
 def test_errors_are_the_scatter_over_noise(mini_generator, make_model_star):
     regressor = BayesianStellarRegressor.from_generator(mini_generator, generator_error=False)
     stars = [make_model_star(seed=seed) for seed in range(16)]

@@ -66,6 +66,7 @@ def test_good_grids_are_silent(spectra):
     assert misplaced_nodes(labels[keep], flux[keep]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_two_swapped_neighbours_are_named(spectra, axis):
     labels, flux = spectra
@@ -76,6 +77,7 @@ def test_two_swapped_neighbours_are_named(spectra, axis):
         assert misplaced_nodes(labels, wrong) == [(True, tuple(sorted((row, other))))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_node_with_the_spectrum_of_a_neighbour_is_named(spectra, axis):
     labels, flux = spectra

@@ -114,6 +114,7 @@ def _attack(tmp_path, n_damaged, n_crafted, seed):
     return wrong, figures
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_few_files_of_a_generator_and_a_pipeline(tmp_path):
     tags = ("spectrum_generator-1.0.0", "pipeline-1.0.0")

@@ -176,6 +176,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_file_that_takes_much_memory_is_refused_before_it_is_taken(tmp_path, name):
     make, reason = ATTACKS[name]

@@ -101,6 +101,7 @@ def test_noise_and_search_are_each_stars_own(grid):
     assert both["teff"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_teff_is_known_as_asked(grid, monkeypatch):
     used = []
     make = BayesianStellarRegressor.from_generator
