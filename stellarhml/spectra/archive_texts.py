@@ -53,8 +53,8 @@ def read_archive_text(path, format, medium):
     if kind == format == "gaia":
         return _from_gaia_rows(path, *_csv_cells(path, content), medium)
     if kind is None and format == "gaia":  # its CSV of one row for each pixel has nothing to be recognised by
-        columns, cards = read_text_columns(path)
-        return _from_gaia_pixels(path, columns, [cards], medium)
+        columns, headers = read_text_columns(path)
+        return _from_gaia_pixels(path, columns, headers, medium)
     if kind in (None, "espadons") and format == "espadons":  # a file without the two lines of header, too
         return _read_espadons(path, content, medium)
     raise SpectrumFileError(
@@ -65,7 +65,7 @@ def read_archive_text(path, format, medium):
 
 def read_gaia_fits(path, medium):
     """Orders and meta of a FITS table of one RVS spectrum, a row for each pixel, or a row of arrays."""
-    columns, headers = read_fits_columns(path)
+    columns, headers, _ = read_fits_columns(path)
     if "combined_transits" in {column.name for column in columns}:
         return _from_gaia_rows(path, {column.name: column.values for column in columns}, headers, medium)
     return _from_gaia_pixels(path, columns, headers, medium)

@@ -21,6 +21,7 @@ _CURE = "Copy or download it again."
 # Bits of APOGEE_PIXMASK that mark a bad pixel (bitmask.py of sdss/apogee, level 1): BADPIX, CRPIX, SATPIX, UNFIXABLE,
 # BADDARK, BADFLAT, BADERR, NOSKY and NOT_ENOUGH_PSF; the others are warnings.
 _APOGEE_BAD = 0b0100_0000_1111_1111
+_APOGEE_NO_ERROR = 1e9  # aspcapStar has 1e10 in bad pixels and between the detectors
 _APOGEE_POWER = 22500.0  # Majewski et al. (2017), doi:10.3847/1538-3881/aa784d
 _GALAH_POWER = 28000.0  # De Silva et al. (2015), doi:10.1093/mnras/stv327
 _SPIROU_POWER = 70000.0  # Donati et al. (2020), doi:10.1093/mnras/staa2569
@@ -270,7 +271,7 @@ def _read_aspcapstar(path, content):
     flux, error = _numerical(_arrays(path, [(1, None), (2, None)]), path, ["flux", "error"])
     axis = header_axis(content["headers"][1], flux.size, path)
     return RawSpectrum(
-        [RawOrder(0, axis.wavelength, flux.ravel(), error.ravel())],
+        [RawOrder(0, axis.wavelength, flux.ravel(), error.ravel(), error.ravel() >= _APOGEE_NO_ERROR)],
         "extension 1 (normalised flux), 2 (error), " + axis.keywords,
         medium="vacuum",
         frame="star",

@@ -12,7 +12,7 @@ import numpy as np
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.columns import Column, orders_of_columns, role_of
 from stellarhml.spectra.igrins import RESOLVING_POWER
-from stellarhml.spectra.statements import stated_frame, stated_medium
+from stellarhml.spectra.statements import is_statement
 from stellarhml.storage.file_sizes import LIMITS, read_npz_arrays, refuse_large
 
 _HDF5 = ("waves", "wls", "wave", "wl", "fluxes", "fls", "flux", "fl", "sigmas", "sigma", "masks", "mask")
@@ -59,7 +59,9 @@ def read_hdf5(path, *, medium):
     for name in {"masks", "mask"} & set(arrays):
         with np.errstate(all="ignore"):
             arrays[name] = ~(arrays[name].astype(np.float64) > 0)
+    stated = {name: arrays.pop(name) for name in list(arrays) if name.startswith(" ")}
     arrays = {name: arrays.get(name) for name in names if name in arrays or not role_of(name)}
+    arrays |= {name.strip(): value for name, value in stated.items() if is_statement(name.strip())}
     return _from_arrays(path, arrays, medium, {"format": "hdf5 (Starfish)", "object": title or None})
 
 
@@ -100,6 +102,9 @@ with h5py.File(path, "r") as file:
         raise ValueError(f"its data sets claim {claimed} bytes, or {max(chunks, default=0)} for a piece")
     arrays = {name: np.asarray(part[()]) for name, part in sets.items()}
     title = file.attrs.get("name", "")
+    for name, value in file.attrs.items():
+        if isinstance(value, (str, bool, np.bool_)):
+            arrays[" " + name] = np.array(value)
 arrays |= {" names": np.array(names, dtype=str), " title": np.array(title if isinstance(title, str) else "")}
 buffer = io.BytesIO()
 np.savez(buffer, **arrays)
@@ -109,7 +114,14 @@ sys.stdout.buffer.write(buffer.getvalue())
 
 def _is_needed(name):
     """Whether an array is a column of a spectrum, or may be a keyword."""
-    return bool(role_of(name) or stated_medium([{name.upper(): "air"}]) or stated_frame([{name.upper(): "TOPOCENT"}]))
+    return bool(role_of(name)) or is_statement(name)
+
+
+def split_cards(arrays):
+    """Separate keywords, arrays of one value that may state the medium or the frame, from other named arrays."""
+    single = [name for name, array in arrays.items() if array is not None and array.ndim == 0 and is_statement(name)]
+    cards = {name.upper(): arrays[name].item() for name in single}
+    return cards, {name: array for name, array in arrays.items() if name not in single}
 
 
 def _from_arrays(path, arrays, medium, meta, format_name=None):
@@ -117,9 +129,7 @@ def _from_arrays(path, arrays, medium, meta, format_name=None):
 
     `format_name` is that of a format in vacuum and in the frame of the telescope.
     """
-    texts = {name: array for name, array in arrays.items() if array is not None and array.dtype.kind == "U"}
-    cards = {name.upper(): str(array) for name, array in texts.items() if array.ndim == 0}
-    arrays = {name: array for name, array in arrays.items() if name.upper() not in cards}
+    cards, arrays = split_cards(arrays)
     if any("transmission" in name.lower() for name in arrays) and "flux" not in map(role_of, arrays):
         raise SpectrumFileError(
             f"{path} has the arrays {', '.join(arrays)}, which are a transmission of the atmosphere, but a spectrum is "

@@ -23,7 +23,20 @@ from stellarhml.spectra.statements import (
     stated_medium,
 )
 
-_WAVELENGTH = ("wavelength", "wave", "lambda", "wavelengths", "waves", "lam", "wl", "wls", "wavel")
+_WAVELENGTH = (
+    "wavelength",
+    "wave",
+    "lambda",
+    "wavelengths",
+    "waves",
+    "lam",
+    "wl",
+    "wls",
+    "wavel",
+    "wav",
+    "wvl",
+    "waveobs",
+)
 _LOGARITHMS = {
     **dict.fromkeys(("loglam", "log_lam", "log_lambda", "log_wave", "log_wavelength", "log10_wavelength"), 10.0),
     **dict.fromkeys(("lnlam", "ln_lam", "ln_lambda", "ln_wave", "ln_wavelength"), np.e),
@@ -31,6 +44,9 @@ _LOGARITHMS = {
 _FLUX = ("flux", "fluxes", "fl", "fls", "flux_density", "flam", "f_lambda")
 _OTHER_FLUX = (
     "intensity",
+    "counts",
+    "flux_normalized",
+    "flux_normalised",
     "normalized_flux",
     "normalised_flux",
     "norm_flux",
@@ -45,11 +61,11 @@ _POWERS = {  # of a standard deviation
             *("error", "errors", "err", "errs", "flux_error", "flux_err", "fluxerr", "fluxerror", "error_flux"),
             *("err_flux", "e_flux", "eflux", "dflux", "sigma", "sigmas", "sig", "sigma_flux", "flux_sigma"),
             *("uncertainty", "uncertainties", "unc", "flux_unc", "flux_uncertainty", "noise", "std", "stddev"),
-            *("std_dev", "flux_std", "standard_deviation"),
+            *("std_dev", "stdev", "flux_std", "standard_deviation"),
         ),
         1,
     ),
-    **dict.fromkeys(("variance", "var", "flux_var", "flux_variance", "var_flux"), 2),
+    **dict.fromkeys(("variance", "var", "stat", "flux_var", "flux_variance", "var_flux"), 2),
     **dict.fromkeys(("ivar", "invvar", "inverse_variance", "inv_var", "flux_ivar", "ivar_flux"), -2),
 }
 _KINDS = {1: "standard deviations", 2: "variances", -2: "inverse variances"}
@@ -64,15 +80,23 @@ _QUALITY = (
         "flags",
         "data_quality",
         "and_mask",
+        "andmask",
         "bitmask",
         "pixmask",
         "badpix",
     ),
-    *("bad_pixel", "bad_pixels", "bad_pixel_mask", "bpm", "flux_flag", "flux_flags", "qual_flag", "dq_flag"),
+    *("bad", "badmask", "pixel_mask", "quality_flag", "bad_pixel", "bad_pixels", "bad_pixel_mask", "bpm"),
+    *("flux_flag", "flux_flags", "qual_flag", "dq_flag"),
 )
 _ORDER = ("order",)
-_LIKE_ERRORS = re.compile(r"err|sig|unc|var|noise|std|snr|s_?/?_?n$|weight")
-_UNIT_WORDS = {"nm": "nm", "um": "um", "micron": "um", "microns": "um", "angstrom": "Angstrom", "aa": "Angstrom"}
+_LIKE_ERRORS = re.compile(r"err|sig|unc|var|noise|std|rms|snr|s_?/?_?n$|weight|^[deu]_?fl|^delta|_[deu]$|^efl")
+_UNIT_WORDS = {
+    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), "nm"),
+    **dict.fromkeys(("um", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"), "um"),
+    **dict.fromkeys(("angstrom", "angstroms", "ang", "aa"), "Angstrom"),
+}
+_OTHER_AXIS = re.compile(r"wave_?numbers?|wn|nu|freq(uency)?|energy|velocity|vel|rv|pix(el)?s?|index|spectral_axis")
+_NO_NAMES = {"in", "is", "are", "of", "the", "from", "by", "and", "to", "with"}  # of a sentence
 
 
 class Column(NamedTuple):
@@ -165,6 +189,14 @@ def is_header(words):
     return {"wavelength", "flux"} <= set(map(role_of, words))
 
 
+def looks_like_names(words):
+    """Whether words of a comment, one for each column, are meant as their names, known or not."""
+    if _NO_NAMES & {word.lower() for word in words}:
+        return False
+    axis = role_of(words[0]) == "wavelength" or _OTHER_AXIS.fullmatch(_plain(words[0])[0].partition("_ghz")[0])
+    return bool(axis) or sum(role_of(word) is not None for word in words) > 1
+
+
 def may_be_text(name):
     """Whether a column may have True and False."""
     return role_of(name) == "quality"
@@ -194,7 +226,9 @@ def choose_columns(columns, source, medium=None) -> ChosenColumns:
         )
     error, power = _choose_error(columns, names, source)
     order = _only(columns, names, _ORDER, "order", source)
-    marks = [column for column, name in zip(columns, names, strict=True) if name in _QUALITY and _is_numerical(column)]
+    found = [column for column, name in zip(columns, names, strict=True) if name in _QUALITY]
+    bad = [marked for column in found if (marked := _bad_pixels(column)) is not None]
+    marks = [column for column in found if _bad_pixels(column) is not None]
     used = [column for column in (grid, flux, error, order, *marks) if column is not None]
     ignored = [column.name or "(no name)" for column in columns if all(column is not other for other in used)]
     wavelength, unit, stated = in_angstrom(grid, source)
@@ -205,7 +239,7 @@ def choose_columns(columns, source, medium=None) -> ChosenColumns:
         wavelength,
         numbers(flux, source),
         error,
-        None if not marks else np.any([numbers(column, source) != 0 for column in marks], axis=0),  # NaN is bad
+        np.any(bad, axis=0) if bad else None,
         None if order is None else numbers(order, source),
         flux_unit,
         stated,
@@ -226,9 +260,25 @@ def numbers(column, source):
 
 
 def _is_numerical(column):
-    """Whether a column has one number for each pixel; marks of bad pixels may be True and False."""
+    """Whether a column has one number for each pixel."""
     values = np.asarray(column.values)
-    return values.ndim == 1 and values.dtype.kind in ("biuf" if may_be_text(column.name) else "iuf")
+    return values.ndim == 1 and values.dtype.kind in "iuf"
+
+
+def truth(word):
+    """1 or 0 of a word such as True and F, or the word itself."""
+    return {"true": "1", "false": "0", "t": "1", "f": "0"}.get(word.strip().lower(), word)
+
+
+def _bad_pixels(column):
+    """Pixels that a column of data quality marks: not 0, True, or any of their bits. None if it has other things."""
+    values = np.asarray(column.values)
+    if values.dtype.kind in "US" and values.ndim == 1:
+        words = [truth(word.decode() if isinstance(word, bytes) else word) for word in values.tolist()]
+        return np.array(words) == "1" if set(words) <= {"0", "1"} else None
+    if values.dtype.kind in "iufb" and values.ndim == 1:
+        return values != 0  # NaN is bad
+    return values.any(axis=1) if values.dtype.kind == "b" and values.ndim == 2 else None
 
 
 def in_angstrom(column, source):
@@ -258,7 +308,7 @@ def in_angstrom(column, source):
         return values, None, stated
     try:
         # many files have the plural, which astropy does not know
-        unit = u.AA if text.lower() in ("angstrom", "angstroms", "a") else u.Unit(_UNIT_WORDS.get(text.lower(), text))
+        unit = u.AA if text.lower() == "a" else u.Unit(_UNIT_WORDS.get(text.lower(), text))
         return unit.to(u.AA, values), text, stated
     except (ValueError, TypeError) as error:
         raise SpectrumFileError(
@@ -290,7 +340,7 @@ def _choose_wavelength(columns, source, medium):
     if not found:
         raise SpectrumFileError(
             f"{source} has the columns {_list(columns)}, but one named {' or '.join(_WAVELENGTH[:3])} is needed. "
-            "Rename it; without a unit it must be in angstrom."
+            "Rename it; without a unit it must be in angstrom. Convert wave numbers, frequencies and energies."
         )
     return found[0]
 
@@ -324,17 +374,31 @@ def _standard_deviation(column, power, flux_unit, source):
     """Standard deviations in the unit of the flux, (n_pixels,); what is not positive gives NaN or infinity."""
     from astropy import units as u
 
-    values = numbers(column, source)
+    values, unit = numbers(column, source), column.unit
     try:
-        if column.unit and flux_unit and (power != 1 or column.unit != flux_unit):
-            values = u.Unit(column.unit).to(u.Unit(flux_unit) ** power, values)
+        if unit and not flux_unit and u.Unit(unit, parse_strict="silent").is_equivalent(""):
+            flux_unit = ""  # an error in percent does not belong to a flux without a unit
+            values = u.Unit(unit).to(u.one, values) if u.Unit(unit) == u.one else _refuse_relative(unit)
+        elif unit and flux_unit and not _same_unit(unit, flux_unit, power):
+            values = u.Unit(unit).to(u.Unit(flux_unit) ** power, values)
     except (ValueError, TypeError) as error:
         raise SpectrumFileError(
             f"{source} has errors ({column.name!r}, {_KINDS[power]}) in {column.unit!r} and fluxes in {flux_unit!r}, "
-            "but the two must convert into each other. Write both in one unit."
+            "but the two must convert into each other: a variance has the square of the unit of the flux. Correct the "
+            "units."
         ) from error
     with np.errstate(all="ignore"):
         return np.where(values > 0, np.power(values, 1 / power), np.nan)
+
+
+def _refuse_relative(unit):
+    raise ValueError(f"errors in {unit} are relative")
+
+
+def _same_unit(unit, flux_unit, power):
+    """Whether a unit of errors is that of the flux to a power by its text, which astropy may not know."""
+    powers = {1: ("",), 2: ("2", "^2", "**2"), -2: ("-2", "^-2", "**-2")}[power]
+    return unit.strip().lower() in {flux_unit.strip().lower() + text for text in powers}
 
 
 def _notes(used, ignored, marks, unit):

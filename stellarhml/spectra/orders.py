@@ -30,6 +30,9 @@ _SHORTEST, _LONGEST = 900.0, 1e7  # angstrom: the light of stars, from the Lyman
 _NO_ERROR = 0.01  # error where a file gives none, in units of the order's median flux; only relative weights matter
 
 
+_MARKED = "marked in the file"
+
+
 class Order(NamedTuple):
     """One order (or arm) of a spectrum, or a whole one-dimensional spectrum: arrays of shape (n_pixels,), float64.
 
@@ -80,7 +83,7 @@ class OrderBuilder:
         keep = self._increasing(number, wavelength)
         self._trimmed += len(wavelength) - (keep.stop - keep.start)
         wavelength, flux, bad = (values[keep].copy() for values in (wavelength, flux, bad))
-        faults = {"marked in the file": bad, "flux NaN or infinite": ~np.isfinite(flux)}
+        faults = {_MARKED: bad, "flux NaN or infinite": ~np.isfinite(flux)}
         if error is None:
             good = ~np.any(list(faults.values()), axis=0)
             level = np.median(np.abs(flux[good])) if good.any() else 1.0
@@ -105,15 +108,21 @@ class OrderBuilder:
         """Describe the changes, one sentence for each kind; SpectrumFileError if no order is left."""
         reasons = [f"{n} {reason}" for reason, n in self._masked.items() if n]
         if not self.orders:
+            cure = "Check that the columns are the right ones."
+            if self._masked.get(_MARKED):
+                cure = "Marks that are not 0 mean bad pixels: if yours mean good ones, invert them."
             raise SpectrumFileError(
                 f"{self.source} has {len(self._dropped)} order{'s' * (len(self._dropped) != 1)} and no good pixel in "
                 f"any of them{': ' if reasons else ''}{', '.join(reasons)}; at least two pixels with a finite flux and "
-                "a positive error are needed. Check that the columns are the right ones."
+                f"a positive error are needed. {cure}"
             )
         notes = []
         n_masked = sum(self._masked.values())
         if n_masked:
             notes.append(f"{n_masked} pixels masked: {', '.join(reasons)}.")
+        n_pixels = sum(len(order.flux) for order in self.orders)
+        if self._masked.get(_MARKED, 0) > 0.5 * n_pixels:
+            notes.append("Most pixels are marked in the file: check that 0 means a good pixel there.")
         if self._trimmed:
             notes.append(f"{self._trimmed} pixels without increasing wavelengths trimmed at the ends of orders.")
         if self._reversed:

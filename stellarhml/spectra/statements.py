@@ -23,7 +23,8 @@ _SYSTEMS = {
     **{name: name for name in ("LSRK", "LSRD", "LSR", "GALACTOC", "LOCALGRP", "CMBDIPOL")},
 }
 _TRUE, _FALSE = ("t", "true", "yes", "1"), ("f", "false", "no", "0")
-_COMMENT = re.compile(r"\s*([A-Za-z][\w -]{0,30}?)\s*[=:]\s*(.+?)\s*$")
+_COMMENT = re.compile(r"\s*([A-Za-z][\w -]{0,30}?)\s*[=:]\s*(.+?)\s*(?:\s/\s.*)?$")  # a FITS card ends with its comment
+_SENTENCE = re.compile(r"\b(?:wavelengths?|lambda)\b(?P<rest>.*)", re.IGNORECASE)
 
 
 class Statement(NamedTuple):
@@ -42,10 +43,10 @@ def stated_medium(headers) -> list[Statement]:
     """Statements of the medium in some headers, each a mapping of keywords (upper case) to values."""
     found = []
     for header in headers:
-        for key, value in header.items():
-            medium = _medium_of(key, str(value).strip().lower())
+        for key in filter(_may_state_medium, header):
+            medium = _medium_of(key, _text(header[key]).lower())
             if medium:
-                found.append(Statement(medium, f"{key} = {value!r}"))
+                found.append(Statement(medium, f"{key} = {header[key]!r}"))
     return found
 
 
@@ -54,7 +55,7 @@ def stated_frame(headers) -> list[Statement]:
     found = []
     for header in headers:
         for key in _FRAME_KEYS:
-            system = str(header.get(key, "")).strip().upper()
+            system = _text(header.get(key, "")).upper()
             frame = next((frame for name, frame in _SYSTEMS.items() if system and system.startswith(name)), None)
             if frame:
                 found.append(Statement(frame, f"{key} = {header[key]!r}"))
@@ -75,10 +76,34 @@ def split_medium(words) -> tuple[list, str | None]:
     return rest, media.pop() if len(media) == 1 else None
 
 
-def comment_cards(comments) -> dict:
-    """Keywords (upper case) and values of comments of the form ``KEY = VALUE`` or ``KEY: VALUE``."""
-    matches = (_COMMENT.match(comment) for comment in comments)
-    return {m[1].strip().upper(): m[2].strip("'\" ") for m in matches if m}
+def is_statement(key):
+    """Whether a keyword, in any case, may state the medium or the frame."""
+    return _may_state_medium(key.upper()) or key.upper() in _FRAME_KEYS
+
+
+def comment_cards(comments) -> list[dict]:
+    """Statements of comments as headers, each a dict of a keyword (upper case) and its value.
+
+    They have the form ``KEY = VALUE`` or ``KEY: VALUE``, or speak of wavelengths in air or in vacuum.
+    """
+    headers = []
+    for comment in map(_text, comments):
+        match, sentence = _COMMENT.match(comment), _SENTENCE.search(comment)
+        if match:
+            headers.append({match[1].strip().upper(): match[2].strip("'\" ")})
+        if sentence:
+            _, medium = split_medium(re.findall(r"[a-z]+", sentence["rest"].lower()))
+            headers += [{"MEDIUM": medium}] if medium else []
+    return headers
+
+
+def table_headers(meta) -> list[dict]:
+    """Metadata of a table as headers: its keywords (upper case), those of a nested header, and its comments."""
+    inner = meta.get("header")
+    comments = [meta.get(key) for key in ("comments", "COMMENT")]
+    comments = [line for part in comments for line in ([part] if isinstance(part, str) else part or ())]
+    nested = [{str(key).upper(): value for key, value in inner.items()}] if isinstance(inner, dict) else []
+    return [{str(key).upper(): value for key, value in meta.items()}, *nested, *comment_cards(comments)]
 
 
 def check_medium(medium, stated=()):
@@ -122,11 +147,20 @@ def _sources(stated):
     return " and ".join(dict.fromkeys(statement.source for statement in stated))
 
 
+def _may_state_medium(key):
+    return isinstance(key, str) and (key == "VACUUM" or key in _MEDIUM_KEYS or bool(re.fullmatch(r"CTYPE\d", key)))
+
+
+def _text(value):
+    """A text, number or truth value as text; nothing else, which may be huge."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    return str(value).strip() if isinstance(value, str | bool | int | float) or hasattr(value, "item") else ""
+
+
 def _medium_of(key, value):
     """Medium that a keyword states, or None; `value` is text in lower case."""
     if key == "VACUUM":
         return "vacuum" if value in _TRUE else "air" if value in _FALSE else None
-    if key in _MEDIUM_KEYS or re.fullmatch(r"CTYPE\d", key):
-        start = re.match(r"(?:in )?(awav|air|vac)", value)
-        return None if start is None else "vacuum" if start[1] == "vac" else "air"
-    return None
+    start = re.match(r"(?:in )?(awav|air|vac)", value)
+    return None if start is None else "vacuum" if start[1] == "vac" else "air"

@@ -2,25 +2,36 @@
 
 import csv
 import json
+import re
 import warnings
 from contextlib import contextmanager
 
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.columns import Column, is_header, may_be_text, orders_of_columns, role_of, split_orders
+from stellarhml.spectra.columns import (
+    Column,
+    is_header,
+    looks_like_names,
+    may_be_text,
+    orders_of_columns,
+    role_of,
+    split_orders,
+    truth,
+)
 from stellarhml.spectra.orders import OrderBuilder
-from stellarhml.spectra.statements import by_format, check_medium, comment_cards
+from stellarhml.spectra.statements import by_format, check_medium, comment_cards, table_headers
 from stellarhml.storage.file_sizes import refuse_large
 from stellarhml.storage.fits_files import plain_cards, read_fits
 from stellarhml.storage.packed_files import read_bytes
 
 
 def read_text_columns(path, is_header=is_header):
-    """Columns of a text file, and what its comments state, as a dict of keywords (upper case).
+    """Columns of a text file, and what its comments state, as headers, each a dict of keywords (upper case).
 
-    Columns are separated by commas, semicolons or white space; a file may be ECSV. A comment right above the data that
-    names a column each, as numpy.savetxt writes it, is a header if `is_header(words)`.
+    Columns are separated by commas, semicolons or white space; a file may be ECSV. A comment above the data that names
+    a column each, as numpy.savetxt writes it, is a header if `is_header(words)`. One that seems to name columns, but
+    not wavelength and flux, is an error: the third of them need not be an error.
     """
     raw = read_bytes(path)
     if b"\0" in raw:
@@ -42,19 +53,40 @@ def read_text_columns(path, is_header=is_header):
         raise SpectrumFileError(f"{path} is empty, but at least two columns, wavelength and flux, are needed.")
     separator = next((mark for mark in ",;" if mark in rows[0]), " ")
     first, names = _split(rows[0], separator), None
-    above = [remark for n_before, remark in comments if not n_before]
     if not any(map(_is_number, first)):
         names = first
         rows.pop(0)
-    elif above:
-        words = _split(above[-1], "," if "," in above[-1] else " ")
-        names = words if len(words) == len(first) and is_header(words) else None
+    else:
+        above = [remark for n_before, remark in comments if not n_before]
+        names = _names_in_comments(above, len(first), is_header, path)
     if not rows:
         raise SpectrumFileError(
             f"{path} has a header ({', '.join(names)}) and no rows, but one for each pixel is needed."
         )
-    cards = comment_cards(remark for _, remark in comments)
-    return _parse(rows, separator, names or [""] * len(first), path), cards
+    headers = comment_cards(remark for _, remark in comments)
+    return _parse(rows, separator, names or [""] * len(first), path), headers
+
+
+def _names_in_comments(comments, n_columns, is_header, path):
+    """Names of the columns in the comments above the data, the last that name all of them, or None."""
+    number = re.compile(r"(?:col(?:umn)?\s*)?(\d+)\s*[:=.)]?\s+(\S.*)", re.IGNORECASE)
+    listed = list(filter(None, map(number.match, comments)))
+    candidates = []
+    if [int(match[1]) for match in listed] == list(range(1, n_columns + 1)):
+        candidates.append([re.split(r"[\s,;:]", match[2])[0] for match in listed])
+    for comment in comments:
+        line = re.sub(r"^(?:columns?|names?|cols?)\s*[:=]\s*", "", comment, flags=re.IGNORECASE)
+        mark = next((mark for mark in ",;|" if mark in line), " ")
+        candidates.append([word for word in _split(line.strip("| "), mark) if word])
+    candidates = [words for words in candidates if len(words) == n_columns]
+    names = next((words for words in reversed(candidates) if is_header(words)), None)
+    if names is None and (doubtful := next(filter(looks_like_names, candidates), None)):
+        raise SpectrumFileError(
+            f"{path} names its columns {', '.join(map(repr, doubtful))} in a comment, but wavelength and flux are "
+            "needed among them, under names such as 'wavelength', 'flux' and 'error'. Rename them, or drop the comment "
+            "if it means other things."
+        )
+    return names
 
 
 def _parse(rows, separator, names, path):
@@ -68,7 +100,9 @@ def _parse(rows, separator, names, path):
     except Exception as error:  # astropy raises its own errors, and those of its parser in C
         short = [k for k, row in enumerate(rows, start=1) if len(_split(row, separator)) != len(names)]
         fault = f"another number of columns in row {short[0]} than {len(names)}" if short else f"no columns ({error})"
-        raise SpectrumFileError(f"{path} has {fault}; the file may be truncated.") from error
+        raise SpectrumFileError(
+            f"{path} has {fault}; the file may be truncated, or have lines that are no data: comments begin with #."
+        ) from error
     pairs = zip(names, table.colnames, strict=True)
     return [Column(name, _numbers(name, np.ma.asarray(table[key]), path)) for name, key in pairs]
 
@@ -79,7 +113,7 @@ def _numbers(name, cells, path):
         return cells.astype(np.float64).filled(np.nan)
     values = np.empty(len(cells))
     for k, cell in enumerate(np.ma.filled(cells, "").astype(str).tolist()):
-        word = {"true": "1", "false": "0"}.get(cell.lower(), cell) if may_be_text(name) else cell
+        word = truth(cell) if may_be_text(name) else cell
         if not _is_number(word or "nan"):
             raise SpectrumFileError(
                 f"{path} has {cell!r} in row {k + 1}, but a number is needed. Columns are separated by commas, "
@@ -90,7 +124,10 @@ def _numbers(name, cells, path):
 
 
 def read_fits_columns(path):
-    """Columns of the first table of a FITS file, and the headers of the file and of the table, as dicts."""
+    """Columns of a table of a FITS file, its headers as dicts, and names of other tables with a spectrum.
+
+    It is the first with wavelength and flux, or the first.
+    """
     found = read_fits(path, _first_table, "Copy it again.")
     if found is None:
         raise SpectrumFileError(f"{path} holds no table, but one with a column each for wavelength and flux is needed.")
@@ -98,17 +135,21 @@ def read_fits_columns(path):
 
 
 def _first_table(hdus):
-    """Columns and headers of the first table, or None if there is none."""
+    """Columns and headers of the first table, with a spectrum if one has, or None; and names of others with one."""
     from astropy.io import fits
 
-    table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
-    if table is None:
+    tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+    if not tables:
         return None
+    spectra = [hdu for hdu in tables if is_header(hdu.columns.names)]
+    table = (spectra or tables)[0]
+    others = [hdu.name or f"number {tables.index(hdu) + 1}" for hdu in spectra[1:]]
     columns = [
         Column(column.name, np.array(table.data[column.name]), column.unit, table.header.get(f"TUCD{number}"))
         for number, column in enumerate(table.columns, start=1)
     ]
-    return columns, [plain_cards(hdus[0].header), plain_cards(table.header)]
+    comments = comment_cards([*hdus[0].header.get("COMMENT", ()), *table.header.get("COMMENT", ())])
+    return columns, [plain_cards(hdus[0].header), plain_cards(table.header), *comments], others
 
 
 def _read_ecsv(path):
@@ -124,7 +165,7 @@ def _read_ecsv(path):
 
 
 def astropy_columns(table):
-    """Columns of a table of astropy, and its metadata by keyword (upper case); masked cells become NaN."""
+    """Columns of a table of astropy, and its metadata as headers (`table_headers`); masked cells become NaN."""
     columns = []
     for name in table.colnames:
         column = table[name]
@@ -134,7 +175,7 @@ def astropy_columns(table):
             values = values.astype(np.float64).filled(np.nan)
         ucd = (getattr(column, "meta", None) or {}).get("ucd")
         columns.append(Column(name, np.asarray(values), unit or None, ucd))
-    return columns, {str(key).upper(): value for key, value in table.meta.items()}
+    return columns, table_headers(table.meta)
 
 
 def _split(content, separator):
@@ -251,15 +292,18 @@ def read_table(path, *, medium, fits):
     Text, CSV, ECSV or FITS; columns as in `columns`. Wavelengths without a unit are in angstrom.
     SpectrumFileError if the file is damaged, or has other columns.
     """
-    columns, headers = read_fits_columns(path) if fits else read_text_columns(path)
+    columns, headers, *others = read_fits_columns(path) if fits else read_text_columns(path)
     columns = _one_row_of_arrays(columns, path)
-    orders, meta = orders_of_columns(columns, headers if fits else [headers], medium, path)
+    orders, meta = orders_of_columns(columns, headers, medium, path)
+    if others and others[0]:
+        meta["notes"].append(f"Tables not read, though they have a spectrum: {', '.join(others[0])}.")
     return orders, meta | {"file": str(path)}
 
 
 def _one_row_of_arrays(columns, source):
     """Columns with a row for each pixel, from a table whose cells are arrays: that of one row is one spectrum."""
-    arrays = [column for column in columns if np.ndim(column.values) == 2 and role_of(column.name)]
+    # a column of bits has a row of them for each pixel
+    arrays = [c for c in columns if np.ndim(c.values) == 2 and role_of(c.name) not in (None, "quality")]
     if not arrays:
         return columns
     n_rows, n_pixels = arrays[0].values.shape
@@ -277,6 +321,6 @@ def from_table(table, medium):
     if META_KEY in table.meta:
         check_medium(medium, [by_format("of ObservedSpectrum.to_table")])
         return _from_own(table, "the table")
-    columns, header = astropy_columns(table)
+    columns, headers = astropy_columns(table)
     columns = _one_row_of_arrays(columns, "the table")
-    return orders_of_columns(columns, [header], medium, "the table")
+    return orders_of_columns(columns, headers, medium, "the table")

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.columns import in_angstrom, numbers, role_of
+from stellarhml.spectra.array_files import split_cards
+from stellarhml.spectra.columns import Column, in_angstrom, numbers, role_of
 from stellarhml.spectra.orders import to_vacuum
-from stellarhml.spectra.statements import check_medium, stated_medium
+from stellarhml.spectra.statements import check_medium, is_statement, stated_medium
 from stellarhml.spectra.tables import read_fits_columns, read_text_columns
 from stellarhml.storage.file_sizes import read_npz_arrays
+from stellarhml.storage.packed_files import read_bytes
 
 _TRANSMISSION = ("transmission", "trans", "flux")
 _GAP = 10.0  # median steps: the transmission is unknown in wider gaps
@@ -82,24 +84,26 @@ def read_transmission(path):
 
 def _columns(path):
     """Wavelength in angstrom and transmission, by name or by order."""
-    with open(path, "rb") as file:
-        head = file.read(9)
+    head = read_bytes(path, 9)
     if head.startswith(b"PK\x03\x04"):
-        arrays = _arrays(path)
+        columns, headers = _npz_columns(path)
+    elif head == b"SIMPLE  =":
+        columns, headers, _ = read_fits_columns(path)
     else:
-        if head.startswith((b"SIMPLE  =", b"\x1f\x8b")):
-            columns, headers = read_fits_columns(path)
-        else:
-            columns, cards = read_text_columns(path, _is_header)
-            headers = [cards]
-        if len(columns) == 2 and not any(column.name for column in columns):
-            columns = [column._replace(name=name) for column, name in zip(columns, ("wavelength", "flux"), strict=True)]
-        arrays = {column.name: None for column in columns}
-        for column in columns:
-            if _is_wavelength(column.name):
-                arrays[column.name] = _vacuum(column, headers, path)
-            elif _is_transmission(column.name):
-                arrays[column.name] = numbers(column, path)
+        columns, headers = read_text_columns(path, _is_header)
+    if not any(column.name for column in columns):
+        if len(columns) != 2:
+            raise SpectrumFileError(
+                f"{path} has {len(columns)} columns without names, but two, wavelength and transmission, are needed. "
+                "Write a first line with their names."
+            )
+        columns = [column._replace(name=name) for column, name in zip(columns, ("wavelength", "flux"), strict=True)]
+    arrays = {column.name: None for column in columns}
+    for column in columns:
+        if _is_wavelength(column.name):
+            arrays[column.name] = _vacuum(column, headers, path)
+        elif _is_transmission(column.name):
+            arrays[column.name] = numbers(column, path)
     chosen = []
     by_preference = sorted(filter(_is_transmission, arrays), key=lambda name: _TRANSMISSION.index(name.strip().lower()))
     for accepted, names in (
@@ -128,16 +132,18 @@ def _vacuum(column, headers, path):
     return to_vacuum(wavelength, check_medium(None, stated) if stated else "vacuum", path)
 
 
-def _arrays(path):
-    """Numeric arrays of an npz file by name; pickles are refused."""
+def _npz_columns(path):
+    """Arrays of an npz file as columns, and its keywords as headers; pickles are refused."""
     try:
         # a damaged file raises any of a dozen exceptions
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             arrays, _ = read_npz_arrays(
-                path, lambda names: [name for name in names if _is_wavelength(name) or _is_transmission(name)]
+                path,
+                lambda names: [n for n in names if _is_wavelength(n) or _is_transmission(n) or is_statement(n)],
             )
-            return {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+        cards, arrays = split_cards(arrays)
+        return [Column(name, array) for name, array in arrays.items()], [cards]
     except SpectrumFileError:
         raise
     except Exception as error:

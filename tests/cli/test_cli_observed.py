@@ -217,8 +217,11 @@ def test_a_transmission_from_many_kinds_of_file(tmp_path):
         ({"wavelength": [1.0, 2.0], "transmission": [np.nan, np.nan]}, "none that is finite"),
         ({"wavelength": [1.0, -2.0], "transmission": [1.0, 0.5]}, "of which 1 are not positive"),
         ({"wavelength": [1.0, 1.0], "transmission": [1.0, 0.5]}, "the wavelength 1.0000 angstrom twice"),
-        ({"wavelength": [1.0, 2.0], "transmission": [1.0]}, "one length is needed"),
-        ({"wavelength": [[1.0, 2.0]], "transmission": [[1.0, 0.5]]}, "one length is needed"),
+        ({"wavelength": [1.0, 2.0], "transmission": [1.0]}, "one length is needed|one real number for each pixel"),
+        (
+            {"wavelength": [[1.0, 2.0]], "transmission": [[1.0, 0.5]]},
+            "one length is needed|one real number for each pixel",
+        ),
     ],
 )
 def test_files_that_are_no_transmission(tmp_path, arrays, text):

@@ -156,3 +156,96 @@ def test_columns_that_no_spectrum_needs_may_have_any_shape(tmp_path):
     assert got.meta["errors_known"]
     assert "Columns ignored: NAME, LSF." in got.meta["notes"]
     assert ObservedSpectrum.from_table(table, medium="vacuum").meta["errors_known"]
+
+
+@pytest.mark.parametrize(
+    "comments",
+    [
+        "wave flux ivar\nreduced by me",
+        "wave flux ivar\nAngstrom counts counts-2",
+        "wave flux ivar\n---- ---- ----",
+        "1 wave\n2 flux\n3 ivar",
+        "col1: wave\ncol2: flux\ncol3: ivar",
+        "columns: wave flux ivar\nS/N = 100",
+        "wave | flux | ivar",
+        "wave, flux, ivar\n2026",
+    ],
+)
+def test_names_in_any_comment_above_the_data(tmp_path, comments):
+    np.savetxt(tmp_path / "star.txt", np.column_stack([WAVE, FLUX, ERROR**-2]), header=comments)
+    got = read_spectrum(tmp_path / "star.txt", medium="vacuum")
+    np.testing.assert_allclose(got.orders[0].error, ERROR, rtol=1e-12)  # text of 18 digits
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["lambda signal snr", "lambda I/Ic V/Ic", "wavenumber(cm-1) flux error", "pixel flux error", "nu flux sigma"],
+)
+def test_names_that_are_not_known_are_not_replaced_by_positions(tmp_path, names):
+    np.savetxt(tmp_path / "star.txt", np.column_stack([WAVE, FLUX, ERROR]), header=f"{names}\nHD 1")
+    with pytest.raises(SpectrumFileError, match=r"names its columns .* in a comment, but wavelength and flux"):
+        read_spectrum(tmp_path / "star.txt", medium="vacuum")
+
+
+@pytest.mark.parametrize("comment", ["a good star", "HD 12345 R=60000", "wavelength in nanometres", "spectrum of Vega"])
+def test_comments_that_are_no_names(tmp_path, comment):
+    np.savetxt(tmp_path / "star.txt", np.column_stack([WAVE, FLUX, ERROR]), header=comment)
+    assert read_spectrum(tmp_path / "star.txt", medium="vacuum").meta["errors_known"]
+
+
+def test_relative_errors_do_not_become_absolute(tmp_path):
+    columns = [
+        fits.Column("WAVE", "D", array=WAVE),
+        fits.Column("FLUX", "D", array=1000 * FLUX),
+        fits.Column("ERR", "D", unit="percent", array=np.ones(40)),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "star.fits")
+    with pytest.raises(SpectrumFileError, match="'percent'"):
+        read_spectrum(tmp_path / "star.fits", medium="vacuum")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".ecsv", ".fits"])
+def test_marks_as_words(tmp_path, suffix):
+    words = np.where(np.arange(40) == 3, "True", "False")
+    for mask in (words, np.where(np.arange(40) == 3, "T", "F")):
+        path = tmp_path / f"star_{len(mask[0])}{suffix}"
+        got = read_spectrum(write(path, wavelength=WAVE, flux=FLUX, mask=mask), medium="vacuum")
+        assert np.flatnonzero(np.isinf(got.orders[0].error)).tolist() == [3]
+
+
+def test_columns_of_bits(tmp_path):
+    bits = np.zeros((40, 8), dtype=bool)
+    bits[3, 5] = True
+    columns = [
+        fits.Column("WAVE", "D", array=WAVE),
+        fits.Column("FLUX", "D", array=FLUX),
+        fits.Column("DQ", "8X", array=bits),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "star.fits")
+    got = read_spectrum(tmp_path / "star.fits", medium="vacuum")
+    assert np.flatnonzero(np.isinf(got.orders[0].error)).tolist() == [3]
+
+
+def test_marks_that_mean_good_pixels_are_suspected(tmp_path):
+    good = np.ones(40, dtype=int)
+    path = write(tmp_path / "all.csv", wavelength=WAVE, flux=FLUX, mask=good)
+    with pytest.raises(SpectrumFileError, match="if yours mean good ones, invert them"):
+        read_spectrum(path, medium="vacuum")
+    good[:5] = 0
+    path = write(tmp_path / "most.csv", wavelength=WAVE, flux=FLUX, mask=good)
+    assert "Most pixels are marked" in " ".join(read_spectrum(path, medium="vacuum").meta["notes"])
+
+
+def test_the_table_with_a_spectrum_is_read_and_others_are_named(tmp_path):
+    tables = [
+        fits.BinTableHDU(Table(columns), name=name)
+        for name, columns in (
+            ("META", {"key": [1, 2]}),
+            ("ARM_B", {"wave": WAVE, "flux": FLUX}),
+            ("ARM_R", {"wave": WAVE + 9, "flux": FLUX}),
+        )
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(tmp_path / "star.fits")
+    got = read_spectrum(tmp_path / "star.fits", medium="vacuum")
+    assert got.orders[0].wavelength[0] == WAVE[0]
+    assert "Tables not read, though they have a spectrum: ARM_R." in got.meta["notes"]

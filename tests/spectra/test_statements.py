@@ -159,3 +159,57 @@ def test_a_transmission_in_air_is_converted(tmp_path):
     columns = np.column_stack([vacuum_to_air(WAVE), np.ones(40)])
     np.savetxt(tmp_path / "air.txt", columns, header="wavelength_air transmission", comments="")
     np.testing.assert_allclose(read_transmission(tmp_path / "air.txt")[0], WAVE, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "medium = air",
+        "VACUUM  =                    F / wavelengths in air",
+        "wavelengths in air",
+        "Wavelength medium = air",
+        "wavelength: air, angstrom",
+    ],
+)
+def test_comments_that_speak_of_air(tmp_path, comment):
+    np.savetxt(tmp_path / "star.txt", np.column_stack([WAVE, FLUX]), header=comment)
+    assert read_spectrum(tmp_path / "star.txt").meta["medium"] == "air"
+    with pytest.raises(ValueError, match="in air by"):
+        read_spectrum(tmp_path / "star.txt", medium="vacuum")
+    table = Table({"wavelength": WAVE, "flux": FLUX}, meta={"comments": [comment]})
+    assert ObservedSpectrum.from_table(table).meta["medium"] == "air"
+
+
+def test_comments_that_contradict_each_other_or_say_nothing(tmp_path):
+    path = tmp_path / "star.txt"
+    np.savetxt(path, np.column_stack([WAVE, FLUX]), header="medium = air\nmedium = vacuum")
+    with pytest.raises(ValueError, match="states air and vacuum"):
+        read_spectrum(path)
+    np.savetxt(path, np.column_stack([WAVE, FLUX]), header="wavelengths in vacuum, converted from air\nair mass: 1.2")
+    with pytest.raises(ValueError, match="does not state"):
+        read_spectrum(path)
+
+
+@pytest.mark.parametrize("value", [False, "F", "False", "no"])
+def test_vacuum_of_an_npz(tmp_path, value):
+    np.savez(tmp_path / "star.npz", wavelength=WAVE, flux=FLUX, vacuum=value)
+    assert read_spectrum(tmp_path / "star.npz").meta["medium"] == "air"
+    np.savez(tmp_path / "air.npz", wavelength=vacuum_to_air(WAVE), transmission=np.ones(40), vacuum=value)
+    np.testing.assert_allclose(read_transmission(tmp_path / "air.npz")[0], WAVE, rtol=0, atol=1e-7)
+
+
+def test_attributes_of_hdf5_count(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "star.hdf5", "w") as file:
+        file["wls"], file["fls"] = WAVE, FLUX
+        file.attrs["medium"], file.attrs["name"] = "air", "a star"
+    assert read_spectrum(tmp_path / "star.hdf5").meta["medium"] == "air"
+
+
+def test_nested_metadata_cost_nothing():
+    """Aliases of YAML make lists in lists in lists: their text would fill the memory."""
+    deep = []
+    for _ in range(200):
+        deep = [deep] * 9
+    table = Table({"wavelength": WAVE, "flux": FLUX}, meta={"deep": deep, "MEDIUM": deep, "AIRORVAC": "air"})
+    assert ObservedSpectrum.from_table(table).meta["medium"] == "air"
