@@ -381,29 +381,38 @@ def _is_lamost(content):
 
 
 def _read_lamost(path, content):
-    """Five rows (flux, inverse variance, wavelength, and-mask, or-mask), or one row of arrays in the table COADD."""
+    """Five rows (flux, inverse variance, wavelength, and-mask, or-mask), or one row of arrays in tables COADD."""
     if any(content["tables"]) and "ANDMASK" in _first_columns(content):
-        number = content["tables"].index(True)
         names = ["FLUX", "IVAR", "WAVELENGTH", "ANDMASK"]
-        flux, ivar, wavelength, mask = _only_row(path, _cells(path, content, number, names), "spectra")
-        used = ", ".join(names)
-    else:
-        number = 0
-        ((flux, ivar, _, mask, _),) = _numerical(_arrays(path, [(0, None)]), path, ["the image"])
-        # not the row of wavelengths, which has single precision
-        header = content["headers"][0]
-        axis = header_axis(
-            {"CTYPE1": "LOGLAM", "CRPIX1": 1.0, "CRVAL1": header.get("COEFF0"), "CDELT1": header.get("COEFF1")},
-            flux.size,
-            path,
+        numbers = [k for k, header in enumerate(content["headers"]) if set(names) <= set(_columns(header))]
+        # the arms of one star, COADD_B and COADD_R; single exposures are not read
+        numbers = [k for k in numbers if content["names"][k].startswith("COADD")] or numbers[:1]
+        arms = [_only_row(path, _cells(path, content, number, names), "spectra") for number in numbers]
+        return RawSpectrum(
+            [
+                RawOrder(k, wavelength, flux, _from_inverse_variance(ivar), mask != 0)
+                for k, (flux, ivar, wavelength, mask) in enumerate(arms)
+            ],
+            f"{', '.join(names)} of {', '.join(content['names'][k] for k in numbers)}; pixels where ANDMASK is not 0 "
+            "are left out",
+            medium="vacuum",
+            frame="heliocenter",
+            headers=_used_headers(content, *numbers),
         )
-        wavelength, used = axis.wavelength, "rows 1 (flux), 2 (inverse variance), 4 (and-mask), COEFF0, COEFF1 (log10)"
+    ((flux, ivar, _, mask, _),) = _numerical(_arrays(path, [(0, None)]), path, ["the image"])
+    # not the row of wavelengths, which has single precision
+    header = content["headers"][0]
+    axis = header_axis(
+        {"CTYPE1": "LOGLAM", "CRPIX1": 1.0, "CRVAL1": header.get("COEFF0"), "CDELT1": header.get("COEFF1")},
+        flux.size,
+        path,
+    )
     return RawSpectrum(
-        [RawOrder(0, wavelength, flux, _from_inverse_variance(ivar), mask != 0)],
-        f"{used}; pixels where the and-mask is not 0 are left out",
+        [RawOrder(0, axis.wavelength, flux, _from_inverse_variance(ivar), mask != 0)],
+        "rows 1 (flux), 2 (inverse variance), 4 (pixels where it is not 0 are left out), COEFF0, COEFF1 (log10)",
         medium="vacuum",
         frame="heliocenter",
-        headers=_used_headers(content, number),
+        headers=_used_headers(content),
     )
 
 

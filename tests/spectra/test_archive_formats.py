@@ -682,3 +682,16 @@ def test_a_votable_reads_nothing_from_elsewhere(tmp_path):
     (tmp_path / "star.xml").write_text(text)
     with pytest.raises(SpectrumFileError, match="data lie elsewhere"):
         read_spectrum(tmp_path / "star.xml", medium="vacuum")
+
+
+def test_both_arms_of_lamost_are_read(tmp_path):
+    make.make_lamost(tmp_path / "one.fits", LOG, FLUX, ERROR, and_mask=BAD, kind="table")
+    with fits.open(tmp_path / "one.fits") as hdus:
+        tables = [hdus[1].copy(), hdus[1].copy(), hdus[1].copy()]
+        for table, name in zip(tables, ("COADD_B", "COADD_R", "R-1234"), strict=True):
+            table.name = name
+        tables[1].data["WAVELENGTH"] = LOG + 500
+        fits.HDUList([hdus[0].copy(), *tables]).writeto(tmp_path / "star.fits")
+    got = read_spectrum(tmp_path / "star.fits")
+    assert [order.wavelength[0] for order in got.orders] == [pytest.approx(LOG[0] + x, abs=1e-3) for x in (0, 500)]
+    assert "COADD_B, COADD_R" in got.meta["notes"][0]
