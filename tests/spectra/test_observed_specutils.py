@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
-
 from spectra.archive_files import make_image
+
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.physics.wavelength import vacuum_to_air
 from stellarhml.spectra import ObservedSpectrum, read_spectrum
