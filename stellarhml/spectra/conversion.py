@@ -28,9 +28,10 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
     that are masked, or whose flux or error is not finite, have an infinite error. Without errors,
     `meta["errors_known"]` is False and errors are 1.
 
-    TypeError if the spectrum is of an unknown type. ValueError if shapes do not match, errors are zero or negative,
-    wavelengths do not increase, no pixel is left, an order is given twice, or `medium` contradicts a header or is "air"
-    for frequencies, energies or an ObservedSpectrum.
+    TypeError if the spectrum is of an unknown type. ValueError if shapes do not match, errors are zero, negative or
+    below 1e-12 of their median, wavelengths do not increase, no pixel is left, an order is given twice, headers of
+    specutils contradict each other, or `medium` contradicts one or is "air" for frequencies, energies or an
+    ObservedSpectrum.
     """
     if medium not in ("vacuum", "air", None):
         raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', the medium of the wavelengths.")
