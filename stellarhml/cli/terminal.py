@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stellarhml._text import escaped
 from stellarhml.spectra.format_names import FORMATS
-from stellarhml.storage.atomic_files import check_writable
+from stellarhml.storage.atomic_files import check_writable, final_path
 
 DONE, SOME_FAILED, ERROR, NOT_WRITTEN, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 """Exit codes."""
@@ -124,7 +124,7 @@ def require_file(path, option="--out", n_bytes=4096):
     """Raise, before any work, if a file of `n_bytes` cannot be written."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but {option} needs the name of a file in it.")
-    require_folder(path.parent, option)
+    require_folder(final_path(path).parent, option)
     try:
         check_writable(path, n_bytes)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Who may open the page: the rules that every request must satisfy, and the headers of every answer."""
 
 import ipaddress
+import re
 import secrets
 
 WEBSOCKET = "ws"
@@ -93,4 +94,5 @@ def everywhere(address):
 
 def _without_usual_port(name):
     """A host and port in lower case, as browsers write it: without the port of http or https."""
-    return name.lower().removesuffix(":80").removesuffix(":443")
+    usual = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*):(80|443)", name.lower())
+    return usual[1] if usual else name.lower()

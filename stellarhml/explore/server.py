@@ -1,6 +1,8 @@
 """The server: each visitor who is let in gets a page with its own state, up to a number of pages."""
 
 import asyncio
+import logging
+import re
 import secrets
 
 from bokeh.application import Application
@@ -26,6 +28,7 @@ _YEAR = 365 * 86_400  # s
 _UNOPENED, _GRACE = 30.0, 5.0  # s in which a browser must connect, and in which a lost connection may come back
 _BEFORE_NEW, _AFTER_OLD = 0.02, 0.1  # s between two pages that are made or dropped, for the messages of others
 _LARGEST_MESSAGE, _LARGEST_BODY = 2**20, 2**16  # bytes that a browser may send
+_LONGEST_LINE = 300  # characters of the log
 
 
 def make_server(session, port, *, address="127.0.0.1", origins=()):
@@ -34,6 +37,8 @@ def make_server(session, port, *, address="127.0.0.1", origins=()):
     Requests are answered if they are for a loopback name of this machine, for `address`, or for one of `origins`, and
     have the code in their address: `server.path` is the path of the page.
     """
+    for name in ("access", "application", "general"):
+        logging.getLogger(f"tornado.{name}").addFilter(_without_paths)
     sockets, port = bind_sockets(address, port)
     access = Access(address, port, origins)
     application = _GuardedApplication(Application(_Pages(session)), access)
@@ -43,6 +48,12 @@ def make_server(session, port, *, address="127.0.0.1", origins=()):
     server = BaseServer(IOLoop.current(), application, http)
     server.path = f"/{access.code}/"
     return server
+
+
+def _without_paths(record):
+    """Leave out the paths of requests from a line of the log: they have the code, or most of it, and any length."""
+    record.msg, record.args = re.sub(r"/\S*", "/...", record.getMessage())[:_LONGEST_LINE], ()
+    return True
 
 
 class _Pages(Handler):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml.exceptions import SpectrumFileError
-from stellarhml.spectra.columns import is_header
+from stellarhml.spectra.columns import is_header, role_of
 from stellarhml.spectra.raw_spectrum import RawOrder, RawSpectrum
 from stellarhml.spectra.statements import stated_by_ucd
 from stellarhml.spectra.wavelength_axes import header_axis, multispec_axes
@@ -735,13 +735,14 @@ def _read_stis(path, content):
 # Images with wavelengths in the header
 
 _FLUX_NAMES = ("FLUX", "SCI", "SPEC", "SPECTRUM", "DATA")
-_ERROR_NAMES = {
-    **dict.fromkeys(("ERR", "ERRS", "ERROR", "ERRORS", "SIG", "SIGMA", "NOISE", "STD", "STDDEV", "UNCERT"), 1),
-    **dict.fromkeys(("UNCERTAINTY", "STAT_ERR"), 1),
-    **dict.fromkeys(("VAR", "VARIANCE"), 2),
-    **dict.fromkeys(("IVAR", "INVVAR"), -2),
-}
-_MASK_NAMES = ("MASK", "DQ", "QUAL", "QUALITY", "FLAGS", "BPM")
+
+
+def _error_power(name):
+    """Power of a standard deviation that an extension has by its name: 1, 2, -2, or None if it has no errors."""
+    name = name.lower().replace("stat_", "")
+    if name != "uncert" and role_of(name) != "error":
+        return None
+    return -2 if re.search("inv|ivar", name) else 2 if "var" in name else 1
 
 
 def _flux_image(content):
@@ -802,7 +803,7 @@ def _is_image(content):
 
 
 def _read_image(path, content):
-    """One spectrum in one image; extensions of its size with a known name are its errors and its bad pixels."""
+    """One spectrum in one image; images with a known name are its errors and its bad pixels, others are named."""
     number = _flux_image(content)
     header = content["headers"][number]
     axes = [_count(header, f"NAXIS{k}") for k in range(1, _count(header, "NAXIS") + 1)]
@@ -812,13 +813,10 @@ def _read_image(path, content):
             "of wavelengths, so that its rows are several spectra or planes, but one spectrum is needed. Write the one "
             "that you mean, with its errors, to a table."
         )
-    others = [
-        k
-        for k, own in enumerate(content["headers"])
-        if k != number and not content["tables"][k] and _count(own, "NAXIS1") == axes[0]
-    ]
-    errors = [k for k in others if content["names"][k] in _ERROR_NAMES]
-    masks = [k for k in others if content["names"][k] in _MASK_NAMES]
+    others = [k for k, own in enumerate(content["headers"]) if k != number and _count(own, "NAXIS")]
+    images = [k for k in others if not content["tables"][k]]
+    errors = [k for k in images if _error_power(content["names"][k])]
+    masks = [k for k in images if role_of(content["names"][k]) == "quality"]
     if len(errors) > 1:
         found = ", ".join(content["names"][k] for k in errors)
         raise SpectrumFileError(
@@ -828,7 +826,7 @@ def _read_image(path, content):
     wanted = [number, *errors, *masks]
     arrays = [array.ravel() for array in _arrays(path, [(k, None) for k in wanted])]
     flux, *rest = _numerical(arrays, path, [content["names"][k] for k in wanted])
-    error, power = (rest.pop(0), _ERROR_NAMES[content["names"][errors[0]]]) if errors else (None, 1)
+    error, power = (rest.pop(0), _error_power(content["names"][errors[0]])) if errors else (None, 1)
     if error is not None:
         with np.errstate(all="ignore"):
             error = np.where(error > 0, np.power(error, 1 / power), np.nan)

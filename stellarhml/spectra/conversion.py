@@ -1,14 +1,20 @@
 """Conversion of specutils objects, arrays and lists of orders to an ObservedSpectrum."""
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from stellarhml._units import plain_array, plain_number
 from stellarhml._validation import check_wavelength
 from stellarhml.physics.wavelength import air_to_vacuum
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
-from stellarhml.spectra.specutils_objects import frame_of, medium_of
+from stellarhml.spectra.specutils_objects import medium_and_frame
 
 _POWERS = {"std": 1, "var": 2, "ivar": -2}  # unit of an uncertainty, as a power of that of the flux
+_SMALLEST_ERROR = 1e-12  # of the median error: a smaller one outweighs all other pixels, and loses them by rounding
+# Copies of an order: wavelengths that agree to this part of a pixel (float32 keeps 0.01), in so many pixels at least,
+# and fluxes whose ratio, divided by its median over so many pixels, agrees to this part of the errors or of the flux
+_SAME_PIXEL, _FEWEST_SAME, _SMOOTH = 0.1, 10, 31
+_SAME_FLUX = {True: 0.3, False: 1e-3}  # with and without errors; independent exposures differ by 1 of both errors
 
 
 def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=None):
@@ -22,9 +28,10 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
     that are masked, or whose flux or error is not finite, have an infinite error. Without errors,
     `meta["errors_known"]` is False and errors are 1.
 
-    TypeError if the spectrum is of an unknown type. ValueError if shapes do not match, errors are zero or negative,
-    wavelengths do not increase, no pixel is left, an order is given twice, or `medium` contradicts a header or is "air"
-    for frequencies, energies or an ObservedSpectrum.
+    TypeError if the spectrum is of an unknown type. ValueError if shapes do not match, errors are zero, negative or
+    below 1e-12 of their median, wavelengths do not increase, no pixel is left, an order is given twice, headers of
+    specutils contradict each other, or `medium` contradicts one or is "air" for frequencies, energies or an
+    ObservedSpectrum.
     """
     if medium not in ("vacuum", "air", None):
         raise ValueError(f"`medium` is {medium!r}; it needs 'vacuum' or 'air', the medium of the wavelengths.")
@@ -34,9 +41,10 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
     if hasattr(spectrum, "spectral_axis"):
         parts, single = [_from_specutils(spectrum)], True
     elif own:
-        known = spectrum.meta["errors_known"]
+        placeholders = not spectrum.meta["errors_known"]
         parts = [
-            (order.wavelength, order.flux, order.error if known else _only_mask(order)) for order in spectrum.orders
+            (order.wavelength, order.flux, _only_mask(order) if placeholders else order.error)
+            for order in spectrum.orders
         ]
     elif listed:
         parts = [_from_specutils(part) for part in spectrum]
@@ -51,16 +59,13 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
     frame = None
     if listed or hasattr(spectrum, "spectral_axis"):
         given = list(spectrum) if listed else [spectrum]
-        media = {medium_of(part, medium, default="vacuum") for part in given}
-        if len(media) > 1:
-            raise ValueError(
-                "Some of the orders are in air and others in vacuum, by their headers. Convert them to one medium."
-            )
-        (medium,), frame = media, frame_of(given[0])
+        medium, frame = medium_and_frame(given, medium, default="vacuum")
     elif medium == "air":
         _require_lengths(spectrum, own)
     medium = medium or "vacuum"
-    if not own:
+    if own:
+        known = spectrum.meta["errors_known"]
+    else:
         given = [error is not None for _, _, error in parts]
         if any(given) and not all(given):
             raise ValueError(
@@ -78,7 +83,7 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
             n_trimmed += len(order[0]) - (keep.stop - keep.start)
             order, power = [column[keep] for column in order], power[keep] if np.ndim(power) else power
         # axes of specutils in wave number or frequency decrease in wavelength; arrays must increase
-        if (hasattr(spectrum, "spectral_axis") or listed) and order[0][0] > order[0][-1]:
+        if (hasattr(spectrum, "spectral_axis") or listed) and len(order[0]) and order[0][0] > order[0][-1]:
             order, power = [column[::-1] for column in order], power[::-1] if np.ndim(power) else power
         _require_increasing(i, order[0])
         if medium == "air":
@@ -91,7 +96,7 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
             f"All {n} pixels of the spectrum are masked, or their flux or error is not finite. At least some hundred "
             "good pixels are needed."
         )
-    _require_distinct(orders)
+    _require_distinct(orders, known)
     if own:
         return spectrum.replace(orders), resolving_powers
     notes = [f"{n_trimmed} pixels without a wavelength trimmed at the ends of orders."] if n_trimmed else []
@@ -100,28 +105,47 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
 
 
 def _with_wavelength(wavelength):
-    """The slice from the first to the last pixel with a wavelength."""
-    there = np.flatnonzero(np.isfinite(wavelength))
+    """The slice from the first to the last pixel with a wavelength: finite and positive, as in files."""
+    there = np.flatnonzero(np.isfinite(wavelength) & (wavelength > 0))
     return slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
 
 
-def _require_distinct(orders):
+def _require_distinct(orders, known):
     """Raise if two orders are the same data: a fit would count them twice, and quote errors too small by 0.7."""
-    for i, (wavelength, flux, error) in enumerate(orders):
-        for j in range(i):
-            other = orders[j]
-            if wavelength[-1] < other[0][0] or wavelength[0] > other[0][-1]:
-                continue
-            _, here, there = np.intersect1d(wavelength, other[0], assume_unique=True, return_indices=True)
-            good = np.isfinite(error[here]) & np.isfinite(other[2][there])
-            same = good & (flux[here] == other[1][there]) & (error[here] == other[2][there])
-            n_fewest = min(np.isfinite(error).sum(), np.isfinite(other[2]).sum())
-            if n_fewest and same.sum() > n_fewest / 2:
+    for i, order in enumerate(orders):
+        for j, other in enumerate(orders[:i]):
+            n_same = _n_copied(order, other, known)
+            if n_same:
                 raise ValueError(
-                    f"Order {i} has {int(same.sum())} pixels with the same wavelength, flux and error as order {j} "
-                    "(counted from 0): a fit would count them twice and quote errors that are too small. Give each "
-                    "order once."
+                    f"Order {i} has {n_same} pixels with the wavelengths of order {j} (counted from 0), and fluxes "
+                    f"that, but for a smooth factor, agree within {_SAME_FLUX[known]:g} of their "
+                    f"{'errors' if known else 'level'}, so that they are copies of the same data: a fit would count "
+                    "them twice and quote errors that are too small. Give each order once"
+                    f"{'; if they are two exposures, their errors are far too large.' if known else '.'}"
                 )
+
+
+def _n_copied(order, other, known):
+    """Number of the pixels that two orders share, if these are more than half of one and the same data, else 0.
+
+    Copies may be rounded, in another unit, or divided by a continuum.
+    """
+    (x, flux, error), (y, other_flux, other_error) = sorted((order, other), key=lambda part: np.isfinite(part[2]).sum())
+    if x[-1] < y[0] or x[0] > y[-1]:
+        return 0
+    nearest = np.searchsorted((y[1:] + y[:-1]) / 2, x)
+    other_flux, other_error = other_flux[nearest], other_error[nearest]
+    n_good = np.isfinite(error).sum()
+    same = np.abs(y[nearest] - x) < _SAME_PIXEL * np.gradient(x)
+    same &= np.isfinite(error) & np.isfinite(other_error) & (flux != 0) & (other_flux != 0)
+    if same.sum() < max(n_good / 2, _FEWEST_SAME):
+        return 0
+    flux, error, other_flux, other_error = (part[same] for part in (flux, error, other_flux, other_error))
+    with np.errstate(all="ignore"):  # units as small as 1e-200
+        ratio = median_filter(flux / other_flux, min(_SMOOTH, len(flux)), mode="reflect")
+        scale = np.hypot(error, ratio * other_error) if known else np.median(np.abs(flux))
+        apart = np.abs(flux - ratio * other_flux) / scale
+    return int(same.sum()) if np.mean(apart < _SAME_FLUX[known]) > 0.8 else 0
 
 
 def _require_lengths(spectrum, own):
@@ -247,6 +271,13 @@ def _checked(i, wavelength, flux, error, mask):
         _require_positive(error[good])
     except ValueError as problem:
         raise ValueError(f"Order {i}: {problem}") from problem
+    smallest = _SMALLEST_ERROR * np.median(error[good]) if good.any() else 0.0
+    if (error[good] < smallest).any():
+        raise ValueError(
+            f"Order {i}: {int((error[good] < smallest).sum())} of {len(error)} errors are below {_SMALLEST_ERROR:g} of "
+            f"their median, the smallest {error[good].min():g}: such a pixel would outweigh all others. Mask it, or "
+            "correct its error."
+        )
     return [wavelength, np.where(np.isfinite(flux), flux, 0.0), np.where(good, error, np.inf)]
 
 

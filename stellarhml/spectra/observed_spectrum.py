@@ -162,7 +162,7 @@ class ObservedSpectrum:
             unit of length, frequency or energy. Uncertainties are standard deviations, variances or inverse variances.
             Masks are kept.
         medium : {"vacuum", "air"}, default=None
-            Medium of the wavelengths; needed unless the header in `meta` of the first spectrum states it. Air is
+            Medium of the wavelengths; needed unless the headers in `meta` of all spectra state it. Air is
             converted to vacuum.
         resolving_power : float, default=None
             Resolving power of the spectrograph, wavelength over full width at half maximum. None: that in the `meta`
@@ -177,7 +177,7 @@ class ObservedSpectrum:
         ------
         ValueError
             If units cannot be converted, the kind of uncertainty is unknown, wavelengths do not increase, or the
-            medium is not stated or contradicts the header.
+            medium is not stated or contradicts a header, or headers state different media or frames.
         """
         from stellarhml.spectra.specutils_objects import from_spectra
 

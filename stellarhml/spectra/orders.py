@@ -150,7 +150,8 @@ class OrderBuilder:
             raise SpectrumFileError(
                 f"{self.source}, order {number}, has wavelengths around {np.median(known):.6g} angstrom, but "
                 f"{_SHORTEST:g} to {_LONGEST:g} are needed. They may be in another unit, or logarithms: state the unit "
-                "in the column (nm, um), name a column of log10 wavelengths 'loglam', or convert them to angstrom."
+                "(nm, um) of the column or spectral axis, name a column of log10 wavelengths 'loglam', or convert them "
+                "to angstrom."
             )
 
     def _increasing(self, number, wavelength):

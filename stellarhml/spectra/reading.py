@@ -143,8 +143,13 @@ def _read(path, format, medium, sky, error_file):
     """Orders and meta of a file of the stated or recognised format."""
     container = _container(path)
     if format == "specutils":
-        _refuse_known(path, container)
-        return read_specutils(path, medium)
+        known = _is_known(path, container)
+        try:
+            return read_specutils(path, medium)
+        except SpectrumFileError as error:
+            if not known:
+                raise
+            raise SpectrumFileError(f"{error} Or leave `format` out: this kind of file needs no specutils.") from error
     if container == "fits":
         return _read_fits(path, format, medium, sky, error_file)
     accepted = {"npz": ("npz", "igrins"), "hdf5": ("hdf5",), "text": ("table", *TEXTS)}[container]
@@ -166,15 +171,21 @@ def _read(path, format, medium, sky, error_file):
     return read_table(path, medium=medium, fits=False)
 
 
-def _refuse_known(path, container):
-    """Refuse a file for specutils of which this package knows medium, frame and errors, and specutils does not."""
-    content = list_extensions(path) if container == "fits" else None
-    found = content and next((name for name, archive in ARCHIVES.items() if archive.matches(content)), None)
+def _is_known(path, container):
+    """Whether this package may read a file without specutils.
+
+    SpectrumFileError if it knows medium, frame and errors of the file, and specutils does not.
+    """
+    if container != "fits":
+        return True
+    content = list_extensions(path)
+    found = next((name for name, archive in ARCHIVES.items() if archive.matches(content)), None)
     if found and found != "image":
         raise SpectrumFileError(
             f"{path} is a file of {ARCHIVES[found].title}, but format='specutils' loses its medium, frame, errors or "
             "orders. Leave `format` out."
         )
+    return found is not None or is_hpf(content) or is_igrins(content) or any(content["tables"])
 
 
 def _read_fits(path, format, medium, sky, error_file):

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def from_spectra(spectra, medium, source="`spectra`"):
     if wrong is not None or not spectra:
         found = type(wrong).__name__ if spectra else "an empty list"
         raise ValueError(f"`spectra` has {found}, but specutils.Spectrum, or a list of them, is needed.")
-    medium = medium_of(spectra[0], medium)
+    medium, frame = medium_and_frame(spectra, medium)
     unit = spectra[0].flux.unit
     builder = OrderBuilder(source)
     rows = [
@@ -78,7 +79,7 @@ def from_spectra(spectra, medium, source="`spectra`"):
         "object": _word(first, "object", "OBJECT"),
         "date": _word(first, "date", "DATE-OBS"),
         "medium": medium,
-        "frame": frame_of(spectra[0]),
+        "frame": frame,
         "resolving_power": resolving_power if isinstance(resolving_power, int | float) else None,
         "errors_known": builder.errors_known,
         "flux_unit": unit.to_string() or None,
@@ -88,12 +89,26 @@ def from_spectra(spectra, medium, source="`spectra`"):
     return builder.orders, meta
 
 
-def medium_of(spectrum, medium, default=None):
-    """Medium of the wavelengths of a spectrum of specutils, see `check_medium`.
+def medium_and_frame(spectra, medium, default=None):
+    """Medium and frame of the wavelengths of spectra of specutils, see `check_medium` and `check_frame`.
 
-    `medium` is what the caller states. None: what the header states, else the `default`. Frequencies and energies are
-    the same in both.
+    `medium` is what the caller states. None: what the headers state, else the `default`. Every header is read; those of
+    one list must agree.
     """
+    found = [(_medium_of(spectrum, medium, default), _frame_of(spectrum)) for spectrum in spectra]
+    for i, one in enumerate(found):
+        for what, own, first in zip(("medium", "frame"), one, found[0], strict=True):
+            if own != first:
+                raise ValueError(
+                    f"By their headers, the {what} of the wavelengths is {first or 'not stated'} for order 0 and "
+                    f"{own or 'not stated'} for order {i} (counted from 0), but one is needed for all. Convert them to "
+                    "one, and state it in each header."
+                )
+    return found[0]
+
+
+def _medium_of(spectrum, medium, default):
+    """Medium of one spectrum. Frequencies and energies are the same in both."""
     unit = spectrum.spectral_axis.unit
     if unit.physical_type in ("length", "dimensionless"):
         stated = stated_medium(_headers(spectrum))
@@ -106,16 +121,23 @@ def medium_of(spectrum, medium, default=None):
     return check_medium(medium or "vacuum")
 
 
-def frame_of(spectrum):
-    """Frame of the wavelengths of a spectrum of specutils, by its metadata or its header, or None."""
+def _frame_of(spectrum):
+    """Frame of one spectrum, by its metadata or its header, or None."""
     own = (getattr(spectrum, "meta", None) or {}).get("frame")
     return own if isinstance(own, str) and own in FRAMES else check_frame(stated_frame(_headers(spectrum)))
 
 
 def _headers(spectrum):
     """Headers of a spectrum, each a dict of keywords (upper case): that of its file, and its own metadata."""
+    from astropy.io.fits import Header
+
     meta = getattr(spectrum, "meta", None) or {}
-    return [dict(meta.get("header") or {}), {key: value for key, value in meta.items() if str(key).isupper()}]
+    header = meta.get("header")
+    header = dict(header) if isinstance(header, Mapping | Header) else {}  # others may be anything
+    return [
+        {key: value for key, value in header.items() if isinstance(key, str)},
+        {key: value for key, value in meta.items() if isinstance(key, str) and key.isupper()},
+    ]
 
 
 def _wavelength(axis, medium):

@@ -10,6 +10,8 @@ from pathlib import Path
 def atomic_path(path, *, sync=False):
     """Give a temporary path in the folder of `path`, and rename it to `path` when the block ends without an error.
 
+    Of a symbolic link the target is written, and the link stays. OSError if `path` is a device or a pipe.
+
     Parameters
     ----------
     path : str or path-like
@@ -24,9 +26,9 @@ def atomic_path(path, *, sync=False):
         Path to write to, in the same folder (a rename across disks would not be atomic) and with the
         same suffix (writers choose the format by it).
     """
-    path = Path(path)
+    path, suffix = final_path(path), Path(path).suffix
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = _temporary(path, suffix)
     try:
         yield temporary
         if sync:
@@ -45,9 +47,9 @@ def check_writable(path, n_bytes=4096):
 
     Permissions alone do not tell: the disk may be full or mounted read-only, or the name too long.
     """
-    path = Path(path)
+    path, suffix = final_path(path), Path(path).suffix
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = _temporary(path, suffix)
     try:
         with open(temporary, "wb") as file:
             file.write(bytes(n_bytes))
@@ -56,6 +58,17 @@ def check_writable(path, n_bytes=4096):
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def final_path(path):
+    """The file that `atomic_path` replaces: of symbolic links the target. OSError if it is a device or a pipe."""
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(
+            f"{path} is a device or a pipe, which would be replaced by a file. Give the name of a file; copy it to the "
+            "other place afterwards."
+        )
+    return Path(os.path.realpath(path))
 
 
 def _sync_folder(folder):
@@ -68,6 +81,6 @@ def _sync_folder(folder):
             os.close(number)
 
 
-def _temporary(path):
+def _temporary(path, suffix):
     """A name beside `path` that no other process uses."""
-    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{suffix}")

@@ -237,6 +237,20 @@ def test_files_that_are_read_are_not_overwritten(generator_file, star, write_sta
     assert "ends in none of .csv" in one_error()
 
 
+def test_a_link_stays_a_link_and_a_device_is_refused(generator_file, star, write_star, tmp_path, capsys, one_error):
+    path, target, link = tmp_path / "star.txt", tmp_path / "far.csv", tmp_path / "out.csv"
+    write_star(path, *star[:3])
+    target.write_text("old")
+    link.symlink_to(target)
+    assert _predict(generator_file, *AT_REST, "--out", link, path) == 0
+    assert link.is_symlink()
+    assert len(pd.read_csv(target)) == 1
+    capsys.readouterr()
+    (tmp_path / "null.csv").symlink_to("/dev/null")
+    assert _predict(generator_file, *AT_REST, "--out", tmp_path / "null.csv", path) == 2
+    assert "null.csv is a device or a pipe" in one_error()
+
+
 def test_json_of_a_star_at_rest(star, generator_file, write_star, tmp_path, capsys):
     file = write_star(tmp_path / "star.txt", *star[:3])
     capsys.readouterr()

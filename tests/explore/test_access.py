@@ -82,6 +82,7 @@ def wrong_names(door):
     yield from ([f"localhost.:{door.port}"], [f"localhost:{door.port}", EVIL], [EVIL, f"localhost:{door.port}"])
     yield from ([f"[::1]:{door.port + 1}"], [f"[::2]:{door.port}"], [f"0.0.0.0:{door.port}"], [f"127.1:{door.port}"])
     yield from ([f"{EVIL}@localhost:{door.port}"], [f"localhost:{door.port}.{EVIL}"], [f"localhost:0{door.port}"], [""])
+    yield from ([f"localhost:{door.port}:80"], [f"localhost:{door.port}:443"], [f"localhost:{door.port}:80:443"])
     yield [f"localhost:{door.port}"] * 2
 
 
@@ -227,6 +228,8 @@ def test_every_answer_has_the_headers(door):
         ("0.0.0.0", ("star.example",), "star.example:5006", False),
         ("0.0.0.0", ("[2001:db8::1]:5006",), "[2001:DB8::1]:5006", True),
         ("0.0.0.0", ("star.example",), "x.star.example", False),
+        ("0.0.0.0", ("star.example",), "star.example:443:80", False),
+        ("::1", (), "[::1]:5006:80", False),
     ],
 )
 def test_names_that_are_answered(address, origins, host, accepted):
@@ -234,3 +237,21 @@ def test_names_that_are_answered(address, origins, host, accepted):
     headers = HTTPHeaders({"Host": host})
     request = HTTPServerRequest(headers=headers, start_line=RequestStartLine("GET", f"/{access.code}/", "HTTP/1.1"))
     assert (access.refusal(request) is None) is accepted
+
+
+def test_log_has_neither_code_nor_long_lines(door, folder):
+    """Neither for what is refused, nor for an address that lacks a letter, nor for what fails inside."""
+    log = folder / "server.log"
+    before = len(log.read_text())
+    door.ask(path=f"/{door.code[:-1]}/")
+    door.ask(door.code)
+    door.ask(hosts=[EVIL])
+    door.ask("x" * 60_000)
+    door.ask(method="POST")
+    door.ask("static/nothing.js")
+    door.ask(path=f"http://{EVIL}/{door.code}/", hosts=[EVIL])
+    lines = log.read_text()[before:].splitlines()
+    assert len(lines) >= 5
+    assert not any(door.code[:-1] in line for line in lines)
+    assert max(map(len, lines)) < 400
+    assert any("404 GET /... (127.0.0.1)" in line for line in lines)

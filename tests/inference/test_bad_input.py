@@ -294,16 +294,72 @@ def test_no_wavelengths_at_the_ends_are_trimmed_as_in_files(regressor, make_star
         regressor.infer((x, flux, error), resolving_power=power)
 
 
-def test_an_order_given_twice_is_refused(regressor, make_star):
+def _as_text(x, flux, error):
+    return np.round(x, 3), np.round(flux, 3), np.round(error, 3)
+
+
+COPIES = {
+    "the same": lambda x, flux, error: (x, flux, error),
+    "rounded": _as_text,
+    "float32": lambda *parts: tuple(part.astype(np.float32) for part in parts),
+    "from nm": lambda x, flux, error: ((x / 10) * 10, flux, error),
+    "twice the flux": lambda x, flux, error: (x, 2 * flux, 2 * error),
+    "normalised": lambda x, flux, error: (x, *(part / (1 + np.sin((x - 8500) / 80) ** 2) for part in (flux, error))),
+    "another mask": lambda x, flux, error: (x, flux, np.where(np.arange(len(x)) % 3, error, np.inf)),
+    "cut": lambda x, flux, error: (x[100:900], flux[100:900], error[100:900]),
+}
+
+
+@pytest.mark.parametrize("errors", [True, False])
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_an_order_given_twice_is_refused(regressor, make_star, copy, errors):
     """It would be counted twice: errors shrink by 0.7."""
     star = make_star()
-    twice = tuple([*part, part[0]] for part in star.spectrum)
-    with pytest.raises(ValueError, match=r"Order 2 has \d+ pixels with the same wavelength, flux and error as order 0"):
+    first = [part[0] for part in star.spectrum]
+    if copy is _as_text:  # a flux of some thousand counts
+        first[1], first[2] = 1000 * first[1], 1000 * first[2]
+    orders = [first, [part[1] for part in star.spectrum], copy(*first)]
+    twice = tuple(map(list, zip(*(order[: 3 if errors else 2] for order in orders), strict=True)))
+    with pytest.raises(
+        ValueError, match=r"Order 2 has \d+ pixels with the wavelengths of order 0 .* copies of the same"
+    ):
         regressor.infer(twice, resolving_power=40_000)
-    cut = tuple([*part, part[0][200:-100]] for part in star.spectrum)
-    with pytest.raises(ValueError, match="Give each order once"):
-        regressor.infer(cut, resolving_power=40_000)
-    # another exposure of the same order is other data
-    again = tuple([*part, part[0]] for part in star.spectrum)
-    again[1][2] = again[1][2] + 1e-3 * np.random.default_rng(0).normal(size=len(again[1][2]))
-    assert regressor.infer(again, resolving_power=40_000).n_pixels > infer(regressor, star).n_pixels
+
+
+@pytest.mark.parametrize("errors", [True, False])
+@pytest.mark.parametrize("smoothing", [0, 2])
+def test_two_exposures_on_the_same_pixels_are_not_copies(make_star, errors, smoothing):
+    """Also if the noise of neighbours is correlated, as after resampling."""
+    from scipy.ndimage import gaussian_filter1d
+
+    from stellarhml.spectra.conversion import as_observed_spectrum
+
+    first, second = (make_star(seed=seed).spectrum for seed in (0, 1))
+    parts = [[first[k][0], second[k][0]] for k in range(3 if errors else 2)]
+    if smoothing:
+        noise = np.random.default_rng(2).normal(size=(2, len(parts[0][0])))
+        parts[1] = [1 + 0.01 * gaussian_filter1d(row, smoothing) for row in noise]
+        if errors:
+            parts[2] = [np.full(len(row), np.std(row)) for row in parts[1]]
+    spectrum, _ = as_observed_spectrum(tuple(parts))
+    assert len(spectrum.orders) == 2
+
+
+def test_an_error_of_nothing_is_refused(regressor, make_star):
+    """Its pixel would outweigh all others, and rounding lose them."""
+    star = make_star()
+    star.error[1][200] *= 1e-300
+    with pytest.raises(ValueError, match=r"Order 1: 1 of 1240 errors are below 1e-12 of their median"):
+        infer(regressor, star)
+
+
+@pytest.mark.parametrize("nothing", [0.0, -1.0, np.nan])
+def test_ends_without_a_wavelength_are_trimmed_in_arrays(nothing):
+    from stellarhml.spectra.conversion import as_observed_spectrum
+
+    x = np.concatenate([[nothing], 8500 + 0.1 * np.arange(20), [nothing, nothing]])
+    spectrum, _ = as_observed_spectrum((x, np.ones(23), np.ones(23)))
+    np.testing.assert_array_equal(spectrum.orders[0].wavelength, x[1:-2])
+    assert "3 pixels without a wavelength trimmed" in spectrum.meta["notes"][0]
+    with pytest.raises(ValueError, match="0 pixels, but at least two"):
+        as_observed_spectrum((np.full(5, nothing), np.ones(5), np.ones(5)))

@@ -459,7 +459,13 @@ def test_units_of_an_axis(tmp_path, unit, factor):
     _require(spectrum, LOG if factor is None else WAVE, FLUX, None)
 
 
-@pytest.mark.parametrize(("name", "power"), [("VAR", 2), ("IVAR", -2), ("SIGMA", 1)])
+@pytest.mark.parametrize(
+    ("name", "power"),
+    [
+        *[("VAR", 2), ("IVAR", -2), ("SIGMA", 1), ("FLUX_ERR", 1), ("E_FLUX", 1), ("UNCERT", 1), ("STAT_ERR", 1)],
+        *[("FLUX_VARIANCE", 2), ("INVERSE_VARIANCE", -2), ("FLUX_IVAR", -2), ("INVVAR", -2)],
+    ],
+)
 def test_errors_are_what_their_extension_says(tmp_path, name, power):
     path = make.make_image(tmp_path / "i.fits", WAVE, FLUX, ERROR**power, axis="linear", error_name=name)
     _require(read_spectrum(path, medium="vacuum"), WAVE, FLUX, ERROR)
@@ -470,6 +476,20 @@ def test_an_extension_that_is_not_known_is_named(tmp_path):
     spectrum = read_spectrum(path, medium="vacuum")
     assert "Extensions ignored: CONTINUUM." in spectrum.meta["notes"]
     assert not spectrum.meta["errors_known"]
+
+
+@pytest.mark.parametrize("name", ["ERR", "FLUX_ERR", "BAD_PIXEL_MASK"])
+def test_errors_and_masks_of_another_length_are_refused(tmp_path, name):
+    path = make.make_image(tmp_path / "i.fits", WAVE, FLUX, axis="linear")
+    fits.append(path, np.ones(N - 1), fits.Header({"EXTNAME": name}))
+    with pytest.raises(SpectrumFileError, match=f"arrays of the shapes .*{name}.*numbers of one shape"):
+        read_spectrum(path, medium="vacuum")
+
+
+def test_other_extensions_of_any_size_are_named(tmp_path):
+    path = make.make_image(tmp_path / "i.fits", WAVE, FLUX, axis="linear")
+    fits.append(path, np.ones(N - 1), fits.Header({"EXTNAME": "SKY"}))
+    assert "Extensions ignored: SKY." in read_spectrum(path, medium="vacuum").meta["notes"]
 
 
 # IRAF

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
+from spectra.archive_files import make_image
 
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.physics.wavelength import vacuum_to_air
@@ -130,3 +131,50 @@ def test_read_by_specutils_where_asked(tmp_path):
         read_spectrum(tmp_path / "other.fits", format="specutils", medium="vacuum")
     with pytest.raises(ValueError, match="`medium` is None"):
         read_spectrum(path, format="specutils")
+
+
+def _stating(header, k=0):
+    return Spectrum(spectral_axis=(WAVE + 10 * k) * u.AA, flux=FLUX * JY, meta={"header": header})
+
+
+@pytest.mark.parametrize(
+    ("what", "first", "second"),
+    [
+        ("medium", {"AIRORVAC": "vac"}, {"AIRORVAC": "air"}),
+        ("frame", {"AIRORVAC": "vac", "SPECSYS": "TOPOCENT"}, {"AIRORVAC": "vac", "SPECSYS": "BARYCENT"}),
+        ("frame", {"AIRORVAC": "vac", "SPECSYS": "TOPOCENT"}, {"AIRORVAC": "vac"}),
+    ],
+)
+def test_the_headers_of_all_orders_are_read(what, first, second):
+    from stellarhml.spectra.conversion import as_observed_spectrum
+
+    spectra = [_stating(first), _stating(first, 1), _stating(second, 2)]
+    for convert in (ObservedSpectrum.from_specutils, as_observed_spectrum):
+        with pytest.raises(ValueError, match=f"the {what} of the wavelengths is .* for order 0 and .* for order 2"):
+            convert(spectra)
+    agreeing = ObservedSpectrum.from_specutils(spectra[:2])
+    assert agreeing.meta["frame"] == ("telescope" if "SPECSYS" in first else None)
+
+
+@pytest.mark.parametrize("header", ["text", [{"AIRORVAC": "air"}], {1: 2}, {(1, 2): "x"}, 3.5])
+def test_a_header_that_is_none_is_ignored(header):
+    spectrum = Spectrum(spectral_axis=WAVE * u.AA, flux=FLUX * JY, meta={"header": header, 3: "X"})
+    assert ObservedSpectrum.from_specutils(spectrum, medium="vacuum").meta["frame"] is None
+
+
+def test_a_header_of_astropy_is_read():
+    from astropy.io import fits
+
+    header = fits.Header({"AIRORVAC": "air"})
+    header.add_comment("one")
+    header.add_comment("two")
+    assert ObservedSpectrum.from_specutils(_stating(header)).meta["medium"] == "air"
+
+
+def test_a_file_that_needs_no_specutils_is_said(tmp_path):
+    path = make_image(tmp_path / "i.fits", 8500 + 0.1 * np.arange(50), np.ones(50), axis="loglam")
+    with pytest.raises(SpectrumFileError, match="leave `format` out"):
+        read_spectrum(path, format="specutils", medium="vacuum")
+    (tmp_path / "star.txt").write_text("# wavelength flux\n" + "".join(f"{x} 1.0\n" for x in range(8500, 8510)))
+    with pytest.raises(SpectrumFileError, match="leave `format` out"):
+        read_spectrum(tmp_path / "star.txt", format="specutils", medium="vacuum")
