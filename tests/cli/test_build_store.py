@@ -145,10 +145,14 @@ def test_what_a_killed_build_left_is_removed(command, tmp_path):
     (store / "stellarhml-abc").mkdir(parents=True)
     (store / "stellarhml-abc" / "lock").touch()
     (store / "stellarhml-abc" / "normalised.npy").write_bytes(b"x")
-    (store / ".flux.0123abcd.tmp.npy").write_bytes(b"x")
+    (store / ".stellarhml-spectra.0123abcd.tmp.npy").write_bytes(b"x")
     assert main([*command, "--store", str(store)]) == 0
     names = {path.name for path in store.iterdir()}
-    assert {name for name in names if not name.endswith(".result")} == {"lock", "stellarhml-spectra.npy", "stellarhml-spectra.npy.json"}
+    assert {name for name in names if not name.endswith(".result")} == {
+        "lock",
+        "stellarhml-spectra.npy",
+        "stellarhml-spectra.npy.json",
+    }
 
 
 def test_two_builds_do_not_share_a_store(command, tmp_path, one_error):
@@ -331,3 +335,15 @@ def test_ended_by_sigterm(command, undisturbed, tmp_path):
 def test_any_number_of_processes_gives_the_same_file(command, undisturbed, tmp_path):
     assert main([*command, "--jobs", "2"]) == 0
     assert (tmp_path / "g.asdf").read_bytes() == undisturbed
+
+
+def test_files_of_others_in_the_store_stay(command, tmp_path):
+    store = tmp_path / "mine"
+    store.mkdir()
+    for name in ("flux.npy", "stellarhml-spectra.npy.old"):
+        np.save(store / name, np.arange(3))
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    assert main([*command, "--store", str(store)]) == 0
+    assert before.items() <= {path.name: path.read_bytes() for path in store.iterdir()}.items()
+    (store / "stellarhml-spectra.npy.json").unlink()
+    assert main([*command, "--store", str(store)]) == 1
