@@ -44,11 +44,10 @@ def test_a_preprocessor_that_does_not_normalise_is_named(grid):
         def fit_transform(self, X, y=None, teff=None):
             return self.fit(X, teff=teff).transform(X)
 
-    with pytest.raises(
-        ValueError, match=r"not normalised by Same: spectrum 0 \(teff 5000, .*parameters of the prep"
-    ) as e:
+    text = r"not normalised by Same: spectrum 0 \(teff 5000, .*parameters of the preprocessor"
+    with pytest.raises(ValueError, match=text) as caught:
         fit(grid, SLOPE * grid.flux, preprocessor=Same(peak_distance=40, degree=2))
-    assert "preprocessor=" not in str(e.value)
+    assert "preprocessor=" not in str(caught.value)
 
 
 def test_a_wild_pixel_names_the_node(grid):
