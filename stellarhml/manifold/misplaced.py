@@ -17,8 +17,8 @@ products of all spectra (less their mean), the mean square error is :math:`e_s^2
 
 In bands of 10 and 60 angstrom of an SME and of the PHOENIX grid (3000 to 6000 K), whole and with a third of the nodes,
 with noise of 0.01 and with two kinds of continuum, the product was at most 2.4 and the ratio at most 4.8; swapped
-neighbours had a product of 4 at least, but beside the jump of PHOENIX at 5050 K errors that are not unusual. Where one
-spectrum was bad, errors fell by a hundred and more; in good ones of 3000 pixels, no node was 1.3 times as far away.
+neighbours had a product of 4 at least, but beside the jump of PHOENIX at 5050 K errors that are not unusual. In
+sixty bands of 3000 pixels of five grids, with and without noise, no node was 1.5 times as far from its prediction.
 """
 
 from typing import NamedTuple
@@ -40,7 +40,6 @@ _LARGE = 0.4  # weight of a corner in the prediction of another node from which 
 _DEGREE = 8  # of the polynomials that are no matter
 _ROUNDING = 1e-12  # of squared fluxes
 _FEWEST_OTHERS = 3  # errors from which the usual one is known
-_LARGE = 0.4
 _LEAST = 1e-3  # of the continuum: spectra that differ by less may be exchanged without harm
 _PIXELS = 8192  # about so many pixels are compared
 _MOST_PAIRS = 20  # a grid with more swapped pairs is in disorder: the first ones say so

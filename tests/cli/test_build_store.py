@@ -346,4 +346,4 @@ def test_files_of_others_in_the_store_stay(command, tmp_path):
     assert main([*command, "--store", str(store)]) == 0
     assert before.items() <= {path.name: path.read_bytes() for path in store.iterdir()}.items()
     (store / "stellarhml-spectra.npy.json").unlink()
-    assert main([*command, "--store", str(store)]) == 1
+    assert main([*command, "--store", str(store)]) == 2
