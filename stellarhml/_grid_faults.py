@@ -18,6 +18,9 @@ LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 50.0
 """Limits of the 90th percentile of a normalised flux. It is 1 where lines leave gaps, and above 0.05 in the molecular
 bands of cool stars; a flux in percent (100) is not normalised."""
 
+LARGEST = 1e6
+"""Largest magnitude of a normalised flux: residuals of the line model are stored up to it."""
+
 _LEVEL = 90  # percentile of a spectrum that stands for its continuum: emission lines and deep bands do not reach it
 _FADING = 1e-12  # of the largest flux: zeros beside less light than this are an underflow
 _CONTINUUM = np.array([0.98, 1.3])  # of the level of all others: equal pixels between are a continuum without lines
@@ -51,8 +54,10 @@ def _is_faded(flux, first, stop):
     return rest > 0 and max(beside) <= _FADING * rest
 
 
-def check_grid_spectra(flux, wavelength, *, normalised, nodes=None, pixels=slice(None)):
+def check_grid_spectra(flux, wavelength, *, normalised, nodes=None, pixels=slice(None), preprocessor=None):
     """Raise ValueError if a spectrum of a grid has a stretch without light, or, if `normalised`, is not near 1.
+
+    A normalised flux must also nowhere exceed 10^6. `preprocessor` is the one that has normalised it, for messages.
 
     `flux` (n_spectra, n_pixels) may be a memory map, of which `pixels` are judged; `wavelength` of these in angstrom,
     or None for pixel indices; `nodes` are the labels (n_spectra, n_labels) and their names, for messages.
@@ -70,11 +75,23 @@ def check_grid_spectra(flux, wavelength, *, normalised, nodes=None, pixels=slice
             )
         level = float(np.percentile(row, _LEVEL)) if normalised else 1.0
         if not LOWEST_LEVEL <= level <= HIGHEST_LEVEL:
+            after = "" if preprocessor is None else f" by {type(preprocessor).__name__}"
+            advice = (
+                "For absolute fluxes, pass preprocessor=PhoenixPreprocessor() to SpectrumGenerator, or divide each "
+                "spectrum by its continuum first."
+                if preprocessor is None
+                else "Change the parameters of the preprocessor, or take another one."
+            )
             raise ValueError(
-                f"The fluxes are not normalised: {name} has a level (90th percentile) of {level:.3g}, but "
-                f"the continuum must be 1, and the level between {LOWEST_LEVEL:g} and {HIGHEST_LEVEL:g}. For absolute "
-                "fluxes, pass preprocessor=PhoenixPreprocessor() to SpectrumGenerator, or divide each spectrum by its "
-                "continuum first."
+                f"The fluxes are not normalised{after}: {name} has a level (90th percentile) of {level:.3g}, but the "
+                f"continuum must be 1, and the level between {LOWEST_LEVEL:g} and {HIGHEST_LEVEL:g}. {advice}"
+            )
+        wildest = int(np.abs(row).argmax())
+        if normalised and abs(row[wildest]) > LARGEST:
+            where = f"in pixel {wildest}" if wavelength is None else f"at {wavelength[wildest]:.2f} angstrom"
+            raise ValueError(
+                f"In the grid, {name} has a flux of {row[wildest]:.3g} {where}, but a normalised flux must not exceed "
+                f"{LARGEST:g}. Read or compute this spectrum again, or cut this pixel from all spectra."
             )
 
 

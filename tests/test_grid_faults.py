@@ -75,6 +75,17 @@ def test_normalised_fluxes_are_accepted(grid):
         check_grid_spectra(flux, grid.wavelength, normalised=True)
 
 
+def test_a_wild_pixel_is_named(grid):
+    flux = grid.flux.copy()
+    flux[3, 40] = -1e10
+    text = r"spectrum 3 has a flux of -1e\+10 at 8502\.\d\d angstrom, but .* must not exceed 1e\+06"
+    with pytest.raises(ValueError, match=text):
+        check_grid_spectra(flux, grid.wavelength, normalised=True)
+    with pytest.raises(ValueError, match="in pixel 40"):
+        check_grid_spectra(flux, None, normalised=True)
+    check_grid_spectra(flux, grid.wavelength, normalised=False)
+
+
 def test_few_pixels_are_not_judged():
     check_grid_spectra(1e14 * np.ones((3, 49)), None, normalised=True)
     with pytest.raises(ValueError, match="not normalised"):

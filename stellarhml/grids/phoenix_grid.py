@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import product
 from numbers import Real
 from pathlib import Path
@@ -17,6 +17,7 @@ from stellarhml.exceptions import (
     GridNotFoundError,
     SpectrumFileError,
     StellarHMLWarning,
+    StoreError,
     WavelengthCoverageError,
 )
 from stellarhml.grids.phoenix_files import (
@@ -72,7 +73,7 @@ def load_phoenix(
     cache : str or path-like, default=None
         A `.npy` file for the fluxes, which are returned as a read-only memory map. It is written once, with a JSON
         file beside it, and reused while it is undamaged, and the request and the size and times of every source file
-        are the same.
+        are the same. Another file of that name is never replaced.
     verbose : bool, default=None
         Whether to show a progress bar; None shows one on a terminal if it takes over two seconds.
     return_X_y : bool, default=False
@@ -106,6 +107,8 @@ def load_phoenix(
         If a file is damaged or contradicts the others.
     WavelengthCoverageError
         If no pixel lies in `wavelength`.
+    StoreError
+        If `cache` is a file that `load_phoenix` has not written.
 
     See Also
     --------
@@ -114,7 +117,9 @@ def load_phoenix(
     """
     if missing not in ("raise", "report"):
         raise ValueError(f"`missing` is {missing!r}, but it must be 'raise' or 'report'.")
-    _check_alpha(alpha)
+    alpha = _check_alpha(alpha)
+    if cache is not None:
+        _check_cache(Path(cache))
     folder = Path(folder).expanduser()
     labels, files, absent = _choose_nodes(folder, teff, logg, feh, alpha)
     if len(absent):
@@ -150,12 +155,15 @@ def load_phoenix(
 
 
 def _check_alpha(alpha):
-    """Raise unless `alpha` is one finite number."""
+    """`alpha` as a number; ValueError unless it is one finite number."""
+    if isinstance(alpha, np.ndarray) and alpha.ndim == 0:
+        alpha = alpha.item()
     if not isinstance(alpha, Real) or isinstance(alpha, bool) or not np.isfinite(alpha):
         raise ValueError(
             f"`alpha` is {alpha!r}, but it must be one number: a grid is loaded at one value of [alpha/Fe], in dex, "
             "which is not among its labels. Load each value by itself, such as alpha=0.2."
         )
+    return alpha
 
 
 def _choose_nodes(folder, teff, logg, feh, alpha):
@@ -238,6 +246,26 @@ def _describe_request(folder, files, pixels, dtype):
     return {"schema": 2, "pixels": [pixels.start, pixels.stop], "dtype": np.dtype(dtype).str, "sources": sources}
 
 
+def _check_cache(cache):
+    """Raise if `cache` is a folder, or it or the JSON file beside it is not of `load_phoenix`."""
+    if cache.is_dir():
+        raise ValueError(
+            f"`cache` is the folder {cache}, but it must be a file for the fluxes. Pass a name in it, such as "
+            f"{cache / 'phoenix.npy'}."
+        )
+    sidecar, foreign = _sidecar(cache), None
+    if cache.exists() and not sidecar.exists():
+        foreign = cache
+    with suppress(OSError, ValueError):  # absent, or damaged: ours
+        content = json.loads(sidecar.read_text())
+        foreign = foreign if isinstance(content, dict) and "checksum" in content else sidecar
+    if foreign is not None:
+        raise StoreError(
+            f"{foreign} was not written by load_phoenix, which would replace it by spectra. Move it away, or choose "
+            "another name or folder for them."
+        )
+
+
 def _open_cache(cache, request, shape):
     """Memory map of an undamaged cache with the same request, or None."""
     try:
@@ -252,13 +280,12 @@ def _open_cache(cache, request, shape):
 
 def _write_cache(cache, request, shape, spectra):
     """Write a new cache under a temporary name, rename it, and open it."""
-    # A cache without its JSON file is never used, so that an interruption between the two renames does no harm.
-    _sidecar(cache).unlink(missing_ok=True)
     with atomic_path(cache, sync=True) as temporary, closing(spectra):  # and its progress bar, on an error
         write_rows(temporary, spectra, shape, request["dtype"])
         checksum = digest_file(temporary)
-    with atomic_path(_sidecar(cache), sync=True) as temporary:
-        temporary.write_text(json.dumps({**request, "checksum": checksum}))
+        # The JSON file comes first: after an interruption between the two, the old cache is known as ours, and stale.
+        with atomic_path(_sidecar(cache), sync=True) as beside:
+            beside.write_text(json.dumps({**request, "checksum": checksum}))
     return np.load(cache, mmap_mode="r", allow_pickle=False)
 
 

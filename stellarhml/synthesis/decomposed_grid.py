@@ -127,6 +127,10 @@ def decompose_grid(generator, labels, flux):
     _with_defaults(decomposer, wavelength=wavelength, n_jobs=generator.n_jobs, verbose=generator.verbose)
     store = _store(decomposer)
     with normalised_rows(preprocessor, flux, teff, None if store is None else store.folder) as normalised:
+        if preprocessor is not None:
+            check_grid_spectra(
+                normalised, wavelength, normalised=True, nodes=(labels, names), preprocessor=preprocessor
+            )
         warn_of_misplaced_spectra(labels, normalised, names, alike)
         theta = decomposer.fit_transform(normalised, labels)
         yield DecomposedGrid(generator, names, preprocessor, decomposer, labels, flux, normalised, theta)

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from stellarhml._grid_faults import FEWEST_PIXELS, describe_node, same_spectrum_at_two_nodes
+from stellarhml._grid_faults import FEWEST_PIXELS, LARGEST, describe_node, same_spectrum_at_two_nodes
 from stellarhml._validation import LABELS, check_label_names
 from stellarhml.exceptions import GridWarning
 from stellarhml.grids.blase_states import LINE_KEYS
@@ -16,7 +16,7 @@ from stellarhml.storage.result_store import digest
 
 _MOST_NAMED = 5  # in a message
 _MANY = 0.25
-_LARGEST = 1e6  # of a normalised flux: the square of a single wild pixel would outweigh all others
+_FEWEST_TO_COMPARE = 200  # pixels: in less, as from one line, true spectra need not vary smoothly from node to node
 _EQUAL_SPECTRA = (
     "Different nodes of the grid have exactly the same spectrum: {}. If the labels do have an effect there, one of "
     "them holds the spectrum of the other: read or compute it again."
@@ -38,10 +38,10 @@ def misplaced_nodes(labels, flux, label_names=None):
     Returns
     -------
     found : list of Misplaced
-        Pairs of rows, see `stellarhml.manifold.misplaced`. Empty for scattered nodes, which are not tested.
+        Rows, see `stellarhml.manifold.misplaced`. Empty for scattered nodes, which are not tested.
     """
     names = check_label_names(label_names, labels.shape[1])
-    if max(float(np.abs(row).max()) for row in flux) > _LARGEST:  # row by row: a memory map stays on disk
+    if max(float(np.abs(row).max()) for row in flux) > LARGEST:  # row by row: a memory map stays on disk
         return []
     if len(names) > 1 and LatticeWeights.share(labels) < LATTICE_SHARE:
         return []
@@ -75,18 +75,20 @@ def warn_of_misplaced_spectra(labels, normalised, label_names, named):
     """Warn of spectra that seem to belong to other nodes; the rows `named` are left out."""
     rows = np.setdiff1d(np.arange(len(labels)), named)
     nodes = labels[rows]
-    if normalised.shape[1] < FEWEST_PIXELS or not len(rows) or len(np.unique(nodes, axis=0)) < len(nodes):
+    if normalised.shape[1] < _FEWEST_TO_COMPARE or not len(rows) or len(np.unique(nodes, axis=0)) < len(nodes):
         return
     found = misplaced_nodes(nodes, normalised[rows] if len(named) else normalised, label_names)
     _warn(
-        [
-            _nodes(nodes[list(rows)], label_names)
-            + (" seem to be swapped" if swapped else " are alike, and the first does not fit its neighbours")
-            for swapped, rows in found
-        ],
-        "Spectra of the grid seem to belong to other nodes, by what the nodes around them predict: those at {}. Check "
-        "their labels, or leave them out.",
+        [_nodes(nodes[list(rows)], label_names) + _wrong(swapped, rows) for swapped, rows in found],
+        "Spectra of the grid are not what the nodes around them predict: {}. Check their labels and fluxes, or leave "
+        "them out.",
     )
+
+
+def _wrong(swapped, rows):
+    if swapped:
+        return " seem to be swapped"
+    return " does not fit its neighbours" if len(rows) == 1 else " are alike, and the first does not fit its neighbours"
 
 
 def _nodes(labels, label_names):

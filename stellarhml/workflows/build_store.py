@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from stellarhml.storage.result_store import ResultStore
 from stellarhml.storage.working_folders import LOCK_NAME, clear_scratch, locked
 
-_CACHE = "flux.npy"
+_CACHE = "stellarhml-spectra.npy"  # a name that no file of the user has
 
 
 class BuildStore:
@@ -61,7 +61,8 @@ class BuildStore:
             path.unlink(missing_ok=True)
 
     def _files(self):
-        return [*self.results.files(), *self.folder.glob(f"{_CACHE}*")]
+        spectra = (self.folder / name for name in (_CACHE, f"{_CACHE}.json"))
+        return [*self.results.files(), *(path for path in spectra if path.exists())]
 
 
 @contextmanager

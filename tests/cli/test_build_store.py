@@ -125,9 +125,9 @@ def test_other_settings_and_other_files_are_never_reused(command, folder, tmp_pa
 def test_damaged_spectra_in_the_store_are_read_again(command, undisturbed, tmp_path):
     store = tmp_path / "kept"
     assert main([*command, "--store", str(store)]) == 0
-    content = bytearray((store / "flux.npy").read_bytes())
+    content = bytearray((store / "stellarhml-spectra.npy").read_bytes())
     content[-7] ^= 1
-    (store / "flux.npy").write_bytes(content)
+    (store / "stellarhml-spectra.npy").write_bytes(content)
     assert main([*command, "--store", str(store)]) == 0
     assert (tmp_path / "g.asdf").read_bytes() == undisturbed
 
@@ -145,10 +145,14 @@ def test_what_a_killed_build_left_is_removed(command, tmp_path):
     (store / "stellarhml-abc").mkdir(parents=True)
     (store / "stellarhml-abc" / "lock").touch()
     (store / "stellarhml-abc" / "normalised.npy").write_bytes(b"x")
-    (store / ".flux.0123abcd.tmp.npy").write_bytes(b"x")
+    (store / ".stellarhml-spectra.0123abcd.tmp.npy").write_bytes(b"x")
     assert main([*command, "--store", str(store)]) == 0
     names = {path.name for path in store.iterdir()}
-    assert {name for name in names if not name.endswith(".result")} == {"lock", "flux.npy", "flux.npy.json"}
+    assert {name for name in names if not name.endswith(".result")} == {
+        "lock",
+        "stellarhml-spectra.npy",
+        "stellarhml-spectra.npy.json",
+    }
 
 
 def test_two_builds_do_not_share_a_store(command, tmp_path, one_error):
@@ -297,7 +301,7 @@ def test_killed_at_any_moment(command, undisturbed, tmp_path):
     """Killed while spectra are read, in each pass of the fits, and at random moments, with one process and two."""
     store, out = tmp_path / "g.store", tmp_path / "g.asdf"
     random = np.random.default_rng(15)
-    moments = [lambda seconds: store.exists(), lambda seconds: (store / "flux.npy").exists()]
+    moments = [lambda seconds: store.exists(), lambda seconds: (store / "stellarhml-spectra.npy").exists()]
     moments += [lambda seconds, n=n: n_results(store) >= n for n in (1, 13, 25, 37, 49, 55, 61, 62)]
     moments += [lambda seconds, end=end: seconds > end for end in random.uniform(2, 8, 3)]
     n_kills = 0
@@ -331,3 +335,15 @@ def test_ended_by_sigterm(command, undisturbed, tmp_path):
 def test_any_number_of_processes_gives_the_same_file(command, undisturbed, tmp_path):
     assert main([*command, "--jobs", "2"]) == 0
     assert (tmp_path / "g.asdf").read_bytes() == undisturbed
+
+
+def test_files_of_others_in_the_store_stay(command, tmp_path):
+    store = tmp_path / "mine"
+    store.mkdir()
+    for name in ("flux.npy", "stellarhml-spectra.npy.old"):
+        np.save(store / name, np.arange(3))
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    assert main([*command, "--store", str(store)]) == 0
+    assert before.items() <= {path.name: path.read_bytes() for path in store.iterdir()}.items()
+    (store / "stellarhml-spectra.npy.json").unlink()
+    assert main([*command, "--store", str(store)]) == 2

@@ -159,7 +159,7 @@ def test_a_file_that_was_cut_and_filled_up_is_named(phoenix_folder, value, text)
     assert len(load_phoenix(phoenix_folder, wavelength=(8030, 8044)).labels) == 12  # before the cut
 
 
-@pytest.mark.parametrize("alpha", [(0, 0.2), [0.2], "0.2", None, np.nan, np.array(0.2), True])
+@pytest.mark.parametrize("alpha", [(0, 0.2), [0.2], "0.2", None, np.nan, np.array([0.2]), True])
 def test_alpha_is_one_number(phoenix_folder, alpha):
     with pytest.raises(ValueError, match=r"`alpha` is .* one number: .*alpha/Fe\].* not among its labels"):
         load_phoenix(phoenix_folder, alpha=alpha)
@@ -298,6 +298,44 @@ def test_a_full_disk_is_an_error_and_leaves_no_cache(phoenix_folder, tmp_path, m
     with pytest.raises(StoreError, match=r"12 spectra, .* could not be written .*No space left"):
         load_phoenix(phoenix_folder, cache=tmp_path / "cache" / "grid.npy")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_file_of_others_is_not_replaced(phoenix_folder, tmp_path, reads):
+    cache, sidecar = tmp_path / "mine.npy", tmp_path / "mine.npy.json"
+    np.save(cache, np.arange(3))
+    content = cache.read_bytes()
+    with pytest.raises(StoreError, match=r"mine\.npy was not written by load_phoenix.*another name"):
+        load_phoenix(phoenix_folder, cache=cache)
+    sidecar.write_text('{"mine": 1}')
+    with pytest.raises(StoreError, match=r"mine\.npy\.json was not written by load_phoenix"):
+        load_phoenix(phoenix_folder, cache=cache)
+    assert cache.read_bytes() == content
+    assert sidecar.read_text() == '{"mine": 1}'
+    with pytest.raises(ValueError, match=r"`cache` is the folder .*Pass a name in it, such as .*phoenix\.npy"):
+        load_phoenix(phoenix_folder, cache=tmp_path)
+    assert reads == []
+
+
+def test_an_interruption_between_the_files_of_a_cache_does_no_harm(phoenix_folder, tmp_path, monkeypatch):
+    cache = tmp_path / "grid.npy"
+    load_phoenix(phoenix_folder, cache=cache, teff=5000)
+
+    @contextmanager
+    def stops(path, **options):
+        with atomic_path(path, **options) as temporary:
+            yield temporary
+            if path == cache:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phoenix_grid, "atomic_path", stops)
+        with pytest.raises(KeyboardInterrupt):
+            load_phoenix(phoenix_folder, cache=cache)
+    np.testing.assert_array_equal(load_phoenix(phoenix_folder, cache=cache).flux, load_phoenix(phoenix_folder).flux)
+
+
+def test_alpha_may_be_an_array_without_axes(phoenix_folder):
+    assert len(load_phoenix(phoenix_folder, alpha=np.array(0.0)).flux) == 12
 
 
 def test_failed_reading_leaves_no_cache(phoenix_folder, tmp_path):

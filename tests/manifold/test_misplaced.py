@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stellarhml import PhoenixPreprocessor
-from stellarhml.datasets import load_mini_grid
+from stellarhml.datasets import load_mini_grid, make_stellar_grid
 from stellarhml.exceptions import ContinuumWarning
 from stellarhml.manifold.misplaced import _cycles
 from stellarhml.synthesis.grid_faults import misplaced_nodes
@@ -89,8 +89,8 @@ def test_a_node_with_the_spectrum_of_a_neighbour_is_named(spectra, axis):
         assert row in {named for pair in misplaced_nodes(labels, wrong) for named in pair.rows}
 
 
-def test_corners_are_seen_in_a_swap_only():
-    """A corner predicts its neighbours, so that a swap shows; but nothing predicts a corner."""
+def test_corners_are_seen_in_a_swap():
+    """Nothing predicts a corner, but a corner predicts its neighbours, so that a swap shows."""
     data = load_mini_grid()
     band = slice(4000, 11000)
     scale = PhoenixPreprocessor(wavelength=data.wavelength[band], degree=1, peak_distance=500)
@@ -99,6 +99,52 @@ def test_corners_are_seen_in_a_swap_only():
     wrong = flux.copy()
     wrong[[0, 2]] = flux[[2, 0]]
     assert misplaced_nodes(data.labels, wrong) == [(True, (0, 2))]
+
+
+FAULTS = {
+    "half one": lambda row: np.where(np.arange(row.size) < row.size // 2, row, 1.0),
+    "all one": np.ones_like,
+    "twice": lambda row: 2 * row,
+    "45 zeros": lambda row: np.where(np.abs(np.arange(row.size) - 100) < 23, 0.0, row),
+    "every second pixel zero": lambda row: np.where(np.arange(row.size) % 2, row, 0.0),
+    "one pixel": lambda row: np.where(np.arange(row.size) == 150, 100.0, row),
+    "reversed": lambda row: row[::-1],
+}
+
+
+@pytest.mark.parametrize("row", [0, 3, 10, 22])  # a corner, two edges, and in the middle
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_bad_spectrum_is_named_alone(row, fault):
+    grid = make_stellar_grid(n_teff=5, n_logg=3, n_feh=3, n_pixels=300, n_lines=6, random_state=0)
+    flux = grid.flux.copy()
+    flux[row] = FAULTS[fault](flux[row])
+    assert misplaced_nodes(grid.labels, flux) == [(False, (row,))]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_bad_spectrum_of_a_single_label_is_named_first(fault):
+    grid = make_stellar_grid(n_teff=9, n_logg=2, n_feh=2, n_pixels=300, n_lines=6, random_state=0)
+    line = (grid.labels[:, 1:] == grid.labels[0, 1:]).all(axis=1)
+    flux = grid.flux[line]
+    flux[4] = FAULTS[fault](flux[4])
+    found = misplaced_nodes(grid.labels[line][:, :1], flux, ("teff",))
+    assert [(pair.swapped, pair.rows[0]) for pair in found] == [(False, 4)]
+
+
+@pytest.mark.parametrize("row", [0, 10])
+def test_nearly_the_spectrum_of_a_far_node_is_named_with_it(row):
+    grid = make_stellar_grid(n_teff=5, n_logg=3, n_feh=3, n_pixels=300, n_lines=6, random_state=0)
+    flux = grid.flux.copy()
+    flux[row] = flux[20] * (1 + 1e-9 * np.random.default_rng(0).normal(size=300))
+    assert misplaced_nodes(grid.labels, flux) == [(False, (row, 20))]
+
+
+def test_narrow_bands_are_silent(shared_data):
+    """Of one line and no line, where spectra vary little and not smoothly."""
+    data = shared_data.wide_grid()
+    labels, n = data["labels"], len(data["wavelength"])
+    for first in (n // 2, 16_000, 19_000):
+        assert misplaced_nodes(labels, data["flux"][:, first : first + 60].astype(float)) == []
 
 
 def test_scattered_nodes_and_small_grids_are_not_tested():

@@ -36,6 +36,32 @@ def test_absolute_fluxes_need_a_preprocessor(grid, scale):
         regressor.fit(scale * grid.flux, grid.labels)
 
 
+def test_a_preprocessor_that_does_not_normalise_is_named(grid):
+    class Same(PhoenixPreprocessor):
+        def transform(self, X, teff=None):
+            return np.asarray(X)
+
+        def fit_transform(self, X, y=None, teff=None):
+            return self.fit(X, teff=teff).transform(X)
+
+    text = r"not normalised by Same: spectrum 0 \(teff 5000, .*parameters of the preprocessor"
+    with pytest.raises(ValueError, match=text) as caught:
+        fit(grid, SLOPE * grid.flux, preprocessor=Same(peak_distance=40, degree=2))
+    assert "preprocessor=" not in str(caught.value)
+
+
+def test_a_wild_pixel_names_the_node(grid):
+    text = r"spectrum 5 \(teff 5000, logg 4\.5, feh 0\) has a flux of 1e\+10 at 8502\.00 angstrom"
+    with pytest.raises(ValueError, match=text):
+        fit(grid, changed(grid.flux, 5, 40, 1e10))
+
+
+def test_a_bad_spectrum_is_named_without_its_neighbours(grid):
+    text = r"predict: \(teff 5250, logg 4, feh -0\.5\) does not fit its neighbours\. Check"
+    with pytest.warns(GridWarning, match=text):
+        fit(grid, changed(grid.flux, 8, slice(200, None), 1.0))
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e160])
 def test_with_one_they_may_have_any_scale(grid, scale):
     want = fit(grid, SLOPE * grid.flux, preprocessor=SCALE).predict([[5300.0, 3.8, -0.2]])
