@@ -48,7 +48,7 @@ def test_each_file_is_flagged_or_refused(folder, solar_generator, tmp_path, caps
     assert main([*start, igrins]) == 2
     assert "`medium` is None" in capsys.readouterr().err
     assert main([*start, air]) == 2
-    assert "but one named flux is needed" in capsys.readouterr().err
+    assert "which are a transmission of the atmosphere" in capsys.readouterr().err
 
 
 def test_air_does_not_move_with_the_star(folder):
