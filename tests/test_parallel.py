@@ -32,6 +32,7 @@ def square(tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_a_dead_worker_costs_a_second_try(square, tmp_path):
     items = iter(range(20))
     found = map_items(square({0: 1, 19: 1}), items, n_jobs=2)

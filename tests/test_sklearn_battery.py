@@ -34,9 +34,9 @@ ESTIMATORS = [
     VoigtLineDecomposer(**QUICK),
     VoigtLineDecomposer(solver="adam", profile="pseudo-voigt", n_lines=1, max_iter=2),
     LineManifoldInterpolator(),
-    SpectrumGenerator(),
 ]
 SLOW_ESTIMATORS = [
+    SpectrumGenerator(),
     BayesianStellarRegressor(generator=QUICK_GENERATOR, search="nodes", n_starts=1, random_state=0),
     BayesianStellarRegressor(generator=QUICK_GENERATOR, n_initial_points=2, n_calls=2, polish=False, random_state=0),
 ]

@@ -51,6 +51,7 @@ def files_of_at_most(n_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_written", [0, 1, 17, 50, 61])
 def test_an_interrupted_build_goes_on(command, undisturbed, tmp_path, monkeypatch, capsys, n_written):
     store, out = tmp_path / "g.store", tmp_path / "g.asdf"
@@ -92,6 +93,7 @@ def test_a_store_that_is_given_is_kept(command, undisturbed, tmp_path, capsys):
     assert "resumed: the spectra and 62 of 62 results" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_other_settings_and_other_files_are_never_reused(command, folder, tmp_path, capsys):
     """With a store of another build the generator is that of none."""
 

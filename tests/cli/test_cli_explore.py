@@ -95,6 +95,7 @@ def test_server_listens_here_alone(generator_file):
         server.unlisten()
 
 
+@pytest.mark.slow
 def test_address_of_ipv6_is_listened_on_and_printed_in_brackets(generator_file):
     pytest.importorskip("bokeh")
     try:

@@ -275,6 +275,7 @@ def test_without_out_nothing_is_stored(arguments, stars, tmp_path, monkeypatch):
 # --- never another star's row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [["--resolving-power", "90000"], ["--orders", "0", "--sky", "none"], ["--medium", "air"]]
 )
@@ -349,6 +350,7 @@ def test_stars_that_failed_are_tried_again(arguments, stars, expected, out, jour
     assert_finished(out, expected.assign(star=files))
 
 
+@pytest.mark.slow
 def test_figures_go_on_with_their_stars(arguments, stars, expected, out, journal, fits, tmp_path):
     figures = tmp_path / "figures"
     fits[:] = [None]
@@ -521,6 +523,7 @@ def test_a_file_given_twice_or_by_two_names_has_a_row_each(arguments, stars, exp
     assert_finished(out, expected.iloc[[0, 0, 1, 0]].reset_index(drop=True).assign(star=files))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="names of files are bytes only on POSIX")
 def test_names_of_any_kind_lose_nothing(arguments, stars, tmp_path, monkeypatch, capsys):
     names = [

@@ -19,13 +19,6 @@ PAGES = sorted(
 # Pages that need more than the package: test data, or another package.
 ALONE = {"tutorial.md"}  # from an empty folder: the reader has what the page makes, and nothing else
 NEEDED = {"real-star.md": "real_star", "how-to/muler.md": "muler_file"}
-SLOW = {
-    "real-star.md",
-    "how-to/paper.md",
-    "how-to/cluster.md",
-    "how-to/own-grid.md",
-    "tutorial.md",
-}  # a quarter to half a minute each
 LANGUAGES = {"python", "bash", "text", ""}
 
 
@@ -46,10 +39,11 @@ def test_blocks_are_of_a_kind_that_is_run_or_no_code(page):
         assert language in LANGUAGES or language.startswith("{"), f"{page}:{line} {language}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=_name(page), marks=[pytest.mark.slow] if _name(page) in SLOW else [])
+        pytest.param(page, id=_name(page))
         for page in PAGES
         if any(kind in ("python", "bash") for kind, *_ in _blocks(page))
     ],
@@ -85,6 +79,7 @@ def _same(shown, printed):
         return shown == printed
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme_run(workspace, capsys):
     commands = re.findall(r"^stellarhml .*$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert len(commands) == 2

@@ -86,6 +86,7 @@ def wrong_names(door):
     yield [f"localhost:{door.port}"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["", "ws", "page.js", "static/js/bokeh.min.js", "autoload.js", "metadata", "x"])
 def test_no_part_answers_under_another_name(door, part):
     for hosts in wrong_names(door):
@@ -125,6 +126,7 @@ def test_request_of_http_1_0_without_a_name_is_refused(door):
     assert door.ask(version="1.0", hosts=[]).status == 403
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "127.0.0.1", "[::1]"])
 def test_names_of_this_machine_are_answered(door, name):
     assert door.ask(hosts=[f"{name}:{door.port}"]).status == 200

@@ -144,6 +144,7 @@ def test_page_that_no_browser_uses_is_dropped_with_all_that_it_has(generator, mo
     assert (pages._n_pages, pages._pages) == (0, {})
 
 
+@pytest.mark.slow
 def test_page_beyond_the_limit_says_so(generator):
     from bokeh.document import Document
     from tornado.web import HTTPError

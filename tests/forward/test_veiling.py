@@ -69,6 +69,7 @@ def test_a_veiled_star_is_found_back_with_its_error(veiling, regressor):
         assert {"veiling", "veiling_std"} <= set(result.to_row())
 
 
+@pytest.mark.slow
 def test_it_may_be_fixed_and_bounded_like_any_parameter(veiling, regressor):
     star = veiled_star(regressor, 0)
     fixed = {"logg": star.labels[1], "veiling": TRUE}

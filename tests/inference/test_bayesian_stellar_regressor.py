@@ -92,6 +92,7 @@ def test_the_search_alone_is_as_coarse_as_its_points(generator):
     assert np.abs((few - TRUTH[:1]) / SPAN).max() > 1e-3  # not polished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_labels", [1, 2, 4])
 @pytest.mark.parametrize("search", ["nodes", "bayes"])
 def test_any_names_and_number_of_labels(n_labels, search):
@@ -339,6 +340,7 @@ def test_same_seed_same_result_and_rows_are_independent(generator, search):
     np.testing.assert_array_equal(first.predict(flux[[1]]), everything[[1]])
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_n_jobs(generator):
     flux = generator.predict(TRUTH) + np.random.default_rng(0).normal(scale=0.005, size=(2, 400))
     results = [

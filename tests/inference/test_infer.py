@@ -35,6 +35,7 @@ def test_a_star_is_found_with_its_velocities(regressor, make_star):
     assert all(part > 0 for part in result.generator_errors.values())
 
 
+@pytest.mark.slow
 def test_no_rotation_is_no_bound(regressor, make_star):
     results = [regressor.infer(make_star(seed=s, vsini=0.0).spectrum, resolving_power=40_000) for s in range(6)]
     found = np.array([result.values["vsini"] for result in results])
@@ -208,6 +209,7 @@ def test_jitter_makes_up_for_errors_that_are_too_small(regressor, make_star):
     assert 0.9 < poor.errors["teff"] / result.errors["teff"] < 1.5
 
 
+@pytest.mark.slow
 def test_many_stars_one_of_them_bad(regressor, make_star, tmp_path):
     star = make_star()
     bad = (star.wavelength, [flux * np.nan for flux in star.flux], star.error)

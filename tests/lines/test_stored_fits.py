@@ -135,6 +135,7 @@ def test_more_spectra_cost_only_themselves(known, run, count):
     assert_same(decomposer.set_params(store=None).decompose(more), result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -92,6 +92,7 @@ def test_rows_are_independent(grid, parameters):
     assert (everything[[3]] != decomposer.transform(grid.flux[[3]])).nnz == 0
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_n_jobs(grid):
     one = VoigtLineDecomposer(wavelength=grid.wavelength, n_jobs=1).fit_transform(grid.flux[:3])
     two = VoigtLineDecomposer(wavelength=grid.wavelength, n_jobs=2).fit_transform(grid.flux[:3])

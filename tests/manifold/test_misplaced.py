@@ -56,6 +56,7 @@ def step(labels, row, axis):
     return np.flatnonzero((labels == wanted).all(axis=1))
 
 
+@pytest.mark.slow
 def test_good_grids_are_silent(spectra):
     labels, flux = spectra
     assert misplaced_nodes(labels, flux) == []
@@ -112,6 +113,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [0, 3, 10, 22])  # a corner, two edges, and in the middle
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_bad_spectrum_is_named_alone(row, fault):

@@ -207,6 +207,7 @@ for (name, mode), generator in found.items():
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_gives_the_same_numbers(tmp_path, request):
     LABELS.to_csv(tmp_path / "labels.csv", index=False)
     for name in GENERATORS:

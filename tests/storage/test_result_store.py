@@ -269,6 +269,7 @@ def test_without_a_store(job):
     assert len(job.computed) == 18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_any_number_of_workers(job, store, n_jobs):
     np.testing.assert_array_equal(job.run(n_jobs=n_jobs), EXPECTED)

@@ -5,6 +5,7 @@ import sys
 
 import joblib
 import numpy as np
+import pytest
 from killed import needs_groups
 
 from stellarhml import PhoenixPreprocessor, load, make_stellar_pipeline, save
@@ -24,6 +25,7 @@ for mmap_mode in (None, "r"):
 """
 
 
+@pytest.mark.slow
 def test_pipeline_in_a_new_process(tmp_path):
     grid = make_stellar_grid(random_state=0)
     raw = grid.flux * 3e14

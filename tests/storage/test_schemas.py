@@ -34,6 +34,7 @@ def check(estimator, folder):
     assert save(load(path), folder / "again.asdf").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -89,6 +89,7 @@ def test_workers_do_not_change_results(grid):
     assert one.table["search"].tolist() == 3 * ["nodes"] + 3 * ["bayes"]
 
 
+@pytest.mark.slow
 def test_noise_and_search_are_each_stars_own(grid):
     """A star is the same, whichever others there are."""
     searches = search_settings(["bayes"], paper=True, n_calls=4, n_initial_points=3)
