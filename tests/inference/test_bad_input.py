@@ -1,4 +1,4 @@
-"""Spectra with something wrong: refused, or flagged, never a confident wrong answer (issue 5, item 8)."""
+"""Spectra with something wrong: refused, or flagged, never a confident wrong answer."""
 
 import numpy as np
 import pytest
