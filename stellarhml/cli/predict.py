@@ -32,11 +32,13 @@ continuum of each order is fitted too.
 
 EPILOG = """\
 input:
-  SPECTRUM is a spectrum of HPF or IGRINS as their pipelines write it (FITS), or a table of wavelength, flux and, if
-  known, the standard deviation of the flux and the number of the order: text or CSV (# begins a comment), ECSV, a FITS
-  table, npz or Starfish's HDF5. Columns are found by name, or taken in this order. Wavelengths are in angstrom unless
-  the file states a unit. Pixels whose flux or error is not finite are masked, and those where a column called mask is
-  not 0. Fluxes may be in any unit and need not be normalised. The spectrum is fitted on its own pixels.
+  SPECTRUM is a spectrum as an archive or a pipeline gives it (--format lists them; recognised by its content), or a
+  table of wavelength, flux and, if known, its error, the number of the order and marks of bad pixels: text or CSV (#
+  begins a comment), ECSV, a FITS table, npz or Starfish's HDF5. Columns are found by name; without names, two or three
+  are wavelength, flux and error. Wavelengths are in angstrom unless the file states a unit. --medium is needed where
+  the file does not state air or vacuum, and must not contradict it. Pixels whose flux or error is not finite are
+  masked, and marked ones (mask, dq, quality, flags, ... not 0). Fluxes may be in any unit and need not be normalised.
+  The spectrum is fitted on its own pixels.
 
 resolving power:
   Wavelength over the full width at half maximum of the line-spread function. By default the file must state it, as

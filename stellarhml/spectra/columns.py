@@ -226,9 +226,8 @@ def choose_columns(columns, source, medium=None) -> ChosenColumns:
         )
     error, power = _choose_error(columns, names, source)
     order = _only(columns, names, _ORDER, "order", source)
-    found = [column for column, name in zip(columns, names, strict=True) if name in _QUALITY]
-    bad = [marked for column in found if (marked := _bad_pixels(column)) is not None]
-    marks = [column for column in found if _bad_pixels(column) is not None]
+    marked = [(column, _bad_pixels(column)) for column, name in zip(columns, names, strict=True) if name in _QUALITY]
+    marks, bad = ([pair[k] for pair in marked if pair[1] is not None] for k in (0, 1))
     used = [column for column in (grid, flux, error, order, *marks) if column is not None]
     ignored = [column.name or "(no name)" for column in columns if all(column is not other for other in used)]
     wavelength, unit, stated = in_angstrom(grid, source)
@@ -375,11 +374,14 @@ def _standard_deviation(column, power, flux_unit, source):
     from astropy import units as u
 
     values, unit = numbers(column, source), column.unit
+    own = u.Unit(unit or "", parse_strict="silent")
+    if not flux_unit and own.is_equivalent(u.one) and own != u.one:
+        raise SpectrumFileError(
+            f"{source} has errors ({column.name!r}) in {unit!r} and fluxes without a unit, to which they may be "
+            "relative. Write errors as numbers like the fluxes."
+        )
     try:
-        if unit and not flux_unit and u.Unit(unit, parse_strict="silent").is_equivalent(""):
-            flux_unit = ""  # an error in percent does not belong to a flux without a unit
-            values = u.Unit(unit).to(u.one, values) if u.Unit(unit) == u.one else _refuse_relative(unit)
-        elif unit and flux_unit and not _same_unit(unit, flux_unit, power):
+        if unit and flux_unit and not _same_unit(unit, flux_unit, power):
             values = u.Unit(unit).to(u.Unit(flux_unit) ** power, values)
     except (ValueError, TypeError) as error:
         raise SpectrumFileError(
@@ -389,10 +391,6 @@ def _standard_deviation(column, power, flux_unit, source):
         ) from error
     with np.errstate(all="ignore"):
         return np.where(values > 0, np.power(values, 1 / power), np.nan)
-
-
-def _refuse_relative(unit):
-    raise ValueError(f"errors in {unit} are relative")
 
 
 def _same_unit(unit, flux_unit, power):
