@@ -1,15 +1,17 @@
 """ForwardChain: from the parameters of a star to the flux in the pixels of a spectrograph, stage by stage.
 
-    star (labels) -> rotation and velocity -> [stages: transmission, ...] -> line spread -> pixels
+    star (labels, changes of lines) -> rotation and velocity -> [stages: transmission, ...] -> line spread -> pixels
 
 Without stages in the middle, rotation, velocity, line spread and pixels are applied in one Fourier transform.
 """
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
+from stellarhml.forward.line_columns import columns_of_order
 from stellarhml.forward.stages import Parameter, Rows, label_parameters
 from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
@@ -44,6 +46,8 @@ class ForwardChain:
         A fitted generator with wavelengths in vacuum angstrom.
     observation : Observation
         Pixels and resolving powers.
+    changes : LineChanges, default=None
+        What the physics of the star changes about the grid's lines, see `stellarhml.synthesis.line_changes`.
     stages : sequence of Stage, default=()
         Stages between rotation and line spread, from the star outwards.
     limb_darkening : float, default=0.6
@@ -54,7 +58,7 @@ class ForwardChain:
     Attributes
     ----------
     parameters : tuple of Parameter
-        Labels, rv, vsini, and those of the stages.
+        Labels, those of the changes of lines, rv, vsini, and those of the stages.
 
     Raises
     ------
@@ -76,11 +80,14 @@ class ForwardChain:
     (100,)
     """
 
-    def __init__(self, generator, observation, *, stages=(), limb_darkening=0.6, watch=None):
+    def __init__(self, generator, observation, *, changes=None, stages=(), limb_darkening=0.6, watch=None):
         self._generator, self._observation, self._stages = generator, observation, tuple(stages)
+        self._changes = changes
         self._limb_darkening = _check("limb_darkening", limb_darkening, 0.0, 1.0, "")
         self._watch = watch
         labels = label_parameters(generator.label_names_, generator.interpolator_.bounds_)
+        labels += () if changes is None else changes.parameters
+        self._of_star = tuple(parameter.name for parameter in labels)
         own = [parameter for stage in self._stages for parameter in stage.parameters]
         self.parameters = (*labels, RV, VSINI, *own)
         names = [parameter.name for parameter in self.parameters]
@@ -104,9 +111,17 @@ class ForwardChain:
         chain : ForwardChain
             The same model with each run as an order.
         """
+        return self._as(self._observation.part(runs), self._changes)
+
+    def with_changes(self, changes):
+        """The same model with other changes of lines (LineChanges)."""
+        return self._as(self._observation, changes)
+
+    def _as(self, observation, changes):
         return ForwardChain(
             self._generator,
-            self._observation.part(runs),
+            observation,
+            changes=changes,
             stages=self._stages,
             limb_darkening=self._limb_darkening,
             watch=self._watch,
@@ -150,6 +165,51 @@ class ForwardChain:
         """
         return self._evaluate(values, tangents=True)
 
+    def line_columns(self, values, lines):
+        """Differentiate the model with respect to single lines.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            As in `flux`.
+        lines : ndarray of shape (n_lines,), bool
+            Lines of the catalogue that are wanted.
+
+        Returns
+        -------
+        columns : list of LineColumns
+            For each order, the derivatives of its lines. Stages are left out, and the resolving power is that of the
+            middle of the order.
+        """
+        rv, vsini = values["rv"], values["vsini"]
+        wavelength = np.asarray(self._generator.wavelength_)
+        shift, found = doppler_shift(1.0, rv), []
+        margin = sum(stage.margin(values) for stage in self._stages)
+        change = None if self._changes is None else partial(self._changes.apply, values=values)
+        labels = [values[name] for name in self._generator.label_names_]
+        for order in self._observation.orders:
+            window = _window(wavelength, order, rv, vsini + margin)
+            if window is None:
+                found.append(None)
+                continue
+            good, pixels = window
+            numbers, components, form = self._generator.line_components(labels, pixels, change=change)
+            wanted = lines[numbers]
+            flux = self._rendered(values, pixels, False)[0]
+            columns = columns_of_order(
+                numbers[wanted],
+                components[wanted],
+                form,
+                wavelength[pixels],
+                flux,
+                order.edges[good.start : good.stop + 1] / shift,
+                vsini=vsini / SPEED_OF_LIGHT,
+                limb_darkening=self._limb_darkening,
+                sigma=0.0 if order.resolving_power is None else float(np.median(order.sigma)),
+            )
+            found.append(columns._replace(start=columns.start + good.start, stop=columns.stop + good.start))
+        return found
+
     def generator_pixels(self, values):
         """Index of the generator's pixel nearest to each pixel of the spectrograph.
 
@@ -191,14 +251,16 @@ class ForwardChain:
 
     def _render(self, values, windows, tangents):
         """Flux and its derivatives by the labels in the windows, overlapping ones joined: (first pixel, rows)."""
-        labels = [values[name] for name in self._generator.label_names_]
         runs = []
         for start, stop in sorted((window[1].start, window[1].stop) for window in windows if window is not None):
             if runs and start <= runs[-1][1]:
                 runs[-1][1] = max(stop, runs[-1][1])
             else:
                 runs.append([start, stop])
-        return [(start, _rendered(self._generator, labels, slice(start, stop), tangents)) for start, stop in runs]
+        return [(first, self._rendered(values, slice(first, last), tangents)) for first, last in runs]
+
+    def _rendered(self, values, pixels, tangents):
+        return _rendered(self._generator, values, pixels, tangents, self._changes)
 
     def _observe(self, values, order, window, run, rv, vsini, tangents):
         """One run of pixels, as Rows."""
@@ -242,7 +304,7 @@ class ForwardChain:
         """Apply all stages to the rows; returns flux, tangents of each parameter, and line variance."""
         tangents, modes = {}, {}
         if len(table) > 1:
-            tangents = dict(zip(self._generator.label_names_, table[1:], strict=False))
+            tangents = dict(zip(self._of_star, table[1:], strict=False))
             tangents |= {"rv": table[-3] / (SPEED_OF_LIGHT + rv), "vsini": table[-2] / SPEED_OF_LIGHT}
             modes = {"line_variance": table[-1]}
         rows = Rows(wavelength, table[0], tangents, modes)
@@ -278,14 +340,13 @@ class RestChain:
 
     def flux(self, values):
         """Evaluate the model, as `ForwardChain.flux`."""
-        labels = self._labels(values)
-        return [_rendered(self._generator, labels, run, tangents=False)[0] for run in self._runs]
+        return [_rendered(self._generator, values, run, tangents=False)[0] for run in self._runs]
 
     def evaluate(self, values):
         """Evaluate the model and its derivatives, as `ForwardChain.evaluate`."""
-        names, labels, orders = self._generator.label_names_, self._labels(values), []
+        names, orders = self._generator.label_names_, []
         for run in self._runs:
-            table = _rendered(self._generator, labels, run, tangents=True)
+            table = _rendered(self._generator, values, run, tangents=True)
             nothing = np.zeros(table.shape[1])
             tangents = dict(zip(names, table[1:], strict=True))
             modes = tangents | dict.fromkeys(ERROR_DIRECTIONS, nothing)
@@ -297,17 +358,17 @@ class RestChain:
         """Pixels of the generator, as `ForwardChain.generator_pixels`."""
         return [np.arange(run.start, run.stop) for run in self._runs]
 
-    def _labels(self, values):
-        return [values[name] for name in self._generator.label_names_]
 
-
-def _rendered(generator, labels, pixels, tangents):
+def _rendered(generator, values, pixels, tangents, changes=None):
     """Rows of a generator, all finite: from here on, NaN means that light from outside the band is needed."""
-    rows = generator.render_rows(labels, pixels, tangents=tangents)
+    labels = [values[name] for name in generator.label_names_]
+    change = None if changes is None else partial(changes.apply, values=values)
+    rows = generator.render_rows(labels, pixels, tangents=tangents, change=change)
     bad = ~np.isfinite(rows)
     if bad.any():
         row, pixel = np.argwhere(bad)[0]
-        what = "flux" if row == 0 else f"derivative by {generator.label_names_[row - 1]}"
+        names = (*generator.label_names_, *(() if changes is None else changes.names))
+        what = "flux" if row == 0 else f"derivative by {names[row - 1]}"
         node = ", ".join(f"{name} {value:g}" for name, value in zip(generator.label_names_, labels, strict=True))
         raise ValueError(
             f"The {what} of the generator is not finite in {bad[row].sum()} of {rows.shape[1]} pixels at {node}, the "

@@ -96,7 +96,7 @@ class Linear:
         `tables` has an array (n_pixels, n) for each order; the result is (n_pixels_in_use, n), of all pieces.
         """
         parts = []
-        for (_level, q), table in zip(self._levels, self._weighted(tables), strict=True):
+        for (_level, q), table in zip(self._levels, self.weighted(tables), strict=True):
             parts.append(table if q is None else table - q @ (q.T @ table))
         return np.vstack(parts)
 
@@ -107,7 +107,7 @@ class Linear:
         the generator's pixels (`edges`). The error is a sum over modes and windows, so its product is the same sum.
         """
         jacobian = self.jacobian[: self._likelihood.n_pixels]
-        directions = np.vstack(self._weighted([_table(rows.modes, names) for rows in self.orders]))
+        directions = np.vstack(self.weighted([_table(rows.modes, names) for rows in self.orders]))
         places = self._likelihood.chain.generator_pixels(self.values)
         place = np.concatenate([places[piece.order][piece.pixels] for piece in self._likelihood.pieces])
         window = np.clip(np.searchsorted(edges, place, side="right") - 1, 0, len(edges) - 2)
@@ -115,6 +115,10 @@ class Linear:
         for k in np.unique(window):
             products[k] = jacobian[window == k].T @ directions[window == k]
         return products
+
+    def levels(self):
+        """Continuum times weight of the pixels in use of each piece."""
+        return [level for level, _ in self._levels]
 
     def line_signal(self):
         """Chi-square of the model's lines: model minus the best polynomial, squared, in units of the errors."""
@@ -127,8 +131,8 @@ class Linear:
             total += float(lines @ lines)
         return total
 
-    def _weighted(self, tables):
-        """Tables of the orders on the pixels in use, times continuum and weight."""
+    def weighted(self, tables):
+        """Tables of the orders on the pixels in use of each piece, times continuum and weight."""
         return [
             np.nan_to_num(tables[piece.order][piece.pixels]) * level[:, None]
             for piece, (level, _) in zip(self._likelihood.pieces, self._levels, strict=True)

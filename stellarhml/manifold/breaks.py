@@ -76,12 +76,16 @@ class Mixture(NamedTuple):
         return self._matrix(self.share) @ values.reshape(len(values), -1)
 
     def mix_jacobian(self, values, jacobian):
-        """Derivatives of the mixed values by the labels of the rows, (n, n_pixels, n_labels).
+        """Derivatives of the mixed values by the labels of the rows, (n, n_pixels, n_labels or more).
 
-        `values` (m, n_pixels) are those at `labels`, `jacobian` (m, n_pixels, n_labels) their derivatives.
+        `values` (m, n_pixels) are those at `labels`, `jacobian` (m, n_pixels, n_labels or more) their derivatives; those
+        after the labels are with respect to parameters that do not change the shares.
         """
         columns = []
-        for k in range(self.labels.shape[1]):
+        for k in range(jacobian.shape[2]):
+            if k >= self.labels.shape[1]:
+                columns.append(self._matrix(self.share) @ jacobian[:, :, k])
+                continue
             followed = self._matrix(self.share * self.moves[:, k]) @ jacobian[:, :, k]
             columns.append(followed + self._matrix(self.slopes[:, k]) @ values)
         return np.stack(columns, axis=2)

@@ -14,6 +14,8 @@ from stellarhml._units import plain_array
 from stellarhml._validation import check_label_names, feature_names, is_plain, stored_wavelength, take_feature_names
 from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
+from stellarhml.kernels.line_profiles import get_profile
+from stellarhml.kernels.rendering import line_components
 from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.lines.line_lists import as_line_list
 from stellarhml.lines.tags import LineTags
@@ -320,7 +322,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             X = validate_data(self, X, dtype=np.float64, reset=False)
         return generate_jacobian(self, X, pixels, rv)
 
-    def render_rows(self, labels, pixels, *, tangents=False):
+    def render_rows(self, labels, pixels, *, tangents=False, change=None):
         """Generate one spectrum for the forward model: a row of flux, then a row of derivatives for each label.
 
         Parameters
@@ -331,17 +333,45 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Pixels of `wavelength_`.
         tangents : bool, default=False
             Whether to add the derivatives.
+        change : callable, default=None
+            Change of the lines: takes their numbers in the catalogue, parameters, and derivatives of these, and returns
+            changed parameters and derivatives, see `stellarhml.synthesis.line_changes.LineChanges.apply`.
 
         Returns
         -------
-        rows : ndarray of shape (1, n_wanted) or (1 + n_labels, n_wanted)
-            Normalised flux, and its derivatives per unit of each label.
+        rows : ndarray of shape (1, n_wanted) or (1 + n_labels + n_more, n_wanted)
+            Normalised flux, and its derivatives per unit of each label, and of what else `change` depends on.
         """
         X = np.asarray(labels, dtype=np.float64)[None]
         if not tangents:
-            return generate(self, X, self.interpolator_.locate(X)[0], pixels)[0]
-        flux, jacobian = generate_with_jacobian(self, X, pixels)
+            return generate(self, X, self.interpolator_.locate(X)[0], pixels, change=change)[0]
+        flux, jacobian = generate_with_jacobian(self, X, pixels, change=change)
         return np.concatenate([flux, jacobian[0].T])
+
+    def line_components(self, labels, pixels, *, change=None):
+        """Lines that have an effect on some pixels, as the kernels take them.
+
+        Parameters
+        ----------
+        labels, pixels, change : object
+            As in `render_rows`.
+
+        Returns
+        -------
+        lines : ndarray of shape (n,), int
+            Their numbers in the catalogue.
+        components : ndarray of shape (n, 6)
+            As in `stellarhml.kernels.fused`.
+        form : int
+            Form of the lines in the product.
+        """
+        X = np.asarray(labels, dtype=np.float64)[None]
+        mixture = self.interpolator_.split_at_breaks(X)
+        if mixture is not None:  # on one side of a jump of the grid
+            X = mixture.labels[[np.argmax(mixture.share)]]
+        lines, theta, _ = self.lines_.lines(self.interpolator_.locate(X)[0], pixels=pixels, change=change)
+        profile = self.decomposer_.profile
+        return lines, line_components(theta, profile), get_profile(profile).form
 
     def observe(self, X, wavelength, *, resolving_power=None, rv=0.0, vsini=0.0, limb_darkening=0.6):
         """Generate spectra as observed with a spectrograph.

@@ -30,22 +30,24 @@ class LineModel:
         if span is None and wing_cut is None and len(wavelength):
             self.span = self._measure_span()
 
-    def lines(self, weights, slopes=None, pixels=None, rv=0.0):
+    def lines(self, weights, slopes=None, pixels=None, rv=0.0, change=None):
         """Lines that have an effect on given pixels, as `LineBank.lines_at` returns them: lines, theta, slopes.
 
         `weights` of the training rows, csr_matrix (1, n_rows); `slopes`, one such matrix for each label; `pixels`, a
-        slice or increasing indices, None for all lines; `rv` [km/s].
+        slice or increasing indices, None for all lines; `rv` [km/s]; `change` takes lines, theta and slopes, and returns
+        changed theta and slopes.
         """
         wanted = None
         if self.span is not None and pixels is not None:
             wavelength = self._rest(pixels, rv)
             low, high = (wavelength[0], wavelength[-1]) if len(wavelength) else (0.0, 0.0)
             wanted = np.flatnonzero((self.span[:, 1] >= low) & (self.span[:, 0] <= high))
-        return self.interpolator.lines_at(weights, slopes, wanted=wanted)
+        lines, theta, slopes = self.interpolator.lines_at(weights, slopes, wanted=wanted)
+        return (lines, theta, slopes) if change is None else (lines, *change(lines, theta, slopes))
 
-    def render(self, weights, pixels=slice(None), rv=0.0):
+    def render(self, weights, pixels=slice(None), rv=0.0, change=None):
         """Product of the lines, shape (n_wanted,) float64; arguments as in `lines`."""
-        _, theta, _ = self.lines(weights, pixels=pixels, rv=rv)
+        _, theta, _ = self.lines(weights, pixels=pixels, rv=rv, change=change)
         if self.wing_cut is not None:  # the window of a line is counted in pixels of the whole grid
             return self._render(render_lines, self._rest(slice(None), rv), theta)[pixels]
         return self._render(render_lines, self._rest(pixels, rv), theta)
@@ -63,13 +65,16 @@ class LineModel:
         )
         return flux[:, pixels] if whole else flux
 
-    def render_jacobian(self, weights, slopes, pixels=slice(None), rv=0.0):
-        """Product of the lines (n_wanted,), and its derivatives for each label (n_labels, n_wanted), both float64."""
-        _, theta, change = self.lines(weights, slopes, pixels, rv)
+    def render_jacobian(self, weights, slopes, pixels=slice(None), rv=0.0, change=None):
+        """Product of the lines (n_wanted,), and its derivatives (n_slopes, n_wanted), both float64.
+
+        Derivatives are those with respect to the labels, and to what else `change` depends on.
+        """
+        _, theta, slopes = self.lines(weights, slopes, pixels, rv, change)
         if self.wing_cut is not None:
-            flux, jacobian = self._render(render_lines_tangents, self._rest(slice(None), rv), theta, change)
+            flux, jacobian = self._render(render_lines_tangents, self._rest(slice(None), rv), theta, slopes)
             return flux[pixels], jacobian[:, pixels]
-        return self._render(render_lines_tangents, self._rest(pixels, rv), theta, change)
+        return self._render(render_lines_tangents, self._rest(pixels, rv), theta, slopes)
 
     def _render(self, function, wavelength, *lines):
         return function(wavelength, *lines, profile=self.profile, wing_cut=self.wing_cut, tolerance=TOLERANCE)
@@ -100,11 +105,11 @@ def split_rows(table):
     return [table] if table.shape[0] == 1 else [table[i] for i in range(table.shape[0])]
 
 
-def generate(generator, labels, weights, pixels=None, rv=None, return_std=False):
+def generate(generator, labels, weights, pixels=None, rv=None, return_std=False, change=None):
     """Fluxes and, with `return_std`, standard deviations: a list of arrays of shape (n, n_wanted) float64.
 
-    `labels` (n, n_labels); `weights` of the training rows, csr_matrix (n, n_rows); the rest as in
-    `SpectrumGenerator.predict`.
+    `labels` (n, n_labels); `weights` of the training rows, csr_matrix (n, n_rows); `change` of the lines as in
+    `LineModel.lines`; the rest as in `SpectrumGenerator.predict`.
     """
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, weights.shape[0])
     if return_std and generator.error_map_ is None:
@@ -114,16 +119,16 @@ def generate(generator, labels, weights, pixels=None, rv=None, return_std=False)
         )
     mixture = generator.interpolator_.split_at_breaks(labels)
     if mixture is None:
-        return _generate(generator, labels, weights, pixels, rv, return_std)
+        return _generate(generator, labels, weights, pixels, rv, return_std, change)
     weights, _ = generator.interpolator_.locate(mixture.labels)
-    parts = _generate(generator, mixture.labels, weights, pixels, rv[mixture.row], return_std)
+    parts = _generate(generator, mixture.labels, weights, pixels, rv[mixture.row], return_std, change)
     return [mixture.mix(part) for part in parts]
 
 
-def _generate(generator, labels, weights, pixels, rv, return_std):
+def _generate(generator, labels, weights, pixels, rv, return_std, change):
     """As `generate`, for labels outside cells with a jump."""
     rows = split_rows(weights)
-    flux = _lines(generator, weights, rows, pixels, rv)
+    flux = _lines(generator, weights, rows, pixels, rv, change)
     for i, row in enumerate(rows):
         flux[i] += _residual(generator, row, pixels, rv[i])
     if not return_std:
@@ -147,39 +152,45 @@ def generate_jacobian(generator, labels, pixels=None, rv=None):
     return generate_with_jacobian(generator, labels, pixels, rv)[1]
 
 
-def generate_with_jacobian(generator, labels, pixels=None, rv=None):
-    """Fluxes (n, n_wanted) and their derivatives with respect to the labels (n, n_wanted, n_labels), both float64."""
+def generate_with_jacobian(generator, labels, pixels=None, rv=None, change=None):
+    """Fluxes (n, n_wanted) and their derivatives with respect to the labels (n, n_wanted, n_labels), both float64.
+
+    Derivatives with respect to what else a `change` of the lines depends on follow those of the labels.
+    """
     pixels, rv = _check_pixels(generator, pixels), _check_rv(rv, len(labels))
     interpolator = generator.interpolator_
     mixture = interpolator.split_at_breaks(labels)
     if mixture is None:
-        return _jacobian(generator, interpolator.locate(labels, derivatives=True), pixels, rv)
+        return _jacobian(generator, interpolator.locate(labels, derivatives=True), pixels, rv, change)
     rv = rv[mixture.row]
-    flux, jacobian = _jacobian(generator, interpolator.locate(mixture.labels, derivatives=True), pixels, rv)
+    flux, jacobian = _jacobian(generator, interpolator.locate(mixture.labels, derivatives=True), pixels, rv, change)
     return mixture.mix(flux), mixture.mix_jacobian(flux, jacobian)
 
 
-def _jacobian(generator, located, pixels, rv):
+def _jacobian(generator, located, pixels, rv, change):
     """Fluxes and their derivatives, for labels outside cells with a jump."""
     weights, _, slopes = located
-    n_wanted = len(generator.wavelength_[pixels])
-    flux, jacobian = np.empty((len(rv), n_wanted)), np.empty((len(rv), len(slopes), n_wanted))
-    for i, (row, *change) in enumerate(zip(split_rows(weights), *map(split_rows, slopes), strict=True)):
-        flux[i], derivatives = generator.lines_.render_jacobian(row, change, pixels, rv[i])
-        flux[i] += _residual(generator, row, pixels, rv[i])
-        for k, slope in enumerate(change):
-            jacobian[i, k] = derivatives[k] + _residual(generator, slope, pixels, rv[i], slopes=True)
-    return flux, jacobian.transpose(0, 2, 1)
+    fluxes, jacobians = [], []
+    for i, (row, *own) in enumerate(zip(split_rows(weights), *map(split_rows, slopes), strict=True)):
+        flux, jacobian = generator.lines_.render_jacobian(row, own, pixels, rv[i], change)
+        fluxes.append(flux + _residual(generator, row, pixels, rv[i]))
+        for k, slope in enumerate(own):
+            jacobian[k] += _residual(generator, slope, pixels, rv[i], slopes=True)
+        jacobians.append(jacobian.T)
+    if not fluxes:
+        n_wanted = len(generator.wavelength_[pixels])
+        return np.empty((0, n_wanted)), np.empty((0, n_wanted, len(slopes)))
+    return np.stack(fluxes), np.stack(jacobians)
 
 
-def _lines(generator, weights, rows, pixels, rv):
+def _lines(generator, weights, rows, pixels, rv, change):
     """Product of the lines, shape (n, n_wanted)."""
     n_wanted = len(generator.wavelength_[pixels])
-    if generator.device is not None and n_wanted and not rv.any():
+    if generator.device is not None and n_wanted and not rv.any() and change is None:
         return generator.lines_.render_many(weights, pixels, generator.device)
     flux = np.empty((len(rows), n_wanted))
     for i, row in enumerate(rows):
-        flux[i] = generator.lines_.render(row, pixels, rv[i])
+        flux[i] = generator.lines_.render(row, pixels, rv[i], change)
     return flux
 
 

@@ -1,0 +1,82 @@
+"""Derivatives of an observed spectrum with respect to single lines, as short runs of the detector's pixels.
+
+They serve to linearise the faults of lines, and are computed line by line, in less time than one spectrum with its
+derivatives: rotation, line spread and pixels act on them, stages in between do not.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.fft import irfft
+
+from stellarhml.kernels.fourier_broadening import GAUSS_REACH, light_reach, rotation_transform
+from stellarhml.kernels.line_columns import KINDS, line_columns
+
+_FAINT = 3e-4  # effect, in units of the continuum, at which the wing of a line is cut
+_N_TABLE = 2048
+_GROUP = 0.4  # pixels of the model within so many sigmas of the broadening are broadened as one
+
+
+class LineColumns(NamedTuple):
+    """Derivatives of one order with respect to its lines.
+
+    Line `line[i]` of the catalogue changes the pixels [start[i], stop[i]) of the order by the rows of `table` from
+    `offset[i]` on, shape (n_values, 4): per unit of ln strength, of velocity [km/s], ln width and ln wing.
+    """
+
+    line: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    offset: np.ndarray
+    table: np.ndarray
+
+    def select(self, kept):
+        """Columns of some lines, by a mask (n_lines,)."""
+        return self._replace(**{name: getattr(self, name)[kept] for name in ("line", "start", "stop", "offset")})
+
+
+def columns_of_order(lines, components, form, wavelength, flux, edges, *, vsini, limb_darkening, sigma):
+    """LineColumns of one run of pixels.
+
+    `lines` (n,) of the catalogue have `components` (n, 6), see `kernels.fused`, at the `wavelength` (n_model,) of the
+    model `flux`; `edges` (n_pixels + 1,) are those of the detector in the same frame [angstrom]. `vsini` in units of c,
+    `sigma` of the line-spread function in ln wavelength.
+    """
+    order = np.argsort(components[:, 0], kind="stable")
+    lines, components = lines[order], components[order]
+    center, lorentz, gamma, gauss, width, depth = components.T
+    limit = np.where(depth > 0, depth, 1.0) / _FAINT
+    reach = np.maximum(
+        gamma * np.sqrt(np.maximum(lorentz * limit - 1, 0)),
+        width * np.sqrt(2 * np.log(np.maximum(gauss * limit, 1))),
+    )
+    first, last = np.searchsorted(wavelength, [center - reach, center + reach])
+    broad = max(light_reach(vsini, sigma), 1e-7)
+    log_edges = np.log(edges)
+    start = np.searchsorted(log_edges, np.log(center - reach) - broad) - 1
+    stop = np.searchsorted(log_edges, np.log(center + reach) + broad)
+    start, stop = np.clip(start, 0, len(edges) - 1), np.clip(stop, 0, len(edges) - 1)
+    kept = (last > first) & (stop > start)
+    lines, components, first, last, start, stop = (a[kept] for a in (lines, components, first, last, start, stop))
+    offset = np.concatenate([[0], np.cumsum(stop - start)]).astype(np.int64)
+    table, step = _broadening(vsini, sigma, limb_darkening, broad)
+    out = np.empty((offset[-1], len(KINDS)))
+    x = np.log(wavelength)
+    group = max(int(_GROUP * sigma / np.median(np.diff(x))), 1)
+    line_columns(
+        x, flux, components, first, last, form, log_edges, broad, group, table, step, start, stop, offset[:-1], out
+    )
+    return LineColumns(lines, start, stop, offset[:-1], out)
+
+
+def _broadening(vsini, sigma, limb_darkening, reach):
+    """Integral of rotation and line spread from -`reach` to `reach`, at equal steps, and the step."""
+    sigma = max(sigma, reach / GAUSS_REACH / 50)
+    step = 2 * reach / _N_TABLE
+    k = 2 * np.pi * np.arange(_N_TABLE + 1) / (4 * reach)
+    waves = np.exp(-0.5 * (k * sigma) ** 2)
+    if vsini:
+        waves = waves * rotation_transform(k * vsini, limb_darkening)[0]
+    density = np.fft.fftshift(irfft(waves, 2 * _N_TABLE))[_N_TABLE // 2 : _N_TABLE // 2 + _N_TABLE + 1]
+    total = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
+    return total / total[-1], step
