@@ -15,6 +15,7 @@ _LABEL_TEXT = {
     "alpha": r"[$\alpha$/Fe] [dex]",
     "rv": "RV [km/s]",
     "vsini": r"$v\,\sin i$ [km/s]",
+    "vmac": r"$v_\mathrm{mac}$ [km/s]",
 }
 _PARAMETER_TEXT = {
     "center": "center [Å]",
