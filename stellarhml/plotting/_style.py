@@ -1,4 +1,4 @@
-"""Colours and axis labels that all displays share."""
+"""Colours, axis labels and names of lines that all displays share."""
 
 # Okabe and Ito (2008), distinct with any colour vision
 OBSERVED, MODEL, RESIDUAL, NOISE = "#000000", "#D55E00", "#56B4E9", "#000000"
@@ -50,6 +50,11 @@ def plain_symbol(name):
     """A name of `PLAIN_TEXT` without its unit."""
     text = PLAIN_TEXT.get(name, name)
     return text.rsplit(" [", 1)[0] if text.endswith("]") else text
+
+
+def line_name(wavelength, species=""):
+    """Name of a line by its catalogue wavelength [angstrom] and, where it is known, its species: "Fe I 8516.41"."""
+    return f"{species} {wavelength:.2f}".strip()
 
 
 def label_text(name):
