@@ -145,3 +145,23 @@ def whole_windows(grid):
 
     decomposer = VoigtLineDecomposer(n_rounds=0, subsample=6, wing_cut=400)
     return SpectrumGenerator(wavelength=grid.wavelength, decomposer=decomposer).fit(grid.labels, grid.flux)
+
+
+@pytest.fixture(scope="session")
+def mini_generator():
+    """All nodes and every third pixel of the packaged grid, 8450 to 8700 angstrom."""
+    from stellarhml import PhoenixPreprocessor, SpectrumGenerator
+    from stellarhml.datasets import load_mini_grid
+
+    grid = load_mini_grid()
+    scale = PhoenixPreprocessor(degree=2, peak_distance=1667)
+    generator = SpectrumGenerator(wavelength=grid.wavelength[::3], preprocessor=scale)
+    return generator.fit(grid.labels, grid.flux[:, ::3])
+
+
+@pytest.fixture(scope="session")
+def regressor(mini_generator):
+    """A regressor on the packaged grid."""
+    from stellarhml import BayesianStellarRegressor
+
+    return BayesianStellarRegressor.from_generator(mini_generator)

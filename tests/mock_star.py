@@ -76,6 +76,20 @@ def _convolve(light, profile):
     return oaconvolve(np.pad(light, reach, mode="edge"), profile, mode="valid")
 
 
+class OneSpectrum:
+    """What the forward model asks of a generator, of one spectrum."""
+
+    label_names_ = ("teff",)
+
+    def __init__(self, wavelength, flux):
+        self.wavelength_, self._flux = wavelength, flux
+        self.interpolator_ = type("Bounds", (), {"bounds_": np.array([[0.0, 1.0]])})
+
+    def render_rows(self, labels, pixels, *, tangents=False):
+        row = self._flux[pixels]
+        return np.stack([row, 0 * row]) if tangents else row[None]
+
+
 @lru_cache
 def _orders(labels, rv, vsini, power):
     """Spectra of one packaged star in the orders of Star."""

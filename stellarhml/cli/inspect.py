@@ -11,10 +11,11 @@ Describe files: saved generators and observed spectra, recognised by their conte
 
 EPILOG = """\
 output, on standard output:
-  a generator  format and class; ranges of the labels, nodes, band and pixels; lines, and the tables that hold them;
-               jumps of the grid; the generator's own error; identity of the training grid, size, and versions of the
-               packages that wrote the file. A damaged file is an error. A joblib file is a Python pickle, which runs
-               the code of its author when it is opened: it is refused without --trust-pickle.
+  a generator  format and class; ranges of the labels, nodes, band and pixels; lines, the tables that hold them, and how
+               many are tagged with species; jumps of the grid; the generator's own error; identity of the training
+               grid, size, and versions of the packages that wrote the file. A damaged file is an error. A joblib file
+               is a Python pickle, which runs the code of its author when it is opened: it is refused without
+               --trust-pickle.
   a spectrum   format, instrument, object, date; band, resolving power that the format states, pixels, masked pixels,
                signal-to-noise ratio, and notes of the reader. With --orders each order too, by its number.
   --json prints one JSON document instead: a list with an object for each file.
@@ -95,6 +96,7 @@ def _generator_rows(record):
     factors, rank = record["n_factors"], record["residual_rank"]
     in_factors = "stored for each node" if factors is None else f"in {_count(factors, 'factor')}"
     yield "lines", f"{record['n_lines']}, {in_factors}"
+    yield "tagged", f"{'none' if record['n_tagged'] is None else record['n_tagged']} of {record['n_lines']} lines"
     yield "residual", "none" if rank is None else f"rank {rank}"
     jumps = [f"{name} at {', '.join(f'{value:g}' for value in values)}" for name, values in record["breaks"].items()]
     yield "jumps", "; ".join(jumps) or "none found"

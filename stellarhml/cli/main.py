@@ -18,6 +18,7 @@ from stellarhml.cli.terminal import ERROR, INTERRUPTED, TERMINATED, Terminated, 
 COMMANDS = {
     "demo": "the whole method on packaged data",
     "build": "a generator from a folder of PHOENIX spectra",
+    "tag": "species of a generator's lines, by a list of transitions",
     "predict": "labels of observed spectra",
     "inspect": "contents of a generator or of a spectrum",
     "benchmark": "the paper's experiment on any grid",
@@ -34,6 +35,7 @@ EPILOG = """\
 examples:
   stellarhml demo
   stellarhml build --phoenix PHOENIX/ --teff 5000 6000 --wavelength 8450 8700 --out generator.asdf
+  stellarhml tag --generator generator.asdf --lines vald.lin --out tagged.asdf
   stellarhml predict --generator generator.asdf star.fits
   stellarhml inspect generator.asdf star.fits
   stellarhml benchmark --search nodes

@@ -40,6 +40,12 @@ input:
   masked, and marked ones (mask, dq, quality, flags, ... not 0). Fluxes may be in any unit and need not be normalised.
   The spectrum is fitted on its own pixels.
 
+macroturbulence:
+  --macroturbulence also fits the macroturbulent velocity vmac (0 to 50 km/s) of one of two profiles:
+  radial-tangential (half of the surface moves along the radius, half along the surface, each with a Gaussian
+  distribution exp(-v^2/vmac^2), integrated over the disc) or gaussian (this distribution along the line of sight). At
+  moderate resolving power vmac and vsini are nearly degenerate, and their errors are large.
+
 resolving power:
   Wavelength over the full width at half maximum of the line-spread function. By default the file must state it, as
   those of HPF and IGRINS do. Give grid if the grid was broadened to the resolving power of the spectrograph before the
@@ -55,7 +61,7 @@ tellurics:
 output, a table on standard output and in --out (with units in ECSV and FITS):
   star, status      the file; ok, flagged (see flags and message) or failed
   NAME, NAME_std    label and its standard deviation: noise, and the generator's own error
-  rv, vsini, _std   velocities in km/s
+  rv, vsini, _std   velocities in km/s; with --macroturbulence also vmac
   reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
   n_rejected        pixels rejected as outliers
@@ -107,6 +113,11 @@ def add_arguments(parser):
         help="a number; file: as the file states; grid: the generator's own resolution [%(default)s]",
     )
     parser.add_argument("--at-rest", action="store_true", help="fix the radial velocity and vsini to 0")
+    parser.add_argument(
+        "--macroturbulence",
+        choices=("radial-tangential", "gaussian"),
+        help="fit the macroturbulent velocity of this profile too",
+    )
     parser.add_argument(
         "--orders", metavar="LIST", type=order_numbers, help="orders to use, as inspect --orders numbers them: 3-10,15"
     )
@@ -177,6 +188,7 @@ def _predict(arguments, out, store):
         arguments.spectra,
         resolving_power=arguments.resolving_power,
         at_rest=arguments.at_rest,
+        macroturbulence=arguments.macroturbulence,
         figures=arguments.figures,
         store=store,
         generator_digest=generator_digest,

@@ -1,4 +1,4 @@
-"""The line panel: parameters of one line, its response to each label, and its manifold with the current point."""
+"""The line panel: species and parameters of a line, its response to each label, its manifold with the current point."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ from stellarhml.explore.widgets import (
     watch,
 )
 from stellarhml.plotting._manifold_display import ManifoldDisplay
-from stellarhml.plotting._style import PLAIN_TEXT, plain_symbol
+from stellarhml.plotting._style import PLAIN_TEXT, line_name, plain_symbol
 
 _N_FINE = 30  # points of the map along each label
 _STEPS = {"teff": (100.0, "100 K")}  # for which responses are shown; 0.1 for other labels
@@ -82,7 +82,8 @@ class LineView:
             return None
         found = line_response(self._generator, state.labels, state.line)
         self.field.value = found.name
-        self.text.text = PANELS.line(found, PLAIN_TEXT, plain_symbol, _STEPS)
+        name = line_name(found.name, found.tag.get("species", ""))
+        self.text.text = PANELS.line(found, name, PLAIN_TEXT, plain_symbol, _STEPS)
         values = dict(zip(self._generator.label_names_, state.labels, strict=True))
         along, width = found.scaled_curves(values), 1e3 * found.values.get("equivalent_width", np.nan)
         xs, ys, here = (list(part) for part in zip(*along.values(), strict=True)) if along else ([], [], [])

@@ -9,7 +9,7 @@ from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.synthesis.evaluation import expected_error, generate
-from stellarhml.synthesis.line_table import slope_of
+from stellarhml.synthesis.line_table import slope_of, tag_columns
 from stellarhml.synthesis.line_values import QUANTITIES, line_values
 
 
@@ -36,26 +36,29 @@ class ScreenLines(NamedTuple):
     """Lines with centers in a window, in order of wavelength; all arrays have shape (n_lines,).
 
     `index` in the catalogue and `name`, the wavelength there; observed `center` [angstrom] and `depth` of the line in
-    units of the continuum.
+    units of the continuum; `species`, "" where it is not known.
     """
 
     index: np.ndarray
     name: np.ndarray
     center: np.ndarray
     depth: np.ndarray
+    species: np.ndarray
 
 
 class LineResponse(NamedTuple):
     """One line at given labels, and how it changes with each label.
 
     `name` is its catalogue wavelength [angstrom]; `values` are its parameters, `depth`, `equivalent_width` [angstrom]
-    and `saturation`, empty if the line is absent. By label: `slopes`, the derivatives of `equivalent_width` and of
-    `depth` per unit; and `curves`, values over its range in the grid and equivalent widths there, all other labels as
-    given.
+    and `saturation`, empty if the line is absent; `tag` has its `species`, the `share` of that in the line, and
+    `excitation` [eV] and `log_gf` of its strongest transition, empty if it is not tagged. By label: `slopes`, the
+    derivatives of `equivalent_width` and of `depth` per unit; and `curves`, values over its range in the grid and
+    equivalent widths there, all other labels as given.
     """
 
     name: float
     values: dict
+    tag: dict
     slopes: dict
     curves: dict
 
@@ -148,7 +151,8 @@ def lines_in_window(generator, labels, window, *, rv=0.0, n_lines=None):
     chosen = np.argsort(-depth, kind="stable")[:n_lines]
     chosen = chosen[np.argsort(center[chosen], kind="stable")]
     name = np.asarray(generator.decomposer_.line_catalog_)[index[chosen]]
-    return ScreenLines(index[chosen], name, center[chosen], depth[chosen])
+    species = tag_columns(generator, index[chosen]).get("species", np.full(len(chosen), ""))
+    return ScreenLines(index[chosen], name, center[chosen], depth[chosen], species)
 
 
 def line_at(lines, wavelength, reach):
@@ -201,7 +205,9 @@ def line_response(generator, labels, index, *, n_points=25):
         points[k, :, k] = along
     widths = line_values(generator, points.reshape(-1, len(names)), "equivalent_width", [index])
     curves = dict(zip(names, zip(ranges, widths.reshape(len(names), n_points), strict=True), strict=True))
-    return LineResponse(float(decomposer.line_catalog_[index]), values, responses, curves)
+    tag = {name: column[0] for name, column in tag_columns(generator, [index]).items()}
+    tag = tag if tag.get("species") else {}
+    return LineResponse(float(decomposer.line_catalog_[index]), values, tag, responses, curves)
 
 
 def _pixels_of(generator, window, shift):

@@ -9,9 +9,11 @@ from stellarhml.explore.page_state import NARROWEST
 from stellarhml.explore.screen_data import line_at, lines_to_name
 from stellarhml.explore.widgets import CHOSEN, INK, MODEL, OBSERVED, QUIET, RESIDUAL, source, watch
 from stellarhml.physics.wavelength import doppler_shift
+from stellarhml.plotting._style import line_name
 
 _N_COLUMNS = 900  # until the browser reports its width
-_N_TICKS, _NAME_WIDTH, _CLICK = 300, 62, 8  # ticks; screen pixels: width of a name, reach of a click
+_N_TICKS, _CLICK = 300, 8  # ticks; reach of a click in screen pixels
+_NAME_WIDTH, _NAME_WIDTH_SPECIES = 62, 104  # screen pixels: of a name, of one with the species
 _TOOLS = "xpan,xwheel_zoom,box_zoom,undo,redo"
 
 
@@ -79,8 +81,10 @@ class SpectrumView:
         low, high = state.window
         self.lines = lines = self._session.lines(state, _N_TICKS)
         self.sources["ticks"].data = {"x": lines.center, "y": lines.depth}
-        named = lines_to_name(lines, _NAME_WIDTH / self._columns * (high - low), state.window)
-        self.sources["names"].data = {"x": lines.center[named], "text": [f"{x:.2f}" for x in lines.name[named]]}
+        width = _NAME_WIDTH_SPECIES if self._session.generator.tags_ is not None else _NAME_WIDTH
+        named = lines_to_name(lines, width / self._columns * (high - low), state.window)
+        texts = [line_name(*of) for of in zip(lines.name[named], lines.species[named], strict=True)]
+        self.sources["names"].data = {"x": lines.center[named], "text": texts}
         ends = (float(doppler_shift(end, state.rv)) for end in self._session.band)
         self._outside_band[0].right, self._outside_band[1].left = ends
         self.compared = self._session.compare(state)

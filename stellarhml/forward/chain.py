@@ -245,7 +245,7 @@ class ForwardChain:
         parts = []
         for order, window in zip(orders, windows, strict=True):
             run = None if window is None else next(run for run in reversed(runs) if run[0] <= window[1].start)
-            parts.append(self._observe(values, order, window, run, rv, vsini, tangents))
+            parts.append(self._observe(values, order, window, run, rv, vsini, margin, tangents))
         ends = np.cumsum([0, *map(len, cuts)])
         return [_join(parts[a:b]) if b - a > 1 else parts[a] for a, b in pairwise(ends)]
 
@@ -262,7 +262,7 @@ class ForwardChain:
     def _rendered(self, values, pixels, tangents):
         return _rendered(self._generator, values, pixels, tangents, self._changes)
 
-    def _observe(self, values, order, window, run, rv, vsini, tangents):
+    def _observe(self, values, order, window, run, rv, vsini, margin, tangents):
         """One run of pixels, as Rows."""
         n_rows = len(self.parameters) + (3 if self._stages else 2) if tangents else 1
         table = np.full((n_rows, len(order.wavelength)), np.nan)
@@ -283,6 +283,7 @@ class ForwardChain:
                 derivatives=tangents,
                 between=between if self._stages else None,
                 max_step=self._max_step,
+                margin=margin / SPEED_OF_LIGHT,
             )
         if not tangents:
             return Rows(order.wavelength, table[0])

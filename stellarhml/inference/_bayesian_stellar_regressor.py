@@ -17,6 +17,7 @@ from stellarhml._state import StateError, check_keys, estimator_state, make_esti
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import RV, VSINI
+from stellarhml.forward.macroturbulence import Macroturbulence
 from stellarhml.forward.stages import Stage, label_parameters
 from stellarhml.forward.transmission import Transmission
 from stellarhml.inference._inference_result import InferenceResult, draw_within
@@ -268,6 +269,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         medium=None,
         mask=None,
         transmission=None,
+        macroturbulence=None,
         stages=(),
         fixed=None,
         limb_darkening=0.6,
@@ -301,9 +303,14 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Vacuum wavelengths in angstrom and transmission of the Earth's atmosphere, sampled finely enough to resolve
             its lines, in the frame of the spectrum: the model is multiplied by it before the convolution with the
             line-spread function. Pixels outside the table are masked.
+        macroturbulence : {"radial-tangential", "gaussian"}, default=None
+            Profile of macroturbulence, whose velocity "vmac" in km/s (0 to 50) is then fitted, see
+            :class:`stellarhml.forward.macroturbulence.Macroturbulence`. At moderate resolving power vmac, vsini and the
+            resolving power are nearly degenerate: fix one of the velocities, or give vsini a prior. None: no
+            macroturbulence, which vsini then absorbs.
         stages : sequence of Stage, default=()
             Further effects between star and spectrograph, see :class:`stellarhml.forward.stages.Stage`, from the star
-            outwards; the transmission comes last. Their parameters are fitted, too.
+            outwards; rotation and macroturbulence come before, the transmission last. Their parameters are fitted, too.
         fixed : dict, default=None
             Values of parameters that are not fitted, by name, such as ``{"rv": 0.0}``; in km/s, K and dex unless they
             carry a unit.
@@ -345,6 +352,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         settings = self._fit_settings(
             transmission=transmission,
+            macroturbulence=macroturbulence,
             stages=stages,
             fixed=fixed,
             limb_darkening=limb_darkening,
@@ -428,6 +436,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self,
         *,
         transmission=None,
+        macroturbulence=None,
         stages=(),
         fixed=None,
         limb_darkening=0.6,
@@ -451,7 +460,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"`continuum_degree` is {continuum_degree!r}; it needs a degree of 0 or more, 'auto' or None."
             )
         check_sampling(posterior, n_draws)
-        stages = tuple(stages) if isinstance(stages, Iterable) else (stages,)
+        stages = _stages_of(macroturbulence, tuple(stages) if isinstance(stages, Iterable) else (stages,))
         strange = [stage for stage in stages if not isinstance(stage, Stage)]
         if strange:
             raise ValueError(
@@ -617,8 +626,14 @@ def infer_or_report(regressor, settings, spectrum):
 def _failed(regressor, settings, message):
     """Result of a star that could not be inferred with these settings."""
     labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)
-    own = [parameter for stage in settings.get("stages", ()) for parameter in stage.parameters]
+    stages = _stages_of(settings.get("macroturbulence"), settings.get("stages", ()))
+    own = [parameter for stage in stages for parameter in stage.parameters]
     return InferenceResult.failed(ParameterSet((*labels, RV, VSINI, *own), bounds=regressor.bounds_), message)
+
+
+def _stages_of(macroturbulence, stages):
+    """Stages before the transmission, from the star outwards."""
+    return stages if macroturbulence is None else (Macroturbulence(macroturbulence), *stages)
 
 
 def _require_many(spectra):

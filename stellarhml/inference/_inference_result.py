@@ -9,6 +9,7 @@ from stellarhml._rounding import rounded
 from stellarhml._text import escaped
 from stellarhml.flags import InferenceFlag, name_flags
 from stellarhml.forward.chain import RV, VSINI
+from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.forward.stages import LABEL_DESCRIPTIONS
 from stellarhml.inference.parameter_set import UNITS
 
@@ -340,6 +341,7 @@ _SUFFIXES = {"_std": "standard deviation of the ", "_true": "true ", "_differenc
 _DESCRIPTIONS = LABEL_DESCRIPTIONS | {
     RV.name: RV.description,
     VSINI.name: VSINI.description,
+    VMAC.name: VMAC.description,
     "reduced_chi2": "reduced chi-square of the fit",
     "n_pixels": "pixels in use",
     "n_rejected": "pixels rejected as outliers",

@@ -4,10 +4,11 @@ import numpy as np
 
 from stellarhml._units import plain_number
 from stellarhml.forward.chain import RV, VSINI
+from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.forward.stages import LABEL_UNITS
 
-UNITS = LABEL_UNITS | {RV.name: RV.unit, VSINI.name: VSINI.unit}
-"""Units of the labels and of the velocities that every `ForwardChain` has."""
+UNITS = LABEL_UNITS | {velocity.name: velocity.unit for velocity in (RV, VSINI, VMAC)}
+"""Units of the labels and velocities."""
 
 _ALSO = {"logg": ("dex",)}  # other units in which a value has the same number
 

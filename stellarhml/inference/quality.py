@@ -11,7 +11,8 @@ _POOR = 1.3  # reduced chi-square
 _MANY_REJECTED = 0.01  # share of the pixels
 _SURE = 5.0  # standard deviations at which a score test raises a flag
 _LEAST_POWER = 0.05  # change of ln resolving power below which no flag is raised
-_LEAST_VSINI = 0.5  # km/s; slower rotation cannot decrease enough to narrow the lines
+_BROADENING = ("vsini", "vmac")
+_LEAST_BROADENING = 0.5  # km/s; slower rotation or macroturbulence cannot decrease enough to narrow the lines
 
 
 def fit_flags(generator, likelihood, linear, uncertainty):
@@ -48,8 +49,9 @@ def instrument_flags(linear, parameters, reduced_chi2):
     list of flags with messages about this star.
     """
     found, scale = [], max(reduced_chi2, 1.0)
-    # vsini is degenerate with the resolving power, unless it is too small to decrease
-    others = [k for k, name in enumerate(parameters.free) if name != "vsini" or linear.values[name] > _LEAST_VSINI]
+    # vsini and vmac are degenerate with the resolving power, unless they are too small to decrease
+    narrow = [name for name in _BROADENING if linear.values.get(name, 0.0) <= _LEAST_BROADENING]
+    others = [k for k, name in enumerate(parameters.free) if name not in narrow]
     sharpness = linear.project([rows.tangents["ln_resolving_power"][:, None] for rows in linear.orders])[:, 0]
     change, sigma = _score(linear, sharpness, scale, others)
     factor = float(np.exp(np.clip(change, -5, 5))), sigma

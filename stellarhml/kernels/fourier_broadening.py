@@ -202,24 +202,27 @@ def observe_rows(
     derivatives=False,
     between=None,
     max_step=np.inf,
+    margin=0.0,
 ):
     """Broaden spectra and integrate them over pixels.
 
     `rows` (m, n) are a flux, and other rows that transform linearly with it, at `wavelength` (n,), strictly increasing,
     eight points or more of any spacing. The `edges` (p + 1,) of the pixels are in the frame of the star, at a distance
-    of at least `light_reach` plus one step from the ends of `wavelength`. `vsini` is in units of c; `sigma`, of all
-    pixels or of each (p,), is that of the line-spread function in ln wavelength, None for no line spread.
+    of at least `light_reach` plus `margin` plus one step from the ends of `wavelength`. `vsini` is in units of c;
+    `sigma`, of all pixels or of each (p,), is that of the line-spread function in ln wavelength, None for no line
+    spread.
 
     Rotation and line spread are applied in one transform, unless `between` is given. It takes ln wavelengths in the
-    frame of the star (k,), at steps of `max_step` or less, and rows there, (m, k) or, with `derivatives`, (m + 3, k):
-    derivatives of the first with respect to ln of the ratio of observed wavelengths to those of the star, to `vsini`,
-    and to the variance of a Gaussian broadening in ln wavelength. It returns rows (m', k), the flux first.
+    frame of the star (k,), at even steps of `max_step` or less, and rows there, (m, k) or, with `derivatives`,
+    (m + 3, k): derivatives of the first with respect to ln of the ratio of observed wavelengths to those of the star,
+    to `vsini`, and to the variance of a Gaussian broadening in ln wavelength. It returns rows (m', k), the flux first,
+    for which it moves light by `margin` in ln wavelength at most.
 
     Returns means over the pixels per wavelength, (m, p) or (m', p). With `derivatives` those of the first row follow:
     with respect to ln of the ratio of wavelengths, to `vsini`, and to -ln `sigma`; after `between` the last alone.
     """
     spread = np.asarray(0.0 if sigma is None else sigma)
-    reach = light_reach(vsini, spread.max())
+    reach = light_reach(vsini, spread.max()) + margin
     x, step, values, thin = _uniform(wavelength, rows, edges, reach, spread.min(), max_step)
     n = len(x)
     if between is not None:
@@ -245,6 +248,17 @@ def observe_rows(
         shifted += pixels[-1:]
     n_rows = len(rows)
     return np.concatenate([pixels[:n_rows], shifted, pixels[n_rows : n_rows + 2]])
+
+
+def broaden_rows(rows, step, transform):
+    """Convolve rows (m, n), at points that are a `step` apart, with a kernel.
+
+    `transform` gives the Fourier transform of the kernel, or its derivative by a width, at wave numbers in units of
+    1 / `step`. Within the reach of the kernel from the ends, light from beyond is missing.
+    """
+    values = _join_ends(rows, 1)
+    n_points = values.shape[1]
+    return irfft(rfft(values) * transform(_wave_numbers(n_points, step)), n_points)[:, : rows.shape[1]]
 
 
 def _uniform(wavelength, rows, edges, reach, sigma, max_step):
@@ -279,10 +293,15 @@ def _join_ends(rows, thin):
     return values
 
 
+def _wave_numbers(n_points, step):
+    """Wave numbers of the transform of real rows of `n_points` at a `step`."""
+    return 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
+
+
 def _rotate(values, step, n, vsini, limb_darkening, derivatives):
     """Rows broadened by rotation, and derivatives of the first by ln of a shift, by vsini and by a variance."""
     n_points = values.shape[1]
-    k = 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
+    k = _wave_numbers(n_points, step)
     waves = rfft(values)
     turned, slope = np.ones(len(k)), np.zeros(len(k))
     if vsini:
@@ -308,7 +327,7 @@ def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives)
     Of `thin` points one is kept.
     """
     n_points = values.shape[1]
-    k = 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
+    k = _wave_numbers(n_points, step)
     square = k * k / 2
     low, high = spread.min() ** 2, spread.max() ** 2
     live = len(k) if not low else int(np.searchsorted(square * low, _FAINT))

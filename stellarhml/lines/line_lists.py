@@ -24,7 +24,6 @@ _COLUMNS = {
     "wavelength": ("wavelength", "wlcent", "wl", "wave", "lambda"),
     "excitation": ("excit", "excitation", "ep", "e_low", "elow", "chi"),
     "log_gf": ("gflog", "log_gf", "loggf", "log gf"),
-    "damping": ("gamvw", "waals", "damping"),
 }
 
 
@@ -84,10 +83,10 @@ def read_line_list(path, *, format=None, medium=None) -> LineList:
     format = format or _recognise(text, path)
     try:
         table, stated = _READERS[format](text)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise LineListError(
-            f"{path} cannot be read as a line list in the format {format} ({error}). Pass `format`, one of "
-            f"{', '.join(_READERS)}, or correct the file."
+            f"{path} cannot be read as a line list in the format {format} ({error}). Correct the file or, if that is "
+            f"not its format, name it: read_line_list(path, format=...) with one of {', '.join(_READERS)}."
         ) from error
     if medium and stated and medium != stated:
         raise ValueError(f"`medium` is {medium!r}, but {path} states {stated}. Leave `medium` out.")
@@ -125,12 +124,12 @@ def _parses(parse, line):
 
 def _read_vald(text):
     """Columns of an extract of VALD, and the medium in its head."""
-    head = next((line for line in text.splitlines() if "WL_" in line), None)
-    if head is None:
-        raise ValueError("it has no line with the names of the columns, such as WL_air(A)")
-    medium, unit = re.search(r"WL_(air|vac)\(([^)]*)\)", head).groups()
-    long = "E_low" in head
-    energy = re.search(r"(?:E_low|Excit)\(([^)]*)\)", head)[1].lower()
+    head = next((line for line in text.splitlines() if "WL_" in line), "")
+    found = [re.search(pattern, head) for pattern in (r"WL_(air|vac)\(([^)]*)\)", r"(?:E_low|Excit)\(([^)]*)\)")]
+    if None in found:
+        raise ValueError("it has no line with the names of the columns, such as WL_air(A) and E_low(eV)")
+    (medium, unit), (energy,) = (match.groups() for match in found)
+    long, energy = "E_low" in head, energy.lower()
     records = re.findall(r"^'([A-Z][A-Za-z0-9]* +\d+)',(.*)$", text, re.MULTILINE)
     cells = [[name, *re.split(r"\s*,\s*", rest.strip())] for name, rest in records]
     # long: wavelength, log gf, E_low; short: wavelength, excitation, (microturbulence,) log gf
@@ -199,10 +198,12 @@ def _read_csv(text):
     found = {
         role: next((names[name] for name in accepted if name in names), None) for role, accepted in _COLUMNS.items()
     }
-    missing = [role for role, column in found.items() if column is None and role != "damping"]
+    missing = [role for role, column in found.items() if column is None]
     if missing:
         raise ValueError(f"it has the columns {', '.join(map(str, frame.columns))}, but {', '.join(missing)} is needed")
-    return pd.DataFrame({role: frame[column] for role, column in found.items() if column is not None}), None
+    table = pd.DataFrame({role: frame[column] for role, column in found.items()})
+    numbers = table.columns.drop("species")
+    return table.assign(**table[numbers].apply(pd.to_numeric)), None
 
 
 def _checked(table, medium, path):

@@ -40,11 +40,25 @@ class LineTags(NamedTuple):
     excitation: np.ndarray
     log_gf: np.ndarray
 
+    @property
+    def tagged(self):
+        """Which lines are tagged, (n_lines,) of bool."""
+        return self.shares.getnnz(axis=1) > 0
+
     def names(self):
         """Species with the largest share of each line, (n_lines,) of str; "" where a line is not tagged."""
-        names, rows = np.full(self.shares.shape[0], "", dtype=object), self.shares.getnnz(axis=1) > 0
-        names[rows] = np.array(self.species, dtype=object)[self.largest()[rows]]
-        return names
+        return self.of_lines(np.arange(self.shares.shape[0]))["species"]
+
+    def of_lines(self, lines):
+        """Tags of `lines`, (n,) int, by name: a dict of arrays (n,).
+
+        The `species` with the largest share, "" where a line is not tagged; its `share`, 0 there; `excitation` [eV] and
+        `log_gf` of the strongest transition, NaN there.
+        """
+        shares = self.shares[lines].toarray()
+        species, share = np.array(self.species, dtype=object)[shares.argmax(axis=1)], shares.max(axis=1)
+        columns = {"excitation": self.excitation[lines], "log_gf": self.log_gf[lines]}
+        return {"species": np.where(share > 0, species, ""), "share": share} | columns
 
     def to_state(self):
         """State for a file; shares are listed by line and number of species."""
@@ -71,10 +85,6 @@ class LineTags(NamedTuple):
         columns = [take_array(state, name, dtype="f8", shape=(n_lines,), finite=False) for name in cls._fields[3:]]
         shares = sparse.csr_matrix((share, (line, number)), shape=(n_lines, len(species)))
         return cls(tuple(species), shares, zero_points, *columns)
-
-    def largest(self):
-        """Number of the species with the largest share of each line, (n_lines,) int; 0 where a line is not tagged."""
-        return np.asarray(self.shares.argmax(axis=1)).ravel()
 
 
 def tag_lines(centers, log_depths, transitions, temperature):

@@ -3,12 +3,15 @@
 import numpy as np
 
 from stellarhml.flags import LineFlag
+from stellarhml.plotting._line_labels import lines_to_label, write_labels
 from stellarhml.plotting._spectrum_fit_display import SpectrumFitDisplay
+from stellarhml.synthesis.line_values import QUANTITIES
 
 # Rows of ticks from the spectrum upwards; colours of Okabe and Ito (2008) that the spectra do not use
 _COLOURS = {"detected": "#0072B2", "undetected": "#E69F00", "added": "#009E73"}
 _LOWEST_ROW, _ROW_STEP = 0.855, 0.055  # in units of the height of the axes
-_ROOM = 1.27  # height of the axes for a flux range of 1, with room for the ticks
+_ROOM, _ROOM_LABELS = 1.27, 1.75  # height of the axes for a flux range of 1, with room for ticks, and for labels
+_LABEL_HEIGHT = 0.82  # of their upper ends, in units of the height of the axes
 _AXES_WIDTH = 550  # points, about: ticks are at most a quarter as thick as their mean distance
 _THICKEST, _THINNEST = 1.4, 0.15  # points
 _LONGEST, _SHORTEST = 8.0, 5.0  # points
@@ -34,6 +37,11 @@ class DecompositionDisplay:
         Their flags, see :class:`stellarhml.flags.LineFlag`.
     title : str, default=None
         Text above the figure.
+    lines : DataFrame, default=None
+        Lines that can be labelled, by catalogue wavelength, with their `depth`, `observed` center in angstrom and, if
+        known, `species`.
+    n_lines : int, default=0
+        Largest number of labelled lines.
 
     Attributes
     ----------
@@ -45,6 +53,8 @@ class DecompositionDisplay:
         Lines of the spectra and the residual.
     ticks_ : dict of str to matplotlib line
         The ticks of each kind of line.
+    line_texts_ : list of matplotlib text
+        Labels of lines.
     rms_text_ : matplotlib text
         Text with the residual RMS.
 
@@ -63,9 +73,10 @@ class DecompositionDisplay:
     0.058
     """
 
-    def __init__(self, *, wavelength, flux, model, centers, line_flags, title=None):
+    def __init__(self, *, wavelength, flux, model, centers, line_flags, title=None, lines=None, n_lines=0):
         self.wavelength, self.flux, self.model = wavelength, flux, model
         self.centers, self.line_flags, self.title = centers, line_flags, title
+        self.lines, self.n_lines = lines, n_lines
 
     @property
     def residual(self):
@@ -95,7 +106,7 @@ class DecompositionDisplay:
         return float(np.sqrt(np.nanmean(self.residual[self._shown(window)] ** 2)))
 
     @classmethod
-    def from_estimator(cls, decomposer, x, *, window=None, ax=None, title=None):
+    def from_estimator(cls, decomposer, x, *, window=None, ax=None, title=None, n_lines=0, tags=None):
         """Fit the lines of a spectrum and draw them.
 
         Parameters
@@ -111,6 +122,12 @@ class DecompositionDisplay:
             Axes for fluxes and residuals. None makes a figure.
         title : str, default=None
             Text above the figure.
+        n_lines : int, default=0
+            Largest number of lines to label: the deepest in the window whose labels do not overlap. A label is the
+            wavelength of the line in `line_catalog_`, in angstrom.
+        tags : LineTags, default=None
+            Species of the decomposer's lines for the labels ("Fe I 8516.41"): `tags_` of a generator whose
+            `decomposer_` it is, after `tag_lines`.
 
         Returns
         -------
@@ -123,6 +140,7 @@ class DecompositionDisplay:
         line, parameter = np.divmod(decomposition.theta.indices, len(names))
         is_center = parameter == names.index("center")
         wavelength, model = decomposer.wavelength_, decomposer.inverse_transform(decomposition.theta)[0]
+        lines = _lines_of(decomposer, line, parameter, decomposition.theta.data, tags) if n_lines else None
         used = (wavelength >= decomposition.windows[0]) & (wavelength <= decomposition.windows[-1])
         return cls.from_arrays(
             wavelength[used],
@@ -133,10 +151,14 @@ class DecompositionDisplay:
             window=window,
             ax=ax,
             title=title,
+            lines=lines,
+            n_lines=n_lines,
         )
 
     @classmethod
-    def from_arrays(cls, wavelength, flux, model, centers, line_flags, *, window=None, ax=None, title=None):
+    def from_arrays(
+        cls, wavelength, flux, model, centers, line_flags, *, window=None, ax=None, title=None, lines=None, n_lines=0
+    ):
         """Draw given arrays.
 
         Parameters
@@ -153,6 +175,8 @@ class DecompositionDisplay:
             Axes for fluxes and residuals. None makes a figure.
         title : str, default=None
             Text above the figure.
+        lines, n_lines : DataFrame, int
+            Lines to label, as in the class.
 
         Returns
         -------
@@ -178,6 +202,8 @@ class DecompositionDisplay:
             centers=centers,
             line_flags=line_flags,
             title=title,
+            lines=lines,
+            n_lines=n_lines,
         )
         return display.plot(window=window, ax=ax)
 
@@ -229,7 +255,9 @@ class DecompositionDisplay:
         drawn = np.concatenate([self.flux[shown], self.model[shown]])
         lowest = np.nanmin(drawn)
         extent = max(np.nanmax(drawn) - lowest, 1e-3)
-        top.set_ylim(lowest - 0.04 * extent, lowest + _ROOM * extent)
+        chosen = lines_to_label(self.lines, self.n_lines, self.wavelength[shown]) if self.n_lines else []
+        self.line_texts_ = write_labels(top, chosen, _LABEL_HEIGHT, va="top")
+        top.set_ylim(lowest - 0.04 * extent, lowest + (_ROOM_LABELS if chosen else _ROOM) * extent)
 
         handles = [self.flux_line_, self.model_line_, *self.ticks_.values()]
         place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0, "ncols": len(handles)}
@@ -253,3 +281,26 @@ class DecompositionDisplay:
                 f"{self.wavelength[-1]:.2f} angstrom. Pass (lowest, highest) within this range."
             )
         return shown
+
+
+def _lines_of(decomposer, line, parameter, values, tags):
+    """Lines of one spectrum for labels: a DataFrame by catalogue wavelength with depth, center and, by `tags`, species.
+
+    `line` and `parameter` (n_values,) are the numbers of the line and of the parameter of each of the `values`.
+    """
+    import pandas as pd
+
+    catalog, names = decomposer.line_catalog_, decomposer.line_parameters
+    if tags is not None and len(tags.tagged) != len(catalog):
+        raise ValueError(
+            f"`tags` is of {len(tags.tagged)} lines, but the decomposer has {len(catalog)}. Pass `tags_` and "
+            "`decomposer_` of the same generator."
+        )
+    theta = np.zeros((len(catalog), len(names)))
+    theta[line, parameter] = values
+    present = np.unique(line)
+    theta = theta[present]
+    columns = {"depth": QUANTITIES["depth"](theta, decomposer.profile), "observed": theta[:, names.index("center")]}
+    if tags is not None:
+        columns["species"] = tags.of_lines(present)["species"]
+    return pd.DataFrame(columns, index=catalog[present])

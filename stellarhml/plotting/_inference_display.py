@@ -3,13 +3,13 @@
 import numpy as np
 
 from stellarhml.physics.wavelength import doppler_shift
+from stellarhml.plotting._line_labels import lines_to_label, write_labels
 from stellarhml.plotting._residual_curves import break_gaps, rms, running_rms, shade
 from stellarhml.plotting._result_text import check_result, result_title
 from stellarhml.plotting._style import MODEL, NOISE, OBSERVED, RESIDUAL, SERIES, UNUSED
 
 _MANY = 5000  # pixels of a panel that are drawn as an image, in thinner lines
-_APART = 0.013  # of the width of a panel, between labels of lines
-_ROOM = 0.72  # of the height of a panel that spectra take where lines are labelled
+_ROOM, _ROOM_SPECIES = 0.72, 0.62  # of the height of a panel that spectra take where lines are labelled
 _UNITS = {"error": "Residual /\nerror", "continuum": "Residual /\ncontinuum"}
 
 
@@ -29,7 +29,7 @@ class InferenceDisplay:
     numbers : list of int, default=None
         Numbers of the orders. None counts from 0.
     lines : DataFrame, default=None
-        Lines by catalogue wavelength, with their `depth` and `observed` wavelength in angstrom.
+        Lines by catalogue wavelength, with their `depth`, `observed` wavelength in angstrom and, if known, `species`.
     n_lines : int, default=0
         Largest number of labelled lines in a panel.
     title : str, default=None
@@ -97,7 +97,8 @@ class InferenceDisplay:
             The regressor's generator. Needed to label lines.
         n_lines : int, default=0
             Largest number of lines to label in each row: the deepest whose labels do not overlap. A label is the
-            wavelength of the line in `generator.line_table`, in angstrom and at rest.
+            wavelength of the line in `generator.line_table`, in angstrom and at rest, with its species where the
+            generator has tags (`SpectrumGenerator.tag_lines`): "Fe I 8516.41".
         residual, window, ax : str, tuple of (float, float), array-like of matplotlib axes
             As in :meth:`plot`.
         title : str, default=None
@@ -120,7 +121,7 @@ class InferenceDisplay:
         if n_lines:
             table = generator.line_table([result.values[name] for name in generator.label_names_])
             observed = doppler_shift(table["center"], result.values["rv"])
-            lines = table[["depth"]].assign(observed=observed)
+            lines = table.filter(["depth", "species"]).assign(observed=observed)
         columns = {"wavelength": [], "flux": [], "model": [], "error": [], "numbers": []}
         for order in result.orders:
             # pixels that are not used may have any value
@@ -243,7 +244,7 @@ class InferenceDisplay:
         text = f"{row['name']}: residual rms {rms(left / row['error']):.2f} x error, scatter {scatter:.2g} x continuum"
         place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
         top.annotate(text, (0, 1), (0, 3), fontsize="small", **place)
-        top.set_ylim(low, low + (high - low) / (_ROOM if self.lines is not None else 1.0))
+        top.set_ylim(low, low + (high - low) / self._room)
         return [line, *([left_out] if unused.any() else []), model]
 
     def _draw_residuals(self, bottom, row, unit, overview):
@@ -270,21 +271,17 @@ class InferenceDisplay:
         """Label the deepest lines of a row, as far as labels do not overlap."""
         if self.lines is None:
             return []
-        x = row["wavelength"]
-        low, high = np.nanmin(x), np.nanmax(x)
-        reach, taken, texts = max(0.002 * (high - low), np.nanmedian(np.diff(x))), [], []
-        for rest, depth, observed in self.lines.sort_values("depth", ascending=False).itertuples():
-            if len(taken) == self.n_lines or depth <= 0:
-                break
-            if np.nanmin(np.abs(x - observed)) > reach or any(
-                abs(observed - other) < _APART * (high - low) for other in taken
-            ):
-                continue
-            taken.append(observed)
-            top.axvline(observed, _ROOM, _ROOM + 0.04, color="0.3", lw=0.6)
-            place = {"transform": top.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
-            texts.append(top.text(observed, _ROOM + 0.05, f"{rest:.2f}", fontsize=6, color="0.2", **place))
-        return texts
+        chosen = lines_to_label(self.lines, self.n_lines, row["wavelength"])
+        for x, _ in chosen:
+            top.axvline(x, self._room, self._room + 0.04, color="0.3", lw=0.6)
+        return write_labels(top, chosen, self._room + 0.05, va="bottom")
+
+    @property
+    def _room(self):
+        """Part of the height of a panel that spectra take."""
+        if self.lines is None:
+            return 1.0
+        return _ROOM_SPECIES if "species" in self.lines else _ROOM
 
 
 def _make_axes(n_rows, *, overview):

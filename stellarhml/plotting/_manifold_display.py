@@ -3,7 +3,8 @@
 import numpy as np
 
 from stellarhml.plotting._plane import cell_edges, choose_plane, draw_cells, fill_cells, labels_text
-from stellarhml.plotting._style import parameter_text
+from stellarhml.plotting._style import line_name, parameter_text
+from stellarhml.synthesis.line_table import tag_columns
 from stellarhml.synthesis.line_values import line_values
 
 _LINE_TOLERANCE = 0.5  # angstrom: largest distance of `line` from a line of the catalogue
@@ -29,7 +30,7 @@ class ManifoldDisplay:
     parameter : str
         Label of the colour bar.
     title : str
-        Title: line and fixed labels.
+        Title: line, with its species where it is known, and fixed labels.
 
     Attributes
     ----------
@@ -116,7 +117,8 @@ class ManifoldDisplay:
         points = np.tile(plane.point, (n_fine * n_fine, 1))
         points[:, x], points[:, y] = (values.ravel() for values in np.meshgrid(fine_x, fine_y))
         others = labels_text([names[k] for k in plane.rest], plane.point[plane.rest])
-        wavelength = generator.decomposer_.line_catalog_[index]
+        species = tag_columns(generator, [index]).get("species", [""])[0]
+        name = ("" if species else "line at ") + line_name(generator.decomposer_.line_catalog_[index], species)
         return cls(
             axes=plane.axes,
             node_x=node_x,
@@ -126,7 +128,7 @@ class ManifoldDisplay:
             fine_y=fine_y,
             fine_values=line_values(generator, points, parameter, [index]).reshape(n_fine, n_fine),
             parameter=parameter_text(parameter, saturates="logit_depth" in generator.decomposer_.line_parameters),
-            title=f"line at {wavelength:.2f} Å" + (f", {others}" if others else ""),
+            title=f"{name} Å" + (f", {others}" if others else ""),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Colours and axis labels that all displays share."""
+"""Colours, axis labels and names of lines that all displays share."""
 
 # Okabe and Ito (2008), distinct with any colour vision
 OBSERVED, MODEL, RESIDUAL, NOISE = "#000000", "#D55E00", "#56B4E9", "#000000"
@@ -15,6 +15,7 @@ _LABEL_TEXT = {
     "alpha": r"[$\alpha$/Fe] [dex]",
     "rv": "RV [km/s]",
     "vsini": r"$v\,\sin i$ [km/s]",
+    "vmac": r"$v_\mathrm{mac}$ [km/s]",
 }
 _PARAMETER_TEXT = {
     "center": "center [Å]",
@@ -50,6 +51,11 @@ def plain_symbol(name):
     """A name of `PLAIN_TEXT` without its unit."""
     text = PLAIN_TEXT.get(name, name)
     return text.rsplit(" [", 1)[0] if text.endswith("]") else text
+
+
+def line_name(wavelength, species=""):
+    """Name of a line by its catalogue wavelength [angstrom] and, where it is known, its species: "Fe I 8516.41"."""
+    return f"{species} {wavelength:.2f}".strip()
 
 
 def label_text(name):

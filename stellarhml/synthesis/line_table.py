@@ -26,12 +26,12 @@ def make_line_table(generator, weights, slopes):
         table[name] = quantity(theta, profile)
     for name, slope, bounds in zip(names, change, generator.interpolator_.bounds_, strict=True):
         table[f"equivalent_width_per_{name}"] = slope_of(line_equivalent_widths, theta, slope, bounds, profile)
-    if generator.tags_ is not None:
-        tags = generator.tags_
-        table["species"] = tags.names()[lines]
-        table["share"] = tags.shares.max(axis=1).toarray().ravel()[lines]
-        table["excitation"], table["log_gf"] = tags.excitation[lines], tags.log_gf[lines]
-    return table
+    return table.assign(**tag_columns(generator, lines))
+
+
+def tag_columns(generator, lines):
+    """Tags of lines by their numbers (n,) in the catalogue, see `LineTags.of_lines`; {} without tags."""
+    return {} if generator.tags_ is None else generator.tags_.of_lines(lines)
 
 
 def tags_of(generator, transitions):

@@ -92,11 +92,16 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, store=None
         of_the_fit = {"store", "n_jobs", "verbose"} & set(step.get_params(deep=False))
         step.set_params(**dict.fromkeys(of_the_fit))
     if path is not None:
-        try:
-            save(generator, path)
-        except OSError as error:
-            raise OSError(f"{path} could not be written ({error}). Make room, or choose another file.") from error
+        save_generator(generator, path)
     return generator
+
+
+def save_generator(generator, path):
+    """Save a generator; OSError if the file cannot be written."""
+    try:
+        save(generator, path)
+    except OSError as error:
+        raise OSError(f"{path} could not be written ({error}). Make room, or choose another file.") from error
 
 
 def require_nodes(grid):

@@ -58,7 +58,7 @@ def _describe_saved(path, trust_pickle):
 
 
 def describe_generator(estimator):
-    """Labels, nodes, band, lines, tables, breaks and error of a fitted generator, as a dict.
+    """Labels, nodes, band, lines, their tags, tables, breaks and error of a fitted generator, as a dict.
 
     `estimator` is a generator, a regressor with one, or a pipeline that ends with either; else the dict is empty.
     """
@@ -87,6 +87,7 @@ def describe_generator(estimator):
         "wavelength": [float(wavelength[0]), float(wavelength[-1])],
         "n_pixels": len(wavelength),
         "n_lines": len(generator.decomposer_.line_catalog_),
+        "n_tagged": None if generator.tags_ is None else int(generator.tags_.tagged.sum()),
         "n_factors": None if factors is None else int(factors.shape[-1]),
         "residual_rank": None if residual is None else int(residual.rank),
         "breaks": {name: [float(value) for value in values] for name, values in (interpolator.breaks or {}).items()},

@@ -83,6 +83,7 @@ def predict_files(
     *,
     resolving_power="file",
     at_rest=False,
+    macroturbulence=None,
     figures=None,
     store=None,
     generator_digest=None,
@@ -103,6 +104,8 @@ def predict_files(
         "grid": the spectra are at the generator's own resolution.
     at_rest : bool, default=False
         Whether the radial velocity and vsini are fixed to zero.
+    macroturbulence : {"radial-tangential", "gaussian"}, default=None
+        Profile of macroturbulence, whose velocity vmac is then fitted.
     figures : str or path-like, default=None
         Folder for a figure of each fit, ``NAME.png``.
     store : ResultStore, default=None
@@ -135,13 +138,12 @@ def predict_files(
     if store is not None and generator_digest is None:
         raise ValueError("`store` needs `generator_digest`: else rows of another generator could be read from it.")
     regressor = BayesianStellarRegressor.from_generator(generator, verbose=False)
-    fixed = AT_REST if at_rest else None
+    settings = {"fixed": AT_REST if at_rest else None, "macroturbulence": macroturbulence}
     # a generator that cannot infer is an error, not a failure of each star
-    regressor.infer_many([], resolving_power=None, fixed=fixed)
+    regressor.infer_many([], resolving_power=None, **settings)
     versions = [__version__, np.__version__, scipy.__version__]
-    task = _FitFile(
-        regressor, make_reader(**reading), resolving_power, fixed, store, digest(versions, generator_digest, fixed)
-    )
+    identity = digest(versions, generator_digest, settings)
+    task = _FitFile(regressor, make_reader(**reading), resolving_power, settings, store, identity)
     before = set() if store is None else store.keys()
     stars = list(zip(paths, [None] * len(paths) if figures is None else figure_paths(paths, figures), strict=True))
     # one file a batch: joblib would learn from rows that are read to send hundreds of files at once to one worker
@@ -158,7 +160,9 @@ def predict_files(
             raise
         interruption = error
     found += [_Outcome(message=INTERRUPTED)] * (len(stars) - len(found))
-    names = (*generator.label_names_, *AT_REST)
+    names = [*generator.label_names_, *AT_REST]
+    if macroturbulence is not None:
+        names.append("vmac")
     return Predicted(
         tabulate(paths, names, [outcome.row or outcome.message for outcome in found]),
         [outcome.figure for outcome in found],
@@ -355,7 +359,7 @@ class _FitFile:
     regressor: BayesianStellarRegressor
     read: partial
     resolving_power: float | str
-    fixed: dict | None
+    settings: dict
     store: ResultStore | None
     identity: str
 
@@ -374,7 +378,7 @@ class _FitFile:
         row, state = (None, "computed") if key is None else self._stored(key, figure)
         if row is not None:
             return _Outcome(row, key=key, state=state, figure=figure)
-        result = infer_or_report(self.regressor, {"resolving_power": power, "fixed": self.fixed}, spectrum)
+        result = infer_or_report(self.regressor, self.settings | {"resolving_power": power}, spectrum)
         if result.flags & InferenceFlag.FAILED:
             return _Outcome(message="; ".join(result.messages))
         row, problem = {"status": result.status} | result.to_row(), None

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from mock_line_list import mock_line_list
 
 from stellarhml import PhoenixPreprocessor, __version__, load, save
 from stellarhml.cli.main import main
@@ -48,6 +49,7 @@ def test_a_generator(safe_file, grid, capsys):
     assert record["n_pixels"] == len(generator.wavelength_)
     assert record["wavelength"] == generator.wavelength_[[0, -1]].tolist()
     assert record["n_lines"] == len(generator.decomposer_.line_catalog_)
+    assert record["n_tagged"] is None
     assert record["residual_rank"] == (None if generator.residual_ is None else generator.residual_.rank)
     assert record["breaks"] == {}
     assert record["versions"]["stellarhml"] == __version__
@@ -58,6 +60,7 @@ def test_a_generator(safe_file, grid, capsys):
     text = capsys.readouterr().out
     assert f"lines      {record['n_lines']}, in" in text
     assert "teff       5000 to 5500 K, 3 values" in text
+    assert f"tagged     none of {record['n_lines']} lines" in text
     assert "jumps      none found" in text
     assert f"error      {record['error']['median']:.2g} of the continuum in the median pixel" in text
 
@@ -68,6 +71,16 @@ def test_jumps_are_listed(safe_file, tmp_path, capsys):
     save(generator, tmp_path / "g.asdf")
     assert main(["inspect", str(tmp_path / "g.asdf")]) == 0
     assert "jumps      teff at 5050\n" in capsys.readouterr().out
+
+
+def test_tagged_lines_are_counted(safe_file, tmp_path, capsys):
+    generator = load(safe_file)
+    n_lines = len(generator.decomposer_.line_catalog_)
+    save(generator.tag_lines(mock_line_list(generator, left_out=[0, 1, 5])), tmp_path / "g.asdf")
+    assert main(["inspect", "--json", str(tmp_path / "g.asdf")]) == 0
+    assert _json(capsys)[0][0]["n_tagged"] == n_lines - 3
+    assert main(["inspect", str(tmp_path / "g.asdf")]) == 0
+    assert f"tagged     {n_lines - 3} of {n_lines} lines\n" in capsys.readouterr().out
 
 
 class _Marks:

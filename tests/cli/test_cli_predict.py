@@ -74,6 +74,18 @@ def test_a_moving_star(generator_file, write_star, tmp_path, capsys):
     assert "figures/star.png" in printed.out
 
 
+def test_macroturbulence_is_fitted_where_it_is_asked_for(generator_file, star, write_star, tmp_path, exit_code, capsys):
+    file = write_star(tmp_path / "star.txt", *star[:3])
+    out = tmp_path / "t.csv"
+    assert _predict(generator_file, *AT_REST, "--macroturbulence", "radial-tangential", "--out", out, file) == 0
+    table = pd.read_csv(out)
+    assert 0 <= table["vmac"][0] < 3  # a star without
+    assert table["vmac_std"][0] > 0
+    assert table["vsini_std"][0] == 0
+    assert f"{table['vmac'][0]:.2f}" in capsys.readouterr().out
+    assert exit_code(["predict", "--generator", str(generator_file), "--macroturbulence", "isotropic", file]) == 2
+
+
 def test_vacuum_declared_as_air_does_not_fit(generator_file, star, write_star, tmp_path):
     """The wavelengths are then off by 2.3 angstrom."""
     write_star(tmp_path / "star.txt", *star[:3])

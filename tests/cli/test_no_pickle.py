@@ -81,6 +81,10 @@ SUFFIXES = (".joblib", ".pkl", ".asdf", ".fits", ".fits.gz", ".txt", ".npz", ".h
 # The commands by each of their arguments that names a file to read: {} is the file.
 READ = {
     "build": {"--phoenix": ["build", "--phoenix", "{folder}", "--out", "{out}.asdf", "--wavelength", "8500", "8520"]},
+    "tag": {
+        "--generator": ["tag", "--generator", "{}", "--lines", "{lines}", "--out", "{out}.asdf"],
+        "--lines": ["tag", "--generator", "{good}", "--lines", "{}", "--out", "{out}.asdf"],
+    },
     "predict": {
         "--generator": ["predict", "--generator", "{}", "{star}"],
         "SPECTRUM": ["predict", "--generator", "{good}", "--medium", "vacuum", "{}"],
@@ -132,7 +136,7 @@ def _no_server(monkeypatch):
 )
 def test_no_pickle_is_run(command, argument, tmp_path, folder, generator_file, star_file, capsys):
     mark, place = tmp_path / "run", tmp_path / "files"
-    words = {"good": str(generator_file), "star": star_file, "out": str(tmp_path / "out")}
+    words = {"good": str(generator_file), "star": star_file, "lines": star_file, "out": str(tmp_path / "out")}
     for k, (form, make) in enumerate(FORMS.items()):
         content = make(Evil(mark))
         if argument == "--phoenix":
@@ -158,13 +162,14 @@ def test_no_pickle_is_run(command, argument, tmp_path, folder, generator_file, s
             assert "Traceback" not in said.out + said.err
 
 
-@pytest.mark.parametrize("command", ["inspect", "predict", "explore"])
+@pytest.mark.parametrize("command", ["inspect", "tag", "predict", "explore"])
 def test_trusted_pickle_is_run(command, tmp_path, star_file):
     """The marks of the test above do appear where a pickle is run."""
     mark = tmp_path / "run"
     (tmp_path / "evil.joblib").write_bytes(FORMS["joblib"](Evil(mark)))
     words = READ[command]["FILE" if command == "inspect" else "--generator"]
-    main([word.format(tmp_path / "evil.joblib", star=star_file) for word in words] + ["--trust-pickle"])
+    names = {"star": star_file, "lines": star_file, "out": str(tmp_path / "out")}
+    main([word.format(tmp_path / "evil.joblib", **names) for word in words] + ["--trust-pickle"])
     assert mark.exists()
 
 

@@ -1,11 +1,13 @@
 """A running server, on a small grid, with a mock star and a broken file beside it, and pages in a real browser."""
 
+import copy
 import shutil
 import time
 
 import numpy as np
 import pytest
 from explorer_server import READY, serve
+from mock_line_list import mock_line_list
 
 from stellarhml import BayesianStellarRegressor, SpectrumGenerator, load, save
 from stellarhml.datasets import make_stellar_grid
@@ -31,6 +33,12 @@ def generator(folder):
     made = SpectrumGenerator(wavelength=grid.wavelength, label_names=grid.label_names).fit(grid.labels, grid.flux)
     save(made, folder / "generator.asdf")
     return load(folder / "generator.asdf")
+
+
+@pytest.fixture(scope="module")
+def tagged(generator):
+    """The same generator with species of all lines but the fifth."""
+    return copy.copy(generator).tag_lines(mock_line_list(generator, left_out=[4]))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,9 @@ from bokeh.events import ButtonClick
 
 from stellarhml.explore.fit_jobs import TooManyFitsError
 from stellarhml.explore.page import Page
+from stellarhml.explore.screen_data import LineResponse
 from stellarhml.explore.session import ExplorerSession
+from stellarhml.explore.widgets import PANELS
 from stellarhml.spectra import read_spectrum
 
 POWER = 40_000
@@ -103,6 +105,48 @@ def test_selected_line_has_a_table_a_map_and_a_mark(opened, generator):
     assert f"{row['equivalent_width']:.5g}" in opened["line"].text
     assert np.shape(opened["manifold"].data["image"][0]) == (30, 30)
     assert dict(opened["query"].data["query"])["line"] == "5"
+
+
+def test_selected_line_is_named_by_its_species(tagged):
+    opened = Opened(ExplorerSession(tagged, "small"))
+    catalog = tagged.decomposer_.line_catalog_
+    opened["field-line"].value = float(catalog[5])
+    opened.settle()
+    row = tagged.line_table(opened.page.state.labels).loc[catalog[5]]
+    text = opened["line"].text
+    assert f"Line CN {catalog[5]:.2f} Å (vacuum, at rest)" in text
+    for name, value in (
+        ("share of CN", f"{row['share']:.3g}"),
+        ("excitation [eV]", f"{row['excitation']:.3f}"),
+        ("log gf", f"{row['log_gf']:.3f}"),
+    ):
+        assert f"<tr><td>{name}</td><td>{value}</td></tr>" in text
+    opened["field-line"].value = float(catalog[4])  # not in the list
+    opened.settle()
+    assert f"Line at {catalog[4]:.2f} Å (vacuum, at rest)" in opened["line"].text
+    assert "log gf" not in opened["line"].text
+    names = opened["names"].data["text"]
+    known = tagged.tags_.names()
+    assert names
+    for name in names:
+        species, wavelength = name.rsplit(" ", 1)
+        assert species == known[np.abs(catalog - float(wavelength)).argmin()]
+
+
+def test_absent_line_is_named_by_its_species():
+    tag = {"species": "CN", "share": 1.0, "excitation": 0.5, "log_gf": -2.0}
+    for found, name, shown in (({}, "8500.00", "at 8500.00"), (tag, "CN 8500.00", "CN 8500.00")):
+        text = PANELS.line(LineResponse(8500.0, {}, found, {}, {}), name, {}, str, {})
+        assert f"The line {shown} Å is absent at these labels." in text
+
+
+def test_lines_without_tags_are_named_by_their_wavelength(opened, generator):
+    catalog = generator.decomposer_.line_catalog_
+    opened["field-line"].value = float(catalog[5])
+    opened.settle()
+    assert f"Line at {catalog[5]:.2f} Å (vacuum, at rest)" in opened["line"].text
+    assert "log gf" not in opened["line"].text
+    assert set(opened["names"].data["text"]) <= {f"{x:.2f}" for x in catalog}
 
 
 def test_fit_moves_the_sliders_and_is_exported(opened, tmp_path):

@@ -130,12 +130,25 @@ def test_lines_in_view_are_those_of_the_line_table(generator):
     assert len(lines_in_window(generator, LABELS, (100.0, 101.0)).center) == 0
 
 
+def test_lines_have_their_species(generator, tagged):
+    table = tagged.line_table(LABELS)
+    lines = lines_in_window(tagged, LABELS, (8502.0, 8518.0))
+    assert lines.species.tolist() == table.loc[lines.name, "species"].tolist()
+    assert set(lines.species) == {"Fe I", "CN", ""}
+    assert set(lines_in_window(generator, LABELS, (8502.0, 8518.0)).species) == {""}
+    row = table[table["species"] == "CN"].iloc[0]
+    index = int(np.flatnonzero(generator.decomposer_.line_catalog_ == row.name)[0])
+    assert line_response(tagged, LABELS, index).tag == dict(row[["species", "share", "excitation", "log_gf"]])
+    assert line_response(tagged, LABELS, 4).tag == {}
+    assert line_response(generator, LABELS, index).tag == {}
+
+
 def test_names_of_lines_do_not_overlap():
     center, depth = np.array([1.0, 10.0, 10.5, 20.0, 30.0, 99.9]), np.array([0.5, 0.3, 0.6, 0.9, 0.01, 0.8])
-    lines = ScreenLines(np.arange(6), center, center, depth)
+    lines = ScreenLines(np.arange(6), center, center, depth, np.full(6, ""))
     # the first and the last would be cut off, the second meets a deeper one, the fifth is faint
     assert lines_to_name(lines, 4.0, (0.0, 100.0)).tolist() == [2, 3]
-    assert lines_to_name(ScreenLines(*np.empty((4, 0))), 4.0, (0.0, 100.0)).size == 0
+    assert lines_to_name(ScreenLines(*np.empty((5, 0))), 4.0, (0.0, 100.0)).size == 0
 
 
 def test_response_of_a_line_is_that_of_the_line_table(generator):
@@ -180,7 +193,7 @@ def test_absent_line_has_no_values():
 
 def test_click_selects_the_deepest_line_within_reach():
     center, depth = np.array([8500.0, 8500.2, 8500.9, 8503.0]), np.array([0.5, 0.001, 0.6, 0.01])
-    lines = ScreenLines(np.arange(4), center, center, depth)
+    lines = ScreenLines(np.arange(4), center, center, depth, np.full(4, ""))
     assert line_at(lines, 8500.2, 0.5) == 0
     assert line_at(lines, 8500.2, 0.1) == 1
     assert line_at(lines, 8502.0, 0.5) == 3

@@ -2,40 +2,13 @@
 
 import numpy as np
 import pytest
-from mock_star import observe
+from mock_star import OneSpectrum, observe
 
 from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
 from stellarhml.forward.transmission import Transmission
 
 RV, VSINI, POWER = 21.0, 6.0, 55_000.0
-
-
-@pytest.fixture(scope="module")
-def star():
-    """A spectrum of narrow, deep lines on 20,001 pixels of 0.35 km/s, and one without the generator behind it."""
-    wavelength = 8500 * np.exp(0.35 / 299_792.458 * np.arange(20_001))
-    rng = np.random.default_rng(0)
-    flux = np.ones(wavelength.size)
-    for center, depth, sigma in zip(
-        rng.uniform(8505, 8695, 150), rng.uniform(0.1, 0.9, 150), rng.uniform(0.04, 0.2, 150), strict=True
-    ):
-        flux *= 1 - depth * np.exp(-0.5 * ((wavelength - center) / sigma) ** 2)
-    return wavelength, flux
-
-
-class OneSpectrum:
-    """What the forward model asks of a generator, of one spectrum."""
-
-    label_names_ = ("teff",)
-
-    def __init__(self, wavelength, flux):
-        self.wavelength_, self._flux = wavelength, flux
-        self.interpolator_ = type("Bounds", (), {"bounds_": np.array([[0.0, 1.0]])})
-
-    def render_rows(self, labels, pixels, *, tangents=False):
-        row = self._flux[pixels]
-        return np.stack([row, 0 * row]) if tangents else row[None]
 
 
 @pytest.fixture(scope="module")

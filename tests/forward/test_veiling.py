@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from mock_star import Star, between_nodes
 
-from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import load_mini_grid
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
@@ -22,14 +21,6 @@ def veiling():
     names = {}
     exec(block, names)
     return names["Veiling"], len(block.splitlines())
-
-
-@pytest.fixture(scope="module")
-def regressor():
-    grid = load_mini_grid()
-    scale = PhoenixPreprocessor(degree=2, peak_distance=1667)
-    generator = SpectrumGenerator(wavelength=grid.wavelength[::3], preprocessor=scale)
-    return BayesianStellarRegressor.from_generator(generator.fit(grid.labels, grid.flux[:, ::3]))
 
 
 def veiled_star(regressor, seed):

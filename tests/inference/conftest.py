@@ -1,24 +1,7 @@
-"""A regressor on the packaged grid, and packaged stars that it has not seen."""
+"""Packaged stars that the regressor on the packaged grid has not seen."""
 
 import pytest
 from mock_star import Star
-
-from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
-from stellarhml.datasets import load_mini_grid
-
-
-@pytest.fixture(scope="session")
-def mini_generator():
-    """All nodes and every third pixel of the packaged grid, 8450 to 8700 angstrom."""
-    grid = load_mini_grid()
-    scale = PhoenixPreprocessor(degree=2, peak_distance=1667)
-    generator = SpectrumGenerator(wavelength=grid.wavelength[::3], preprocessor=scale)
-    return generator.fit(grid.labels, grid.flux[:, ::3])
-
-
-@pytest.fixture(scope="session")
-def regressor(mini_generator):
-    return BayesianStellarRegressor.from_generator(mini_generator)
 
 
 @pytest.fixture

@@ -126,6 +126,18 @@ def test_a_wrong_resolving_power(regressor, make_star, factor):
         assert sigma < 0.1
 
 
+def test_macroturbulence_does_not_hide_a_resolving_power_that_is_too_low(regressor, make_star):
+    """Without any, it cannot narrow the lines."""
+    star = make_star(snr=200.0, vsini=3.0)
+    settings = {"resolving_power": 0.7 * star.power, "macroturbulence": "gaussian", "fixed": {"vsini": 3.0}}
+    result = regressor.infer(star.spectrum, **settings)
+    assert result.values["vmac"] < 0.3
+    assert result.flags & InferenceFlag.RESOLVING_POWER
+    change, sigma = result.resolving_power_factor
+    assert 1.2 < change < 2
+    assert sigma < 0.1
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_right_resolving_power_of_a_star_at_rest_is_not_doubted(regressor, make_star, seed):
     star = make_star(snr=200.0, vsini=0.0, seed=seed)

@@ -1,5 +1,6 @@
 """What a caller of `infer` and `infer_many` can get wrong is an error before any fit; what a star has wrong is not."""
 
+import astropy.units as u
 import numpy as np
 import pytest
 
@@ -43,6 +44,10 @@ class Broken(Stage):
         ({"continuum_degree": True}, "`continuum_degree` is True"),
         ({"posterior": "metropolis"}, "it needs 'laplace'"),
         ({"n_draws": 0}, "`n_draws` is 0"),
+        ({"macroturbulence": "isotropic"}, "'isotropic'; it needs 'radial-tangential' or 'gaussian'"),
+        ({"macroturbulence": True}, "macroturbulence is True"),
+        ({"fixed": {"vmac": 3.0}}, "`fixed` names 'vmac'"),
+        ({"macroturbulence": "gaussian", "fixed": {"vmac": 51.0}}, "'vmac' to 51.0, which is not within 0 to 50"),
         ({"stages": Level}, "needs instances"),
         ({"stages": [Level]}, "needs instances"),
         ({"transmission": (np.arange(1.0, 30.0), np.zeros(29))}, "1 where the air is clear"),
@@ -96,6 +101,26 @@ def test_stages_of_an_iterator_serve_every_star(regressor, make_star):
         results_table(results, kind="astropy")["level_std"].description
         == "standard deviation of the factor of the flux"
     )
+
+
+def test_macroturbulence_comes_before_other_stages_and_is_listed(regressor, make_star):
+    star = make_star()
+    empty = (star.wavelength, [flux * np.nan for flux in star.flux], star.error)
+    settings = {"macroturbulence": "radial-tangential", "stages": [Level()], "fixed": {"vmac": 3_000 * u.m / u.s}}
+    good, bad = regressor.infer_many([star.spectrum, empty], resolving_power=POWER, verbose=False, **settings)
+    assert good.names == bad.names == (*star.names, "vmac", "level")
+    assert (good.values["vmac"], good.errors["vmac"]) == (3.0, 0.0)
+    assert (bad.status, bad.values["vmac"]) == ("failed", pytest.approx(np.nan, nan_ok=True))
+    column = results_table([good, bad], kind="astropy")["vmac"]
+    assert (column.unit, column.description) == (u.km / u.s, "macroturbulent velocity")
+    # rotation makes up for what macroturbulence has: variances of 0.225 vsini^2 and 0.25 vmac^2, of other shapes
+    plain = regressor.infer(star.spectrum, resolving_power=POWER).values["vsini"]
+    less = plain - np.sqrt(plain**2 - 0.25 / 0.225 * 3.0**2)
+    assert plain - good.values["vsini"] == pytest.approx(less, rel=0.4)
+    # what the air absorbs is not broadened by the star
+    air = np.arange(8400.0, 8800.0), np.ones(400)
+    stages = regressor._fit_settings(macroturbulence="gaussian", stages=[Level()], transmission=air).stages
+    assert [type(stage).__name__ for stage in stages] == ["Macroturbulence", "Level", "Transmission"]
 
 
 def test_a_stage_that_loses_pixels_is_refused(regressor, make_star):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from stellarhml.kernels.fourier_broadening import observe_rows, rotation_transform
+from stellarhml.kernels.fourier_broadening import broaden_rows, observe_rows, rotation_transform
 from stellarhml.physics.broadening import broaden_quadrature, line_spread_sigma, observe_quadrature, rotation_profile
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
@@ -124,3 +124,20 @@ def test_transform_of_rotation_is_that_of_the_profile(limb_darkening):
         by_q = quad(lambda a: -light(a)[0] * np.sin(a) * np.sin(light(a)[1]), -np.pi / 2, np.pi / 2, epsabs=1e-13)[0]
         assert got == pytest.approx(expected, abs=1e-10)
         assert change == pytest.approx(by_q, abs=1e-10)
+
+
+def test_rows_whose_ends_differ_are_convolved_as_if_they_had_none():
+    """A Gaussian line on a slope and another Gaussian: variances add; an odd number of points, 0.1 apart."""
+    x = 0.1 * np.arange(401)
+
+    def line(variance):
+        return np.exp(-0.5 * (x - 20) ** 2 / variance) / np.sqrt(variance)
+
+    rows, middle = np.stack([line(0.2), 1 - line(0.2) + x / 40]), slice(100, -100)
+    got = broaden_rows(rows, 0.1, lambda k: np.exp(-(k**2) * 0.01 / 2))[:, middle]
+    expected = np.stack([line(0.21), 1 - line(0.21) + x / 40])[:, middle]
+    # a jump between the ends would ring in the middle: by 3e-7, and its derivative by 1e-4
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-8)
+    by_variance = broaden_rows(rows, 0.1, lambda k: -(k**2) / 2 * np.exp(-(k**2) * 0.01 / 2))[:, middle]
+    change = (line(0.21 + 1e-4) - line(0.21 - 1e-4))[middle] / 2e-4
+    np.testing.assert_allclose(by_variance, [change, -change], rtol=0, atol=1e-5)

@@ -118,9 +118,13 @@ def test_strengths_of_moog_that_are_no_logarithms(tmp_path):
         ("", "not a line list of a known format"),
         ("once upon a time\n", "not a line list of a known format"),
         (VALD_SHORT.split("Reference\n")[1], "no line with the names of the columns"),
+        (VALD_SHORT.replace("WL_air(A)", "WL_air"), "no line with the names of the columns"),
+        (VALD_SHORT.replace("Excit(eV)", "Excit"), "no line with the names of the columns"),
+        (kurucz().replace(" 11.00", "   inf"), "in the format kurucz"),
         ("species,wavelength,excitation\nFe 1,5000,1\n", "but log_gf is needed"),
         ("species,wavelength,excitation,log_gf\nQq 1,5000,1,0\n", "'Qq 1' is not a species"),
         ("species,wavelength,excitation,log_gf\nFe 1,,1,0\n", "1 transitions, 1 of them without"),
+        ("species,wavelength,excitation,log_gf\nFe 1,red,1,0\n", "in the format csv"),
         ("8000.0 999.0 1.0 -1.0\n", "not the number of a species"),
     ],
 )

@@ -41,6 +41,7 @@ def test_species_and_zero_points_are_found(sky):
     tags = tag_lines(centers, depths, transitions, TEFF)
     assert tags.names()[:300].tolist() == species.tolist()
     assert tags.names()[300:].tolist() == ["", "", ""]
+    assert tags.tagged.tolist() == 300 * [True] + 3 * [False]
     found = dict(zip(tags.species, tags.zero_points, strict=True))
     for name, value in ZERO_POINTS.items():
         # 100 lines with a scatter of 0.1 dex: the median is good to 0.0125; four of these
@@ -68,6 +69,19 @@ def test_shares_of_a_blend(sky):
     # zero points are good to 0.05 dex, 12 %
     assert share["Fe I"] == pytest.approx(0.75, abs=0.03)
     assert share["Ti I"] == pytest.approx(0.25, abs=0.03)
+
+
+def test_tags_of_chosen_lines(sky):
+    centers, depths, transitions, species = sky
+    tags = tag_lines(centers, depths, transitions, TEFF)
+    found = tags.of_lines([7, 301])
+    assert found["species"].tolist() == [species[7], ""]
+    # the weak transition beside each line is 2.5 dex weaker, and farther away
+    assert 0.99 < found["share"][0] < 1
+    assert found["share"][1] == 0
+    np.testing.assert_array_equal(found["excitation"], tags.excitation[[7, 301]])
+    np.testing.assert_array_equal(found["log_gf"], tags.log_gf[[7, 301]])
+    assert all(len(column) == 0 for column in tags.of_lines(np.array([], dtype=int)).values())
 
 
 def test_a_temperature_for_each_line(sky):

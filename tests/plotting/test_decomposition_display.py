@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from mock_line_list import mock_line_list
 
-from stellarhml import VoigtLineDecomposer
+from stellarhml import SpectrumGenerator, VoigtLineDecomposer
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.flags import LineFlag
 from stellarhml.plotting import DecompositionDisplay
@@ -154,3 +155,41 @@ def test_pixels_outside_the_fit_are_not_drawn(grid):
     assert display.wavelength[0] == pytest.approx(grid.wavelength[0] + 3, abs=0.1)
     assert display.wavelength[-1] == pytest.approx(grid.wavelength[-1] - 3, abs=0.1)
     assert display.flux.shape == display.model.shape == display.wavelength.shape
+
+
+def test_the_deepest_lines_are_labelled(grid):
+    generator = SpectrumGenerator(wavelength=grid.wavelength, verbose=False).fit(grid.labels, grid.flux)
+    generator.tag_lines(mock_line_list(generator, left_out=[3]))
+    decomposer, k, window = generator.decomposer_, 5, (8503.0, 8516.0)
+    given = {"window": window, "ax": axes(), "n_lines": 4}
+    display = DecompositionDisplay.from_estimator(decomposer, grid.flux[k], tags=generator.tags_, **given)
+    found = {text.get_position()[0]: text.get_text() for text in display.line_texts_}
+    # of well separated lines, those with the lowest flux
+    inside = display.centers[(display.centers > window[0]) & (display.centers < window[1])]
+    depth = 1 - np.interp(inside, grid.wavelength, grid.flux[k])
+    assert sorted(found) == sorted(inside[np.argsort(-depth)[:4]])
+    catalog, names = decomposer.line_catalog_, generator.tags_.names()
+    for center, text in found.items():
+        line = np.abs(catalog - center).argmin()
+        assert text == f"{names[line]} {catalog[line]:.2f}".strip()
+    assert any(text.startswith("CN ") for text in found.values())
+    # below the ticks, above the spectrum
+    top = display.ax_[0]
+    assert top.transData.transform((8510.0, grid.flux[k].max()))[1] < top.transAxes.transform((0, 0.62))[1]
+    bare = DecompositionDisplay.from_estimator(decomposer, grid.flux[k], **given | {"ax": axes()})
+    assert [text.get_text() for text in bare.line_texts_] == [
+        text.get_text().rsplit(" ", 1)[-1] for text in display.line_texts_
+    ]
+    assert DecompositionDisplay.from_estimator(decomposer, grid.flux[k], ax=axes()).line_texts_ == []
+    one = DecompositionDisplay.from_estimator(
+        decomposer, grid.flux[k], **given | {"window": (8510.01, 8510.06), "ax": axes()}
+    )
+    assert one.line_texts_ == []
+
+
+def test_tags_of_another_decomposer_are_refused(grid):
+    generator = SpectrumGenerator(wavelength=grid.wavelength, verbose=False).fit(grid.labels, grid.flux)
+    tags = generator.tag_lines(mock_line_list(generator)).tags_
+    other = VoigtLineDecomposer(wavelength=grid.wavelength, prominence=0.2, verbose=False).fit(grid.flux)
+    with pytest.raises(ValueError, match="of the same generator"):
+        DecompositionDisplay.from_estimator(other, grid.flux[0], n_lines=2, tags=tags)

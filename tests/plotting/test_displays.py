@@ -1,11 +1,13 @@
 """SpectrumFitDisplay, ManifoldDisplay, and what all displays share."""
 
+import copy
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from mock_line_list import mock_line_list
 
 from stellarhml import BayesianStellarRegressor, PhoenixPreprocessor, SpectrumGenerator
 from stellarhml.datasets import make_stellar_grid
@@ -129,6 +131,14 @@ def test_manifold_has_the_values_of_the_line_table(generator, grid):
     left, right = display.ax_
     assert left.get_xlabel() == right.get_xlabel() == r"$T_\mathrm{eff}$ [K]"
     assert "dex" in left.get_ylabel()
+
+
+def test_manifold_names_a_line_by_its_species(generator):
+    tagged = copy.copy(generator).tag_lines(mock_line_list(generator, left_out=[2]))
+    for line, start in ((1, "CN "), (2, "line at ")):
+        wavelength = generator.decomposer_.line_catalog_[line]
+        title = ManifoldDisplay.measure(tagged, line=wavelength, fixed={"feh": 0.0}, n_fine=2).title
+        assert title == f"{start}{wavelength:.2f} Å, [Fe/H] = 0"
 
 
 def test_manifold_of_any_labels(generator):

@@ -159,12 +159,17 @@ class Lines:
 
     label_names_ = ("teff", "logg", "feh")
 
+    def __init__(self, species=None):
+        self.species = species
+
     def line_table(self, labels):
         import pandas as pd
 
         assert list(labels) == [5856.53, 4.2243, -0.1]
         rest = [8502.0, 8502.05, 8503.2, 8506.0, 8530.5, 8600.0, 8501.0]
         columns = {"center": rest, "depth": [0.1, 0.4, 0.2, 0.6, 0.5, 0.9, 0.0]}
+        if self.species:  # of all lines but one
+            columns["species"] = ["" if x == 8503.2 else self.species for x in rest]
         return pd.DataFrame(columns, index=rest)
 
 
@@ -178,6 +183,8 @@ def test_the_deepest_lines_are_labelled_where_they_are_observed():
     # spectra leave room
     high = np.nanmax(display.flux_lines_[0].get_ydata())
     assert display.ax_[0].transData.transform((8502.0, high))[1] < display.ax_[0].transAxes.transform((0, 0.73))[1]
+    named = InferenceDisplay.from_result(result(), generator=Lines("Fe I"), orders=[1], n_lines=3, ax=axes())
+    assert [text.get_text() for text in named.line_texts_[0]] == ["Fe I 8502.05", "8503.20"]
     few = InferenceDisplay.from_result(result(), generator=Lines(), n_lines=1, ax=axes())
     assert [text.get_text() for text in few.line_texts_[0]] == ["8530.50"]
 

@@ -1,9 +1,8 @@
-import numpy as np
 import pytest
+from mock_line_list import mock_line_list
 
 from stellarhml import SpectrumGenerator, load, save
 from stellarhml.datasets import make_stellar_grid
-from stellarhml.lines.line_lists import LineList
 
 
 @pytest.fixture(scope="module")
@@ -12,16 +11,8 @@ def generator():
     return SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
 
 
-def transitions(generator):
-    """One transition for each line, of iron and CN in turn, as strong as the line at the middle of the grid."""
-    table = generator.line_table(generator.interpolator_.nodes_.mean(axis=0))
-    species = np.where(np.arange(len(table)) % 2, "CN", "Fe I")
-    log_gf = table["log_amplitude"].to_numpy() / np.log(10) - np.where(np.arange(len(table)) % 2, 1.0, 5.5)
-    return LineList(species, table["center"].to_numpy(), np.zeros(len(table)), log_gf)
-
-
 def test_lines_have_species_in_tables_and_files(generator, tmp_path):
-    lines = transitions(generator)
+    lines = mock_line_list(generator)
     assert generator.tags_ is None
     assert "species" not in generator.line_table([5300, 4.0, -0.2])
     assert generator.tag_lines(lines) is generator
@@ -37,7 +28,7 @@ def test_lines_have_species_in_tables_and_files(generator, tmp_path):
 
 
 def test_lists_that_do_not_suit(generator):
-    lines = transitions(generator)
+    lines = mock_line_list(generator)
     with pytest.raises(ValueError, match="none of them in the generator's band"):
         generator.tag_lines(lines._replace(wavelength=lines.wavelength + 1000))
     grid = make_stellar_grid(random_state=0)

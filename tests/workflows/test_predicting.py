@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from stellarhml import BayesianStellarRegressor, SpectrumGenerator
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.spectra import ObservedSpectrum, read_spectrum
+from stellarhml.storage.result_store import ResultStore
 from stellarhml.workflows import predicting
 from stellarhml.workflows.tables import format_table, json_text, write_table
 
@@ -65,6 +66,29 @@ def test_failures_alone_have_the_same_columns(predicted, generator, files):
     table = predicting.predict_files(generator, files[1:]).table
     assert table.columns.tolist() == predicted.table.columns.tolist()
     assert table["status"].tolist() == ["failed", "failed"]
+
+
+def test_macroturbulence_is_a_column_of_every_file(generator, files, tmp_path):
+    found = predicting.predict_files(generator, files, macroturbulence="gaussian")
+    table = found.table
+    assert table["status"].tolist()[1:] == ["failed", "failed"]
+    place = table.columns.get_loc("vmac")
+    assert table.columns[place - 2 : place + 2].tolist() == ["vsini", "vsini_std", "vmac", "vmac_std"]
+    assert table["vmac"].notna().tolist() == [True, False, False]
+    write_table(table, tmp_path / "t.ecsv")
+    assert Table.read(tmp_path / "t.ecsv")["vmac"].unit == "km / s"
+    with pytest.raises(ValueError, match="needs 'radial-tangential' or 'gaussian'"):
+        predicting.predict_files(generator, files, macroturbulence="isotropic")
+
+
+def test_macroturbulence_is_part_of_what_a_stored_row_depends_on(generator, files, tmp_path):
+    options = {"store": ResultStore(tmp_path / "store"), "generator_digest": "a generator"}
+    keys = [
+        predicting.predict_files(generator, files[:1], macroturbulence=profile, **options).keys
+        for profile in (None, "gaussian", "radial-tangential")
+    ]
+    assert len({key for (key,) in keys}) == 3
+    assert predicting.predict_files(generator, files[:1], macroturbulence="gaussian", **options).n_read == 1
 
 
 def test_at_rest_fixes_velocity_and_rotation(generator, tmp_path):
