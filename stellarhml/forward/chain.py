@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
-from stellarhml.forward.line_columns import columns_of_order
+from stellarhml.forward.line_columns import columns_of_order, shapes_of_wide_lines
 from stellarhml.forward.stages import Parameter, Rows, label_parameters
 from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
@@ -208,6 +208,38 @@ class ForwardChain:
                 sigma=0.0 if order.resolving_power is None else float(np.median(order.sigma)),
             )
             found.append(columns._replace(start=columns.start + good.start, stop=columns.stop + good.start))
+        return found
+
+    def wide_shapes(self, values):
+        """Derivatives of the model with respect to relative errors of the profiles of wide lines.
+
+        They are smooth in wavelength, and hardly depend on the parameters: once is enough for a star.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            As in `flux`.
+
+        Returns
+        -------
+        shapes : list of ndarray of shape (n_pixels, n)
+            For each order, minus the depth of a wide line over the flux that it leaves, times triangles that divide its
+            reach: the flux multiplies them. They are smooth, so that broadening and pixels are left out.
+        """
+        shift, found = doppler_shift(1.0, values["rv"]), []
+        wavelength = np.asarray(self._generator.wavelength_)
+        change = None if self._changes is None else partial(self._changes.apply, values=values)
+        labels = [values[name] for name in self._generator.label_names_]
+        margin = sum(stage.margin(values) for stage in self._stages)
+        for order in self._observation.orders:
+            window = _window(wavelength, order, values["rv"], values["vsini"] + margin)
+            if window is None:
+                found.append(np.empty((len(order.wavelength), 0)))
+                continue
+            _, components, form = self._generator.line_components(labels, window[1], change=change)
+            sigma = 0.0 if order.resolving_power is None else float(np.median(order.sigma))
+            broad = light_reach(values["vsini"] / SPEED_OF_LIGHT, sigma)
+            found.append(shapes_of_wide_lines(components, form, order.wavelength / shift, broad))
         return found
 
     def generator_pixels(self, values):

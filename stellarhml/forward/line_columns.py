@@ -10,9 +10,12 @@ import numpy as np
 from scipy.fft import irfft
 
 from stellarhml.kernels.fourier_broadening import GAUSS_REACH, light_reach, rotation_transform
+from stellarhml.kernels.forms import EXPONENTIAL, THIN
 from stellarhml.kernels.line_columns import KINDS, line_columns
 
 _FAINT = 3e-4  # effect, in units of the continuum, at which the wing of a line is cut
+_SHALLOW, _DEEP, _WIDE = 0.01, 3.0, 3.0  # depth at which a wide line ends; its optical depth; reach over broadening
+_N_SHAPES = 8
 _N_TABLE = 2048
 _GROUP = 0.4  # pixels of the model within so many sigmas of the broadening are broadened as one
 
@@ -30,9 +33,20 @@ class LineColumns(NamedTuple):
     offset: np.ndarray
     table: np.ndarray
 
-    def select(self, kept):
-        """Columns of some lines, by a mask (n_lines,)."""
-        return self._replace(**{name: getattr(self, name)[kept] for name in ("line", "start", "stop", "offset")})
+    def lines(self):
+        """Line of each row of the table."""
+        return np.repeat(self.line, self.stop - self.start)
+
+    def pixels(self):
+        """Pixel of each row of the table."""
+        return np.repeat(self.start - self.offset, self.stop - self.start) + np.arange(len(self.table))
+
+    def column(self, i, kind, n_pixels):
+        """Derivative of all pixels with respect to one kind of the i-th line, (n_pixels,)."""
+        column = np.zeros(n_pixels)
+        n = self.stop[i] - self.start[i]
+        column[self.start[i] : self.stop[i]] = self.table[self.offset[i] : self.offset[i] + n, kind]
+        return column
 
 
 def columns_of_order(lines, components, form, wavelength, flux, edges, *, vsini, limb_darkening, sigma):
@@ -67,6 +81,46 @@ def columns_of_order(lines, components, form, wavelength, flux, edges, *, vsini,
         x, flux, components, first, last, form, log_edges, broad, group, table, step, start, stop, offset[:-1], out
     )
     return LineColumns(lines, start, stop, offset[:-1], out)
+
+
+def shapes_of_wide_lines(components, form, wavelength, broad):
+    """Relative changes of the flux by errors of the profiles of wide lines, (n_pixels, n).
+
+    Each column, which the flux multiplies, is minus the depth of a line over the flux that it leaves, times a triangle: an eighth of the line's reach wide
+    on each side of its middle. Lines are wide if they reach far compared with rotation and line spread, which extend to
+    `broad` in ln wavelength. `components` and `wavelength` in the same frame.
+    """
+    center, lorentz, gamma, gauss, width, depth = components.T
+    deep = np.where(depth > 0, depth, 1.0)
+    reach = gamma * np.sqrt(np.maximum(lorentz * deep / _SHALLOW - 1, 0))
+    wide = (lorentz + gauss > _DEEP) & (reach > _WIDE * broad * center)
+    wide &= (center + reach > wavelength[0]) & (center - reach < wavelength[-1])
+    columns = []
+    for i in np.flatnonzero(wide):
+        inside = slice(*np.searchsorted(wavelength, [center[i] - reach[i], center[i] + reach[i]]))
+        x = wavelength[inside] - center[i]
+        v = lorentz[i] / (1 + (x / gamma[i]) ** 2) + gauss[i] * np.exp(-0.5 * (x / width[i]) ** 2)
+        # the depth of the line over the flux that it leaves
+        relative = line_ratio(v, depth[i], form)
+        step = reach[i] / _N_SHAPES
+        for k in range(-_N_SHAPES, _N_SHAPES + 1):
+            triangle = np.maximum(1 - np.abs(x / step - k), 0.0)
+            if np.count_nonzero(triangle) > 2:
+                column = np.zeros(len(wavelength))
+                column[inside] = -relative * triangle
+                columns.append(column)
+    return np.column_stack(columns) if columns else np.empty((len(wavelength), 0))
+
+
+def line_ratio(v, depth, form):
+    """Depth of a line with optical depth v, in units of the flux that it leaves."""
+    if form == THIN:
+        return v / np.maximum(1 - v, 1e-3)
+    if form == EXPONENTIAL:
+        lost = depth * -np.expm1(-v)
+    else:
+        lost = depth * v / (1 + v)
+    return lost / np.maximum(1 - lost, 1e-3)
 
 
 def _broadening(vsini, sigma, limb_darkening, reach):

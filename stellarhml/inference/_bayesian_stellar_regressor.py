@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterable
 from functools import partial
 from inspect import signature
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
@@ -21,6 +21,7 @@ from stellarhml.forward.macroturbulence import Macroturbulence
 from stellarhml.forward.stages import Stage, label_parameters
 from stellarhml.forward.transmission import Transmission
 from stellarhml.inference._inference_result import InferenceResult, draw_within
+from stellarhml.inference.line_fit import check_line_settings, limits_of_changes
 from stellarhml.inference.node_spectra import NodeSpectra
 from stellarhml.inference.parameter_set import ParameterSet, check_bounds, check_fixed, check_priors
 from stellarhml.inference.posterior import check_sampling, sample_posterior
@@ -65,6 +66,12 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     generator_error : bool, default=True
         Whether the generator's own error, see `SpectrumGenerator.error_map_`, is included: in the variance of the
         pixels where flux errors are given, and in the standard deviations of the labels.
+    line_errors : bool or "auto", default="auto"
+        Whether `infer` takes the lines of the grid as uncertain: the strength, velocity and widths of each line may
+        differ from the star's, by amounts whose scatter is found from the star. "auto": where that is more likely than
+        the grid's own lines. `predict` takes the lines as they are.
+    grid_microturbulence : float, default=1.0
+        Microturbulence of the grid's spectra, in km/s, from which that of a star is computed.
     random_state : int, RandomState instance or None, default=None
         Seed of the search. It is drawn once in `fit`, so that the result of a spectrum does not depend on the others.
     n_jobs : int, default=None
@@ -115,6 +122,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "bounds": [dict, None],
         "priors": [dict, None],
         "generator_error": ["boolean"],
+        "line_errors": ["boolean", StrOptions({"auto"})],
+        "grid_microturbulence": [Interval(Real, 0, 20, closed="both")],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["boolean", None],
@@ -133,6 +142,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         bounds=None,
         priors=None,
         generator_error=True,
+        line_errors="auto",
+        grid_microturbulence=1.0,
         random_state=None,
         n_jobs=None,
         verbose=None,
@@ -147,6 +158,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.bounds = bounds
         self.priors = priors
         self.generator_error = generator_error
+        self.line_errors = line_errors
+        self.grid_microturbulence = grid_microturbulence
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -269,7 +282,11 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         medium=None,
         mask=None,
         transmission=None,
+        abundances="auto",
+        microturbulence="auto",
+        damping=False,
         macroturbulence=None,
+        line_errors=None,
         stages=(),
         fixed=None,
         limb_darkening=0.6,
@@ -303,11 +320,23 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Vacuum wavelengths in angstrom and transmission of the Earth's atmosphere, sampled finely enough to resolve
             its lines, in the frame of the spectrum: the model is multiplied by it before the convolution with the
             line-spread function. Pixels outside the table are masked.
+        abundances : "auto", sequence of str or None, default="auto"
+            Elements, such as ``["Si", "Ca"]``, whose abundances "[Si/Fe]" in dex are fitted, from the strengths of
+            their lines in a generator with species (`SpectrumGenerator.tag_lines`). Molecules count for their elements,
+            and have a factor of their own each, such as "CN strength". "auto": those with two lines or more, if lines
+            are taken as uncertain. Their priors have a mean of 0 and a standard deviation of 0.1 dex.
+        microturbulence : bool or "auto", default="auto"
+            Whether the microturbulence "vmic" in km/s is fitted, with a prior about that of the grid, and a standard
+            deviation of 0.3 km/s. "auto": if lines are taken as uncertain.
+        damping : bool, default=False
+            Whether a common factor of all damping wings, "damping" in dex, is fitted. It trades with log g.
         macroturbulence : {"radial-tangential", "gaussian"}, default=None
             Profile of macroturbulence, whose velocity "vmac" in km/s (0 to 50) is then fitted, see
             :class:`stellarhml.forward.macroturbulence.Macroturbulence`. At moderate resolving power vmac, vsini and the
             resolving power are nearly degenerate: fix one of the velocities, or give vsini a prior. None: no
             macroturbulence, which vsini then absorbs.
+        line_errors : bool or "auto", default=None
+            As `line_errors` of the regressor, which None takes.
         stages : sequence of Stage, default=()
             Further effects between star and spectrograph, see :class:`stellarhml.forward.stages.Stage`, from the star
             outwards; rotation and macroturbulence come before, the transmission last. Their parameters are fitted, too.
@@ -352,7 +381,11 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         settings = self._fit_settings(
             transmission=transmission,
+            abundances=abundances,
+            microturbulence=microturbulence,
+            damping=damping,
             macroturbulence=macroturbulence,
+            line_errors=line_errors,
             stages=stages,
             fixed=fixed,
             limb_darkening=limb_darkening,
@@ -436,7 +469,11 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self,
         *,
         transmission=None,
+        abundances="auto",
+        microturbulence="auto",
+        damping=False,
         macroturbulence=None,
+        line_errors=None,
         stages=(),
         fixed=None,
         limb_darkening=0.6,
@@ -468,6 +505,18 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "stages=[Veiling()]."
             )
         limits = self.bounds_ | {p.name: p.bounds for stage in stages for p in stage.parameters}
+        limits |= limits_of_changes(self.generator_)
+        line_errors = self.line_errors if line_errors is None else line_errors
+        lines = check_line_settings(
+            self.generator_, line_errors, abundances, microturbulence, damping, self.grid_microturbulence
+        )
+        if posterior != "laplace" and lines is not None and lines.line_errors:
+            if line_errors is True:
+                raise ValueError(
+                    f"`posterior` is {posterior!r}, but line errors are marginalised with the Laplace approximation "
+                    "alone. Use posterior='laplace', or line_errors=False."
+                )
+            lines = None
         return FitSettings(
             bounds=self.bounds_,
             priors=self._priors,
@@ -479,6 +528,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             generator_error=self.generator_error,
             n_starts=self.n_starts,
             callback=callback,
+            lines=lines,
         )
 
     def to_state(self):
@@ -522,6 +572,17 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return regressor._adopt(generator, one_output=one_output, seed=seed, node_spectra=spectra)
         except (ValueError, TypeError) as error:
             raise StateError(f"`bounds` or `priors` of the regressor are wrong: {error!s:.300}") from error
+
+    @classmethod
+    def from_state_1_0(cls, state):
+        """Rebuild from a state of version 1.0, which knows no line errors; StateError if it is invalid."""
+        parameters = state.get("parameters") if isinstance(state, dict) else None
+        if not isinstance(parameters, dict):
+            return cls.from_state(state)
+        later = {"line_errors": "auto", "grid_microturbulence": 1.0}
+        if set(later) & set(parameters):
+            raise StateError("A regressor of version 1.0 has no parameters of line errors.")
+        return cls.from_state(state | {"parameters": parameters | later})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

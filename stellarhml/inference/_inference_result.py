@@ -106,8 +106,7 @@ class InferenceResult:
         *,
         parameters,
         values,
-        noise_covariance,
-        generator_covariance,
+        covariances,
         reduced_chi2=np.nan,
         n_pixels=0,
         n_rejected=0,
@@ -119,13 +118,18 @@ class InferenceResult:
         frame=None,
         n_evaluations=0,
         seconds=0.0,
+        line_faults=None,
     ):
         self.names, self.units, self.bounds = parameters.names, parameters.units, dict(parameters.bounds)
         self.descriptions = parameters.descriptions
         self.values = values
-        self.generator_covariance = generator_covariance
-        self.noise_errors, self.generator_errors = map(self._by_name, (noise_covariance, generator_covariance))
-        self.set_covariance(noise_covariance + generator_covariance)
+        self.covariances, self.line_faults = dict(covariances), line_faults
+        nothing = np.zeros((len(self.names),) * 2)
+        self.generator_covariance = self.covariances.get("generator", nothing)
+        self.noise_errors, self.generator_errors = map(
+            self._by_name, (self.covariances.get("noise", nothing), self.generator_covariance)
+        )
+        self.set_covariance(sum(self.covariances.values(), nothing))
         self.reduced_chi2, self.n_pixels, self.n_rejected = reduced_chi2, n_pixels, n_rejected
         self.resolving_power_factor, self.jitter = resolving_power_factor, jitter
         self.flags, self.messages, self.orders = InferenceFlag(flags), tuple(messages), list(orders)
@@ -152,8 +156,7 @@ class InferenceResult:
         return cls(
             parameters=parameters,
             values=dict.fromkeys(parameters.names, np.nan),
-            noise_covariance=nothing,
-            generator_covariance=nothing,
+            covariances={"noise": nothing, "generator": nothing},
             flags=InferenceFlag.FAILED,
             messages=(message,),
         )

@@ -4,11 +4,14 @@ The data are :math:`F = P\,S(\theta, \delta) + n` with a fault :math:`\delta_j` 
 drawn from Student's distribution with four degrees of freedom, whose scale per kind is found from the star. All are
 found together with the parameters by Gauss-Newton steps, in which every line is rendered with its present fault, so
 that nothing is linear but the last step. Ordered by wavelength, the normal equations of the faults are a banded matrix
-with a border of the parameters, continua and the few widest lines: their solution takes memory and time proportional to
-the number of lines.
+with a border of the parameters, the continua, and the lines and shapes of lines that are wide: their solution takes
+memory and time proportional to the number of lines.
 
-The scale is the maximum of the marginal likelihood, by MacKay's fixed point: the sum of squared faults, over the number
-of faults that the data, and not the prior, determine. On a star of the grid's own physics it goes to zero.
+The scale is the maximum of the marginal likelihood, by MacKay's fixed point [1]_: the sum of squared faults, over the
+number of faults that the data, and not the prior, determine. On a star of the grid's own physics it goes to zero.
+
+The profiles of the widest lines have errors of another kind, smooth over many pixels: their depth may be off by a few
+percent (`SHAPE`), with a scale of an eighth of their reach.
 
 References
 ----------
@@ -27,14 +30,18 @@ from stellarhml.kernels.line_columns import KINDS, add_columns, band_inverse_dia
 START = {"strength": 0.2, "velocity": 0.15, "width": 0.05, "wing": 0.2}
 """Scales of the faults before they are found: ln strength, km/s, ln width, ln wing."""
 
+SHAPE = 0.3
+"""Scale of the relative error of the depth of a wide line's profile."""
+
 _TAIL = 4.0  # degrees of freedom of Student's distribution
-_LEAST = {"strength": 1e-3, "velocity": 1e-3, "width": 1e-3, "wing": 1e-3}
+_LEAST = 1e-3  # smallest scale
 _MOST = {"strength": 1.0, "velocity": 1.0, "width": 0.3, "wing": 1.0}
 _SEEN = 0.3  # standard deviations of the noise by which a fault of one scale must change the spectrum to be an unknown
 _LONGEST_BAND = 120  # unknowns that one line may overlap; wider ones are part of the border
 _LEAST_FACTOR = 0.1  # of a strength in one step
 _STEP = {"strength": 2.5, "velocity": 0.5, "width": 0.3, "wing": 1.0}  # largest change of a fault in one step
 _LIMIT = {"strength": 4.0, "velocity": 3.0, "width": 1.0, "wing": 3.0}  # largest fault
+_SATURATED_STEP = 0.3  # largest compensation of a strength in the derivative of its effect
 
 
 class Faults(NamedTuple):
@@ -52,118 +59,293 @@ class Faults(NamedTuple):
     @classmethod
     def none(cls, n_lines):
         """No faults yet, with the scales of `START`."""
-        zero = {kind: np.zeros(n_lines) for kind in KINDS}
+        zero, variances = ({kind: np.zeros(n_lines) for kind in KINDS} for _ in range(2))
         seen = {kind: np.zeros(n_lines, dtype=bool) for kind in KINDS}
-        return cls(zero, {kind: np.zeros(n_lines) for kind in KINDS}, seen, dict(START))
+        return cls(zero, variances, seen, dict(START))
+
+    def offsets(self, saturation):
+        """Changes of the lines to render, with the strengths such that the mean flux over a fault's distribution holds.
+
+        The flux of a line with the optical depth v at its center is not linear in its fault: over a variance s its
+        mean is that of the strength changed by :math:`s (1 - v) / (1 + v) / 2`. `saturation` is v, (n_lines,).
+        """
+        unseen = _TAIL / (_TAIL - 2) * self.scales["strength"] ** 2
+        variance = np.where(self.seen["strength"], self.variances["strength"], unseen)
+        mean = 0.5 * np.minimum(variance, 1.0) * (1 - saturation) / (1 + saturation)
+        return self.values | {"strength": self.values["strength"] + mean}
 
 
 class FaultSystem:
     """Normal equations of parameters, continua and line faults at one linearisation.
 
-    `linear` (Linear) of a `likelihood`; `columns`, LineColumns of each order; `faults` at which both were computed;
-    `noise`, factor of the variances of the pixels.
+    `linear` (Linear) of a `likelihood`; `columns`, LineColumns of each order, and `shapes`, (n_pixels, n) of each
+    order, derivatives with respect to relative errors of the profiles of wide lines; `faults` at which they were
+    computed; `noise`, factor of the variances of the pixels.
+
+    Attributes
+    ----------
+    line, kind : ndarray of shape (n_unknowns,)
+        Line and number of the kind of each unknown fault; those of wide lines come last, `n_wide` of them.
     """
 
-    def __init__(self, likelihood, linear, columns, faults, *, noise=1.0):
+    def __init__(self, likelihood, linear, columns, shapes, faults, *, noise=1.0):
         self._likelihood, self._linear, self._faults = likelihood, linear, faults
         parameters = likelihood.parameters
-        self._slopes = parameters.slopes(linear.values)
-        n_free = len(parameters.free)
-        self._orders = self._tables(linear, noise)
-        self._unknowns(columns)
-        n, m = len(self.line), n_free + likelihood.n_terms + len(self._wide)
-        self.band, self.border = np.zeros((self._n_bands, n)), np.zeros((n, m))
-        self.core, self.by_residual = np.zeros((m, m)), np.zeros(m)
-        self.line_by_residual = np.zeros(n)
+        self.slopes = parameters.slopes(linear.values)
+        self._n_free = len(parameters.free)
+        self._first_wide = self._n_free + likelihood.n_terms
+        self._orders = self._tables(noise)
+        wide = self._unknowns(columns)
+        first = self._first_wide + self.n_wide
+        for number, table in enumerate(shapes):
+            if number in self._orders and table is not None and table.shape[1]:
+                order = self._orders[number]
+                level = order.weight * np.nan_to_num(linear.orders[number].flux)
+                order.append(table * level[:, None], np.arange(first, first + table.shape[1]))
+                first += table.shape[1]
+        self._n_narrow, m = len(self.line) - self.n_wide, first
+        self._band, self._border = np.zeros((self._n_bands, self._n_narrow)), np.zeros((self._n_narrow, m))
+        self._core, self._by_residual = np.zeros((m, m)), np.zeros(m)
+        self._line_by_residual = np.zeros(self._n_narrow)
         for order in self._orders.values():
-            self._add(order)
-        rows = linear.residuals[likelihood.n_pixels :], linear.jacobian[likelihood.n_pixels :] * self._slopes
-        self.prior = np.zeros((m, m))
-        self.prior[:n_free, :n_free] = rows[1].T @ rows[1]
-        self.prior_by_residual = np.zeros(m)
-        self.prior_by_residual[:n_free] = rows[1].T @ rows[0]
+            self._add(order, wide)
+        rows = linear.residuals[likelihood.n_pixels :], linear.jacobian[likelihood.n_pixels :] * self.slopes
+        self._prior, self._prior_by_residual = np.zeros((m, m)), np.zeros(m)
+        self._prior[: self._n_free, : self._n_free] = rows[1].T @ rows[1]
+        self._prior_by_residual[: self._n_free] = rows[1].T @ rows[0]
 
-    def _tables(self, linear, noise):
+    def add_gradient(self, gradient):
+        """Add to the gradient of the negative logarithm of the likelihood with respect to the variables, (n_free,)."""
+        self._by_residual[: self._n_free] += gradient
+
+    def solve(self):
+        """Solve for one Gauss-Newton step; returns a `Solved`."""
+        n, m, wide = self._n_narrow, len(self._core), slice(self._first_wide, self._first_wide + self.n_wide)
+        present, precision = self._prior_of_faults()
+        matrix = self._band.copy()
+        matrix[0] += precision[:n]
+        factor = cholesky_banded(matrix, lower=True, check_finite=False)
+        right = np.column_stack([self._border, self._line_by_residual + precision[:n] * present[:n]])
+        inner = cho_solve_banded((factor, True), right, check_finite=False)
+        response, shift = inner[:, :-1], inner[:, -1]
+        own = np.zeros(m)
+        own[wide], own[wide.stop :] = precision[n:], 1 / SHAPE**2
+        schur = self._core + self._prior + np.diag(own) - self._border.T @ response
+        gradient = self._by_residual + self._prior_by_residual - self._border.T @ shift
+        gradient[wide] += precision[n:] * present[n:]
+        inverse = _inverse(schur)
+        step = -inverse @ gradient
+        variances = band_inverse_diagonal(factor) + np.einsum("ij,jk,ik->i", response, inverse, response)
+        return Solved(
+            system=self,
+            step=step[: self._n_free],
+            present=present,
+            change=np.concatenate([-shift - response @ step, step[wide]]),
+            variances=np.concatenate([variances, np.diag(inverse)[wide]]),
+            precision=precision,
+            border_step=step,
+            inverse=inverse,
+            response=response,
+            border_precision=own,
+            log_determinant=2 * np.log(factor[0]).sum() - np.log(precision[:n]).sum(),
+        )
+
+    def residuals_after(self, solved):
+        """Residuals of the pixels of each order after the step, to first order, by the number of the order."""
+        change, found = np.ascontiguousarray(solved.change[: self._n_narrow, None]), {}
+        for number, order in self._orders.items():
+            after = order.residual + order.dense @ solved.border_step[order.index]
+            if order.own is not None:
+                moved = np.zeros((len(after), 1))
+                add_columns(*order.own, order.weight, change, moved)
+                after += moved[:, 0]
+            found[number] = np.where(order.weight != 0, after, 0.0)
+        return found
+
+    def influence(self, solved):
+        """Derivatives of the fitted variables with respect to the weighted residuals, by order: (n_pixels, n_free)."""
+        rows, found = solved.inverse[: self._n_free], {}
+        moves = np.ascontiguousarray(-(solved.response @ rows.T))
+        for number, order in self._orders.items():
+            table = order.dense @ rows[:, order.index].T
+            if order.own is not None:
+                add_columns(*order.own, order.weight, moves, table)
+            found[number] = -table
+        return found
+
+    def linear_residuals(self, solved):
+        """Weighted residuals of each order that the model without faults would have, to first order."""
+        present, found = np.ascontiguousarray(-solved.present[: self._n_narrow, None]), {}
+        for number, order in self._orders.items():
+            residual = order.residual[:, None].copy()
+            if order.own is not None:
+                add_columns(*order.own, order.weight, present, residual)
+            found[number] = residual[:, 0]
+        return found
+
+    def weights(self):
+        """Weights of the pixels of each order (n_pixels,), continuum over standard deviation, by its number."""
+        return {number: order.weight for number, order in self._orders.items()}
+
+    def score(self, solved, tables):
+        """Best change of one more parameter and its standard deviation, everything else being fitted too.
+
+        `tables` has the derivative (n_pixels,) of the model of each order by the parameter.
+        """
+        by_line, by_border = np.zeros(self._n_narrow), np.zeros(len(self._core))
+        square = by_residual = 0.0
+        for number, order in self._orders.items():
+            column = np.nan_to_num(tables[number]) * order.weight
+            by_border[order.index] += order.dense.T @ column
+            square += column @ column
+            by_residual += column @ order.residual
+            if order.own is not None:
+                products, nothing = np.zeros((len(order.own[0]), 1)), np.zeros((0, self._n_narrow))
+                band_products(*order.own, order.weight, np.ascontiguousarray(column[:, None]), nothing, products)
+                by_line[order.own[0]] += products[:, 0]
+        n = self._n_narrow
+        matrix = self._band.copy()
+        matrix[0] += solved.precision[:n]
+        right = np.column_stack([by_line, self._line_by_residual + solved.precision[:n] * solved.present[:n]])
+        factor = cholesky_banded(matrix, lower=True, check_finite=False)
+        inner = cho_solve_banded((factor, True), right, check_finite=False)
+        by_border -= self._border.T @ inner[:, 0]
+        size = square - by_line @ inner[:, 0] - by_border @ solved.inverse @ by_border
+        slope = by_residual - by_line @ inner[:, 1] + by_border @ solved.border_step
+        if not size > 1e-9 * square:
+            return 0.0, np.inf
+        return float(-slope / size), float(1 / np.sqrt(size))
+
+    def parts(self, solved):
+        """Parts of the covariance (n_free, n_free) of the variables: noise, line faults, priors; their sum is whole."""
+        n = self._n_narrow
+        lines = (solved.response * solved.precision[:n, None]).T @ solved.response
+        noise = self._core - self._border.T @ solved.response - lines
+        rows = solved.inverse[: self._n_free]
+        return {
+            "noise": rows @ noise @ rows.T,
+            "line_faults": rows @ (lines + np.diag(solved.border_precision)) @ rows.T,
+            "prior": rows @ self._prior @ rows.T,
+        }
+
+    def pulls(self, solved):
+        """Effect of a unit of each unknown fault on the fitted variables, (n_unknowns, n_free)."""
+        rows = solved.inverse[: self._n_free]
+        wide = slice(self._first_wide, self._first_wide + self.n_wide)
+        return np.concatenate([solved.response @ rows.T, -rows[:, wide].T]) * solved.precision[:, None]
+
+    def saturation_gradient(self, solved, columns_at, values, steps):
+        r"""Gradient with respect to the variables of a term that the best fit lacks, (n_free,).
+
+        The density of a line's observed strength W is that of its fault over :math:`|dW / d\delta|`. For a weak line
+        the latter is W itself, which is given; for a saturated line it depends on how saturated the parameters make it.
+        The negative logarithm of the likelihood has :math:`\sum_j \gamma_j \ln |a_j|`, with a the derivative of the
+        spectrum by the strength and :math:`\gamma` the share of the fault that the data determine, at a given observed
+        strength.
+
+        `columns_at` takes faults' values and `values` by name, and returns LineColumns of each order; `steps` by name
+        of the parameters that change profiles.
+        """
+        free, gradient = self._likelihood.parameters.free, np.zeros(self._n_free)
+        n_lines = len(self._faults.values["strength"])
+        strengths = self.kind == 0
+        told = np.zeros(n_lines)
+        told[self.line[strengths]] = np.clip(1 - (solved.precision * solved.variances)[strengths], 0, 1)
+        narrow = strengths[: self._n_narrow]
+        line = self.line[: self._n_narrow][narrow]
+        before = self._effects(columns_at(self._faults.values, values), n_lines)
+        for name, step in steps.items():
+            if name not in free:
+                continue
+            i = free.index(name)
+            change = -solved.response[narrow, i] * step / self.slopes[i] / np.maximum(told[line], 0.2)
+            moved = self._faults.values | {"strength": self._faults.values["strength"].copy()}
+            moved["strength"][line] += np.clip(change, -_SATURATED_STEP, _SATURATED_STEP)
+            after = self._effects(columns_at(moved, values | {name: values[name] + step}), n_lines)
+            known = (before > 0) & (after > 0) & (told > 0.2)
+            gradient[i] = np.sum(told[known] * 0.5 * np.log(after[known] / before[known])) / step * self.slopes[i]
+        return gradient
+
+    def _effects(self, columns, n_lines):
+        """Square of the effect of each line's strength on the spectrum, (n_lines,)."""
+        total = np.zeros(n_lines)
+        for number, order in self._orders.items():
+            own = columns[number]
+            if own is not None:
+                values = (own.table[:, 0] * order.weight[own.pixels()]) ** 2
+                total += np.bincount(own.lines(), values, minlength=n_lines)
+        return total
+
+    def _tables(self, noise):
         """Weights and dense columns of each order: derivatives, residual and continuum terms, on all of its pixels."""
-        likelihood, free = self._likelihood, self._likelihood.parameters.free
-        tangents = [np.column_stack([rows.tangents[name] for name in free]) for rows in linear.orders]
+        likelihood, linear, free = self._likelihood, self._linear, self._likelihood.parameters.free
+        tangents = [_table(rows, free) for rows in linear.orders]
         weighted, levels = linear.weighted(tangents), linear.levels()
-        orders, term, pixel = {}, len(free), 0
+        orders, term, pixel, scale = {}, len(free), 0, 1 / np.sqrt(noise)
         for piece, table, level in zip(likelihood.pieces, weighted, levels, strict=True):
             n_all = len(linear.orders[piece.order].wavelength)
-            if piece.order not in orders:
-                orders[piece.order] = _Order(n_all, len(free))
-            order = orders[piece.order]
-            order.weight[piece.pixels] = level / np.sqrt(noise)
-            order.dense[piece.pixels, : len(free)] = table * self._slopes / np.sqrt(noise)
-            residuals = linear.residuals[pixel : pixel + len(piece.pixels)]
-            order.residual[piece.pixels] = residuals / np.sqrt(noise)
+            order = orders.setdefault(piece.order, _Order(n_all, len(free)))
+            order.weight[piece.pixels] = level * scale
+            order.dense[piece.pixels, : len(free)] = table * self.slopes * scale
+            order.residual[piece.pixels] = linear.residuals[pixel : pixel + len(piece.pixels)] * scale
             pixel += len(piece.pixels)
             if piece.basis is not None:
                 model = np.nan_to_num(linear.orders[piece.order].flux[piece.pixels])
                 own = np.zeros((n_all, piece.basis.shape[1]))
-                own[piece.pixels] = piece.basis * (model * piece.weight)[:, None] / np.sqrt(noise)
+                own[piece.pixels] = piece.basis * (model * piece.weight * scale)[:, None]
                 order.append(own, np.arange(term, term + own.shape[1]))
                 term += own.shape[1]
         return orders
 
     def _unknowns(self, columns):
-        """Choose the unknowns: faults that one scale of theirs makes visible above the noise."""
-        n_lines = len(next(iter(self._faults.values.values())))
+        """Choose the unknowns: faults that one scale of theirs makes visible above the noise. Returns wide ones."""
+        n_lines = len(self._faults.values["strength"])
         effect, center = np.zeros((n_lines, len(KINDS))), np.full(n_lines, np.inf)
-        reach = np.zeros(n_lines)
+        low, high = np.full(n_lines, np.inf), np.full(n_lines, -np.inf)
         for number, order in self._orders.items():
             own = columns[number]
             if own is None:
                 continue
             order.columns = own
-            pixel = np.repeat(own.start - own.offset, own.stop - own.start) + np.arange(len(own.table))
-            weighted = (own.table * order.weight[pixel][:, None]) ** 2
-            line = np.repeat(own.line, own.stop - own.start)
+            weighted, line = (own.table * order.weight[own.pixels()][:, None]) ** 2, own.lines()
             for k in range(len(KINDS)):
                 effect[:, k] += np.bincount(line, weighted[:, k], minlength=n_lines)
             wavelength = self._linear.orders[number].wavelength
-            middle = np.clip((own.start + own.stop) // 2, 0, len(wavelength) - 1)
-            center[own.line] = np.minimum(center[own.line], wavelength[middle])
-            width = wavelength[np.clip(own.stop, 0, len(wavelength) - 1)] - wavelength[own.start]
-            reach[own.line] = np.maximum(reach[own.line], width)
-        scales = np.array([START[kind] for kind in KINDS])
-        told = np.stack([self._faults.seen[kind] for kind in KINDS], axis=1)
-        seen = told if told.any() else effect * scales**2 > _SEEN**2
-        seen = seen & (effect > 0)
-        line, kind = np.nonzero(seen)
+            low[own.line] = np.minimum(low[own.line], wavelength[own.start])
+            high[own.line] = np.maximum(high[own.line], wavelength[own.stop - 1])
+            center[own.line] = 0.5 * (low[own.line] + high[own.line])
+        chosen = np.stack([self._faults.seen[kind] for kind in KINDS], axis=1)
+        if not chosen.any():
+            chosen = effect * np.array([START[kind] for kind in KINDS]) ** 2 > _SEEN**2
+        line, kind = np.nonzero(chosen & (effect > 0))
         order = np.lexsort((kind, line, center[line]))
         line, kind = line[order], kind[order]
-        # unknowns that the pixels of a line may share with it
         place = center[line]
-        span = np.searchsorted(place, place + reach[line]) - np.arange(len(line))
-        wide = span > _LONGEST_BAND
-        self._wide = list(zip(line[wide].tolist(), kind[wide].tolist(), strict=True))
-        self.wide_line, self.wide_kind = line[wide], kind[wide]
-        self.line, self.kind = line[~wide], kind[~wide]
-        place = center[self.line]
-        span = np.searchsorted(place, place + reach[self.line]) - np.arange(len(self.line))
-        self._n_bands = int(span.max(initial=0)) + 2
+        wide = np.searchsorted(place, high[line]) - np.searchsorted(place, low[line]) > _LONGEST_BAND
+        narrow = line[~wide]
+        # of each unknown, the last one whose pixels overlap with its own: from `beyond` on all begin later
+        beyond = np.minimum.accumulate(low[narrow][::-1])[::-1]
+        last = np.searchsorted(beyond, high[narrow], side="right")
+        self._n_bands = int(np.max(last - np.arange(len(narrow)), initial=0)) + 1
         self._number = np.full((n_lines, len(KINDS)), -1)
-        self._number[self.line, self.kind] = np.arange(len(self.line))
+        self._number[narrow, kind[~wide]] = np.arange(len(narrow))
+        self.n_wide = int(wide.sum())
+        self.line = np.concatenate([narrow, line[wide]])
+        self.kind = np.concatenate([kind[~wide], kind[wide]])
+        return list(zip(line[wide].tolist(), kind[wide].tolist(), strict=True))
 
-    def _add(self, order):
+    def _add(self, order, wide):
         """Add the products of one order."""
-        likelihood = self._likelihood
-        first_wide = len(likelihood.parameters.free) + likelihood.n_terms
         own = order.columns
-        if own is not None and len(self._wide):
+        if own is not None and wide:
             place = {line: i for i, line in enumerate(own.line.tolist())}
-            for number, (line, kind) in enumerate(self._wide):
+            for number, (line, kind) in enumerate(wide):
                 if line in place:
-                    i = place[line]
-                    column = np.zeros((len(order.weight), 1))
-                    run = slice(own.offset[i], own.offset[i] + own.stop[i] - own.start[i])
-                    column[own.start[i] : own.stop[i], 0] = own.table[run, kind]
-                    order.append(column * order.weight[:, None], np.array([first_wide + number]))
+                    column = own.column(place[line], kind, len(order.weight)) * order.weight
+                    order.append(column[:, None], np.array([self._first_wide + number]))
         at = order.index
-        self.core[np.ix_(at, at)] += order.dense.T @ order.dense
-        self.by_residual[at] += order.dense.T @ order.residual
+        self._core[np.ix_(at, at)] += order.dense.T @ order.dense
+        self._by_residual[at] += order.dense.T @ order.residual
         if own is None:
             return
         unknown = self._number[own.line]
@@ -174,96 +356,69 @@ class FaultSystem:
         order.own = unknown, own.start[i], own.stop[i], own.offset[i], own.table, kind
         products = np.zeros((len(unknown), order.dense.shape[1] + 1))
         dense = np.ascontiguousarray(np.column_stack([order.dense, order.residual]))
-        band_products(*order.own, order.weight, dense, self.band, products)
-        self.border[np.ix_(unknown, at)] += products[:, :-1]
-        self.line_by_residual[unknown] += products[:, -1]
+        band_products(*order.own, order.weight, dense, self._band, products)
+        self._border[np.ix_(unknown, at)] += products[:, :-1]
+        self._line_by_residual[unknown] += products[:, -1]
 
-    def solve(self, faults):
-        """One step: changes of the variables, new faults, and what the errors need."""
-        free = self._likelihood.parameters.free
-        n_free, first_wide = len(free), len(free) + self._likelihood.n_terms
-        present, precision = self._prior_of(faults, self.line, self.kind)
-        wide_present, wide_precision = self._prior_of(faults, self.wide_line, self.wide_kind)
-        matrix = self.band.copy()
-        matrix[0] += precision
-        factor = cholesky_banded(matrix, lower=True, check_finite=False)
-        right = np.column_stack([self.border, self.line_by_residual + precision * present])
-        inner = cho_solve_banded((factor, True), right, check_finite=False)
-        response, shift = inner[:, :-1], inner[:, -1]
-        prior = self.prior.copy()
-        wide = np.arange(first_wide, len(prior))
-        prior[wide, wide] += wide_precision
-        schur = self.core + prior - self.border.T @ response
-        gradient = self.by_residual + self.prior_by_residual - self.border.T @ shift
-        gradient[wide] += wide_precision * wide_present
-        scale = 1 / np.sqrt(np.maximum(np.diag(schur), 1e-300))
-        inverse = np.linalg.pinv(schur * np.outer(scale, scale), hermitian=True) * np.outer(scale, scale)
-        step = -inverse @ gradient
-        change = -shift - response @ step
-        variances = band_inverse_diagonal(factor) + np.einsum("ij,jk,ik->i", response, inverse, response)
-        return Solved(
-            system=self,
-            step=step[:n_free],
-            present=np.concatenate([present, wide_present]),
-            change=np.concatenate([change, step[wide]]),
-            variances=np.concatenate([variances, np.diag(inverse)[wide]]),
-            precision=np.concatenate([precision, wide_precision]),
-            inverse=inverse,
-            response=response,
-            prior=prior,
-        )
-
-    @staticmethod
-    def _prior_of(faults, line, kind):
-        """Present faults, and the precision of the prior of each: a Gaussian that has the slope of the tails there."""
+    def _prior_of_faults(self):
+        """Present faults, and the precision of the prior of each: a Gaussian with the slope of the tails there."""
+        faults = self._faults
         values, variances, scales = (
             np.array([part[name] for name in KINDS]) for part in (faults.values, faults.variances, faults.scales)
         )
-        present, squared = values[kind, line], scales[kind] ** 2
-        return present, (_TAIL + 1) / (_TAIL * squared + present**2 + variances[kind, line])
+        present, squared = values[self.kind, self.line], scales[self.kind] ** 2
+        return present, (_TAIL + 1) / (_TAIL * squared + present**2 + variances[self.kind, self.line])
 
 
 class Solved(NamedTuple):
-    """A step of a FaultSystem. Unknowns are the lines' and then those of wide lines."""
+    """A Gauss-Newton step of a FaultSystem.
+
+    `step` (n_free,) of the variables; of the unknown faults `present` values, their `change`, and in the end their
+    `variances` and the `precision` of their prior; `border_step`, `inverse` and `border_precision` of the border;
+    `response`, change of narrow faults per unit of the border; `log_determinant` of the faults' normal equations over
+    that of their prior.
+    """
 
     system: FaultSystem
-    step: np.ndarray  # of the variables
+    step: np.ndarray
     present: np.ndarray
     change: np.ndarray
     variances: np.ndarray
     precision: np.ndarray
+    border_step: np.ndarray
     inverse: np.ndarray
     response: np.ndarray
-    prior: np.ndarray
+    border_precision: np.ndarray
+    log_determinant: float
 
-    def unknowns(self):
-        """Line and kind of each unknown."""
-        system = self.system
-        return np.concatenate([system.line, system.wide_line]), np.concatenate([system.kind, system.wide_kind])
+    def told(self):
+        """Share of each unknown fault that the data determine."""
+        return np.clip(1 - self.precision * self.variances, 0.0, 1.0)
 
-    def move(self, faults, share=1.0):
+    def cost(self):
+        """Negative logarithm of the prior density of the present faults and of the volume left to them."""
+        squared = (self.precision * (self.present + self.change) ** 2).sum()
+        return 0.5 * float(squared + self.log_determinant)
+
+    def move(self, faults):
         """Faults after this step, and with the scales that it shows."""
-        line, kind = self.unknowns()
-        values, variances, seen = ({k: a.copy() for k, a in part.items()} for part in faults[:3])
+        line, kind, told = self.system.line, self.system.kind, self.told()
+        values, variances, seen = ({name: array.copy() for name, array in part.items()} for part in faults[:3])
         scales = dict(faults.scales)
-        told = self.precision * self.variances
         for k, name in enumerate(KINDS):
             own = kind == k
             change = self.change[own]
             if name in ("strength", "wing"):  # the flux of a weak line is linear in its strength, not in the logarithm
                 change = np.log(np.maximum(1 + change, _LEAST_FACTOR))
-            new = self.present[own] + share * np.clip(change, -_STEP[name], _STEP[name])
+            new = self.present[own] + np.clip(change, -_STEP[name], _STEP[name])
             new = np.clip(new, -_LIMIT[name], _LIMIT[name])
             values[name][line[own]] = new
             variances[name][line[own]] = self.variances[own]
             seen[name][:] = False
             seen[name][line[own]] = True
-            squared = scales[name] ** 2
-            weight = (_TAIL + 1) / (_TAIL + (new**2 + self.variances[own]) / squared)
-            known = np.sum(np.maximum(1 - told[own], 0.0))
-            # a few pseudo-observations of the starting scale keep a handful of lines from deciding
-            found = (np.sum(weight * new**2) + 0.0) / max(known, 1.0)
-            scales[name] = float(np.clip(np.sqrt(found), _LEAST[name], _MOST[name]))
+            weight = (_TAIL + 1) / (_TAIL + (new**2 + self.variances[own]) / scales[name] ** 2)
+            found = np.sqrt(np.sum(weight * new**2) / max(told[own].sum(), 1.0))
+            scales[name] = float(np.clip(found, _LEAST, _MOST[name]))
         return Faults(values, variances, seen, scales)
 
 
@@ -278,3 +433,16 @@ class _Order:
     def append(self, table, index):
         """Add dense columns with their numbers in the border."""
         self.dense, self.index = np.column_stack([self.dense, table]), np.concatenate([self.index, index])
+
+
+def _table(rows, names):
+    """Named tangents as columns, shape (n_pixels, n)."""
+    columns = [rows.tangents[name] for name in names]
+    return np.column_stack(columns) if columns else np.empty((len(rows.wavelength), 0))
+
+
+def _inverse(matrix):
+    """Inverse of a symmetric matrix whose rows may have very different sizes, or vanish."""
+    size = np.diag(matrix)
+    scale = np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1.0)), 0.0)
+    return np.linalg.pinv(matrix * np.outer(scale, scale), hermitian=True) * np.outer(scale, scale)

@@ -17,7 +17,7 @@ class ParameterSet:
     """Parameters of a fit, and the map between their values and the variables of the optimiser.
 
     `bounds` narrow those of the parameters; `priors`, mean and standard deviation by name, replace their own. Names of
-    priors of fixed or absent parameters are ignored.
+    absent parameters, and of priors of fixed ones, are ignored.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class ParameterSet:
         self.descriptions = {name: parameter.description for name, parameter in self._parameters.items()}
         own = {name: parameter.bounds for name, parameter in self._parameters.items()}
         self.bounds = own | {name: tuple(map(float, pair)) for name, pair in (bounds or {}).items() if name in own}
-        self.bounds |= {name: (float(value), float(value)) for name, value in (fixed or {}).items()}
+        self.bounds |= {name: (float(value), float(value)) for name, value in (fixed or {}).items() if name in own}
         self.free = tuple(name for name, (low, high) in self.bounds.items() if high > low)
         # origin and unit of each variable: the scale of a velocity, the range of the grid for a label
         self._origin, self._unit = {}, {}

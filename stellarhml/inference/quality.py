@@ -8,6 +8,8 @@ from stellarhml.inference.uncertainty import covariance_of
 from stellarhml.physics.wavelength import refraction
 
 _POOR = 1.3  # reduced chi-square
+_POOR_WITH_FAULTS = 2.0  # reduced chi-square of a fit with line faults
+_LEAST_POWER_WITH_FAULTS = 0.1  # as `_LEAST_POWER`, where the grid's own line widths are in doubt
 _MANY_REJECTED = 0.01  # share of the pixels
 _SURE = 5.0  # standard deviations at which a score test raises a flag
 _LEAST_POWER = 0.05  # change of ln resolving power below which no flag is raised
@@ -18,11 +20,7 @@ _LEAST_BROADENING = 0.5  # km/s; slower rotation or macroturbulence cannot decre
 def fit_flags(generator, likelihood, linear, uncertainty):
     """Flags of the fit itself, each with a message about this star, from the likelihood linearised at the best fit."""
     parameters = likelihood.parameters
-    at = [name for name in parameters.free if _at_bound(parameters, name, linear.values[name])]
-    if not at and grid_ends_near(generator, linear.values, parameters):
-        at = ["the labels"]
-    if at:
-        yield InferenceFlag.AT_BOUND, f"{', '.join(at)} at a bound, the star may lie outside"
+    yield from bound_flags(generator, likelihood, linear.values)
     inflation = uncertainty.inflation.max(initial=1.0)
     if uncertainty.reduced_chi2 > _POOR:
         yield InferenceFlag.POOR_FIT, f"reduced chi-square {uncertainty.reduced_chi2:.3g}, errors inflated"
@@ -33,6 +31,45 @@ def fit_flags(generator, likelihood, linear, uncertainty):
         yield InferenceFlag.FEW_PIXELS, f"{likelihood.n_pixels} pixels for {n_numbers} free parameters"
     if linear.line_signal() < _SURE**2 * (1 + len(parameters.names)):
         yield InferenceFlag.WEAK_LINES, "lines are hardly detected above the noise"
+
+
+def bound_flags(generator, likelihood, values):
+    """Flag of parameters (`values` by name) at a bound, with a message about this star."""
+    parameters = likelihood.parameters
+    at = [name for name in parameters.free if _at_bound(parameters, name, values[name])]
+    if not at and grid_ends_near(generator, values, parameters):
+        at = ["the labels"]
+    if at:
+        yield InferenceFlag.AT_BOUND, f"{', '.join(at)} at a bound, the star may lie outside"
+
+
+def line_fit_flags(found):
+    """Flags of a fit with line faults (LineSolution), each with a message about this star."""
+    parameters = found.parameters
+    if found.reduced_chi2 > _POOR_WITH_FAULTS:
+        yield InferenceFlag.POOR_FIT, f"reduced chi-square {found.reduced_chi2:.3g} beyond line faults, errors inflated"
+    n_numbers = len(parameters.free) + found.likelihood.n_terms
+    if found.likelihood.n_pixels < 20 * n_numbers:
+        yield InferenceFlag.FEW_PIXELS, f"{found.likelihood.n_pixels} pixels for {n_numbers} free parameters"
+    if found.likelihood.linearise(found.variables).line_signal() < _SURE**2 * (1 + len(parameters.names)):
+        yield InferenceFlag.WEAK_LINES, "lines are hardly detected above the noise"
+
+
+def line_instrument_flags(found):
+    """As `instrument_flags`, for a fit with line faults (LineSolution), whose widths and velocities are uncertain."""
+    linear, flags = found.likelihood.linearise(found.variables), []
+    sharpness = [rows.tangents["ln_resolving_power"] for rows in linear.orders]
+    change, sigma = found.system.score(found.solved, sharpness)
+    factor = float(np.exp(np.clip(change, -5, 5))), sigma
+    if abs(change) > max(_SURE * sigma, _LEAST_POWER_WITH_FAULTS):
+        better = f"{factor[0]:.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"
+        flags.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {better} resolving power"))
+    drifts = [-rows.modes["ln_wavelength"] * refraction(rows.wavelength) for rows in linear.orders]
+    change, sigma = found.system.score(found.solved, drifts)
+    if abs(change) > _SURE * sigma and abs(abs(change) - 1) < min(_SURE * sigma, 0.5):
+        medium = "air" if change > 0 else "vacuum, not in air"
+        flags.append((InferenceFlag.AIR_OR_VACUUM, f"wavelengths look as if they were in {medium}"))
+    return factor, flags
 
 
 def rejection_flags(data):

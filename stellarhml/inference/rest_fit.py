@@ -67,8 +67,7 @@ def fit_at_rest(generator, node_spectra, settings, with_covariance, item):
     return InferenceResult(
         parameters=parameters,
         values=values,
-        noise_covariance=noise,
-        generator_covariance=own,
+        covariances={"noise": noise, "generator": own},
         n_pixels=likelihood.n_pixels,
         flags=flags,
         seconds=time.perf_counter() - begin,

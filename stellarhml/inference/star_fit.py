@@ -12,8 +12,17 @@ from stellarhml.forward.observation import Observation
 from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import Likelihood, fit_continua, minimise
+from stellarhml.inference.line_errors import fault_table, line_uncertainty
+from stellarhml.inference.line_fit import LineFit, make_changes
 from stellarhml.inference.parameter_set import ParameterSet
-from stellarhml.inference.quality import fit_flags, instrument_flags, rejection_flags
+from stellarhml.inference.quality import (
+    bound_flags,
+    fit_flags,
+    instrument_flags,
+    line_fit_flags,
+    line_instrument_flags,
+    rejection_flags,
+)
 from stellarhml.inference.uncertainty import prior_scales, uncertainty_of
 
 _ROUNDS = 3  # maximum number of fits with clipping between them
@@ -35,6 +44,7 @@ class FitSettings(NamedTuple):
     generator_error: bool
     n_starts: int
     callback: object
+    lines: object  # LineSettings; None: lines are those of the grid
 
 
 class StarFit:
@@ -50,9 +60,13 @@ class StarFit:
         self._stage, self._n_watched = "start", 0
         self._data, self._frame = FitData.of(spectrum), spectrum.meta.get("frame")
         self._observation = Observation(self._data.wavelengths, resolving_power=resolving_powers)
+        changes = None
+        if settings.lines is not None and settings.lines.line_errors is False:
+            changes = make_changes(generator, settings.lines, settings.lines.abundances or ())
         self._chain = ForwardChain(
             generator,
             self._observation,
+            changes=changes,
             stages=settings.stages,
             limb_darkening=settings.limb_darkening,
             watch=None if settings.callback is None else self._watch,
@@ -70,6 +84,7 @@ class StarFit:
         """
         self._watch(0)
         start = self._start()
+        self._given = [error.copy() for error in self._data.errors]
         self._stage = "first fit"
         values = self._first_fit(start)
         self._data.reject(self._compare(values))
@@ -86,10 +101,41 @@ class StarFit:
             linear = self.likelihood.linearise(solution.variables)
             self.parameters.prior_scale = prior_scales(linear, self.likelihood, self._shifts())
             solution = self._minimise([values])
+        found = self._fit_lines(values)
+        if found is not None:
+            self._stage = "errors"
+            return self._report_lines(found)
         if not solution.converged:
             self._flag([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
         self._stage = "errors"
         return self._report(solution)
+
+    def _fit_lines(self, values):
+        """Result of the fit with changed lines (LineSolution), or None if the settings or the star need none."""
+        settings = self._settings
+        if settings.lines is None or settings.lines.line_errors is False:
+            return None
+        self._stage = "line fit"
+        given = [error.copy() for error in self._data.errors]
+        for error, before in zip(self._data.errors, self._given, strict=True):
+            error[:] = before
+        self._data.weigh(self._compare(values), jitter=settings.jitter)
+        fit = LineFit(
+            self._generator,
+            self._chain,
+            self._data,
+            settings.lines,
+            bounds=settings.bounds,
+            fixed=settings.fixed,
+            priors=settings.priors,
+            degree=settings.continuum_degree,
+            errors=[error.copy() for error in self._data.errors],
+        )
+        found = fit.run(values)
+        if found is None:
+            for error, before in zip(self._data.errors, given, strict=True):
+                error[:] = before
+        return found
 
     def _watch(self, n=1):
         """Report progress; an exception of the callback ends the fit."""
@@ -222,8 +268,7 @@ class StarFit:
         return InferenceResult(
             parameters=parameters,
             values=linear.values,
-            noise_covariance=noise,
-            generator_covariance=generator,
+            covariances={"noise": noise, "generator": generator},
             reduced_chi2=found.reduced_chi2 if self._data.errors_known else np.nan,
             n_pixels=likelihood.n_pixels,
             n_rejected=self._data.n_rejected,
@@ -235,6 +280,46 @@ class StarFit:
             frame=self._frame,
             n_evaluations=self._n_evaluations,
             seconds=time.perf_counter() - self._begin,
+        )
+
+    def _report_lines(self, found):
+        """Make the result of a fit with changed lines."""
+        self.parameters, self.likelihood = found.parameters, found.likelihood
+        self._chain = found.likelihood.chain
+        self._n_evaluations += found.n_evaluations
+        names, values = found.parameters.names, found.parameters.values(found.variables)
+        parts = line_uncertainty(self._generator, found, self._shifts())
+        if not found.converged:
+            self._flag([(InferenceFlag.NOT_CONVERGED, "the fit with line faults did not settle")])
+        if self._shifts() is None and self._settings.generator_error:
+            self._flag([(InferenceFlag.NOISE_ALONE, "errors do not include the generator's own")])
+        self._flag(bound_flags(self._generator, found.likelihood, values))
+        self._flag(line_fit_flags(found))
+        self._flag(rejection_flags(self._data))
+        factor, flags = line_instrument_flags(found)
+        self._flag(flags)
+        covariances = {name: found.parameters.matrix(part) for name, part in parts.items()}
+        total = sum(covariances.values())
+        if "vsini" in found.parameters.free:
+            k = names.index("vsini")
+            if values["vsini"] < 6 * np.sqrt(total[k, k]):
+                self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
+        return InferenceResult(
+            parameters=found.parameters,
+            values=values,
+            covariances=covariances,
+            reduced_chi2=found.reduced_chi2 if self._data.errors_known else np.nan,
+            n_pixels=found.likelihood.n_pixels,
+            n_rejected=self._data.n_rejected,
+            resolving_power_factor=factor,
+            jitter=self._data.jitter,
+            flags=self._flags,
+            messages=self._messages,
+            orders=self._data.in_own_unit(self._compare(values)),
+            frame=self._frame,
+            n_evaluations=self._n_evaluations,
+            seconds=time.perf_counter() - self._begin,
+            line_faults=fault_table(self._generator, found),
         )
 
     def _flag(self, found):

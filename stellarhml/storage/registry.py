@@ -30,6 +30,9 @@ READERS = {
     "error_model-1.0.0": "stellarhml.synthesis.error_model:ErrorModel.from_state",
     "label_shifts-1.0.0": "stellarhml.synthesis.error_model:LabelShifts.from_state",
     "bayesian_stellar_regressor-1.0.0": (
+        "stellarhml.inference._bayesian_stellar_regressor:BayesianStellarRegressor.from_state_1_0"
+    ),
+    "bayesian_stellar_regressor-1.1.0": (
         "stellarhml.inference._bayesian_stellar_regressor:BayesianStellarRegressor.from_state"
     ),
     "node_spectra-1.0.0": "stellarhml.inference.node_spectra:NodeSpectra.from_state",

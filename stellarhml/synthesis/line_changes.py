@@ -6,8 +6,10 @@ from its lines. With the share :math:`s` of a species in a line and the number :
 .. math:: \Delta \ln \tau = \ln 10 \sum_X s\, n\, [\mathrm{X/Fe}].
 
 Microturbulence :math:`\xi` in place of the grid's :math:`\xi_0` widens the core, :math:`b'^2 = b^2 + \xi^2 - \xi_0^2`
-with :math:`b = \sqrt 2 \sigma` in km/s, and leaves the strength integrated over the core unchanged,
-:math:`\Delta \ln \tau = -\Delta \ln b`. Damping multiplies the wings. All three stand for the true derivative of a
+with :math:`b = \sqrt 2 \sigma` in km/s, and leaves the strength integrated over the core nearly unchanged,
+:math:`\Delta \ln \tau = -(1 - \kappa) \Delta \ln b`. The small :math:`\kappa` depends on the optical depth of the
+center: it makes equivalent widths grow as those of SME spectra with different microturbulence do, in which lines
+saturate earlier and more gently than a single profile of this form. Damping multiplies the wings. All three stand for the true derivative of a
 spectrum: they leave out what an abundance does to the atmosphere and to the continuous opacity.
 """
 
@@ -21,6 +23,9 @@ ABUNDANCE_PRIOR, ABUNDANCE_LIMIT = 0.1, 1.5  # dex
 MICROTURBULENCE_PRIOR = 0.3  # km/s
 DAMPING_PRIOR, DAMPING_LIMIT = 0.1, 1.0  # dex
 _HIGHEST = 8.0  # km/s
+# measured on isolated Fe I lines of SME spectra, 5500 to 6100 K, 6000 to 6320 angstrom, at microturbulence 0.7 to 2 km/s
+_DEPTH = np.log([0.02, 0.05, 0.15, 0.35, 0.75, 1.5, 3.0, 6.0, 15.0])
+_KAPPA = np.array([0.0, 0.035, 0.09, 0.11, 0.075, -0.035, -0.13, -0.12, 0.2])
 _NARROWEST = 0.1  # smallest factor of a squared width
 
 
@@ -166,12 +171,13 @@ class LineChanges:
             squared = 2 * (np.exp(theta[:, 2]) / theta[:, 0] * SPEED_OF_LIGHT) ** 2
             widened = np.maximum(squared + values["vmic"] ** 2 - self.reference**2, _NARROWEST * squared)
             half = 0.5 * np.log(widened / squared)
-            self._widen(theta, half, names)
+            kept = 1 - np.interp(theta[:, 1], _DEPTH, _KAPPA)
+            self._widen(theta, half, kept, names)
             if tangents:
                 # the narrower the core, the more it gains: changes of the grid's width shrink by the ratio
                 lost = slopes[:, :, 2] * (1 - squared / widened)
-                self._widen(slopes.transpose(1, 2, 0), -lost.T, names)
-                self._widen(next(own), values["vmic"] / widened, names)
+                self._widen(slopes.transpose(1, 2, 0), -lost.T, kept[:, None], names)
+                self._widen(next(own), values["vmic"] / widened, kept, names)
         if self._damping:
             theta[:, wing] += np.log(10) * values["damping"]
             if tangents:
@@ -184,10 +190,10 @@ class LineChanges:
         return theta, slopes
 
     @staticmethod
-    def _widen(theta, change, names):
-        """Add a change of ln width, at constant strength of the whole core and of the wings."""
+    def _widen(theta, change, kept, names):
+        """Add a change of ln width, at constant strength of the wings, and of the core if `kept` (1 - kappa) is 1."""
         theta[:, 2] += change
-        theta[:, 1] -= change
+        theta[:, 1] -= change * kept
         if "log_wing" in names:
             theta[:, names.index("log_wing")] += change
 

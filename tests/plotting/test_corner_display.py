@@ -26,8 +26,7 @@ def result(*, sigma=SIGMA, mean=MEAN, draws=None, **changes):
             names=NAMES, units=units, descriptions=units, bounds=dict(zip(NAMES, BOUNDS, strict=True))
         ),
         "values": dict(zip(NAMES, mean.tolist(), strict=True)),
-        "noise_covariance": correlation * sigma[:, None] * sigma if np.isfinite(sigma).all() else np.diag(sigma**2),
-        "generator_covariance": np.zeros((4, 4)),
+        "covariances": {"noise": correlation * sigma[:, None] * sigma if np.isfinite(sigma).all() else np.diag(sigma**2), "generator": np.zeros((4, 4))},
         "reduced_chi2": 1.02,
         "n_pixels": 2000,
         "orders": ["one"],

@@ -45,8 +45,7 @@ def result(orders=None, **changes):
     given = {
         "parameters": SimpleNamespace(names=NAMES, units=nothing, descriptions=nothing, bounds=nothing),
         "values": dict(zip(NAMES, (5856.53, 4.2243, -0.1, 30.0, 6.0), strict=True)),
-        "noise_covariance": np.diag(np.square([3.7, 0.0082, 0.0, 0.02, 0.5])),
-        "generator_covariance": np.zeros((5, 5)),
+        "covariances": {"noise": np.diag(np.square([3.7, 0.0082, 0.0, 0.02, 0.5])), "generator": np.zeros((5, 5))},
         "reduced_chi2": 0.9968,
         "n_pixels": 1234,
         "n_rejected": 2,

@@ -1,0 +1,241 @@
+"""LineFit: the fit of a star whose lines differ from the grid's: abundances, turbulence, and faults of single lines."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from stellarhml.inference.likelihood import Likelihood
+from stellarhml.inference.line_faults import Faults, FaultSystem, Solved
+from stellarhml.inference.parameter_set import ParameterSet
+from stellarhml.lines.species import atoms_of
+from stellarhml.synthesis.line_changes import LineChanges
+
+_MAX_ROUNDS = 12
+_SETTLED = 0.1  # of a standard deviation: steps at which the fit ends
+_FIRST_TERM = 2  # round from which saturation counts: before, faults are not settled
+_REJECT = 5.0  # standard deviations of the residuals
+_FEW_LINES = 2.0  # lines, or their equivalent, that tell an abundance
+_STEPS = {"teff": 20.0, "logg": 0.05, "feh": 0.02, "vmic": 0.05, "damping": 0.03}
+"""Steps of the differences by which saturation is differentiated."""
+
+
+class LineSettings(NamedTuple):
+    """What a line fit may change: see the parameters of `BayesianStellarRegressor.infer`."""
+
+    line_errors: object  # "auto", True
+    abundances: object  # "auto", sequence of elements, or None
+    microturbulence: object  # "auto" or bool
+    damping: bool
+    reference: float  # microturbulence of the grid, km/s
+
+
+def check_line_settings(generator, line_errors, abundances, microturbulence, damping, reference):
+    """LineSettings of arguments of `infer`, or None if the lines of the grid are taken as they are.
+
+    ValueError if an argument has no meaning, or an element no tagged lines.
+    """
+    if line_errors not in ("auto", True, False):
+        raise ValueError(f"`line_errors` is {line_errors!r}; it needs True, False or 'auto'.")
+    if microturbulence not in ("auto", True, False):
+        raise ValueError(f"`microturbulence` is {microturbulence!r}; it needs True, False or 'auto'.")
+    if not isinstance(damping, (bool, np.bool_)):
+        raise ValueError(f"`damping` is {damping!r}; it needs True or False.")
+    if abundances is not None and not (isinstance(abundances, str) and abundances == "auto"):
+        known = _elements_of(generator)
+        abundances = (abundances,) if isinstance(abundances, str) else tuple(abundances)
+        for element in abundances:
+            if element not in known:
+                raise ValueError(
+                    f"`abundances` names {element!r}, but the tagged lines are of {', '.join(sorted(known)) or 'none'} "
+                    "(iron is [Fe/H]). Call SpectrumGenerator.tag_lines(line_list) on the generator, with a list that "
+                    "has the element."
+                )
+    settings = LineSettings(line_errors, abundances, microturbulence, bool(damping), float(reference))
+    if line_errors is False:
+        settings = settings._replace(
+            abundances=None if isinstance(abundances, str) else abundances, microturbulence=microturbulence is True
+        )
+        return settings if settings.abundances or settings.microturbulence or damping else None
+    return settings
+
+
+def limits_of_changes(generator):
+    """Bounds of all parameters that changes of lines may have, by name."""
+    elements = tuple(sorted(_elements_of(generator)))
+    own = "vmic" not in generator.label_names_
+    every = LineChanges(generator, elements=elements, microturbulence=own, damping=True)
+    return {parameter.name: parameter.bounds for parameter in every.parameters}
+
+
+def _elements_of(generator):
+    """Elements other than iron and hydrogen of the tagged lines."""
+    if generator.tags_ is None:
+        return set()
+    return {element for name in generator.tags_.species for element in atoms_of(name)} - {"Fe", "H"}
+
+
+class LineSolution(NamedTuple):
+    """Result of a LineFit: what the report needs, at the last linearisation."""
+
+    parameters: ParameterSet
+    likelihood: Likelihood
+    variables: np.ndarray
+    system: FaultSystem
+    solved: Solved
+    faults: Faults
+    saturation: np.ndarray  # optical depth at the center of each line of the catalogue
+    reduced_chi2: float
+    converged: bool
+    n_evaluations: int
+
+
+def make_changes(generator, settings, elements, molecules=()):
+    """LineChanges of LineSettings with given elements and molecules."""
+    return LineChanges(
+        generator,
+        elements=elements,
+        molecules=molecules,
+        microturbulence=bool(settings.microturbulence) and "vmic" not in generator.label_names_,
+        damping=settings.damping,
+        reference=settings.reference,
+    )
+
+
+class LineFit:
+    """Fit of a spectrum (`data`, FitData) by a ForwardChain with changed lines.
+
+    `bounds`, `fixed` and `priors` as of `ParameterSet`; `errors` of the data, before any pixel was rejected.
+    """
+
+    def __init__(self, generator, chain, data, settings, *, bounds, fixed, priors, degree, errors):
+        self._generator, self._chain, self._data, self._settings = generator, chain, data, settings
+        self._bounds, self._fixed, self._priors, self._degree, self._errors = bounds, fixed, priors, degree, errors
+        self._lines_of = {}  # number of lines of each species that the star shows, by name
+        self._n_lines = len(generator.decomposer_.line_catalog_)
+        self._every_line = np.ones(self._n_lines, dtype=bool)
+
+    def run(self, values):
+        """Fit from the `values` of a fit without changes.
+
+        Returns a LineSolution, or None if "auto" settings find that the grid's own lines explain the star better.
+        """
+        changes = self._changes(())
+        parameters = self._parameters(changes)
+        faults, noise, gradient = Faults.none(self._n_lines), 1.0, None
+        values = parameters.start(values)
+        chosen, converged = False, False
+        for k in range(_MAX_ROUNDS):
+            if k == 1 and not chosen:
+                changes = self._changes(self._elements(solved))
+                parameters = self._parameters(changes)
+                values, chosen = parameters.start(values), True
+            saturation = self._saturation(changes, values, faults)
+            render = partial(self._with_faults, changes, saturation, faults)
+            chain = render(faults.values)
+            likelihood = Likelihood(chain, parameters, self._data.pieces(self._degree))
+            variables = parameters.variables(values)
+            linear = likelihood.linearise(variables)
+            columns = chain.line_columns(linear.values, self._every_line)
+            if not k:
+                shapes = chain.wide_shapes(linear.values)
+            system = FaultSystem(likelihood, linear, columns, shapes, faults, noise=noise)
+            if k >= _FIRST_TERM and k % 2 == 0:
+                gradient = system.saturation_gradient(
+                    system.solve(),
+                    lambda moved, at, render=render: render(moved).line_columns(at, self._every_line),
+                    linear.values,
+                    _STEPS,
+                )
+            if gradient is not None:
+                system.add_gradient(gradient)
+            solved = system.solve()
+            after = system.residuals_after(solved)
+            if not k:
+                cost = _clipped(system.linear_residuals(solved))
+            chi2 = noise * sum(float(part @ part) for part in after.values())
+            free = likelihood.n_pixels - likelihood.n_terms - len(parameters.free) - solved.told().sum()
+            reduced = chi2 / max(free, 1.0)
+            if k == 2 and self._settings.line_errors == "auto" and cost < _clipped(after) + solved.cost():
+                return None
+            error = np.sqrt(np.diag(solved.inverse)[: len(parameters.free)])
+            if k >= 5 and np.all(np.abs(solved.step) < _SETTLED * error):
+                converged = True
+                break
+            low, high = parameters.limits.T
+            values = parameters.values(np.clip(variables + solved.step, low, high))
+            faults, noise = solved.move(faults), max(reduced, 1.0)
+            if k:
+                self._reject(after)
+        self._data.n_rejected = sum(
+            int((np.isfinite(given) & ~np.isfinite(error)).sum())
+            for given, error in zip(self._errors, self._data.errors, strict=True)
+        )
+        return LineSolution(
+            parameters, likelihood, variables, system, solved, faults, saturation, reduced, converged, k + 1
+        )
+
+    def _changes(self, elements):
+        """Parameters of the lines: those of the settings, abundances of `elements`, and their molecules."""
+        molecules = [
+            name
+            for name, n in self._lines_of.items()
+            if n > _FEW_LINES and len(name.split()) == 1 and set(atoms_of(name)) & set(elements)
+        ]
+        return make_changes(self._generator, self._settings, elements, molecules)
+
+    def _elements(self, solved):
+        """Elements other than iron whose abundance the spectrum can tell, or those of the settings."""
+        tags, wanted = self._generator.tags_, self._settings.abundances
+        if wanted is None or tags is None:
+            return ()
+        told, system = np.zeros(self._n_lines), solved.system
+        strengths = system.kind == 0
+        told[system.line[strengths]] = solved.told()[strengths]
+        lines = tags.shares.T @ told
+        self._lines_of = dict(zip(tags.species, lines.tolist(), strict=True))
+        if wanted != "auto":
+            return tuple(wanted)
+        total = {}
+        for species, n in self._lines_of.items():
+            for element in atoms_of(species):
+                total[element] = total.get(element, 0.0) + n
+        return tuple(element for element, n in total.items() if n > _FEW_LINES and element not in ("Fe", "H"))
+
+    def _parameters(self, changes):
+        chain = self._chain.with_changes(changes)
+        return ParameterSet(chain.parameters, bounds=self._bounds, fixed=self._fixed, priors=self._priors)
+
+    def _with_faults(self, changes, saturation, faults, values):
+        """The forward model with given values of the faults."""
+        return self._chain.with_changes(changes.with_offsets(faults._replace(values=values).offsets(saturation)))
+
+    def _saturation(self, changes, values, faults):
+        """Optical depth at the center of each line, (n_lines,)."""
+        generator, found = self._generator, np.ones(self._n_lines)
+        change = partial(changes.with_offsets(faults.values).apply, values=values)
+        labels = [values[name] for name in generator.label_names_]
+        lines, components, _ = generator.line_components(labels, slice(0, len(generator.wavelength_)), change=change)
+        found[lines] = components[:, 1] + components[:, 3]
+        return found
+
+    def _reject(self, after):
+        """Leave out pixels whose residuals are outliers, and take others back."""
+        for number, (error, given) in enumerate(zip(self._data.errors, self._errors, strict=True)):
+            error[:] = given
+            if number in after:
+                error[np.abs(after[number]) > _REJECT] = np.inf
+
+
+def _clipped(residuals):
+    """Half of chi-square, to which outliers contribute as much as the pixels that are just accepted."""
+    return 0.5 * sum(float(np.minimum(part**2, _REJECT**2).sum()) for part in residuals.values())
+
+
+def line_groups(generator, system, saturation):
+    """Group of each unknown: lines of one species and similar saturation, (n_unknowns,) int."""
+    names = np.full(len(saturation), "", dtype=object) if generator.tags_ is None else generator.tags_.names()
+    strength = np.digitize(saturation, (0.3, 1.0, 3.0))
+    keys = [(names[line], strength[line]) for line in system.line]
+    number = {key: i for i, key in enumerate(sorted(set(keys)))}
+    return np.array([number[key] for key in keys], dtype=np.int64)
