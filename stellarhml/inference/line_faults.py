@@ -33,6 +33,9 @@ START = {"strength": 0.2, "velocity": 0.15, "width": 0.05, "wing": 0.2}
 SHAPE = 0.3
 """Scale of the relative error of the depth of a wide line's profile."""
 
+LINE_SPREAD = 0.05
+"""Standard deviation of ln resolving power: line spread and motions of the atmosphere are never known exactly."""
+
 _TAIL = 4.0  # degrees of freedom of Student's distribution
 _LEAST = 1e-3  # smallest scale
 _MOST = {"strength": 1.0, "velocity": 1.0, "width": 0.3, "wing": 1.0}
@@ -103,7 +106,11 @@ class FaultSystem:
                 level = order.weight * np.nan_to_num(linear.orders[number].flux)
                 order.append(table * level[:, None], np.arange(first, first + table.shape[1]))
                 first += table.shape[1]
-        self._n_narrow, m = len(self.line) - self.n_wide, first
+        self._spread = first  # the last of the border
+        for number, order in self._orders.items():
+            column = np.nan_to_num(linear.orders[number].tangents["ln_resolving_power"]) * order.weight
+            order.append(column[:, None], np.array([first]))
+        self._n_narrow, m = len(self.line) - self.n_wide, first + 1
         self._band, self._border = np.zeros((self._n_bands, self._n_narrow)), np.zeros((self._n_narrow, m))
         self._core, self._by_residual = np.zeros((m, m)), np.zeros(m)
         self._line_by_residual = np.zeros(self._n_narrow)
@@ -129,7 +136,8 @@ class FaultSystem:
         inner = cho_solve_banded((factor, True), right, check_finite=False)
         response, shift = inner[:, :-1], inner[:, -1]
         own = np.zeros(m)
-        own[wide], own[wide.stop :] = precision[n:], 1 / SHAPE**2
+        own[wide], own[wide.stop : self._spread] = precision[n:], 1 / SHAPE**2
+        own[self._spread] = 1 / LINE_SPREAD**2
         schur = self._core + self._prior + np.diag(own) - self._border.T @ response
         gradient = self._by_residual + self._prior_by_residual - self._border.T @ shift
         gradient[wide] += precision[n:] * present[n:]
