@@ -96,10 +96,10 @@ class FaultSystem:
         parameters = likelihood.parameters
         self.slopes = parameters.slopes(linear.values)
         self._n_free = len(parameters.free)
-        self._first_wide = self._n_free + likelihood.n_terms
+        self.first_wide = self._n_free + likelihood.n_terms
         self._orders = self._tables(noise)
         wide = self._unknowns(columns)
-        first = self._first_wide + self.n_wide
+        first = self.first_wide + self.n_wide
         for number, table in enumerate(shapes):
             if number in self._orders and table is not None and table.shape[1]:
                 order = self._orders[number]
@@ -112,14 +112,19 @@ class FaultSystem:
             order.append(column[:, None], np.array([first]))
         self._n_narrow, m = len(self.line) - self.n_wide, first + 1
         self._band, self._border = np.zeros((self._n_bands, self._n_narrow)), np.zeros((self._n_narrow, m))
-        self._core, self._by_residual = np.zeros((m, m)), np.zeros(m)
+        self.core, self._by_residual = np.zeros((m, m)), np.zeros(m)
         self._line_by_residual = np.zeros(self._n_narrow)
         for order in self._orders.values():
             self._add(order, wide)
-        rows = linear.residuals[likelihood.n_pixels :], linear.jacobian[likelihood.n_pixels :] * self.slopes
-        self._prior, self._prior_by_residual = np.zeros((m, m)), np.zeros(m)
-        self._prior[: self._n_free, : self._n_free] = rows[1].T @ rows[1]
-        self._prior_by_residual[: self._n_free] = rows[1].T @ rows[0]
+        self._prior_residuals = linear.residuals[likelihood.n_pixels :]
+        rows = self._prior_residuals, linear.jacobian[likelihood.n_pixels :] * self.slopes
+        self.prior, self._by_prior = np.zeros((m, m)), np.zeros(m)
+        self.prior[: self._n_free, : self._n_free] = rows[1].T @ rows[1]
+        self._by_prior[: self._n_free] = rows[1].T @ rows[0]
+
+    def prior_cost(self):
+        """Sum of the squared deviations of the parameters from their priors, in standard deviations."""
+        return float(self._prior_residuals @ self._prior_residuals)
 
     def add_gradient(self, gradient):
         """Add to the gradient of the negative logarithm of the likelihood with respect to the variables, (n_free,)."""
@@ -127,7 +132,7 @@ class FaultSystem:
 
     def solve(self):
         """Solve for one Gauss-Newton step; returns a `Solved`."""
-        n, m, wide = self._n_narrow, len(self._core), slice(self._first_wide, self._first_wide + self.n_wide)
+        n, m, wide = self._n_narrow, len(self.core), slice(self.first_wide, self.first_wide + self.n_wide)
         present, precision = self._prior_of_faults()
         matrix = self._band.copy()
         matrix[0] += precision[:n]
@@ -138,8 +143,8 @@ class FaultSystem:
         own = np.zeros(m)
         own[wide], own[wide.stop : self._spread] = precision[n:], 1 / SHAPE**2
         own[self._spread] = 1 / LINE_SPREAD**2
-        schur = self._core + self._prior + np.diag(own) - self._border.T @ response
-        gradient = self._by_residual + self._prior_by_residual - self._border.T @ shift
+        schur = self.core + self.prior + np.diag(own) - self._border.T @ response
+        gradient = self._by_residual + self._by_prior - self._border.T @ shift
         gradient[wide] += precision[n:] * present[n:]
         inverse = _inverse(schur)
         step = -inverse @ gradient
@@ -200,7 +205,7 @@ class FaultSystem:
 
         `tables` has the derivative (n_pixels,) of the model of each order by the parameter.
         """
-        by_line, by_border = np.zeros(self._n_narrow), np.zeros(len(self._core))
+        by_line, by_border = np.zeros(self._n_narrow), np.zeros(len(self.core))
         square = by_residual = 0.0
         for number, order in self._orders.items():
             column = np.nan_to_num(tables[number]) * order.weight
@@ -224,22 +229,29 @@ class FaultSystem:
             return 0.0, np.inf
         return float(-slope / size), float(1 / np.sqrt(size))
 
+    def line_spread(self, solved):
+        """Change of ln resolving power that the data show, without its prior, and its standard deviation."""
+        told = 1 - solved.inverse[self._spread, self._spread] / LINE_SPREAD**2
+        if not told > 1e-6:
+            return 0.0, np.inf
+        return float(solved.border_step[self._spread] / told), float(LINE_SPREAD * np.sqrt((1 - told) / told))
+
     def parts(self, solved):
         """Parts of the covariance (n_free, n_free) of the variables: noise, line faults, priors; their sum is whole."""
         n = self._n_narrow
         lines = (solved.response * solved.precision[:n, None]).T @ solved.response
-        noise = self._core - self._border.T @ solved.response - lines
+        noise = self.core - self._border.T @ solved.response - lines
         rows = solved.inverse[: self._n_free]
         return {
             "noise": rows @ noise @ rows.T,
             "line_faults": rows @ (lines + np.diag(solved.border_precision)) @ rows.T,
-            "prior": rows @ self._prior @ rows.T,
+            "prior": rows @ self.prior @ rows.T,
         }
 
     def pulls(self, solved):
         """Effect of a unit of each unknown fault on the fitted variables, (n_unknowns, n_free)."""
         rows = solved.inverse[: self._n_free]
-        wide = slice(self._first_wide, self._first_wide + self.n_wide)
+        wide = slice(self.first_wide, self.first_wide + self.n_wide)
         return np.concatenate([solved.response @ rows.T, -rows[:, wide].T]) * solved.precision[:, None]
 
     def saturation_gradient(self, solved, columns_at, values, steps):
@@ -350,9 +362,9 @@ class FaultSystem:
             for number, (line, kind) in enumerate(wide):
                 if line in place:
                     column = own.column(place[line], kind, len(order.weight)) * order.weight
-                    order.append(column[:, None], np.array([self._first_wide + number]))
+                    order.append(column[:, None], np.array([self.first_wide + number]))
         at = order.index
-        self._core[np.ix_(at, at)] += order.dense.T @ order.dense
+        self.core[np.ix_(at, at)] += order.dense.T @ order.dense
         self._by_residual[at] += order.dense.T @ order.residual
         if own is None:
             return
@@ -403,10 +415,25 @@ class Solved(NamedTuple):
         """Share of each unknown fault that the data determine."""
         return np.clip(1 - self.precision * self.variances, 0.0, 1.0)
 
-    def cost(self):
-        """Negative logarithm of the prior density of the present faults and of the volume left to them."""
-        squared = (self.precision * (self.present + self.change) ** 2).sum()
-        return 0.5 * float(squared + self.log_determinant)
+    def cost(self, extra):
+        """Negative logarithm of the likelihood, besides chi-square, over that of a fit with the grid's own lines.
+
+        It is the prior density of what is found, times the volume that is left to it over that of the prior (Laplace's
+        approximation). `extra` (n_free,), bool, are variables that the other fit does not have; flat priors of the
+        others cancel.
+        """
+        system, n_narrow = self.system, len(self.response)
+        added = self.border_precision > 0
+        added[: len(extra)] = extra
+        prior = self.border_precision + np.diag(system.prior)
+        squared = (self.precision * (self.present + self.change) ** 2)[:n_narrow].sum()
+        found = self.border_step.copy()
+        found[: len(extra)] = 0.0  # their priors are in the residuals of the fit
+        found[system.first_wide : system.first_wide + system.n_wide] += self.present[n_narrow:]
+        squared += (self.border_precision * found**2).sum() + system.prior_cost()
+        volume = self.log_determinant - _log_determinant(self.inverse) - np.log(prior[added]).sum()
+        volume -= _log_determinant(system.core[np.ix_(~added, ~added)])
+        return 0.5 * float(squared + volume)
 
     def move(self, faults):
         """Faults after this step, and with the scales that it shows."""
@@ -447,6 +474,14 @@ def _table(rows, names):
     """Named tangents as columns, shape (n_pixels, n)."""
     columns = [rows.tangents[name] for name in names]
     return np.column_stack(columns) if columns else np.empty((len(rows.wavelength), 0))
+
+
+def _log_determinant(matrix):
+    """Logarithm of the determinant of a symmetric matrix; rows that vanish are left out."""
+    size = np.diag(matrix)
+    kept = size > 0
+    scale = 1 / np.sqrt(size[kept])
+    return float(np.linalg.slogdet(matrix[np.ix_(kept, kept)] * np.outer(scale, scale))[1] + np.log(size[kept]).sum())
 
 
 def _inverse(matrix):

@@ -15,6 +15,7 @@ _MAX_ROUNDS = 12
 _SETTLED = 0.1  # of a standard deviation: steps at which the fit ends
 _FIRST_TERM = 2  # round from which saturation counts: before, faults are not settled
 _REJECT = 5.0  # standard deviations of the residuals
+_CONTINUUM = 0.03  # uncertainty of a continuum that was fitted with the wrong lines
 _FEW_LINES = 2.0  # lines, or their equivalent, that tell an abundance
 _STEPS = {"teff": 20.0, "logg": 0.05, "feh": 0.02, "vmic": 0.05, "damping": 0.03}
 """Steps of the differences by which saturation is differentiated."""
@@ -152,12 +153,15 @@ class LineFit:
             solved = system.solve()
             after = system.residuals_after(solved)
             if not k:
-                cost = _clipped(system.linear_residuals(solved))
+                n_pixels, cost = likelihood.n_pixels, _misfit(system.linear_residuals(solved), 0)
             chi2 = noise * sum(float(part @ part) for part in after.values())
             free = likelihood.n_pixels - likelihood.n_terms - len(parameters.free) - solved.told().sum()
             reduced = chi2 / max(free, 1.0)
-            if k == 2 and self._settings.line_errors == "auto" and cost < _clipped(after) + solved.cost():
-                return None
+            if k == 2 and self._settings.line_errors == "auto":
+                scaled = {number: part * np.sqrt(noise) for number, part in after.items()}
+                misfit = _misfit(scaled, n_pixels - likelihood.n_pixels)
+                if cost < misfit + solved.cost(np.isin(parameters.free, changes.names)):
+                    return None
             error = np.sqrt(np.diag(solved.inverse)[: len(parameters.free)])
             if k >= 5 and np.all(np.abs(solved.step) < _SETTLED * error):
                 converged = True
@@ -227,9 +231,23 @@ class LineFit:
                 error[np.abs(after[number]) > _REJECT] = np.inf
 
 
-def _clipped(residuals):
-    """Half of chi-square, to which outliers contribute as much as the pixels that are just accepted."""
-    return 0.5 * sum(float(np.minimum(part**2, _REJECT**2).sum()) for part in residuals.values())
+def impossible(order):
+    """Pixels of an OrderFit that no change of lines explains: above the continuum, or below zero, (n_pixels,) bool."""
+    with np.errstate(invalid="ignore"):
+        noise = _REJECT * np.hypot(order.error, order.model_error)
+        above = order.flux > (1 + _CONTINUUM) * order.continuum + noise
+        return above | (order.flux < -noise - _CONTINUUM * order.continuum)
+
+
+def _misfit(residuals, n_rejected):
+    """Negative logarithm of the likelihood of residuals, up to a constant, with the noise as large as most of them show.
+
+    Outliers, and pixels that were rejected, contribute as much as those that are just accepted.
+    """
+    used = np.concatenate([part[part != 0] for part in residuals.values()])
+    variance = max((1.4826 * np.median(np.abs(used))) ** 2, 1.0) if len(used) else 1.0
+    squares = np.minimum(used**2 / variance, _REJECT**2).sum() + n_rejected * _REJECT**2
+    return 0.5 * float(squares + len(used) * np.log(variance))
 
 
 def line_groups(generator, system, saturation):

@@ -58,8 +58,7 @@ def line_fit_flags(found):
 def line_instrument_flags(found):
     """As `instrument_flags`, for a fit with line faults (LineSolution), whose widths and velocities are uncertain."""
     linear, flags = found.likelihood.linearise(found.variables), []
-    sharpness = [rows.tangents["ln_resolving_power"] for rows in linear.orders]
-    change, sigma = found.system.score(found.solved, sharpness)
+    change, sigma = found.system.line_spread(found.solved)
     factor = float(np.exp(np.clip(change, -5, 5))), sigma
     if abs(change) > max(_SURE * sigma, _LEAST_POWER_WITH_FAULTS):
         better = f"{factor[0]:.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"

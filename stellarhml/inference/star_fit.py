@@ -13,7 +13,7 @@ from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import Likelihood, fit_continua, minimise
 from stellarhml.inference.line_errors import fault_table, line_uncertainty
-from stellarhml.inference.line_fit import LineFit, make_changes
+from stellarhml.inference.line_fit import LineFit, impossible, make_changes
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.inference.quality import (
     bound_flags,
@@ -119,7 +119,10 @@ class StarFit:
         given = [error.copy() for error in self._data.errors]
         for error, before in zip(self._data.errors, self._given, strict=True):
             error[:] = before
-        self._data.weigh(self._compare(values), jitter=settings.jitter)
+        orders = self._compare(values)
+        self._data.weigh(orders, jitter=settings.jitter)
+        for order, error in zip(orders, self._data.errors, strict=True):
+            error[impossible(order)] = np.inf
         fit = LineFit(
             self._generator,
             self._chain,
