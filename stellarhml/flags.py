@@ -49,6 +49,7 @@ class InferenceFlag(_Flag):
     RESOLVING_POWER = 256, "the line widths fit a resolving power that differs by more than 5 %"
     AIR_OR_VACUUM = 512, "wavelengths look like air instead of vacuum, or the reverse: rv may be off by some 80 km/s"
     NOISE_ALONE = 2048, "the generator's own error is unknown: errors include noise only"
+    LINES_DIFFER = 4096, "lines differ from the grid's beyond what faults of single lines describe: errors have a floor"
     SLOW_ROTATION = 1024, "rotation is detected at less than three standard deviations: vsini is an upper limit"
 
 

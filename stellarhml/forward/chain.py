@@ -32,6 +32,7 @@ ERROR_DIRECTIONS = ("ln_wavelength", "line_variance")
 
 _SLOWEST = 0.1  # km/s: derivatives vanish without rotation; this changes fluxes by 2e-4, at R 55,000 by 5e-5
 _ROTATION = 0.225  # variance over vsini squared of Gray's rotation profile with limb darkening 0.6
+_THERMAL = 1.5  # km/s, of a weak line
 _MARGIN = 12  # pixels of the generator at each end of a window: two interpolation stencils
 _LONGEST = 2**16  # pixels of one Fourier transform, whose sampling is set by the finest of them
 _GRAIN = 64  # pixels: windows end at multiples, so that they rarely change with velocity (the end moves fluxes by 1e-6)
@@ -209,6 +210,27 @@ class ForwardChain:
             )
             found.append(columns._replace(start=columns.start + good.start, stop=columns.stop + good.start))
         return found
+
+    def line_sigma(self, number, values):
+        """Standard deviation of a narrow line, as observed in an order, in ln wavelength.
+
+        Parameters
+        ----------
+        number : int
+            Index of the order.
+        values : dict of str to float
+            As in `flux`.
+
+        Returns
+        -------
+        sigma : float
+            Of rotation, line spread, pixels and a width of 1.5 km/s together.
+        """
+        order = self._observation.orders[number]
+        spread = 0.0 if order.resolving_power is None else float(np.median(order.sigma))
+        pixel = float(np.median(np.diff(np.log(order.edges))))
+        squared = spread**2 + pixel**2 / 12 + _ROTATION * (values["vsini"] / SPEED_OF_LIGHT) ** 2
+        return float(np.sqrt(squared + (_THERMAL / SPEED_OF_LIGHT) ** 2))
 
     def wide_shapes(self, values):
         """Derivatives of the model with respect to relative errors of the profiles of wide lines.

@@ -13,7 +13,7 @@ from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.forward.stages import LABEL_DESCRIPTIONS
 from stellarhml.inference.parameter_set import UNITS
 
-GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE)
+GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE | InferenceFlag.LINES_DIFFER)
 """Flags of results that should not be used without a look at the star."""
 
 

@@ -38,7 +38,9 @@ LINE_SPREAD = 0.05
 
 _TAIL = 4.0  # degrees of freedom of Student's distribution
 _LEAST = 1e-3  # smallest scale
-_MOST = {"strength": 1.0, "velocity": 1.0, "width": 0.3, "wing": 1.0}
+LARGEST = {"strength": 0.5, "velocity": 0.5, "width": 0.15, "wing": 0.5}
+"""Largest scales of the faults: a star whose lines differ by more has no information in single lines."""
+
 _SEEN = 0.3  # standard deviations of the noise by which a fault of one scale must change the spectrum to be an unknown
 _LONGEST_BAND = 120  # unknowns that one line may overlap; wider ones are part of the border
 _LEAST_FACTOR = 0.1  # of a strength in one step
@@ -453,7 +455,7 @@ class Solved(NamedTuple):
             seen[name][line[own]] = True
             weight = (_TAIL + 1) / (_TAIL + (new**2 + self.variances[own]) / scales[name] ** 2)
             found = np.sqrt(np.sum(weight * new**2) / max(told[own].sum(), 1.0))
-            scales[name] = float(np.clip(found, _LEAST, _MOST[name]))
+            scales[name] = float(np.clip(found, _LEAST, LARGEST[name]))
         return Faults(values, variances, seen, scales)
 
 

@@ -4,17 +4,20 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from scipy.signal import find_peaks
 
 from stellarhml.inference.likelihood import Likelihood
-from stellarhml.inference.line_faults import Faults, FaultSystem, Solved
+from stellarhml.inference.line_faults import LARGEST, Faults, FaultSystem, Solved
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.lines.species import atoms_of
 from stellarhml.synthesis.line_changes import LineChanges
 
 _MAX_ROUNDS = 12
 _SETTLED = 0.1  # of a standard deviation: steps at which the fit ends
+_DIVERGING = 3.0  # standard deviations: a last step by which a fit has failed
 _FIRST_TERM = 2  # round from which saturation counts: before, faults are not settled
 _REJECT = 5.0  # standard deviations of the residuals
+_MISSING, _FAINTEST, _MOST_MISSING = 6.0, 0.005, 300  # significance, depth and number of lines that the model lacks
 _CONTINUUM = 0.03  # uncertainty of a continuum that was fitted with the wrong lines
 _FEW_LINES = 2.0  # lines, or their equivalent, that tell an abundance
 _STEPS = {"teff": 20.0, "logg": 0.05, "feh": 0.02, "vmic": 0.05, "damping": 0.03}
@@ -112,6 +115,8 @@ class LineFit:
     def __init__(self, generator, chain, data, settings, *, bounds, fixed, priors, degree, errors):
         self._generator, self._chain, self._data, self._settings = generator, chain, data, settings
         self._bounds, self._fixed, self._priors, self._degree, self._errors = bounds, fixed, priors, degree, errors
+        self.too_different = False
+        self._missing, self._n_missing = {}, 0  # pixels of missing lines by the number of the order
         self._lines_of = {}  # number of lines of each species that the star shows, by name
         self._n_lines = len(generator.decomposer_.line_catalog_)
         self._every_line = np.ones(self._n_lines, dtype=bool)
@@ -119,7 +124,8 @@ class LineFit:
     def run(self, values):
         """Fit from the `values` of a fit without changes.
 
-        Returns a LineSolution, or None if "auto" settings find that the grid's own lines explain the star better.
+        Returns a LineSolution; None if "auto" settings find that the grid's own lines explain the star better, or if
+        faults cannot describe how the star's lines differ: then `too_different` is True.
         """
         changes = self._changes(())
         parameters = self._parameters(changes)
@@ -163,14 +169,21 @@ class LineFit:
                 if cost < misfit + solved.cost(np.isin(parameters.free, changes.names)):
                     return None
             error = np.sqrt(np.diag(solved.inverse)[: len(parameters.free)])
-            if k >= 5 and np.all(np.abs(solved.step) < _SETTLED * error):
+            largest = np.max(np.abs(solved.step) / error, initial=0.0)
+            if k >= 5 and largest < _SETTLED:
                 converged = True
                 break
             low, high = parameters.limits.T
             values = parameters.values(np.clip(variables + solved.step, low, high))
             faults, noise = solved.move(faults), max(reduced, 1.0)
             if k:
+                shapes = self._with_missing(shapes, after, system, linear)
                 self._reject(after)
+        at_limit = faults.scales["strength"] >= LARGEST["strength"]
+        if at_limit or largest > _DIVERGING:
+            self.too_different = True
+            if self._settings.line_errors == "auto":
+                return None
         self._data.n_rejected = sum(
             int((np.isfinite(given) & ~np.isfinite(error)).sum())
             for given, error in zip(self._errors, self._data.errors, strict=True)
@@ -223,6 +236,22 @@ class LineFit:
         found[lines] = components[:, 1] + components[:, 3]
         return found
 
+    def _with_missing(self, shapes, after, system, linear):
+        """Shapes of wide lines, and those of lines that residuals show and the model lacks."""
+        weights, more = system.weights(), []
+        for number, (table, rows) in enumerate(zip(shapes, linear.orders, strict=True)):
+            if number in after and self._n_missing < _MOST_MISSING:
+                sigma = self._chain.line_sigma(number, linear.values)
+                level = weights[number] * np.nan_to_num(rows.flux)
+                found = missing_lines(np.log(rows.wavelength), after[number], level, sigma)
+                new = found[~np.isin(found, self._missing.setdefault(number, []))]
+                self._missing[number] += new.tolist()
+                self._n_missing += len(new)
+                x = np.log(rows.wavelength)
+                table = np.column_stack([table, *(-np.exp(-0.5 * ((x - x[p]) / sigma) ** 2) for p in new)])
+            more.append(table)
+        return more
+
     def _reject(self, after):
         """Leave out pixels whose residuals are outliers, and take others back."""
         for number, (error, given) in enumerate(zip(self._data.errors, self._errors, strict=True)):
@@ -248,6 +277,24 @@ def _misfit(residuals, n_rejected):
     variance = max((1.4826 * np.median(np.abs(used))) ** 2, 1.0) if len(used) else 1.0
     squares = np.minimum(used**2 / variance, _REJECT**2).sum() + n_rejected * _REJECT**2
     return 0.5 * float(squares + len(used) * np.log(variance))
+
+
+def missing_lines(x, residual, level, sigma):
+    """Pixels at which an absorption line of the width of the broadening is missing, (n,) int.
+
+    `residual` (n_pixels,) is the weighted model minus data at ln wavelengths `x`, and `level` the weight times the
+    flux; `sigma` of the line in ln wavelength. Lines are at least three sigmas apart, and highly significant.
+    """
+    half = max(int(np.ceil(3 * sigma / np.median(np.diff(x)))), 1)
+    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) * np.median(np.diff(x)) / sigma) ** 2)
+    if len(x) <= 2 * half:
+        return np.zeros(0, dtype=np.int64)
+    signal = np.convolve(residual * level, kernel, mode="same")
+    size = np.convolve((level * (residual != 0)) ** 2, kernel**2, mode="same")
+    significance = signal / np.sqrt(np.where(size > 0, size, np.inf))
+    significance[signal < _FAINTEST * size] = 0.0
+    peaks, _ = find_peaks(significance, height=_MISSING, distance=half)
+    return peaks
 
 
 def line_groups(generator, system, saturation):

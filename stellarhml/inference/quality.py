@@ -8,23 +8,29 @@ from stellarhml.inference.uncertainty import covariance_of
 from stellarhml.physics.wavelength import refraction
 
 _POOR = 1.3  # reduced chi-square
+_POOR_WITH_FLOOR = 10.0  # reduced chi-square of a fit whose lines differ
 _POOR_WITH_FAULTS = 2.0  # reduced chi-square of a fit with line faults
 _LEAST_POWER_WITH_FAULTS = 0.1  # as `_LEAST_POWER`, where the grid's own line widths are in doubt
-_MANY_REJECTED = 0.01  # share of the pixels
+_MANY_REJECTED, _MANY_IN_LINES = 0.01, 0.1  # share of the pixels
 _SURE = 5.0  # standard deviations at which a score test raises a flag
 _LEAST_POWER = 0.05  # change of ln resolving power below which no flag is raised
 _BROADENING = ("vsini", "vmac")
 _LEAST_BROADENING = 0.5  # km/s; slower rotation or macroturbulence cannot decrease enough to narrow the lines
 
 
-def fit_flags(generator, likelihood, linear, uncertainty):
-    """Flags of the fit itself, each with a message about this star, from the likelihood linearised at the best fit."""
+def fit_flags(generator, likelihood, linear, uncertainty, *, lines_differ=False):
+    """Flags of the fit itself, each with a message about this star, from the likelihood linearised at the best fit.
+
+    `lines_differ`: faults of single lines were tried, and do not describe how the star's lines differ from the grid's.
+    """
     parameters = likelihood.parameters
     yield from bound_flags(generator, likelihood, linear.values)
     inflation = uncertainty.inflation.max(initial=1.0)
-    if uncertainty.reduced_chi2 > _POOR:
+    if lines_differ:
+        yield InferenceFlag.LINES_DIFFER, "many lines differ from the grid's: errors include a floor"
+    if uncertainty.reduced_chi2 > (_POOR_WITH_FLOOR if lines_differ else _POOR):
         yield InferenceFlag.POOR_FIT, f"reduced chi-square {uncertainty.reduced_chi2:.3g}, errors inflated"
-    elif inflation > 1:
+    elif inflation > 1 and not lines_differ:
         yield InferenceFlag.POOR_FIT, f"residuals are correlated, errors inflated by up to {inflation:.2g}"
     n_numbers = len(parameters.free) + likelihood.n_terms
     if likelihood.n_pixels < 20 * n_numbers:
@@ -71,15 +77,20 @@ def line_instrument_flags(found):
     return factor, flags
 
 
-def rejection_flags(data):
-    """Flags of the rejected pixels, each with a message about this star."""
-    if data.n_rejected > max(_MANY_REJECTED * data.n_given, 3):
+def rejection_flags(data, *, lines_differ=False):
+    """Flags of the rejected pixels, each with a message about this star.
+
+    Where the star's lines differ from the grid's, most of the rejected pixels lie in lines.
+    """
+    if data.n_rejected > max((_MANY_IN_LINES if lines_differ else _MANY_REJECTED) * data.n_given, 3):
         share = 100 * data.n_rejected / data.n_given
         yield InferenceFlag.REJECTED_PIXELS, f"{data.n_rejected} pixels rejected, {share:.1f} %"
 
 
-def instrument_flags(linear, parameters, reduced_chi2):
+def instrument_flags(linear, parameters, reduced_chi2, *, lines_differ=False):
     """Score tests of resolving power and of the medium of the wavelengths, each as one more parameter.
+
+    Where the star's lines differ from the grid's, broader lines say nothing of the spectrograph.
 
     Returns the factor by which the resolving power would change with the standard deviation of its logarithm, and a
     list of flags with messages about this star.
@@ -91,7 +102,7 @@ def instrument_flags(linear, parameters, reduced_chi2):
     sharpness = linear.project([rows.tangents["ln_resolving_power"][:, None] for rows in linear.orders])[:, 0]
     change, sigma = _score(linear, sharpness, scale, others)
     factor = float(np.exp(np.clip(change, -5, 5))), sigma
-    if abs(change) > max(_SURE * sigma, _LEAST_POWER):
+    if abs(change) > max(_SURE * sigma, _LEAST_POWER) and not (lines_differ and change < 0):
         # a score test is linear: above a factor e only the sign of the change is reliable
         better = f"{factor[0]:.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"
         found.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {better} resolving power"))

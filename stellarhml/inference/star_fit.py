@@ -12,7 +12,7 @@ from stellarhml.forward.observation import Observation
 from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import Likelihood, fit_continua, minimise
-from stellarhml.inference.line_errors import fault_table, line_uncertainty
+from stellarhml.inference.line_errors import fault_table, floor_of, line_uncertainty
 from stellarhml.inference.line_fit import LineFit, impossible, make_changes
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.inference.quality import (
@@ -76,6 +76,7 @@ class StarFit:
         )
         self.inflation = 1.0
         self._flags, self._messages, self._n_evaluations = InferenceFlag(0), [], 0
+        self._too_different = False  # whether line faults do not describe how the star's lines differ
 
     def run(self):
         """Fit the spectrum and return an InferenceResult.
@@ -135,6 +136,7 @@ class StarFit:
             errors=[error.copy() for error in self._data.errors],
         )
         found = fit.run(values)
+        self._too_different = fit.too_different
         if found is None:
             for error, before in zip(self._data.errors, given, strict=True):
                 error[:] = before
@@ -258,11 +260,14 @@ class StarFit:
         found = uncertainty_of(linear, likelihood, shifts)
         if len(found.inflation):
             self.inflation = float(np.sqrt(max(found.reduced_chi2, 1.0) * np.mean(found.inflation**2)))
-        self._flag(fit_flags(self._generator, likelihood, linear, found))
-        self._flag(rejection_flags(self._data))
-        factor, flags = instrument_flags(linear, parameters, found.reduced_chi2)
+        self._flag(fit_flags(self._generator, likelihood, linear, found, lines_differ=self._too_different))
+        self._flag(rejection_flags(self._data, lines_differ=self._too_different))
+        factor, flags = instrument_flags(linear, parameters, found.reduced_chi2, lines_differ=self._too_different)
         self._flag(flags)
         noise, generator = parameters.matrix(found.noise), parameters.matrix(found.generator)
+        covariances = {"noise": noise, "generator": generator}
+        if self._too_different:
+            covariances["floor"] = floor_of(parameters)
         if "vsini" in parameters.free:
             # lines widen with vsini squared, whose standard deviation is 2 vsini sigma: three of them for a detection
             k = parameters.names.index("vsini")
@@ -271,7 +276,7 @@ class StarFit:
         return InferenceResult(
             parameters=parameters,
             values=linear.values,
-            covariances={"noise": noise, "generator": generator},
+            covariances=covariances,
             reduced_chi2=found.reduced_chi2 if self._data.errors_known else np.nan,
             n_pixels=likelihood.n_pixels,
             n_rejected=self._data.n_rejected,
