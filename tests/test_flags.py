@@ -24,6 +24,7 @@ VALUES = {
         "AIR_OR_VACUUM": 512,
         "NOISE_ALONE": 2048,
         "SLOW_ROTATION": 1024,
+        "LINES_DIFFER": 4096,
     },
 }
 

@@ -21,7 +21,7 @@ FLOORS = {
     "manifold": {"kernels"},
     "forward": {"kernels", "physics"},
     "synthesis": {"forward", "grids", "kernels", "lines", "manifold", "physics", "storage"},
-    "inference": {"forward", "physics", "spectra", "synthesis"},
+    "inference": {"forward", "kernels", "physics", "spectra", "synthesis"},
     "datasets": {"grids"},
     "model_selection": set(),
     "plotting": {"physics", "synthesis"},

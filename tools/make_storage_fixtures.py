@@ -190,7 +190,8 @@ def main():
     found = {}
     for estimator in make_estimators():
         collect(estimator, found)
-    missing = set(READERS) - set(found)
+    # objects are written under the last version of their tag: earlier ones are stored already
+    missing = {tag for tag in set(READERS) - set(found) if not (FIXTURES / f"{tag}.asdf").exists()}
     if missing:
         raise SystemExit(f"No estimator here holds {sorted(missing)}: add one that does.")
     for folder in (FIXTURES, FOLDER):

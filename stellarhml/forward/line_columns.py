@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import irfft
 
-from stellarhml.kernels.fourier_broadening import GAUSS_REACH, light_reach, rotation_transform
 from stellarhml.kernels.forms import EXPONENTIAL, THIN
+from stellarhml.kernels.fourier_broadening import GAUSS_REACH, light_reach, rotation_transform
 from stellarhml.kernels.line_columns import KINDS, line_columns
 
 _FAINT = 3e-4  # effect, in units of the continuum, at which the wing of a line is cut
@@ -86,8 +86,8 @@ def columns_of_order(lines, components, form, wavelength, flux, edges, *, vsini,
 def shapes_of_wide_lines(components, form, wavelength, broad):
     """Relative changes of the flux by errors of the profiles of wide lines, (n_pixels, n).
 
-    Each column, which the flux multiplies, is minus the depth of a line over the flux that it leaves, times a triangle: an eighth of the line's reach wide
-    on each side of its middle. Lines are wide if they reach far compared with rotation and line spread, which extend to
+    Each column, which the flux multiplies, is minus the depth of a line over the flux that it leaves, times a triangle:
+    an eighth of the line's reach wide on each side of its middle. Lines are wide if they reach far compared with rotation and line spread, which extend to
     `broad` in ln wavelength. `components` and `wavelength` in the same frame.
     """
     center, lorentz, gamma, gauss, width, depth = components.T

@@ -17,6 +17,9 @@ GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE | InferenceFla
 """Flags of results that should not be used without a look at the star."""
 
 
+PARTS = ("noise", "line_faults", "prior", "generator", "jackknife", "floor")
+"""Parts of the covariance of a result."""
+
 NO_FRAME = "not stated"
 """Reference frame of velocities in tables where it is not known."""
 
@@ -66,11 +69,19 @@ class InferenceResult:
     values : dict
         Values by name.
     errors : dict
-        Standard deviations by name: noise and the generator's own error added in quadrature. Zero for fixed parameters.
+        Standard deviations by name: all parts, such as noise and the generator's own error, added in quadrature. Zero
+        for fixed parameters.
     noise_errors, generator_errors : dict
         The two parts.
     covariance, generator_covariance : ndarray of shape (n_parameters, n_parameters)
         Covariance of the parameters, and the generator's part of it; zero for fixed parameters.
+    covariances : dict of str to ndarray of shape (n_parameters, n_parameters)
+        All parts of the covariance by name, see `error_budget`.
+    line_faults : DataFrame or None
+        Faults of the star's lines, where they were fitted: one row for each line, indexed by its wavelength in the
+        catalogue, with its number `line`, its `species`, and for each kind ("strength" and "wing", in natural
+        logarithms, "velocity" in km/s, ln "width") the fault, such as `strength`, its standard deviation
+        `strength_std`, and the share of it that the data determine, `strength_told`.
     bounds : dict
         Bounds of the fit by name.
     reduced_chi2 : float
@@ -245,6 +256,28 @@ class InferenceResult:
         }
         table = {key: [part[name] for name in self.names] for key, part in columns.items()}
         return pd.DataFrame(table, index=pd.Index(self.names, name="parameter"))
+
+    def error_budget(self):
+        """Tabulate which error comes from what.
+
+        Returns
+        -------
+        table : DataFrame
+            Indexed by name of the parameter: its standard deviation by `noise`; by the faults of lines,
+            `line_faults`; by priors, `prior`; by the `generator`'s own error; by what the scatter between parts of the
+            spectrum and between species adds, `jackknife`; by the `floor` of stars whose lines faults do not describe;
+            `total`, all added in quadrature; and `prior_share`, the share of the prior in the variance. A part that
+            was not estimated is zero.
+        """
+        parts = {name: self._by_name(np.maximum(part, 0.0)) for name, part in self.covariances.items()}
+        table = pd.DataFrame(
+            {part: [parts.get(part, {}).get(name, 0.0) for name in self.names] for part in PARTS},
+            index=pd.Index(self.names, name="parameter"),
+        )
+        table["total"] = [self.errors[name] for name in self.names]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            table["prior_share"] = np.nan_to_num((table["prior"] / table["total"]) ** 2)
+        return table
 
     def to_row(self):
         """Row of a table of stars, as a dictionary."""

@@ -9,8 +9,7 @@ from scipy.signal import find_peaks
 from stellarhml.inference.likelihood import Likelihood
 from stellarhml.inference.line_faults import LARGEST, Faults, FaultSystem, Solved
 from stellarhml.inference.parameter_set import ParameterSet
-from stellarhml.lines.species import atoms_of
-from stellarhml.synthesis.line_changes import LineChanges
+from stellarhml.synthesis.line_changes import LineChanges, atoms_of
 
 _MAX_ROUNDS = 12
 _SETTLED = 0.1  # of a standard deviation: steps at which the fit ends
@@ -131,7 +130,7 @@ class LineFit:
         parameters = self._parameters(changes)
         faults, noise, gradient = Faults.none(self._n_lines), 1.0, None
         values = parameters.start(values)
-        chosen, converged = False, False
+        chosen, converged, solved = False, False, None
         for k in range(_MAX_ROUNDS):
             if k == 1 and not chosen:
                 changes = self._changes(self._elements(solved))
@@ -253,7 +252,7 @@ class LineFit:
         return more
 
     def _reject(self, after):
-        """Leave out pixels whose residuals are outliers, and take others back."""
+        """Reject pixels whose residuals are outliers, and take others back."""
         for number, (error, given) in enumerate(zip(self._data.errors, self._errors, strict=True)):
             error[:] = given
             if number in after:

@@ -11,7 +11,7 @@ _POOR = 1.3  # reduced chi-square
 _POOR_WITH_FLOOR = 10.0  # reduced chi-square of a fit whose lines differ
 _POOR_WITH_FAULTS = 2.0  # reduced chi-square of a fit with line faults
 _LEAST_POWER_WITH_FAULTS = 0.1  # as `_LEAST_POWER`, where the grid's own line widths are in doubt
-_MANY_REJECTED, _MANY_IN_LINES = 0.01, 0.1  # share of the pixels
+_MANY_REJECTED = 0.01  # share of the pixels
 _SURE = 5.0  # standard deviations at which a score test raises a flag
 _LEAST_POWER = 0.05  # change of ln resolving power below which no flag is raised
 _BROADENING = ("vsini", "vmac")
@@ -77,14 +77,11 @@ def line_instrument_flags(found):
     return factor, flags
 
 
-def rejection_flags(data, *, lines_differ=False):
-    """Flags of the rejected pixels, each with a message about this star.
-
-    Where the star's lines differ from the grid's, most of the rejected pixels lie in lines.
-    """
-    if data.n_rejected > max((_MANY_IN_LINES if lines_differ else _MANY_REJECTED) * data.n_given, 3):
-        share = 100 * data.n_rejected / data.n_given
-        yield InferenceFlag.REJECTED_PIXELS, f"{data.n_rejected} pixels rejected, {share:.1f} %"
+def rejection_flags(data, n_rejected):
+    """Flags of the rejected pixels, each with a message about this star."""
+    if n_rejected > max(_MANY_REJECTED * data.n_given, 3):
+        share = 100 * n_rejected / data.n_given
+        yield InferenceFlag.REJECTED_PIXELS, f"{n_rejected} pixels rejected, {share:.1f} %"
 
 
 def instrument_flags(linear, parameters, reduced_chi2, *, lines_differ=False):

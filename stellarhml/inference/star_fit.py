@@ -124,6 +124,7 @@ class StarFit:
         self._data.weigh(orders, jitter=settings.jitter)
         for order, error in zip(orders, self._data.errors, strict=True):
             error[impossible(order)] = np.inf
+        self._n_impossible = sum(map(np.count_nonzero, map(impossible, orders)))
         fit = LineFit(
             self._generator,
             self._chain,
@@ -261,7 +262,7 @@ class StarFit:
         if len(found.inflation):
             self.inflation = float(np.sqrt(max(found.reduced_chi2, 1.0) * np.mean(found.inflation**2)))
         self._flag(fit_flags(self._generator, likelihood, linear, found, lines_differ=self._too_different))
-        self._flag(rejection_flags(self._data, lines_differ=self._too_different))
+        self._flag(rejection_flags(self._data, self._n_impossible if self._too_different else self._data.n_rejected))
         factor, flags = instrument_flags(linear, parameters, found.reduced_chi2, lines_differ=self._too_different)
         self._flag(flags)
         noise, generator = parameters.matrix(found.noise), parameters.matrix(found.generator)
@@ -303,7 +304,7 @@ class StarFit:
             self._flag([(InferenceFlag.NOISE_ALONE, "errors do not include the generator's own")])
         self._flag(bound_flags(self._generator, found.likelihood, values))
         self._flag(line_fit_flags(found))
-        self._flag(rejection_flags(self._data))
+        self._flag(rejection_flags(self._data, self._data.n_rejected))
         factor, flags = line_instrument_flags(found)
         self._flag(flags)
         covariances = {name: found.parameters.matrix(part) for name, part in parts.items()}

@@ -78,8 +78,8 @@ class Mixture(NamedTuple):
     def mix_jacobian(self, values, jacobian):
         """Derivatives of the mixed values by the labels of the rows, (n, n_pixels, n_labels or more).
 
-        `values` (m, n_pixels) are those at `labels`, `jacobian` (m, n_pixels, n_labels or more) their derivatives; those
-        after the labels are with respect to parameters that do not change the shares.
+        `values` (m, n_pixels) are those at `labels`, `jacobian` (m, n_pixels, n_labels or more) their derivatives;
+        those after the labels are with respect to parameters that do not change the shares.
         """
         columns = []
         for k in range(jacobian.shape[2]):

@@ -34,8 +34,8 @@ class LineModel:
         """Lines that have an effect on given pixels, as `LineBank.lines_at` returns them: lines, theta, slopes.
 
         `weights` of the training rows, csr_matrix (1, n_rows); `slopes`, one such matrix for each label; `pixels`, a
-        slice or increasing indices, None for all lines; `rv` [km/s]; `change` takes lines, theta and slopes, and returns
-        changed theta and slopes.
+        slice or increasing indices, None for all lines; `rv` [km/s]; `change` takes lines, theta and slopes, and
+        returns changed theta and slopes.
         """
         wanted = None
         if self.span is not None and pixels is not None:

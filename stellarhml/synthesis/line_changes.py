@@ -9,8 +9,9 @@ Microturbulence :math:`\xi` in place of the grid's :math:`\xi_0` widens the core
 with :math:`b = \sqrt 2 \sigma` in km/s, and leaves the strength integrated over the core nearly unchanged,
 :math:`\Delta \ln \tau = -(1 - \kappa) \Delta \ln b`. The small :math:`\kappa` depends on the optical depth of the
 center: it makes equivalent widths grow as those of SME spectra with different microturbulence do, in which lines
-saturate earlier and more gently than a single profile of this form. Damping multiplies the wings. All three stand for the true derivative of a
-spectrum: they leave out what an abundance does to the atmosphere and to the continuous opacity.
+saturate earlier and more gently than a single profile of this form. Damping multiplies the wings. All three stand for
+the true derivative of a spectrum: they leave out what an abundance does to the atmosphere and to the continuous
+opacity.
 """
 
 import numpy as np
@@ -23,7 +24,7 @@ ABUNDANCE_PRIOR, ABUNDANCE_LIMIT = 0.1, 1.5  # dex
 MICROTURBULENCE_PRIOR = 0.3  # km/s
 DAMPING_PRIOR, DAMPING_LIMIT = 0.1, 1.0  # dex
 _HIGHEST = 8.0  # km/s
-# measured on isolated Fe I lines of SME spectra, 5500 to 6100 K, 6000 to 6320 angstrom, at microturbulence 0.7 to 2 km/s
+# measured on isolated Fe I lines of SME spectra, 5500 to 6100 K, 6000 to 6320 angstrom, microturbulence 0.7 to 2 km/s
 _DEPTH = np.log([0.02, 0.05, 0.15, 0.35, 0.75, 1.5, 3.0, 6.0, 15.0])
 _KAPPA = np.array([0.0, 0.035, 0.09, 0.11, 0.075, -0.035, -0.13, -0.12, 0.2])
 _NARROWEST = 0.1  # smallest factor of a squared width
@@ -123,7 +124,7 @@ class LineChanges:
         return changed
 
     def _responses(self):
-        """d ln tau per dex of each element and molecule, (n_elements + n_molecules, n_lines)."""
+        """Derivatives of ln tau per dex of each element and molecule, (n_elements + n_molecules, n_lines)."""
         tags = self._generator.tags_
         n_lines = len(self._generator.decomposer_.line_catalog_)
         rows = np.zeros((len(self.elements) + len(self.molecules), n_lines))

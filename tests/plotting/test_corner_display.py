@@ -20,13 +20,15 @@ BOUNDS = np.array([[5000.0, 6500.0], [3.5, 5.0], [-100.0, 100.0], [0.0, 100.0]])
 def result(*, sigma=SIGMA, mean=MEAN, draws=None, **changes):
     correlation = np.eye(4)
     correlation[0, 1] = correlation[1, 0] = 0.8
+    finite = np.isfinite(sigma).all()
+    covariance = correlation * sigma[:, None] * sigma if finite else np.diag(sigma**2)
     units = dict.fromkeys(NAMES, "")
     given = {
         "parameters": SimpleNamespace(
             names=NAMES, units=units, descriptions=units, bounds=dict(zip(NAMES, BOUNDS, strict=True))
         ),
         "values": dict(zip(NAMES, mean.tolist(), strict=True)),
-        "covariances": {"noise": correlation * sigma[:, None] * sigma if np.isfinite(sigma).all() else np.diag(sigma**2), "generator": np.zeros((4, 4))},
+        "covariances": {"noise": covariance, "generator": np.zeros((4, 4))},
         "reduced_chi2": 1.02,
         "n_pixels": 2000,
         "orders": ["one"],
