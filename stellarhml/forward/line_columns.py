@@ -87,8 +87,8 @@ def shapes_of_wide_lines(components, form, wavelength, broad):
     """Relative changes of the flux by errors of the profiles of wide lines, (n_pixels, n).
 
     Each column, which the flux multiplies, is minus the depth of a line over the flux that it leaves, times a triangle:
-    an eighth of the line's reach wide on each side of its middle. Lines are wide if they reach far compared with rotation and line spread, which extend to
-    `broad` in ln wavelength. `components` and `wavelength` in the same frame.
+    an eighth of the line's reach wide on each side of its middle. Lines are wide if they reach far compared with
+    rotation and line spread, which extend to `broad` in ln wavelength. `components` and `wavelength` in the same frame.
     """
     center, lorentz, gamma, gauss, width, depth = components.T
     deep = np.where(depth > 0, depth, 1.0)
