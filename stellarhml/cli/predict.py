@@ -46,6 +46,11 @@ macroturbulence:
   distribution exp(-v^2/vmac^2), integrated over the disc) or gaussian (this distribution along the line of sight). At
   moderate resolving power vmac and vsini are nearly degenerate, and their errors are large.
 
+line errors:
+  The strengths, velocities and widths of the lines of a grid are not those of a star. With --line-errors auto they are
+  taken as uncertain where that is more likely than the grid's own lines: the microturbulence vmic is fitted too, and
+  with a generator that has species (stellarhml tag) abundances such as [Si/Fe]. yes: always; no: never.
+
 resolving power:
   Wavelength over the full width at half maximum of the line-spread function. By default the file must state it, as
   those of HPF and IGRINS do. Give grid if the grid was broadened to the resolving power of the spectrograph before the
@@ -60,8 +65,9 @@ tellurics:
 
 output, a table on standard output and in --out (with units in ECSV and FITS):
   star, status      the file; ok, flagged (see flags and message) or failed
-  NAME, NAME_std    label and its standard deviation: noise, and the generator's own error
+  NAME, NAME_std    label and its standard deviation: all errors together
   rv, vsini, _std   velocities in km/s; with --macroturbulence also vmac
+  vmic, [X/Fe], ... of stars whose lines were taken as uncertain; empty for others
   reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
   n_rejected        pixels rejected as outliers
@@ -97,6 +103,7 @@ exit codes:
 """
 
 _BYTES_OF_ROW = 1000
+_LINE_ERRORS = {"auto": "auto", "yes": True, "no": False}
 """Room that is needed for a row of the table, in bytes, with a long name and a message."""
 
 
@@ -117,6 +124,12 @@ def add_arguments(parser):
         "--macroturbulence",
         choices=("radial-tangential", "gaussian"),
         help="fit the macroturbulent velocity of this profile too",
+    )
+    parser.add_argument(
+        "--line-errors",
+        choices=tuple(_LINE_ERRORS),
+        default="auto",
+        help="take the lines of the grid as uncertain: where the star needs it, always, or never [%(default)s]",
     )
     parser.add_argument(
         "--orders", metavar="LIST", type=order_numbers, help="orders to use, as inspect --orders numbers them: 3-10,15"
@@ -189,6 +202,7 @@ def _predict(arguments, out, store):
         resolving_power=arguments.resolving_power,
         at_rest=arguments.at_rest,
         macroturbulence=arguments.macroturbulence,
+        line_errors=_LINE_ERRORS[arguments.line_errors],
         figures=arguments.figures,
         store=store,
         generator_digest=generator_digest,

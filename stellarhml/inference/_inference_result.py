@@ -328,7 +328,7 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     """
     if kind not in ("pandas", "astropy"):
         raise ValueError(f"`kind` is {kind!r}; it needs 'pandas' or 'astropy'.")
-    table = pd.DataFrame([result.to_row() for result in results])
+    table = rows_to_frame([result.to_row() for result in results])
     names = range(len(results)) if names is None else names
     table.insert(0, "star", [escaped(name) if isinstance(name, str) else name for name in names])
     if status:
@@ -336,6 +336,13 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     units = {name: unit for result in results for name, unit in result.units.items()}
     described = {name: text for result in results for name, text in result.descriptions.items()}
     return table if kind == "pandas" else with_units(table, units, described)
+
+
+def rows_to_frame(rows):
+    """DataFrame of rows of stars (dictionaries), whose parameters may differ: all parameters, then what all rows have."""
+    last = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", "seconds", "flags", "message"]
+    parameters = dict.fromkeys(name for row in rows for name in row if name not in last)
+    return pd.DataFrame(rows, columns=[*parameters, *last] if rows else None)
 
 
 def with_units(frame, units=None, descriptions=None):

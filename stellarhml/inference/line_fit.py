@@ -270,7 +270,8 @@ def impossible(order):
 def _misfit(residuals, n_rejected):
     """Negative logarithm of the likelihood of residuals, up to a constant.
 
-    The noise is as large as most residuals show, if that is more than stated. Outliers, and pixels that were rejected, contribute as much as those that are just accepted.
+    The noise is as large as most residuals show, if that is more than stated. Outliers, and pixels that were rejected,
+    contribute as much as those that are just accepted.
     """
     used = np.concatenate([part[part != 0] for part in residuals.values()])
     variance = max((1.4826 * np.median(np.abs(used))) ** 2, 1.0) if len(used) else 1.0

@@ -19,7 +19,7 @@ from stellarhml._parallel import progress, survive_deaths
 from stellarhml._text import one_line
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report
-from stellarhml.inference._inference_result import NO_FRAME
+from stellarhml.inference._inference_result import NO_FRAME, rows_to_frame
 from stellarhml.spectra.reading import read_spectrum
 from stellarhml.spectra.tellurics import divide_standard, divide_tellurics, mask_tellurics
 from stellarhml.spectra.transmissions import read_transmission
@@ -84,6 +84,7 @@ def predict_files(
     resolving_power="file",
     at_rest=False,
     macroturbulence=None,
+    line_errors="auto",
     figures=None,
     store=None,
     generator_digest=None,
@@ -106,6 +107,9 @@ def predict_files(
         Whether the radial velocity and vsini are fixed to zero.
     macroturbulence : {"radial-tangential", "gaussian"}, default=None
         Profile of macroturbulence, whose velocity vmac is then fitted.
+    line_errors : bool or "auto", default="auto"
+        Whether the lines of the grid are taken as uncertain, and abundances and microturbulence are fitted with them,
+        see :meth:`stellarhml.BayesianStellarRegressor.infer`.
     figures : str or path-like, default=None
         Folder for a figure of each fit, ``NAME.png``.
     store : ResultStore, default=None
@@ -138,7 +142,11 @@ def predict_files(
     if store is not None and generator_digest is None:
         raise ValueError("`store` needs `generator_digest`: else rows of another generator could be read from it.")
     regressor = BayesianStellarRegressor.from_generator(generator, verbose=False)
-    settings = {"fixed": AT_REST if at_rest else None, "macroturbulence": macroturbulence}
+    settings = {
+        "fixed": AT_REST if at_rest else None,
+        "macroturbulence": macroturbulence,
+        "line_errors": line_errors,
+    }
     # a generator that cannot infer is an error, not a failure of each star
     regressor.infer_many([], resolving_power=None, **settings)
     versions = [__version__, np.__version__, scipy.__version__]
@@ -312,7 +320,7 @@ def tabulate(paths, names, rows):
     for path, row in zip(paths, rows, strict=True):
         known = {"status": "failed"} | failed | {"message": row} if isinstance(row, str) else row
         table.append({"star": str(path)} | known)
-    return pd.DataFrame(table)
+    return rows_to_frame(table)
 
 
 def figure_paths(paths, folder):
