@@ -339,7 +339,7 @@ def results_table(results, names=None, *, kind="pandas", status=False):
 
 
 def rows_to_frame(rows):
-    """DataFrame of rows of stars (dictionaries), whose parameters may differ: all parameters, then what all rows have."""
+    """DataFrame of rows of stars (dictionaries): parameters, which may differ, then what all rows have."""
     last = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", "seconds", "flags", "message"]
     parameters = dict.fromkeys(name for row in rows for name in row if name not in last)
     return pd.DataFrame(rows, columns=[*parameters, *last] if rows else None)

@@ -13,7 +13,7 @@ from stellarhml.synthesis.line_changes import LineChanges, atoms_of
 
 _MAX_ROUNDS = 12
 _SETTLED = 0.1  # of a standard deviation: steps at which the fit ends
-_DIVERGING = 3.0  # standard deviations: a last step by which a fit has failed
+_UNSETTLED, _DIVERGING = 1.0, 3.0  # of a standard deviation: last steps of a fit that is flagged, and that has failed
 _FIRST_TERM = 2  # round from which saturation counts: before, faults are not settled
 _REJECT = 5.0  # standard deviations of the residuals
 _MISSING, _FAINTEST, _MOST_MISSING = 6.0, 0.005, 300  # significance, depth and number of lines that the model lacks
@@ -130,7 +130,7 @@ class LineFit:
         parameters = self._parameters(changes)
         faults, noise, gradient = Faults.none(self._n_lines), 1.0, None
         values = parameters.start(values)
-        chosen, converged, solved = False, False, None
+        chosen, solved = False, None
         for k in range(_MAX_ROUNDS):
             if k == 1 and not chosen:
                 changes = self._changes(self._elements(solved))
@@ -170,7 +170,6 @@ class LineFit:
             error = np.sqrt(np.diag(solved.inverse)[: len(parameters.free)])
             largest = np.max(np.abs(solved.step) / error, initial=0.0)
             if k >= 5 and largest < _SETTLED:
-                converged = True
                 break
             low, high = parameters.limits.T
             values = parameters.values(np.clip(variables + solved.step, low, high))
@@ -188,7 +187,7 @@ class LineFit:
             for given, error in zip(self._errors, self._data.errors, strict=True)
         )
         return LineSolution(
-            parameters, likelihood, variables, system, solved, faults, saturation, reduced, converged, k + 1
+            parameters, likelihood, variables, system, solved, faults, saturation, reduced, largest < _UNSETTLED, k + 1
         )
 
     def _changes(self, elements):

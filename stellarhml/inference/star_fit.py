@@ -300,6 +300,10 @@ class StarFit:
         parts = line_uncertainty(self._generator, found, self._shifts())
         if not found.converged:
             self._flag([(InferenceFlag.NOT_CONVERGED, "the fit with line faults did not settle")])
+        if self._too_different:
+            self._flag(
+                [(InferenceFlag.LINES_DIFFER, "many lines differ from the grid's by more than their faults tell")]
+            )
         if self._shifts() is None and self._settings.generator_error:
             self._flag([(InferenceFlag.NOISE_ALONE, "errors do not include the generator's own")])
         self._flag(bound_flags(self._generator, found.likelihood, values))
