@@ -14,6 +14,7 @@ from stellarhml.synthesis.line_changes import LineChanges, atoms_of
 _MAX_ROUNDS = 12
 _SETTLED = 0.1  # of a standard deviation: steps at which the fit ends
 _UNSETTLED, _DIVERGING = 1.0, 3.0  # of a standard deviation: last steps of a fit that is flagged, and that has failed
+_OF_NOISE = 2.5  # decrease of chi-square for each fault: 1 for noise, up to 2 for the generator's own errors
 _FIRST_TERM = 2  # round from which saturation counts: before, faults are not settled
 _REJECT = 5.0  # standard deviations of the residuals
 _MISSING, _FAINTEST, _MOST_MISSING = 6.0, 0.005, 300  # significance, depth and number of lines that the model lacks
@@ -159,6 +160,10 @@ class LineFit:
             after = system.residuals_after(solved)
             if not k:
                 n_pixels, cost = likelihood.n_pixels, _misfit(system.linear_residuals(solved), 0)
+                told = solved.told().sum()
+                gain = cost - _misfit(after, 0)
+                if self._settings.line_errors == "auto" and 2 * gain < _OF_NOISE * told + 5 * np.sqrt(2 * told):
+                    return None  # faults fit the noise
             chi2 = noise * sum(float(part @ part) for part in after.values())
             free = likelihood.n_pixels - likelihood.n_terms - len(parameters.free) - solved.told().sum()
             reduced = chi2 / max(free, 1.0)
