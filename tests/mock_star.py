@@ -85,7 +85,7 @@ class OneSpectrum:
         self.wavelength_, self._flux = wavelength, flux
         self.interpolator_ = type("Bounds", (), {"bounds_": np.array([[0.0, 1.0]])})
 
-    def render_rows(self, labels, pixels, *, tangents=False):
+    def render_rows(self, labels, pixels, *, tangents=False, change=None):
         row = self._flux[pixels]
         return np.stack([row, 0 * row]) if tangents else row[None]
 

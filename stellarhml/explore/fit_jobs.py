@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
 
-STAGES = ("waiting", "preparing the search, once", "start", "first fit", "fit 1", "fit 2", "fit 3", "errors")
+_OF_FIT = ("start", "first fit", "fit 1", "fit 2", "fit 3", "line fit", "errors")
+STAGES = ("waiting", "preparing the search, once", *_OF_FIT)
 """Stages of a fit, in order; later rounds are skipped where no pixel is rejected."""
 
 _RUNNING, _WAITING = 2, 4  # fits of all pages together

@@ -18,6 +18,7 @@ _SHALLOW, _DEEP, _WIDE = 0.01, 3.0, 3.0  # depth at which a wide line ends; its 
 _N_SHAPES = 8
 _N_TABLE = 2048
 _GROUP = 0.4  # pixels of the model within so many sigmas of the broadening are broadened as one
+_GRAIN = 0.5  # pixels of the model: smallest sigma, so that points which stand for pixels do not show
 
 
 class LineColumns(NamedTuple):
@@ -65,8 +66,10 @@ def columns_of_order(lines, components, form, wavelength, flux, edges, *, vsini,
         width * np.sqrt(2 * np.log(np.maximum(gauss * limit, 1))),
     )
     first, last = np.searchsorted(wavelength, [center - reach, center + reach])
-    broad = max(light_reach(vsini, sigma), 1e-7)
-    log_edges = np.log(edges)
+    x, log_edges = np.log(wavelength), np.log(edges)
+    pixel = np.median(np.diff(x))
+    sigma = max(sigma, _GRAIN * pixel)
+    broad = light_reach(vsini, sigma)
     start = np.searchsorted(log_edges, np.log(center - reach) - broad) - 1
     stop = np.searchsorted(log_edges, np.log(center + reach) + broad)
     start, stop = np.clip(start, 0, len(edges) - 1), np.clip(stop, 0, len(edges) - 1)
@@ -75,8 +78,7 @@ def columns_of_order(lines, components, form, wavelength, flux, edges, *, vsini,
     offset = np.concatenate([[0], np.cumsum(stop - start)]).astype(np.int64)
     table, step = _broadening(vsini, sigma, limb_darkening, broad)
     out = np.empty((offset[-1], len(KINDS)))
-    x = np.log(wavelength)
-    group = max(int(_GROUP * sigma / np.median(np.diff(x))), 1)
+    group = max(int(_GROUP * sigma / pixel), 1)
     line_columns(
         x, flux, components, first, last, form, log_edges, broad, group, table, step, start, stop, offset[:-1], out
     )

@@ -361,7 +361,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Seed of the sampling.
         callback : callable, default=None
             Called before each evaluation of the model with the stage of the fit ("start", "first fit", "fit 1" to
-            "fit 3", "errors") and the number of evaluations so far. An exception that it raises ends the fit.
+            "fit 3", "line fit", "errors") and the number of evaluations so far. An exception that it raises ends the
+            fit.
 
         Returns
         -------
@@ -507,16 +508,15 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         limits = self.bounds_ | {p.name: p.bounds for stage in stages for p in stage.parameters}
         limits |= limits_of_changes(self.generator_)
         line_errors = self.line_errors if line_errors is None else line_errors
-        lines = check_line_settings(
-            self.generator_, line_errors, abundances, microturbulence, damping, self.grid_microturbulence
-        )
+        changes = abundances, microturbulence, damping, self.grid_microturbulence
+        lines = check_line_settings(self.generator_, line_errors, *changes)
         if posterior != "laplace" and lines is not None and lines.line_errors:
-            if line_errors is True:
+            if lines.line_errors is True:
                 raise ValueError(
                     f"`posterior` is {posterior!r}, but line errors are marginalised with the Laplace approximation "
                     "alone. Use posterior='laplace', or line_errors=False."
                 )
-            lines = None
+            lines = check_line_settings(self.generator_, False, *changes)
         return FitSettings(
             bounds=self.bounds_,
             priors=self._priors,

@@ -1,5 +1,6 @@
 """LineFit: the fit of a star whose lines differ from the grid's: abundances, turbulence, and faults of single lines."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -45,6 +46,12 @@ def check_line_settings(generator, line_errors, abundances, microturbulence, dam
         raise ValueError(f"`microturbulence` is {microturbulence!r}; it needs True, False or 'auto'.")
     if not isinstance(damping, (bool, np.bool_)):
         raise ValueError(f"`damping` is {damping!r}; it needs True or False.")
+    # numpy's booleans too
+    line_errors, microturbulence = (
+        value if isinstance(value, str) else bool(value) for value in (line_errors, microturbulence)
+    )
+    if not (abundances is None or isinstance(abundances, Iterable)):
+        raise ValueError(f"`abundances` is {abundances!r}; it needs 'auto', None, or elements such as ['Si', 'Ca'].")
     if abundances is not None and not (isinstance(abundances, str) and abundances == "auto"):
         known = _elements_of(generator)
         abundances = (abundances,) if isinstance(abundances, str) else tuple(abundances)
@@ -68,8 +75,14 @@ def limits_of_changes(generator):
     """Bounds of all parameters that changes of lines may have, by name."""
     elements = tuple(sorted(_elements_of(generator)))
     own = "vmic" not in generator.label_names_
-    every = LineChanges(generator, elements=elements, microturbulence=own, damping=True)
+    molecules = () if generator.tags_ is None else tuple(filter(_is_molecule, generator.tags_.species))
+    every = LineChanges(generator, elements=elements, molecules=molecules, microturbulence=own, damping=True)
     return {parameter.name: parameter.bounds for parameter in every.parameters}
+
+
+def _is_molecule(species):
+    """Whether a species is a molecule: it has no stage of ionisation."""
+    return len(species.split()) == 1
 
 
 def _elements_of(generator):
@@ -139,7 +152,8 @@ class LineFit:
                 values, chosen = parameters.start(values), True
             saturation = self._saturation(changes, values, faults)
             render = partial(self._with_faults, changes, saturation, faults)
-            chain = render(faults.values)
+            # at first, the grid's own lines
+            chain = render(faults.values) if k else self._chain.with_changes(changes)
             likelihood = Likelihood(chain, parameters, self._data.pieces(self._degree))
             variables = parameters.variables(values)
             linear = likelihood.linearise(variables)
@@ -187,10 +201,6 @@ class LineFit:
             self.too_different = True
             if self._settings.line_errors == "auto":
                 return None
-        self._data.n_rejected = sum(
-            int((np.isfinite(given) & ~np.isfinite(error)).sum())
-            for given, error in zip(self._errors, self._data.errors, strict=True)
-        )
         return LineSolution(
             parameters, likelihood, variables, system, solved, faults, saturation, reduced, largest < _UNSETTLED, k + 1
         )
@@ -200,7 +210,7 @@ class LineFit:
         molecules = [
             name
             for name, n in self._lines_of.items()
-            if n > _FEW_LINES and len(name.split()) == 1 and set(atoms_of(name)) & set(elements)
+            if n > _FEW_LINES and _is_molecule(name) and set(atoms_of(name)) & set(elements)
         ]
         return make_changes(self._generator, self._settings, elements, molecules)
 

@@ -85,7 +85,7 @@ class StarFit:
         """
         self._watch(0)
         start = self._start()
-        self._given = [error.copy() for error in self._data.errors]
+        self._given, self._n_spikes = [error.copy() for error in self._data.errors], self._data.n_rejected
         self._stage = "first fit"
         values = self._first_fit(start)
         self._data.reject(self._compare(values))
@@ -117,7 +117,8 @@ class StarFit:
         if settings.lines is None or settings.lines.line_errors is False:
             return None
         self._stage = "line fit"
-        given = [error.copy() for error in self._data.errors]
+        given = [error.copy() for error in self._data.errors], self._data.extra, self._data.jitter
+        n_good = sum(int(np.isfinite(error).sum()) for error in self._given)
         for error, before in zip(self._data.errors, self._given, strict=True):
             error[:] = before
         orders = self._compare(values)
@@ -139,8 +140,9 @@ class StarFit:
         found = fit.run(values)
         self._too_different = fit.too_different
         if found is None:
-            for error, before in zip(self._data.errors, given, strict=True):
-                error[:] = before
+            self._data.errors, self._data.extra, self._data.jitter = given
+        else:
+            self._data.n_rejected = self._n_spikes + n_good - self._data.count()
         return found
 
     def _watch(self, n=1):

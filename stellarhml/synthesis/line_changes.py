@@ -27,6 +27,7 @@ _HIGHEST = 8.0  # km/s
 # measured on isolated Fe I lines of SME spectra, 5500 to 6100 K, 6000 to 6320 angstrom, microturbulence 0.7 to 2 km/s
 _DEPTH = np.log([0.02, 0.05, 0.15, 0.35, 0.75, 1.5, 3.0, 6.0, 15.0])
 _KAPPA = np.array([0.0, 0.035, 0.09, 0.11, 0.075, -0.035, -0.13, -0.12, 0.2])
+_KAPPA_SLOPE = np.concatenate([[0.0], np.diff(_KAPPA) / np.diff(_DEPTH), [0.0]])
 _NARROWEST = 0.1  # smallest factor of a squared width
 
 
@@ -173,8 +174,10 @@ class LineChanges:
             widened = np.maximum(squared + values["vmic"] ** 2 - self.reference**2, _NARROWEST * squared)
             half = 0.5 * np.log(widened / squared)
             kept = 1 - np.interp(theta[:, 1], _DEPTH, _KAPPA)
+            steepness = _KAPPA_SLOPE[np.searchsorted(_DEPTH, theta[:, 1])]
             self._widen(theta, half, kept, names)
             if tangents:
+                slopes[:, :, 1] *= 1 + half * steepness
                 # the narrower the core, the more it gains: changes of the grid's width shrink by the ratio
                 lost = slopes[:, :, 2] * (1 - squared / widened)
                 self._widen(slopes.transpose(1, 2, 0), -lost.T, kept[:, None], names)

@@ -226,8 +226,8 @@ def test_messages_say_what_is_wrong(generator, grid):
 def test_a_generator_that_is_not_finite_is_named(generator, monkeypatch, value, row, what):
     whole = SpectrumGenerator.render_rows
 
-    def broken(self, labels, pixels, *, tangents=False):
-        rows = whole(self, labels, pixels, tangents=tangents)
+    def broken(self, labels, pixels, *, tangents=False, change=None):
+        rows = whole(self, labels, pixels, tangents=tangents, change=change)
         rows[row, 3:5] = value
         return rows
 
