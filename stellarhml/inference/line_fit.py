@@ -15,6 +15,7 @@ from stellarhml.synthesis.line_changes import LineChanges, atoms_of
 _MAX_ROUNDS = 12
 _SETTLED = 0.1  # of a standard deviation: steps at which the fit ends
 _UNSETTLED, _DIVERGING = 1.0, 3.0  # of a standard deviation: last steps of a fit that is flagged, and that has failed
+_SURE = 5.0  # ln evidence by which faults must be more likely than the grid's own lines
 _OF_NOISE = 2.5  # decrease of chi-square for each fault: 1 for noise, up to 2 for the generator's own errors
 _FIRST_TERM = 2  # round from which saturation counts: before, faults are not settled
 _REJECT = 5.0  # standard deviations of the residuals
@@ -104,7 +105,6 @@ class LineSolution(NamedTuple):
     saturation: np.ndarray  # optical depth at the center of each line of the catalogue
     reduced_chi2: float
     converged: bool
-    n_evaluations: int
 
 
 def make_changes(generator, settings, elements, molecules=()):
@@ -128,7 +128,7 @@ class LineFit:
     def __init__(self, generator, chain, data, settings, *, bounds, fixed, priors, degree, errors):
         self._generator, self._chain, self._data, self._settings = generator, chain, data, settings
         self._bounds, self._fixed, self._priors, self._degree, self._errors = bounds, fixed, priors, degree, errors
-        self.too_different = False
+        self.too_different, self.n_evaluations = False, 0
         self._missing, self._n_missing = {}, 0  # pixels of missing lines by the number of the order
         self._lines_of = {}  # number of lines of each species that the star shows, by name
         self._n_lines = len(generator.decomposer_.line_catalog_)
@@ -157,6 +157,7 @@ class LineFit:
             likelihood = Likelihood(chain, parameters, self._data.pieces(self._degree))
             variables = parameters.variables(values)
             linear = likelihood.linearise(variables)
+            self.n_evaluations += 1
             columns = chain.line_columns(linear.values, self._every_line)
             if not k:
                 shapes = chain.wide_shapes(linear.values)
@@ -184,7 +185,7 @@ class LineFit:
             if k == 2 and self._settings.line_errors == "auto":
                 scaled = {number: part * np.sqrt(noise) for number, part in after.items()}
                 misfit = _misfit(scaled, n_pixels - likelihood.n_pixels)
-                if cost < misfit + solved.cost(np.isin(parameters.free, changes.names)):
+                if cost < misfit + _SURE + solved.cost(np.isin(parameters.free, changes.names)):
                     return None
             error = np.sqrt(np.diag(solved.inverse)[: len(parameters.free)])
             largest = np.max(np.abs(solved.step) / error, initial=0.0)
@@ -202,7 +203,7 @@ class LineFit:
             if self._settings.line_errors == "auto":
                 return None
         return LineSolution(
-            parameters, likelihood, variables, system, solved, faults, saturation, reduced, largest < _UNSETTLED, k + 1
+            parameters, likelihood, variables, system, solved, faults, saturation, reduced, largest < _UNSETTLED
         )
 
     def _changes(self, elements):

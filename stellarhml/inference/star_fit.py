@@ -139,6 +139,7 @@ class StarFit:
         )
         found = fit.run(values)
         self._too_different = fit.too_different
+        self._n_evaluations += fit.n_evaluations
         if found is None:
             self._data.errors, self._data.extra, self._data.jitter = given
         else:
@@ -297,7 +298,6 @@ class StarFit:
         """Make the result of a fit with changed lines."""
         self.parameters, self.likelihood = found.parameters, found.likelihood
         self._chain = found.likelihood.chain
-        self._n_evaluations += found.n_evaluations
         names, values = found.parameters.names, found.parameters.values(found.variables)
         parts = line_uncertainty(self._generator, found, self._shifts())
         if not found.converged:
