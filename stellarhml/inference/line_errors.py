@@ -54,9 +54,14 @@ def line_uncertainty(generator, found, shifts):
 
 
 def floor_of(parameters):
-    """Covariance of all parameters by `FLOOR`, (n_parameters, n_parameters); zero for those that are fixed."""
-    std = np.array([FLOOR.get(name, 0.0) * (name in parameters.free) for name in parameters.names])
-    return np.diag(std**2)
+    """Covariance of all parameters by `FLOOR`, (n_parameters, n_parameters).
+
+    It is zero for those that are fixed, and at most that of a prior.
+    """
+    std = [
+        min(FLOOR.get(name, 0.0), parameters.prior_std(name)) * (name in parameters.free) for name in parameters.names
+    ]
+    return np.diag(np.square(std))
 
 
 def fault_table(generator, found):

@@ -88,6 +88,10 @@ class ParameterSet:
         """Derivatives of the fitted parameters with respect to their variables, shape (n_free,)."""
         return np.array([self._parameters[name].slope(values[name]) * self._unit[name] for name in self.free])
 
+    def prior_std(self, name):
+        """Standard deviation of the prior of a fitted parameter, infinite if it has none."""
+        return float(self._prior[self.prior_names.index(name), 1]) if name in self.prior_names else np.inf
+
     def prior_residuals(self, values):
         """Deviations from the prior means in standard deviations, times `prior_scale`, shape (n_priors,)."""
         at = np.array([values[name] for name in self.prior_names])
