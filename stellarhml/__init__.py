@@ -13,6 +13,7 @@ _PUBLIC = {
     "LineManifoldInterpolator": "stellarhml.manifold._line_manifold_interpolator",
     "SpectrumGenerator": "stellarhml.synthesis._spectrum_generator",
     "BayesianStellarRegressor": "stellarhml.inference._bayesian_stellar_regressor",
+    "LineCalibrator": "stellarhml.calibration._line_calibrator",
     "make_stellar_pipeline": "stellarhml.pipeline",
     "save": "stellarhml.storage.saving",
     "load": "stellarhml.storage.saving",

@@ -22,11 +22,13 @@ FLOORS = {
     "forward": {"kernels", "physics"},
     "synthesis": {"forward", "grids", "kernels", "lines", "manifold", "physics", "storage"},
     "inference": {"forward", "kernels", "physics", "spectra", "synthesis"},
+    "calibration": {"forward", "inference", "lines", "manifold", "physics", "spectra", "synthesis"},
     "datasets": {"grids"},
     "model_selection": set(),
     "plotting": {"physics", "synthesis"},
     "explore": {"forward", "inference", "physics", "plotting", "spectra", "synthesis"},
     "workflows": {
+        "calibration",
         "datasets",
         "grids",
         "inference",

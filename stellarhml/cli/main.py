@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "the whole method on packaged data",
     "build": "a generator from a folder of PHOENIX spectra",
     "tag": "species of a generator's lines, by a list of transitions",
+    "calibrate": "corrections of a generator's lines, from reference stars",
     "predict": "labels of observed spectra",
     "inspect": "contents of a generator or of a spectrum",
     "benchmark": "the paper's experiment on any grid",
@@ -36,6 +37,7 @@ examples:
   stellarhml demo
   stellarhml build --phoenix PHOENIX/ --teff 5000 6000 --wavelength 8450 8700 --out generator.asdf
   stellarhml tag --generator generator.asdf --lines vald.lin --out tagged.asdf
+  stellarhml calibrate --generator tagged.asdf --labels labels.csv --out calibrated.asdf sun.fits
   stellarhml predict --generator generator.asdf star.fits
   stellarhml inspect generator.asdf star.fits
   stellarhml benchmark --search nodes
@@ -44,7 +46,7 @@ examples:
 
 exit codes:
   0    all done
-  1    predict, benchmark, inspect: some stars or files failed; the table or a line says why
+  1    predict, calibrate, benchmark, inspect: some stars or files failed; the table or a line says why
   2    nothing done: wrong arguments, or an error, in one line on standard error
   3    predict: the table could not be written and is on standard output
   130  interrupted by Ctrl-C

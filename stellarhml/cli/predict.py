@@ -1,10 +1,10 @@
 """The command `stellarhml predict`."""
 
-import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
 from stellarhml._text import escaped, one_line
+from stellarhml.cli.reading import add_reading, add_resolving_power, check_tellurics, reading_of
 from stellarhml.cli.terminal import (
     DONE,
     ERROR,
@@ -16,8 +16,6 @@ from stellarhml.cli.terminal import (
     add_generator,
     add_jobs,
     add_spectra,
-    positive,
-    positive_or_none,
     refuse_input,
     report,
     report_error,
@@ -112,13 +110,7 @@ def add_arguments(parser):
     parser.add_argument("spectra", nargs="+", metavar="SPECTRUM", help="files of observed spectra")
     add_generator(parser, required=True)
     add_spectra(parser)
-    parser.add_argument(
-        "--resolving-power",
-        metavar="R",
-        type=_power,
-        default="file",
-        help="a number; file: as the file states; grid: the generator's own resolution [%(default)s]",
-    )
+    add_resolving_power(parser)
     parser.add_argument("--at-rest", action="store_true", help="fix the radial velocity and vsini to 0")
     parser.add_argument(
         "--macroturbulence",
@@ -131,27 +123,7 @@ def add_arguments(parser):
         default="auto",
         help="take the lines of the grid as uncertain: where the star needs it, always, or never [%(default)s]",
     )
-    parser.add_argument(
-        "--orders", metavar="LIST", type=order_numbers, help="orders to use, as inspect --orders numbers them: 3-10,15"
-    )
-    parser.add_argument(
-        "--sky",
-        metavar="X",
-        type=positive_or_none,
-        default=1.0,
-        help="HPF: factor of the sky fibre before it is subtracted; none: sky not subtracted [1]",
-    )
-    parser.add_argument("--tellurics", metavar="FILE", help="transmission of the Earth's atmosphere")
-    parser.add_argument(
-        "--tellurics-mode", choices=("mask", "divide"), help="mask pixels, or divide by the transmission [mask]"
-    )
-    parser.add_argument(
-        "--tellurics-limit",
-        metavar="X",
-        type=_transmission,
-        help="transmission below which pixels are masked [mask: 0.95, divide: 0.1]",
-    )
-    parser.add_argument("--standard", metavar="FILE", help="A0V star of the same spectrograph, to divide by")
+    add_reading(parser)
     parser.add_argument("--out", metavar="FILE", help="table to write: NAME.csv, .json, .ecsv or .fits")
     parser.add_argument("--restart", action="store_true", help="compute all stars anew; nothing stored is read")
     parser.add_argument("--figures", metavar="DIR", help="folder for a figure of each fit")
@@ -161,7 +133,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """Infer stars from files and print the table."""
-    _check_tellurics(arguments)
+    check_tellurics(arguments)
     out = None if arguments.out is None else Path(arguments.out)
     if arguments.restart and out is None:
         raise ValueError("--restart needs --out FILE: without it nothing is stored that could be read")
@@ -206,14 +178,7 @@ def _predict(arguments, out, store):
         figures=arguments.figures,
         store=store,
         generator_digest=generator_digest,
-        medium=arguments.medium,
-        format=arguments.format,
-        sky_scale=arguments.sky,
-        orders=arguments.orders,
-        standard=arguments.standard,
-        tellurics=arguments.tellurics,
-        tellurics_mode=arguments.tellurics_mode or "mask",
-        tellurics_limit=arguments.tellurics_limit,
+        **reading_of(arguments),
         n_jobs=arguments.jobs,
         verbose=len(arguments.spectra) > 1 or None,
     )
@@ -266,47 +231,3 @@ def _print(arguments, found, failed, written):
         print(format_table(found.table))
         for figure in filter(None, found.figures):
             print(f"figure: {escaped(str(figure))}")
-
-
-def order_numbers(text):
-    """Convert numbers of orders, such as 3-10,15."""
-    numbers = []
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise argparse.ArgumentTypeError(f"{part!r} is neither a number nor a range such as 3-10")
-        first, last = int(low), int(high or low)
-        if first > last or last > 99_999:
-            raise argparse.ArgumentTypeError(f"{part!r} is no range from a lower number to a higher one")
-        numbers.extend(range(first, last + 1))
-    return numbers
-
-
-def _check_tellurics(arguments):
-    """Raise if options of the tellurics contradict each other, before any work."""
-    for name in ("tellurics_mode", "tellurics_limit"):
-        if arguments.tellurics is None and getattr(arguments, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} needs --tellurics FILE, the transmission of the atmosphere")
-    if arguments.standard is not None and arguments.tellurics_mode == "divide":
-        raise ValueError(
-            "--standard and --tellurics-mode divide would both divide out the atmosphere; leave out one, or mask what "
-            "remains after the standard with --tellurics-mode mask"
-        )
-
-
-def _power(text):
-    """Convert a resolving power, or the word file or grid."""
-    if text in ("file", "grid"):
-        return text
-    try:
-        return positive(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor file nor grid") from error
-
-
-def _transmission(text):
-    """Convert a transmission, more than 0 and at most 1."""
-    value = positive(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text} is more than 1, the transmission of clear air")
-    return value

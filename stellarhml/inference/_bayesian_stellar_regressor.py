@@ -450,7 +450,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             In the order of the spectra.
         """
         check_is_fitted(self)
-        _require_many(spectra)
+        require_many(spectra)
         settings["resolving_power"] = resolving_power
         if "stages" in settings and isinstance(settings["stages"], Iterable):
             settings["stages"] = tuple(settings["stages"])  # an iterator would be used up by the first star
@@ -697,7 +697,7 @@ def _stages_of(macroturbulence, stages):
     return stages if macroturbulence is None else (Macroturbulence(macroturbulence), *stages)
 
 
-def _require_many(spectra):
+def require_many(spectra):
     """Raise if `spectra` is one spectrum: each of its arrays or pixels would be taken for a star."""
     one = hasattr(spectra, "spectral_axis") or hasattr(spectra, "orders") or isinstance(spectra, np.ndarray)
     listed = isinstance(spectra, (tuple, list)) and len(spectra) > 0

@@ -140,6 +140,10 @@ class LineBank:
             raise StateError(f"`line` must increase within each node, from 0 to at most {n_lines - 1}.")
         return cls(indptr, line, values, origin)
 
+    def shifted(self, change):
+        """The same lines with `change` (n_lines, n_parameters) added to their parameters at every node."""
+        return LineBank(self.indptr, self.line, self.values, self.origin + change)
+
     def only(self, lines):
         """Keep some lines and make the others absent at all nodes, which is faster for many labels."""
         kept = np.isin(self.line, lines)
@@ -305,6 +309,10 @@ class LineFactors:
                 state, "scores", dtype="f8", shape=("n_nodes", "n_factors"), sizes=sizes, low=-LARGE, high=LARGE
             ),
         )
+
+    def shifted(self, change):
+        """The same lines with `change` (n_lines, n_parameters) added to their parameters at every node."""
+        return LineFactors(self.origin + change, self.factors, self.unit, self.scores)
 
     def only(self, lines):
         """These factors unchanged: a selection of lines would not be faster, see `LineBank.only`."""

@@ -8,6 +8,7 @@ _PUBLIC = {
     "ErrorMapDisplay": "stellarhml.plotting._error_map_display",
     "InferenceDisplay": "stellarhml.plotting._inference_display",
     "InferenceErrorDisplay": "stellarhml.plotting._inference_error_display",
+    "LineCorrectionDisplay": "stellarhml.plotting._line_correction_display",
     "LineCountDisplay": "stellarhml.plotting._line_count_display",
     "ManifoldDisplay": "stellarhml.plotting._manifold_display",
     "SpectrumFitDisplay": "stellarhml.plotting._spectrum_fit_display",

@@ -160,7 +160,7 @@ class LineChanges:
             Derivatives with respect to the labels and `names`; empty if no slopes were given.
         """
         names = self._generator.decomposer_.line_parameters
-        wing = names.index("log_wing") if "log_wing" in names else names.index("log_gamma")
+        wing = wing_parameter(names)
         theta, tangents = theta.copy(), len(slopes) > 0
         if tangents:
             slopes = np.concatenate([slopes, np.zeros((len(self.names), *theta.shape))])
@@ -205,3 +205,8 @@ class LineChanges:
 def abundance_name(element):
     """Name of the abundance of an element, such as "[Si/Fe]"."""
     return f"[{element}/Fe]"
+
+
+def wing_parameter(names):
+    """Place among a line's parameters of the strength of its wings, or of their width where they have no strength."""
+    return names.index("log_wing") if "log_wing" in names else names.index("log_gamma")

@@ -375,7 +375,7 @@ class _FitFile:
         path, figure = star
         try:
             spectrum = self.read(path)
-            power = _power_of(spectrum, self.resolving_power)
+            power = power_of(spectrum, self.resolving_power)
         except Exception as error:  # of any kind, also a bug in a reader: the other files go on
             known = isinstance(error, (ValueError, OSError, ImportError))
             return _Outcome(message=one_line(error) if known else f"{type(error).__name__}: {one_line(error)}")
@@ -414,7 +414,7 @@ class _FitFile:
         return row, "read"
 
 
-def _power_of(spectrum, resolving_power):
+def power_of(spectrum, resolving_power):
     """Resolving power of a spectrum, None at the generator's own resolution; ValueError if it is not known."""
     if resolving_power != "file":
         return None if resolving_power == "grid" else resolving_power

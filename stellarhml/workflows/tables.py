@@ -108,17 +108,18 @@ def require_suffix(path):
         raise ValueError(f"{path} is to be a table, but its name ends in none of {', '.join(SUFFIXES)}. Rename it.")
 
 
-def write_table(table, path):
+def write_table(table, path, **described):
     """Write a table as CSV, JSON, ECSV or FITS, by the ending of the name; ECSV and FITS state the units.
 
     The file appears under its name only when it is complete. Characters that the format cannot have are escaped.
+    `described` are units and descriptions of columns for `with_units`; None: those of inferred parameters.
     """
     suffix = Path(path).suffix.lower()
     with atomic_path(path, sync=True) as temporary:
         if suffix == ".ecsv":
-            with_units(table).write(temporary, overwrite=True, format="ascii.ecsv")
+            with_units(table, **described).write(temporary, overwrite=True, format="ascii.ecsv")
         elif suffix == ".fits":
-            with_units(_in_ascii(table)).write(temporary, overwrite=True, format="fits")
+            with_units(_in_ascii(table), **described).write(temporary, overwrite=True, format="fits")
         elif suffix == ".json":
             temporary.write_text(json_text(table.to_dict("records")) + "\n", encoding="utf-8")
         else:

@@ -47,18 +47,24 @@ def tag_generator(generator, line_list, path, *, medium=None):
     OSError
         If the list does not exist, or the file cannot be written.
     """
-    tags = generator.tag_lines(line_list, medium=medium).tags_
-    n_tagged, n_lines = int(tags.tagged.sum()), len(tags.tagged)
-    if not n_tagged:
-        raise ValueError(
-            f"None of the generator's {n_lines} lines is at a transition of the list that is strong enough. Pass the "
-            "list behind the grid, or a similar one, and the medium of its wavelengths."
-        )
+    tags = tag_some_lines(generator, line_list, medium=medium)
     save_generator(generator, path)
     species, counts = np.unique(tags.names()[tags.tagged].astype(str), return_counts=True)
     zero_points = pd.Series(tags.zero_points, index=list(tags.species))[species].to_numpy()
     table = pd.DataFrame({"species": species, "n_lines": counts, "zero_point": zero_points})
-    return Tagged(table.sort_values("n_lines", ascending=False, kind="stable", ignore_index=True), n_tagged, n_lines)
+    table = table.sort_values("n_lines", ascending=False, kind="stable", ignore_index=True)
+    return Tagged(table, int(tags.tagged.sum()), len(tags.tagged))
+
+
+def tag_some_lines(generator, line_list, *, medium=None):
+    """Tag the lines of a generator with species and return its LineTags; ValueError if no line is tagged."""
+    tags = generator.tag_lines(line_list, medium=medium).tags_
+    if not tags.tagged.any():
+        raise ValueError(
+            f"None of the generator's {len(tags.tagged)} lines is at a transition of the list that is strong enough. "
+            "Pass the list behind the grid, or a similar one, and the medium of its wavelengths."
+        )
+    return tags
 
 
 def format_species(table):

@@ -85,6 +85,14 @@ READ = {
         "--generator": ["tag", "--generator", "{}", "--lines", "{lines}", "--out", "{out}.asdf"],
         "--lines": ["tag", "--generator", "{good}", "--lines", "{}", "--out", "{out}.asdf"],
     },
+    "calibrate": {
+        "--generator": ["calibrate", "--generator", "{}", "--out", "{out}.asdf", "{star}"],
+        "SPECTRUM": ["calibrate", "--generator", "{good}", "--medium", "vacuum", "--out", "{out}.asdf", "{}"],
+        "--labels": ["calibrate", "--generator", "{good}", "--labels", "{}", "--out", "{out}.asdf", "{star}"],
+        "--lines": ["calibrate", "--generator", "{good}", "--lines", "{}", "--out", "{out}.asdf", "{star}"],
+        "--tellurics": ["calibrate", "--generator", "{good}", "--tellurics", "{}", "--out", "{out}.asdf", "{star}"],
+        "--standard": ["calibrate", "--generator", "{good}", "--standard", "{}", "--out", "{out}.asdf", "{star}"],
+    },
     "predict": {
         "--generator": ["predict", "--generator", "{}", "{star}"],
         "SPECTRUM": ["predict", "--generator", "{good}", "--medium", "vacuum", "{}"],
@@ -99,7 +107,7 @@ READ = {
     },
     "demo": {},
 }
-WRITTEN = {"--out", "--figures", "--figure", "--json", "--store"}
+WRITTEN = {"--out", "--table", "--figures", "--figure", "--json", "--store"}
 
 
 def test_every_argument_that_names_a_file_is_tried():
@@ -162,7 +170,7 @@ def test_no_pickle_is_run(command, argument, tmp_path, folder, generator_file, s
             assert "Traceback" not in said.out + said.err
 
 
-@pytest.mark.parametrize("command", ["inspect", "tag", "predict", "explore"])
+@pytest.mark.parametrize("command", ["inspect", "tag", "calibrate", "predict", "explore"])
 def test_trusted_pickle_is_run(command, tmp_path, star_file):
     """The marks of the test above do appear where a pickle is run."""
     mark = tmp_path / "run"

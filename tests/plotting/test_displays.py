@@ -38,7 +38,7 @@ def test_importing_displays_loads_no_matplotlib():
     code = (
         "import sys\nfrom stellarhml.plotting import CornerDisplay, DecompositionDisplay, ErrorMapDisplay\n"
         "from stellarhml.plotting import InferenceDisplay, InferenceErrorDisplay, LineCountDisplay\n"
-        "from stellarhml.plotting import ManifoldDisplay, SpectrumFitDisplay\n"
+        "from stellarhml.plotting import LineCorrectionDisplay, ManifoldDisplay, SpectrumFitDisplay\n"
         "assert 'matplotlib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

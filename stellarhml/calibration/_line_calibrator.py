@@ -1,0 +1,228 @@
+"""LineCalibrator: corrections of the lines of a generator, learnt from observed reference stars."""
+
+import warnings
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from stellarhml._parallel import map_items
+from stellarhml._sklearn import Interval, fit_context
+from stellarhml.calibration.corrections import Corrections
+from stellarhml.exceptions import InferenceWarning
+from stellarhml.flags import InferenceFlag
+from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report, require_many
+from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
+
+
+class LineCalibrator(BaseEstimator):
+    r"""Learn corrections of the lines of a generator from observed reference stars.
+
+    Each star is fitted with uncertain lines, abundances and microturbulence, see `BayesianStellarRegressor.infer`;
+    known labels are fixed. What the stars have in common is a fault of the model: the mean over the stars of their
+    [X/Fe] is a zero point of the lines of that element, and the mean fault of a line is its correction. Both are
+    shrunken, so that lines which no star shows stay as they are. With the corrected lines the stars are fitted again.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        A fitted generator, better with species (`SpectrumGenerator.tag_lines`). It is not changed, and
+        :func:`sklearn.base.clone` keeps it.
+    n_rounds : int, default=3
+        Number of times that all stars are fitted.
+    grid_microturbulence : float, default=1.0
+        Microturbulence of the grid's spectra, in km/s.
+    n_jobs : int, default=None
+        Number of joblib workers, over stars.
+    verbose : bool, default=None
+        Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
+
+    Attributes
+    ----------
+    generator_ : SpectrumGenerator
+        The generator with corrected lines. It keeps its species and its error, that of interpolation between nodes.
+    corrections_ : DataFrame
+        A row for each line of the catalogue, indexed by its wavelength [vacuum angstrom]: `species`, `excitation` [eV]
+        and `log_gf` if the lines have species; `equivalent_width` [angstrom] at the mean labels of the stars, before
+        the correction; `n_stars` that show it; the corrections `strength` [dex], which includes the zero point of its
+        species, `velocity` [km/s], `width` of the core (natural logarithm) and strength of the `wing` [dex]; their
+        standard deviations, such as `strength_std`; and whether it is `absent`: less than a tenth of its strength.
+    species_ : DataFrame
+        A row for each element and molecule whose abundance was fitted: the `zero_point` of the strengths of its lines
+        [dex per atom], its standard deviation `zero_point_std`, and `n_stars`.
+    results_ : list of InferenceResult
+        The last fit of each star.
+
+    See Also
+    --------
+    BayesianStellarRegressor : Labels of stars, from `generator_`.
+
+    Notes
+    -----
+    A star's fault d of a line with posterior variance V, of which the data determine the share :math:`\gamma`, says
+    :math:`y = d / \gamma` with the variance :math:`n = V / \gamma`. The correction is
+
+    .. math:: c = \frac{\sum y / (n + t^2)}{\sum 1 / (n + t^2) + P},
+
+    with the scatter t between stars and the precision P of the prior, both found from the data for each kind of fault:
+    see :mod:`stellarhml.calibration.combination`. Zero points have a prior of 0.1 dex, and abundances of stars scatter
+    by 0.05 dex. Corrections of all rounds add up; their errors are those of the first round that shows the line, since
+    later fits take the corrected lines for granted.
+
+    A star with unknown labels has fitted them to the uncorrected lines. The shifts of its labels are found together
+    with the corrections, so that one star with known labels calibrates the labels of all. A label that is known for no
+    star cannot be calibrated. Of all corrections that differ by what such a label does to the lines, the most probable
+    are taken: those without a component along this change, weighted by P. So labels stay on the average what they were
+    for a fit with uncertain lines. The same holds for the velocity of all lines.
+
+    Examples
+    --------
+    >>> from stellarhml import LineCalibrator, SpectrumGenerator
+    >>> from stellarhml.datasets import make_stellar_grid
+    >>> grid = make_stellar_grid(random_state=0)
+    >>> generator = SpectrumGenerator(wavelength=grid.wavelength).fit(grid.labels, grid.flux)
+    >>> sun, pixels = [[5300.0, 4.0, -0.2]], grid.wavelength[50:-50]
+    >>> flux = generator.observe(sun, pixels, resolving_power=5e4)[0]
+    >>> star = pixels, flux, 0.01 + 0 * flux
+    >>> calibrator = LineCalibrator(generator, n_rounds=1).fit([star], sun, resolving_power=5e4)
+    >>> corrections, corrected = calibrator.corrections_, calibrator.generator_
+    >>> bool(corrections["strength"].abs().max() < 0.01)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "generator": [SpectrumGenerator],
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "grid_microturbulence": [Interval(Real, 0, 20, closed="both")],
+        "n_jobs": [Integral, None],
+        "verbose": ["boolean", None],
+    }
+
+    def __init__(self, generator, *, n_rounds=3, grid_microturbulence=1.0, n_jobs=None, verbose=None):
+        self.generator = generator
+        self.n_rounds = n_rounds
+        self.grid_microturbulence = grid_microturbulence
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, spectra, labels=None, *, resolving_power, medium=None):
+        """Learn corrections.
+
+        Parameters
+        ----------
+        spectra : sequence
+            Spectra of the reference stars, each as `BayesianStellarRegressor.infer` takes it.
+        labels : array-like of shape (n_stars, n_labels), default=None
+            Their labels, NaN where unknown. None: all are unknown.
+        resolving_power : float, None, or sequence of one for each star
+            As in `BayesianStellarRegressor.infer`.
+        medium : {"vacuum", "air"}, default=None
+            As in `BayesianStellarRegressor.infer`.
+
+        Returns
+        -------
+        self : LineCalibrator
+            The fitted calibrator.
+
+        Raises
+        ------
+        TypeError
+            If `spectra` is one spectrum, and not a list of them.
+        ValueError
+            If shapes do not match, a label lies outside the grid, or no star can be fitted.
+
+        Warns
+        -----
+        InferenceWarning
+            Names the stars that cannot be fitted, which are left out.
+        """
+        generator = self.generator
+        check_is_fitted(generator)
+        require_many(spectra)
+        spectra = list(spectra)
+        if not spectra:
+            raise ValueError("`spectra` is empty, but one reference star is needed, such as the Sun.")
+        labels = _check_labels(labels, len(spectra), generator)
+        stars = _stars(spectra, labels, generator.label_names_, resolving_power, medium)
+        corrections = Corrections(generator)
+        for k in range(self.n_rounds):
+            self.results_ = self._infer(stars, corrections.generator, f"Round {k + 1} of {self.n_rounds}")
+            good = [i for i, result in enumerate(self.results_) if not result.flags & InferenceFlag.FAILED]
+            corrections.improve([self.results_[i] for i in good], np.isnan(labels[good]))
+        self.generator_ = corrections.generator
+        self.species_, self.corrections_ = corrections.species(), corrections.table()
+        return self
+
+    def _infer(self, stars, generator, description):
+        """InferenceResult of each star, with lines that are uncertain."""
+        regressor = BayesianStellarRegressor.from_generator(
+            generator, line_errors=True, grid_microturbulence=self.grid_microturbulence
+        )
+        results = list(
+            map_items(
+                partial(_infer_star, regressor),
+                stars,
+                n_jobs=self.n_jobs,
+                verbose=self.verbose,
+                description=description,
+            )
+        )
+        failed = [i for i, result in enumerate(results) if result.flags & InferenceFlag.FAILED]
+        if failed:
+            found = f"{len(failed)} of {len(results)} stars could not be fitted"
+            first = f"the first is star {failed[0]} (counted from 0): {'; '.join(results[failed[0]].messages)}"
+            if len(failed) == len(results):
+                raise ValueError(f"{found}, {first}")
+            warnings.warn(f"{found} and are left out, {first}", InferenceWarning, stacklevel=4)
+        return results
+
+    def __sklearn_clone__(self):
+        # a clone of the generator would not be fitted
+        return type(self)(**self.get_params(deep=False))
+
+
+def _infer_star(regressor, star):
+    """Result of one star: a spectrum, and arguments of `infer`."""
+    spectrum, settings = star
+    return infer_or_report(regressor, settings, spectrum)
+
+
+def _stars(spectra, labels, names, resolving_power, medium):
+    """Spectrum and arguments of `infer` of each star; `labels` (n_stars, n_labels) are NaN where unknown."""
+    if resolving_power is None or np.ndim(resolving_power) == 0:
+        resolving_power = [resolving_power] * len(spectra)
+    if len(resolving_power) != len(spectra):
+        raise ValueError(
+            f"`resolving_power` has {len(resolving_power)} values for {len(spectra)} stars; it needs a number for all, "
+            "or a value for each."
+        )
+    stars = []
+    for spectrum, own, power in zip(spectra, labels, resolving_power, strict=True):
+        fixed = {name: float(value) for name, value in zip(names, own, strict=True) if np.isfinite(value)}
+        stars.append((spectrum, {"fixed": fixed, "resolving_power": power, "medium": medium}))
+    return stars
+
+
+def _check_labels(labels, n_stars, generator):
+    """Labels (n_stars, n_labels), NaN where unknown."""
+    names, bounds = generator.label_names_, generator.interpolator_.bounds_
+    if labels is None:
+        return np.full((n_stars, len(names)), np.nan)
+    labels = check_array(labels, dtype=np.float64, ensure_all_finite="allow-nan", input_name="labels")
+    if labels.shape != (n_stars, len(names)):
+        raise ValueError(
+            f"`labels` has shape {labels.shape}; it needs a row for each of the {n_stars} stars, and the columns "
+            f"{', '.join(names)}, with NaN where a label is unknown."
+        )
+    outside = np.argwhere((labels < bounds[:, 0]) | (labels > bounds[:, 1]))
+    if len(outside):
+        star, k = outside[0]
+        raise ValueError(
+            f"`labels` of star {star} (counted from 0) has {names[k]} = {labels[star, k]:g}, but the grid has "
+            f"{bounds[k, 0]:g} to {bounds[k, 1]:g}. Leave the star out, or give NaN to fit this label."
+        )
+    return labels

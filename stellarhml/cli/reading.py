@@ -1,0 +1,99 @@
+"""Arguments that say how files of observed spectra are read, which `predict` and `calibrate` share."""
+
+import argparse
+
+from stellarhml.cli.terminal import positive, positive_or_none
+
+
+def add_resolving_power(parser):
+    """Add the resolving power of the spectra."""
+    parser.add_argument(
+        "--resolving-power",
+        metavar="R",
+        type=_power,
+        default="file",
+        help="a number; file: as the file states; grid: the generator's own resolution [%(default)s]",
+    )
+
+
+def add_reading(parser):
+    """Add the choice of orders, the sky and the tellurics."""
+    parser.add_argument(
+        "--orders", metavar="LIST", type=order_numbers, help="orders to use, as inspect --orders numbers them: 3-10,15"
+    )
+    parser.add_argument(
+        "--sky",
+        metavar="X",
+        type=positive_or_none,
+        default=1.0,
+        help="HPF: factor of the sky fibre before it is subtracted; none: sky not subtracted [1]",
+    )
+    parser.add_argument("--tellurics", metavar="FILE", help="transmission of the Earth's atmosphere")
+    parser.add_argument(
+        "--tellurics-mode", choices=("mask", "divide"), help="mask pixels, or divide by the transmission [mask]"
+    )
+    parser.add_argument(
+        "--tellurics-limit",
+        metavar="X",
+        type=_transmission,
+        help="transmission below which pixels are masked [mask: 0.95, divide: 0.1]",
+    )
+    parser.add_argument("--standard", metavar="FILE", help="A0V star of the same spectrograph, to divide by")
+
+
+def reading_of(arguments):
+    """Parameters of `workflows.predicting.read_spectra`."""
+    return {
+        "medium": arguments.medium,
+        "format": arguments.format,
+        "sky_scale": arguments.sky,
+        "orders": arguments.orders,
+        "standard": arguments.standard,
+        "tellurics": arguments.tellurics,
+        "tellurics_mode": arguments.tellurics_mode or "mask",
+        "tellurics_limit": arguments.tellurics_limit,
+    }
+
+
+def order_numbers(text):
+    """Convert numbers of orders, such as 3-10,15."""
+    numbers = []
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{part!r} is neither a number nor a range such as 3-10")
+        first, last = int(low), int(high or low)
+        if first > last or last > 99_999:
+            raise argparse.ArgumentTypeError(f"{part!r} is no range from a lower number to a higher one")
+        numbers.extend(range(first, last + 1))
+    return numbers
+
+
+def check_tellurics(arguments):
+    """Raise if options of the tellurics contradict each other, before any work."""
+    for name in ("tellurics_mode", "tellurics_limit"):
+        if arguments.tellurics is None and getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} needs --tellurics FILE, the transmission of the atmosphere")
+    if arguments.standard is not None and arguments.tellurics_mode == "divide":
+        raise ValueError(
+            "--standard and --tellurics-mode divide would both divide out the atmosphere; leave out one, or mask what "
+            "remains after the standard with --tellurics-mode mask"
+        )
+
+
+def _power(text):
+    """Convert a resolving power, or the word file or grid."""
+    if text in ("file", "grid"):
+        return text
+    try:
+        return positive(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor file nor grid") from error
+
+
+def _transmission(text):
+    """Convert a transmission, more than 0 and at most 1."""
+    value = positive(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is more than 1, the transmission of clear air")
+    return value

@@ -1,0 +1,179 @@
+"""Corrections of the lines of a saved generator, from files of reference stars."""
+
+import warnings
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stellarhml._text import one_line
+from stellarhml.calibration._line_calibrator import LineCalibrator
+from stellarhml.exceptions import InferenceWarning
+from stellarhml.flags import InferenceFlag
+from stellarhml.storage.file_sizes import refuse_large
+from stellarhml.workflows.predicting import power_of, read_spectra
+from stellarhml.workflows.tables import number, text_of, write_table
+
+UNITS = {"wavelength": "angstrom", "excitation": "eV", "equivalent_width": "angstrom", "velocity": "km/s"}
+"""Units of the columns of a table of corrections."""
+
+DESCRIPTIONS = {
+    "wavelength": "wavelength of the line in the catalogue, in vacuum",
+    "species": "species with the largest share of the line",
+    "excitation": "excitation of the lower level of its strongest transition",
+    "log_gf": "log gf of its strongest transition, as listed, without the correction",
+    "equivalent_width": "equivalent width before the correction, at the mean labels of the stars",
+    "n_stars": "number of stars that show the line",
+    "strength": "correction of the strength, in dex, with the zero point of the species",
+    "velocity": "correction of the velocity",
+    "width": "correction of the natural logarithm of the width of the core",
+    "wing": "correction of the strength of the wings, in dex",
+    "absent": "whether less than a tenth of the strength is left",
+}
+"""Descriptions of these columns."""
+
+
+class Calibrated(NamedTuple):
+    """What `calibrate_files` found.
+
+    `calibrator` is fitted to the files that could be read and fitted; `failed` has the reasons of the others, by file.
+    `n_known` is the number of stars with a known label, of `n_stars`.
+    """
+
+    calibrator: LineCalibrator
+    failed: dict
+    n_known: int
+    n_stars: int
+
+
+def calibrate_files(
+    generator, paths, *, labels=None, resolving_power="file", n_rounds=3, n_jobs=None, verbose=None, **reading
+):
+    """Learn corrections of the lines of a generator from files of reference stars; a failure does not stop the others.
+
+    Parameters
+    ----------
+    generator : SpectrumGenerator
+        Fitted generator, better with species.
+    paths : sequence of str or path-like
+        Files of observed spectra, see :func:`stellarhml.spectra.read_spectrum`.
+    labels : str or path-like, default=None
+        Table (CSV) with the column `star`, a file or its name, and columns of labels; empty where unknown. None: no
+        label is known.
+    resolving_power : float, "file" or "grid", default="file"
+        As in :func:`stellarhml.workflows.predicting.predict_files`.
+    n_rounds : int, default=3
+        Number of times that all stars are fitted.
+    n_jobs : int, default=None
+        Number of worker processes.
+    verbose : bool, default=None
+        Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
+    **reading : dict
+        Parameters of `read_spectra`: format, medium, orders, tellurics.
+
+    Returns
+    -------
+    calibrated : Calibrated
+        The calibrator, and more.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not suit, or no star can be read and fitted.
+    """
+    known = read_labels(labels, paths, generator.label_names_)
+    spectra, powers, rows, failed = [], [], [], {}
+    for path, spectrum, row in zip(paths, read_spectra(paths, **reading), known, strict=True):
+        try:
+            if isinstance(spectrum, str):
+                raise ValueError(spectrum)
+            powers.append(power_of(spectrum, resolving_power))
+        except ValueError as error:
+            failed[str(path)] = one_line(error)
+            continue
+        spectra.append(spectrum)
+        rows.append(row)
+    if not spectra:
+        path, message = next(iter(failed.items()))
+        raise ValueError(f"None of the {len(paths)} spectra can be used. The first is {path}: {message}")
+    calibrator = LineCalibrator(generator, n_rounds=n_rounds, n_jobs=n_jobs, verbose=verbose)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InferenceWarning)  # of stars that cannot be fitted: they are in `failed`
+        calibrator.fit(spectra, np.array(rows), resolving_power=powers)
+    used = [path for path in paths if str(path) not in failed]
+    for path, result in zip(used, calibrator.results_, strict=True):
+        if result.flags & InferenceFlag.FAILED:
+            failed[str(path)] = "; ".join(result.messages)
+    n_known = sum(np.isfinite(row).any() for row in rows)
+    return Calibrated(calibrator, failed, int(n_known), len(spectra))
+
+
+def read_labels(path, stars, names):
+    """Labels of `stars`, files, by the columns `names` of a table: (n_stars, n_labels), NaN where unknown.
+
+    A row belongs to the star whose path, or else whose name without its folder, is in the column `star`. ValueError if
+    there is no such column, a label is no number, or a row belongs to no star or to several; `path` None: all unknown.
+    """
+    labels = np.full((len(stars), len(names)), np.nan)
+    if path is None:
+        return labels
+    refuse_large(path, "text")
+    try:
+        text = StringIO(Path(path).read_text(encoding="utf-8-sig"))
+        table = pd.read_csv(text, dtype=str, comment="#", skipinitialspace=True)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table of labels ({one_line(error)}). Give it as CSV, in UTF-8.") from error
+    columns = [name for name in names if name in table]
+    if "star" not in table or not columns:
+        raise ValueError(
+            f"{path} has the columns {', '.join(map(str, table.columns))}, but `star` is needed, and one of "
+            f"{', '.join(names)} or more."
+        )
+    for star, *values in table[["star", *columns]].itertuples(index=False):
+        found = [k for k, own in enumerate(stars) if str(own) == str(star)]
+        found = found or [k for k, own in enumerate(stars) if Path(own).name == str(star)]
+        if len(found) != 1:
+            raise ValueError(
+                f"{path} has a star {star!r}, which is {'several' if found else 'none'} of the {len(stars)} spectra. "
+                "Give the path of a spectrum, or the name of its file, and no rows of other stars."
+            )
+        for name, value in zip(columns, values, strict=True):
+            try:
+                labels[found[0], names.index(name)] = float(value)  # an empty cell is NaN
+            except ValueError as error:
+                raise ValueError(f"{path} has {name} = {value!r} for star {star!r}, which is no number.") from error
+    return labels
+
+
+def write_corrections(calibrator, path):
+    """Write the table of corrections, see `stellarhml.workflows.tables.write_table`."""
+    write_table(calibrator.corrections_.reset_index(), path, units=UNITS, descriptions=DESCRIPTIONS)
+
+
+def format_calibration(calibrated):
+    """Text of a Calibrated for a terminal."""
+    calibrator = calibrated.calibrator
+    lines, species = calibrator.corrections_, calibrator.species_
+    shown = lines[lines["n_stars"] > 0]
+    n_stars = calibrated.n_stars
+    text = [
+        f"{n_stars} star{'s' * (n_stars != 1)}, {calibrated.n_known} with known labels: {len(shown)} of {len(lines)} "
+        f"lines are shown, {int(shown['absent'].sum())} of them are absent.",
+        f"Corrections of these lines, root mean square: strength {_rms(shown['strength']):.3f} dex, velocity "
+        f"{_rms(shown['velocity']):.3f} km/s, width {100 * _rms(shown['width']):.1f} %.",
+    ]
+    if len(species):
+        cells = {
+            "species": species.index.tolist(),
+            "zero point [dex]": [number(value, 3, "+") for value in species["zero_point"]],
+            "error": [number(value, 3) for value in species["zero_point_std"]],
+            "stars": [str(n) for n in species["n_stars"]],
+        }
+        text.append(text_of(pd.DataFrame(cells), left=("species",)))
+    return "\n".join(text)
+
+
+def _rms(values):
+    return float(np.sqrt(np.mean(values**2))) if len(values) else 0.0
