@@ -144,12 +144,12 @@ class LineFit:
         parameters = self._parameters(changes)
         faults, noise, gradient = Faults.none(self._n_lines), 1.0, None
         values = parameters.start(values)
-        chosen, solved = False, None
+        solved = None
         for k in range(_MAX_ROUNDS):
-            if k == 1 and not chosen:
+            if k == 1:
                 changes = self._changes(self._elements(solved))
                 parameters = self._parameters(changes)
-                values, chosen = parameters.start(values), True
+                values = parameters.start(values)
             saturation = self._saturation(changes, values, faults)
             render = partial(self._with_faults, changes, saturation, faults)
             # at first, the grid's own lines

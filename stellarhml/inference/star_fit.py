@@ -137,7 +137,10 @@ class StarFit:
             degree=settings.continuum_degree,
             errors=[error.copy() for error in self._data.errors],
         )
-        found = fit.run(values)
+        try:
+            found = fit.run(values)
+        except np.linalg.LinAlgError:  # normal equations of a spectrum that is far from the model
+            found, fit.too_different = None, True
         self._too_different = fit.too_different
         self._n_evaluations += fit.n_evaluations
         if found is None:
