@@ -318,7 +318,9 @@ def test_killed_at_any_moment(command, undisturbed, tmp_path):
     assert n_kills >= 8
     assert main(command) == 0
     assert out.read_bytes() == undisturbed
-    assert [path.name for path in tmp_path.iterdir()] == ["g.asdf"]
+    # a process that is killed while it writes the generator leaves its temporary file
+    kept = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".g.")]
+    assert kept == ["g.asdf"]
 
 
 @pytest.mark.slow
