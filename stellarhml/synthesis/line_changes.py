@@ -66,29 +66,16 @@ class LineChanges:
     ):
         self.elements, self.molecules, self.reference = tuple(elements), tuple(molecules), float(reference)
         self._generator, self._vmic, self._damping, self.offsets = generator, microturbulence, damping, offsets
-        self.parameters = tuple(
-            Parameter(
-                abundance_name(element),
-                "dex",
-                (-ABUNDANCE_LIMIT, ABUNDANCE_LIMIT),
-                f"abundance of {element} relative to iron and the Sun, from line strengths",
-                start=0.0,
-                scale=0.3,
-                prior=(0.0, ABUNDANCE_PRIOR),
-            )
+        strengths = {
+            abundance_name(element): f"abundance of {element} relative to iron and the Sun, from line strengths"
             for element in self.elements
-        )
-        self.parameters += tuple(
-            Parameter(
-                f"{molecule} strength",
-                "dex",
-                (-ABUNDANCE_LIMIT, ABUNDANCE_LIMIT),
-                f"log10 of the factor of all lines of {molecule} beyond its elements' abundances",
-                start=0.0,
-                scale=0.3,
-                prior=(0.0, ABUNDANCE_PRIOR),
-            )
+        } | {
+            f"{molecule} strength": f"log10 of the factor of all lines of {molecule} beyond its elements' abundances"
             for molecule in self.molecules
+        }
+        limits, prior = (-ABUNDANCE_LIMIT, ABUNDANCE_LIMIT), (0.0, ABUNDANCE_PRIOR)
+        self.parameters = tuple(
+            Parameter(name, "dex", limits, text, start=0.0, scale=0.3, prior=prior) for name, text in strengths.items()
         )
         if microturbulence:
             self.parameters += (
