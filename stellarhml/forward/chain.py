@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
-from stellarhml.forward.line_columns import columns_of_order, shapes_of_wide_lines
+from stellarhml.forward.line_columns import columns_of_order, cores_of_strong_lines, shapes_of_wide_lines
 from stellarhml.forward.stages import Parameter, Rows, label_parameters
 from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
@@ -248,6 +248,25 @@ class ForwardChain:
             For each order, minus the depth of a wide line over the flux that it leaves, times triangles that divide its
             reach: the flux multiplies them. They are smooth, so that broadening and pixels are left out.
         """
+        return self._of_strong_lines(values, shapes_of_wide_lines, lambda n: np.empty((n, 0)))
+
+    def strong_cores(self, values):
+        """Pixels in the cores of strong lines, such as those of the calcium triplet.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            As in `flux`.
+
+        Returns
+        -------
+        cores : list of ndarray of shape (n_pixels,), bool
+            For each order.
+        """
+        return self._of_strong_lines(values, cores_of_strong_lines, lambda n: np.zeros(n, dtype=bool))
+
+    def _of_strong_lines(self, values, function, nothing):
+        """What a function of the lines tells of each order; `nothing` of the number of pixels outside the band."""
         shift, found = doppler_shift(1.0, values["rv"]), []
         wavelength = np.asarray(self._generator.wavelength_)
         change = None if self._changes is None else partial(self._changes.apply, values=values)
@@ -256,12 +275,12 @@ class ForwardChain:
         for order in self._observation.orders:
             window = _window(wavelength, order, values["rv"], values["vsini"] + margin)
             if window is None:
-                found.append(np.empty((len(order.wavelength), 0)))
+                found.append(nothing(len(order.wavelength)))
                 continue
             _, components, form = self._generator.line_components(labels, window[1], change=change)
             sigma = 0.0 if order.resolving_power is None else float(np.median(order.sigma))
             broad = light_reach(values["vsini"] / SPEED_OF_LIGHT, sigma)
-            found.append(shapes_of_wide_lines(components, form, order.wavelength / shift, broad))
+            found.append(function(components, form, order.wavelength / shift, broad))
         return found
 
     def generator_pixels(self, values):

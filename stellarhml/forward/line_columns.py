@@ -15,6 +15,7 @@ from stellarhml.kernels.line_columns import KINDS, line_columns
 
 _FAINT = 3e-4  # effect, in units of the continuum, at which the wing of a line is cut
 _SHALLOW, _DEEP, _WIDE = 0.01, 3.0, 3.0  # depth at which a wide line ends; its optical depth; reach over broadening
+_CORE, _STRONG = 0.3, 5e-5  # depth from which on a line is core; half width of this core in ln wavelength, if strong
 _N_SHAPES = 8
 _N_TABLE = 2048
 _GROUP = 0.4  # pixels of the model within so many sigmas of the broadening are broadened as one
@@ -112,6 +113,28 @@ def shapes_of_wide_lines(components, form, wavelength, broad):
                 column[inside] = -relative * triangle
                 columns.append(column)
     return np.column_stack(columns) if columns else np.empty((len(wavelength), 0))
+
+
+def cores_of_strong_lines(components, form, wavelength, broad):
+    """Pixels in the cores of strong lines, (n_pixels,) bool, such as those of the calcium triplet.
+
+    Strong is a line that is deeper than 0.3 of the continuum over 30 km/s; its core extends further by half of `broad`.
+    Arguments as of `shapes_of_wide_lines`.
+    """
+    center, lorentz, gamma, gauss, width, depth = components.T
+    core, half = np.zeros(len(wavelength), dtype=bool), np.zeros(len(center))
+    for step in np.arange(_STRONG, 100 * _STRONG, _STRONG / 10):
+        x = step * center
+        v = lorentz / (1 + (x / gamma) ** 2) + gauss * np.exp(-0.5 * (x / width) ** 2)
+        ratio = line_ratio(v, depth, form)
+        inside = ratio > _CORE * (1 + ratio)
+        if not inside.any():
+            break
+        half[inside] = step
+    for i in np.flatnonzero(half):
+        ends = center[i] * np.exp(np.array([-1, 1]) * (half[i] + broad / 2))
+        core[slice(*np.searchsorted(wavelength, ends))] = True
+    return core
 
 
 def line_ratio(v, depth, form):

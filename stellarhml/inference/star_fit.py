@@ -89,6 +89,20 @@ class StarFit:
         self._stage = "first fit"
         values = self._first_fit(start)
         self._data.reject(self._compare(values))
+        solution = self._fit_rounds(values)
+        found = self._fit_lines(self.parameters.values(solution.variables))
+        if found is not None:
+            self._stage = "errors"
+            return self._report_lines(found)
+        if self._too_different:
+            solution = self._fit_without_cores(solution)
+        if not solution.converged:
+            self._flag([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
+        self._stage = "errors"
+        return self._report(solution)
+
+    def _fit_rounds(self, values):
+        """Solution of fits with clipping between them, from given values."""
         for k in range(_ROUNDS):
             self._stage = f"fit {k + 1}"
             self._data.weigh(self._compare(values), jitter=self._settings.jitter)
@@ -102,14 +116,22 @@ class StarFit:
             linear = self.likelihood.linearise(solution.variables)
             self.parameters.prior_scale = prior_scales(linear, self.likelihood, self._shifts())
             solution = self._minimise([values])
-        found = self._fit_lines(values)
-        if found is not None:
-            self._stage = "errors"
-            return self._report_lines(found)
-        if not solution.converged:
-            self._flag([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
-        self._stage = "errors"
-        return self._report(solution)
+        return solution
+
+    def _fit_without_cores(self, solution):
+        """Solution of a fit without the cores of strong lines, if the star has any.
+
+        They form in the upper photosphere and in the chromosphere, which the grid lacks.
+        """
+        values = self.parameters.values(solution.variables)
+        cores = self._chain.strong_cores(values)
+        n_before = self._data.count()
+        self._data.keep([~core for core in cores])
+        n_masked = n_before - self._data.count()
+        if not n_masked:
+            return solution
+        self._messages.append(f"{n_masked} pixels in the cores of strong lines masked")
+        return self._fit_rounds(values)
 
     def _fit_lines(self, values):
         """Result of the fit with changed lines (LineSolution), or None if the settings or the star need none."""

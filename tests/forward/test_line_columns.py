@@ -7,7 +7,9 @@ import pytest
 from mock_line_grid import make_line_generator
 
 from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.line_columns import cores_of_strong_lines
 from stellarhml.forward.observation import Observation
+from stellarhml.kernels.forms import MINNAERT
 from stellarhml.kernels.line_columns import KINDS
 from stellarhml.synthesis.line_changes import LineChanges
 
@@ -177,3 +179,16 @@ def test_broadening_and_weakness_leave_no_wide_lines(generator):
     weak = ForwardChain(make_line_generator(12), Observation(PIXELS, resolving_power=40_000.0)).wide_shapes(STAR)
     for shapes in (fast, weak):
         assert [table.shape for table in shapes] == [(len(x), 0) for x in PIXELS]
+
+
+def test_cores_of_strong_lines_are_deep_over_thirty_kilometres_per_second():
+    """The first line has 0.9 v / (1 + v) > 0.3 out to gamma * sqrt(8 / 0.5 - 1); the second is deep, but narrow."""
+    wavelength = np.arange(8500.0, 8600.0, 0.01)
+    gamma = 0.2
+    components = np.array([[8530.0, 8.0, gamma, 0.0, 1.0, 0.9], [8570.0, 8.0, 0.05, 0.0, 1.0, 0.9]])
+    broad = 4e-5
+    core = cores_of_strong_lines(components, MINNAERT, wavelength, broad)
+    half = gamma * np.sqrt(15) + 8530 * broad / 2
+    # half widths are found in steps of 5e-6 of the wavelength
+    np.testing.assert_allclose(wavelength[core][[0, -1]], [8530 - half, 8530 + half], atol=5e-6 * 8530 + 0.01)
+    assert np.ptp(np.flatnonzero(core)) + 1 == core.sum()

@@ -37,6 +37,12 @@ def regressor(generator):
     return BayesianStellarRegressor.from_generator(generator, generator_error=False)
 
 
+@pytest.fixture(scope="module")
+def regressor_of_grid(mini_generator):
+    """A regressor on the packaged grid, which has the calcium triplet."""
+    return BayesianStellarRegressor.from_generator(mini_generator)
+
+
 def star(generator, seed, changes=None, *, snr=SNR, pixels=PIXELS, **values):
     """Two orders of a star with noise, rendered by the forward model, as `infer` takes them."""
     rng = np.random.default_rng(seed)
@@ -386,6 +392,25 @@ def test_errors_need_not_be_given(regressor, faulty_stars, fits):
         assert abs(result.values[name] - value) < result.errors[name]
         # noise measured from a thousand residuals
         assert result.errors[name] == pytest.approx(fits["auto"][0].errors[name], rel=0.3)
+
+
+@pytest.mark.parametrize("name", ["gaia_rvs_kepler-93", "gaia_rvs_kepler-409"])
+def test_cores_of_strong_lines_are_left_out_where_lines_differ(regressor_of_grid, shared_data, name):
+    """Observed cores of the calcium triplet are shallower than those of the grid, which took log g to its bound of 5.
+
+    Both stars have log g 4.5 in the literature, within 0.03.
+    """
+    star = shared_data.real_star(name)
+    spectrum = star["wavelength"], star["flux"], star["sigma"]
+    found = infer_gaia(regressor_of_grid, spectrum)
+    assert found.flags & InferenceFlag.LINES_DIFFER
+    assert any("cores of strong lines masked" in message for message in found.messages)
+    assert abs(found.values["logg"] - 4.5) < found.errors["logg"]
+    assert infer_gaia(regressor_of_grid, spectrum, line_errors=False).values["logg"] > 4.9
+
+
+def infer_gaia(regressor, spectrum, **settings):
+    return regressor.infer(spectrum, resolving_power=11_500, **settings)
 
 
 def test_progress_is_told(regressor, faulty_stars):
