@@ -17,7 +17,7 @@ from stellarhml._state import StateError, check_keys, estimator_state, make_esti
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import RV, VSINI
-from stellarhml.forward.macroturbulence import Macroturbulence
+from stellarhml.forward.macroturbulence import VMAC, Macroturbulence
 from stellarhml.forward.stages import Stage, label_parameters
 from stellarhml.forward.transmission import Transmission
 from stellarhml.inference._inference_result import InferenceResult, draw_within
@@ -58,11 +58,13 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         normalisation of a noisy spectrum is never exact. None compares the fluxes directly, as the paper does.
     bounds : dict, default=None
         Lowest and highest value of labels by name, within those of the grid, such as ``{"teff": (5000, 6000)}``; for
-        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300). With astropy units or without.
+        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300), "vmac", "vmic", "damping", and
+        abundances such as "[Si/Fe]" where they are fitted. With astropy units or without.
     priors : dict, default=None
         Mean and standard deviation of a normal prior by name, such as ``{"logg": (4.4, 0.1)}``: of labels, and for
-        `infer` also of "rv" and "vsini". Other priors are flat between the bounds. A prior of "teff" may come from a
-        color, see :func:`stellarhml.inference.teff_from_gaia`.
+        `infer` of all that `bounds` can name. Microturbulence, damping and abundances have priors of their own, see
+        `infer`, which these replace; other priors are flat between the bounds. A prior of "teff" may come from a color,
+        see :func:`stellarhml.inference.teff_from_gaia`.
     generator_error : bool, default=True
         Whether the generator's own error, see `SpectrumGenerator.error_map_`, is included: in the variance of the
         pixels where flux errors are given, and in the standard deviations of the labels.
@@ -84,7 +86,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     generator_ : SpectrumGenerator
         The fitted generator.
     bounds_ : dict of str to tuple of (float, float)
-        Lowest and highest value of each label, and of "rv" and "vsini", by name.
+        Lowest and highest value of each label, of "rv" and "vsini", and of what else `bounds` names, by name.
     node_spectra_ : NodeSpectra or None
         Spectra of the nodes, from which searches start; None with search="bayes".
     n_features_in_ : int
@@ -505,8 +507,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"`stages` has {strange[0]!r}, but it needs instances of stellarhml.forward.stages.Stage, such as "
                 "stages=[Veiling()]."
             )
-        limits = self.bounds_ | {p.name: p.bounds for stage in stages for p in stage.parameters}
-        limits |= limits_of_changes(self.generator_)
+        limits = {p.name: p.bounds for stage in stages for p in stage.parameters}
+        limits |= limits_of_changes(self.generator_) | self.bounds_
         line_errors = self.line_errors if line_errors is None else line_errors
         changes = abundances, microturbulence, damping, self.grid_microturbulence
         lines = check_line_settings(self.generator_, line_errors, *changes)
@@ -632,8 +634,11 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1)) if seed is None else seed
         names, ends = generator.label_names_, generator.interpolator_.bounds_
         limits = {name: (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)}
-        self.bounds_ = check_bounds(self.bounds, limits | {RV.name: RV.bounds, VSINI.name: VSINI.bounds})
-        self._priors = check_priors(self.priors, self.bounds_)
+        limits |= {RV.name: RV.bounds, VSINI.name: VSINI.bounds}
+        every = limits_of_changes(generator) | {VMAC.name: VMAC.bounds} | limits
+        bounds = check_bounds(self.bounds, every, labels=names)
+        self.bounds_ = {name: bounds[name] for name in (*limits, *(n for n in self.bounds or () if n not in limits))}
+        self._priors = check_priors(self.priors, every)
         self.n_features_in_ = (generator.preprocessor_ or generator.decomposer_).n_features_in_
         self.node_spectra_ = node_spectra
         if self.search == "nodes" and node_spectra is None:

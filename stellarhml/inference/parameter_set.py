@@ -7,7 +7,7 @@ from stellarhml.forward.chain import RV, VSINI
 from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.forward.stages import LABEL_UNITS
 
-UNITS = LABEL_UNITS | {velocity.name: velocity.unit for velocity in (RV, VSINI, VMAC)}
+UNITS = LABEL_UNITS | {velocity.name: velocity.unit for velocity in (RV, VSINI, VMAC)} | {"vmic": "km/s"}
 """Units of the labels and velocities."""
 
 _ALSO = {"logg": ("dex",)}  # other units in which a value has the same number
@@ -136,10 +136,10 @@ def plain_values(given, argument):
     return plain
 
 
-def check_bounds(given, limits):
+def check_bounds(given, limits, labels=LABEL_UNITS):
     """Narrow the bounds `limits` to those that a user gives; returns bounds of all names.
 
-    ValueError if a name is unknown, or a range does not increase or exceeds the limits.
+    `labels` are the names whose limits are those of the grid. ValueError if a name is unknown, or a range does not increase or exceeds the limits.
     """
     bounds = dict(limits)
     for name, pair in plain_values(given, "bounds").items():
@@ -152,7 +152,7 @@ def check_bounds(given, limits):
             raise ValueError(f"`bounds` names {name!r}, but the parameters are {', '.join(limits)}.")
         least, most = limits[name]
         if not least <= low < high <= most:
-            within = "" if name in (RV.name, VSINI.name) else "the grid's "
+            within = "the grid's " if name in labels else ""
             raise ValueError(
                 f"`bounds` of {name!r} are ({low}, {high}); they must increase and lie within {within}{least:g} to "
                 f"{most:g}."

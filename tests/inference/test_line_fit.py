@@ -482,3 +482,29 @@ def test_a_regressor_of_version_1_0_loads():
     state = regressor.to_state()
     with pytest.raises(Exception, match="no parameters of line errors"):
         BayesianStellarRegressor.from_state_1_0(state)
+
+
+def test_bounds_and_priors_of_changes_of_lines(generator, faulty_stars):
+    """They narrow and replace those that the parameters declare, and do not touch the labels."""
+    settings = {"abundances": ["Si"], "microturbulence": True, "damping": True, "line_errors": True}
+    bounds = {"vmic": (0.2, 0.7), "[Si/Fe]": (0.1, 0.4), "damping": (-0.5, -0.3)}
+    bounded = BayesianStellarRegressor.from_generator(generator, bounds=bounds)
+    assert list(bounded.bounds_) == ["teff", "logg", "feh", "rv", "vsini", "vmic", "[Si/Fe]", "damping"]
+    result = infer(bounded, faulty_stars[0], **settings)
+    for name, (low, high) in bounds.items():
+        assert low <= result.values[name] <= high
+        assert result.bounds[name] == (low, high)
+    held = BayesianStellarRegressor.from_generator(generator, priors={"vmic": (1.6, 1e-3), "[Si/Fe]": (0.3, 1e-3)})
+    result = infer(held, faulty_stars[0], **settings)
+    assert result.values["vmic"] == pytest.approx(1.6, abs=0.01)
+    assert result.values["[Si/Fe]"] == pytest.approx(0.3, abs=0.01)
+    alone = BayesianStellarRegressor.from_generator(generator, bounds={"vmac": (1.0, 1.5)})
+    result = infer(alone, faulty_stars[0], macroturbulence="gaussian", line_errors=False)
+    assert 1.0 <= result.values["vmac"] <= 1.5
+    with pytest.raises(ValueError, match="not within 1 to 1.5"):
+        infer(alone, faulty_stars[0], macroturbulence="gaussian", fixed={"vmac": 2.0})
+    with pytest.raises(ValueError, match=r"`bounds` of '\[Si/Fe\]'.* lie within -1.5 to 1.5"):
+        BayesianStellarRegressor.from_generator(generator, bounds={"[Si/Fe]": (-2, 0)})
+    for argument in ("bounds", "priors"):
+        with pytest.raises(ValueError, match=r"names '\[Mg/Fe\]', but the parameters are .*\[Si/Fe\]"):
+            BayesianStellarRegressor.from_generator(generator, **{argument: {"[Mg/Fe]": (0.0, 0.1)}})
