@@ -17,7 +17,7 @@ GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE | InferenceFla
 """Flags of results that should not be used without a look at the star."""
 
 
-PARTS = ("noise", "line_faults", "prior", "generator", "jackknife", "floor")
+PARTS = ("noise", "line_faults", "prior", "generator", "jackknife", "calibration", "floor")
 """Parts of the covariance of a result."""
 
 NO_FRAME = "not stated"
@@ -82,6 +82,11 @@ class InferenceResult:
         catalogue, with its number `line`, its `species`, and for each kind ("strength" and "wing", in natural
         logarithms, "velocity" in km/s, ln "width") the fault, such as `strength`, its standard deviation
         `strength_std`, and the share of it that the data determine, `strength_told`.
+    missing_lines : DataFrame or None
+        Lines that the star shows and the generator lacks, where faults of lines were fitted: a row for each, with its
+        `wavelength` at rest [vacuum angstrom], its `equivalent_width` in units of the flux that other lines leave
+        [angstrom] and the standard deviation `equivalent_width_std`, the `width` (standard deviation) of a narrow line
+        as observed [km/s], and the index of the `order`. It is negative where the model has too much absorption.
     bounds : dict
         Bounds of the fit by name.
     reduced_chi2 : float
@@ -130,11 +135,12 @@ class InferenceResult:
         n_evaluations=0,
         seconds=0.0,
         line_faults=None,
+        missing_lines=None,
     ):
         self.names, self.units, self.bounds = parameters.names, parameters.units, dict(parameters.bounds)
         self.descriptions = parameters.descriptions
         self.values = values
-        self.covariances, self.line_faults = dict(covariances), line_faults
+        self.covariances, self.line_faults, self.missing_lines = dict(covariances), line_faults, missing_lines
         nothing = np.zeros((len(self.names),) * 2)
         self.generator_covariance = self.covariances.get("generator", nothing)
         self.noise_errors, self.generator_errors = map(
@@ -265,7 +271,8 @@ class InferenceResult:
         table : DataFrame
             Indexed by name of the parameter: its standard deviation by `noise`; by the faults of lines,
             `line_faults`; by priors, `prior`; by the `generator`'s own error; by what the scatter between parts of the
-            spectrum and between species adds, `jackknife`; by the `floor` of stars whose lines faults do not describe;
+            spectrum and between species adds, `jackknife`; by what a `calibration` of the generator left uncertain, which
+            its stars share; by the `floor` of stars whose lines faults do not describe;
             `total`, all added in quadrature; and `prior_share`, the share of the prior in the variance. A part that
             was not estimated is zero.
         """

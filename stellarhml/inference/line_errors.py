@@ -17,6 +17,7 @@ import pandas as pd
 from stellarhml.forward.chain import ERROR_DIRECTIONS
 from stellarhml.inference.line_fit import line_groups
 from stellarhml.kernels.line_columns import KINDS
+from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
 
 FLOOR = {"teff": 120.0, "logg": 0.20, "feh": 0.10}
 """Systematic errors (K, dex) of stars whose lines differ from the grid's by more than faults of lines describe.
@@ -86,6 +87,20 @@ def fault_table(generator, found):
         std = np.where(seen, np.sqrt(faults.variances[kind][lines]), faults.scales[kind])
         table[kind], table[f"{kind}_std"], table[f"{kind}_told"] = faults.values[kind][lines], std, share[lines]
     return table
+
+
+def missing_table(found):
+    """Lines that a star shows and the model lacks, as a DataFrame, see `InferenceResult.missing_lines`."""
+    shift, rows = doppler_shift(1.0, found.parameters.values(found.variables)["rv"]), []
+    for number, part in found.missing.items():
+        wavelength = np.exp(part.center) / shift
+        area = np.sqrt(2 * np.pi) * part.sigma * wavelength
+        width = np.full(len(wavelength), part.sigma * SPEED_OF_LIGHT)
+        rows.append(np.column_stack([wavelength, part.depth * area, part.depth_std * area, width]))
+        rows[-1] = np.column_stack([rows[-1], np.full(len(wavelength), number)])
+    names = ["wavelength", "equivalent_width", "equivalent_width_std", "width", "order"]
+    table = pd.DataFrame(np.concatenate(rows) if rows else np.empty((0, 5)), columns=names)
+    return table.astype({"order": int}).sort_values("wavelength", ignore_index=True)
 
 
 def _of_generator(found, influence, shifts):

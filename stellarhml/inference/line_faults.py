@@ -91,6 +91,8 @@ class FaultSystem:
     ----------
     line, kind : ndarray of shape (n_unknowns,)
         Line and number of the kind of each unknown fault; those of wide lines come last, `n_wide` of them.
+    shape_places : dict of int to ndarray
+        Places in the border of the columns of `shapes`, by the number of the order.
     """
 
     def __init__(self, likelihood, linear, columns, shapes, faults, *, noise=1.0):
@@ -101,12 +103,13 @@ class FaultSystem:
         self.first_wide = self._n_free + likelihood.n_terms
         self._orders = self._tables(noise)
         wide = self._unknowns(columns)
-        first = self.first_wide + self.n_wide
+        first, self.shape_places = self.first_wide + self.n_wide, {}
         for number, table in enumerate(shapes):
             if number in self._orders and table is not None and table.shape[1]:
                 order = self._orders[number]
                 level = order.weight * np.nan_to_num(linear.orders[number].flux)
-                order.append(table * level[:, None], np.arange(first, first + table.shape[1]))
+                self.shape_places[number] = np.arange(first, first + table.shape[1])
+                order.append(table * level[:, None], self.shape_places[number])
                 first += table.shape[1]
         self._spread = first  # the last of the border
         for number, order in self._orders.items():

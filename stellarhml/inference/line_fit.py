@@ -93,6 +93,19 @@ def _elements_of(generator):
     return {element for name in generator.tags_.species for element in atoms_of(name)} - {"Fe", "H"}
 
 
+class MissingLines(NamedTuple):
+    """Lines of one order that the model lacks, as the residuals show them; arrays (n,).
+
+    `center`, their ln wavelengths as observed; `depth`, in units of the flux that other lines leave, with its standard
+    deviation `depth_std`; `sigma`, the width of a narrow line in this order, in ln wavelength.
+    """
+
+    center: np.ndarray
+    depth: np.ndarray
+    depth_std: np.ndarray
+    sigma: float
+
+
 class LineSolution(NamedTuple):
     """Result of a LineFit: what the report needs, at the last linearisation."""
 
@@ -105,6 +118,7 @@ class LineSolution(NamedTuple):
     saturation: np.ndarray  # optical depth at the center of each line of the catalogue
     reduced_chi2: float
     converged: bool
+    missing: dict  # MissingLines by the number of the order
 
 
 def make_changes(generator, settings, elements, molecules=()):
@@ -161,6 +175,7 @@ class LineFit:
             columns = chain.line_columns(linear.values, self._every_line)
             if not k:
                 shapes = chain.wide_shapes(linear.values)
+                n_wide = [table.shape[1] for table in shapes]
             system = FaultSystem(likelihood, linear, columns, shapes, faults, noise=noise)
             if k >= _FIRST_TERM and k % 2 == 0:
                 gradient = system.saturation_gradient(
@@ -203,7 +218,16 @@ class LineFit:
             if self._settings.line_errors == "auto":
                 return None
         return LineSolution(
-            parameters, likelihood, variables, system, solved, faults, saturation, reduced, largest < _UNSETTLED
+            parameters,
+            likelihood,
+            variables,
+            system,
+            solved,
+            faults,
+            saturation,
+            reduced,
+            largest < _UNSETTLED,
+            self._found_missing(n_wide, after, system, solved, linear),
         )
 
     def _changes(self, elements):
@@ -266,6 +290,24 @@ class LineFit:
             more.append(table)
         return more
 
+    def _found_missing(self, n_wide, after, system, solved, linear):
+        """MissingLines of each order, at the end of the fit."""
+        weights, std, found = system.weights(), np.sqrt(np.diag(solved.inverse)), {}
+        for number, places in system.shape_places.items():
+            places = places[n_wide[number] :]
+            pixels = self._missing.get(number, [])[: len(places)]
+            if not pixels:
+                continue
+            rows, sigma = linear.orders[number], self._chain.line_sigma(number, linear.values)
+            x, level = np.log(rows.wavelength), weights[number] * np.nan_to_num(rows.flux)
+            depth = solved.border_step[places]
+            center = [
+                line_center(x, after[number], level, sigma, x[pixel], own)
+                for pixel, own in zip(pixels, depth, strict=True)
+            ]
+            found[number] = MissingLines(np.array(center), depth, std[places], sigma)
+        return found
+
     def _reject(self, after):
         """Reject pixels whose residuals are outliers, and take others back."""
         for number, (error, given) in enumerate(zip(self._data.errors, self._errors, strict=True)):
@@ -310,6 +352,22 @@ def missing_lines(x, residual, level, sigma):
     significance[signal < _FAINTEST * size] = 0.0
     peaks, _ = find_peaks(significance, height=_MISSING, distance=half)
     return peaks
+
+
+def line_center(x, residual, level, sigma, start, depth):
+    """Center of a missing line in ln wavelength, from one that was fitted at `start` with its `depth`.
+
+    `x`, `residual` (with that line in the model) and `level` as in `missing_lines`.
+    """
+    near = slice(*np.searchsorted(x, [start - 3 * sigma, start + 3 * sigma]))
+    u = (x[near] - start) / sigma
+    own = level[near] * np.exp(-0.5 * u**2)
+    used = residual[near] != 0
+    table = np.column_stack([own, own * u])[used]
+    # depth times the derivative of a Gaussian by its center, in sigmas
+    change, moved = np.linalg.lstsq(table, residual[near][used], rcond=None)[0]
+    whole = depth + change
+    return float(start + sigma * np.clip(moved / whole, -1, 1)) if whole > 0 else float(start)
 
 
 def line_groups(generator, system, saturation):

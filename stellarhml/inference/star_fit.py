@@ -12,7 +12,7 @@ from stellarhml.forward.observation import Observation
 from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import Likelihood, fit_continua, minimise
-from stellarhml.inference.line_errors import fault_table, floor_of, line_uncertainty
+from stellarhml.inference.line_errors import fault_table, floor_of, line_uncertainty, missing_table
 from stellarhml.inference.line_fit import LineFit, impossible, make_changes
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.inference.quality import (
@@ -360,6 +360,7 @@ class StarFit:
             n_evaluations=self._n_evaluations,
             seconds=time.perf_counter() - self._begin,
             line_faults=fault_table(self._generator, found),
+            missing_lines=missing_table(found),
         )
 
     def _flag(self, found):

@@ -1,5 +1,6 @@
 """VoigtLineDecomposer: line parameters from normalised flux, and back."""
 
+import copy
 import os
 from numbers import Integral, Real
 
@@ -442,6 +443,41 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         except ValueError as error:
             raise StateError(str(error)) from None
         return decomposer
+
+    def with_lines(self, pixels, prominences, widths, like):
+        """Copy with more lines in the catalogue, which is in order of pixels.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n_new,), int64
+            Their pixels, at which the catalogue has no line.
+        prominences, widths : ndarray of shape (n_new,)
+            Prominences in units of the continuum, and widths (standard deviations) in angstrom.
+        like : ndarray of shape (n_new, n_like), int
+            Lines of the catalogue whose mean predicts the parameters of each line in spectra to be decomposed.
+
+        Returns
+        -------
+        decomposer : VoigtLineDecomposer
+            The copy.
+        """
+        copied = copy.copy(self)
+        catalog = self._catalog.with_lines(pixels, prominences, widths)
+        prior = self._prior
+        if prior is not None:
+            own = prior.coefficients[:, like].mean(axis=2)
+            own[:, :, 0] = 0.0
+            own[0, :, 0] = self.wavelength_[pixels]
+            order = np.argsort(np.concatenate([self._catalog.pixels, pixels]), kind="stable")
+            prior = prior._replace(coefficients=np.concatenate([prior.coefficients, own], axis=1)).only(order)
+            catalog = catalog._replace(predicted=np.ones(len(catalog.pixels), dtype=bool))
+        copied._set_learnt(catalog, prior, self._typical_rms)
+        return copied
+
+    @property
+    def line_pixels(self):
+        """Pixels of the lines of the catalogue, (n_catalog_lines,), int64."""
+        return self._catalog.pixels
 
     @property
     def line_parameters(self):

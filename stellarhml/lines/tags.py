@@ -60,6 +60,14 @@ class LineTags(NamedTuple):
         columns = {"excitation": self.excitation[lines], "log_gf": self.log_gf[lines]}
         return {"species": np.where(share > 0, species, ""), "share": share} | columns
 
+    def with_lines(self, n_new, order):
+        """Tags with `n_new` lines more, which are not tagged; `order` (n_lines + n_new,) has the lines in their order.
+        """
+        nothing = sparse.csr_matrix((n_new, self.shares.shape[1]))
+        shares = sparse.csr_matrix(sparse.vstack([self.shares, nothing], format="csr")[order])
+        columns = [np.append(getattr(self, name), np.full(n_new, np.nan))[order] for name in self._fields[3:]]
+        return LineTags(self.species, shares, self.zero_points, *columns)
+
     def to_state(self):
         """State for a file; shares are listed by line and number of species."""
         shares = sparse.coo_array(self.shares)

@@ -144,6 +144,51 @@ class LineBank:
         """The same lines with `change` (n_lines, n_parameters) added to their parameters at every node."""
         return LineBank(self.indptr, self.line, self.values, self.origin + change)
 
+    def with_lines(self, theta, like, nodes, weights, order):
+        """The same lines and new ones, which change from node to node by the mean of the changes of others.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (n_new, n_parameters)
+            Parameters of the new lines at a weighted mean of `nodes` (k,) with `weights` (k,). Their first one, the
+            center, is the same at all nodes.
+        like : ndarray of shape (n_new, n_like), int
+            Lines that they are like. A line is absent where all of these are.
+        order : ndarray of shape (n_lines + n_new,), int
+            Lines, old ones first, in the order of the result.
+
+        Returns
+        -------
+        bank : LineBank
+            The lines in this order.
+        """
+        n_new, n_parameters = theta.shape
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        parts, change = [], np.zeros((n_new, n_parameters))
+        weight_of = dict(zip(nodes.tolist(), weights.tolist(), strict=True))
+        number = np.full(self.n_lines, -1)
+        for node in range(self.n_nodes):
+            span = slice(self.indptr[node], self.indptr[node + 1])
+            number[:] = -1
+            number[self.line[span]] = np.arange(span.stop - span.start)
+            found = number[like]
+            there = found >= 0
+            count = there.sum(axis=1)
+            own = np.zeros((n_new, n_parameters))
+            np.add.at(own, np.nonzero(there)[0], self.values[span][found[there]])
+            own /= np.maximum(count, 1)[:, None]
+            own[:, 0] = 0.0
+            change += weight_of.get(node, 0.0) * own
+            line = np.concatenate([place[self.line[span]], place[self.n_lines :][count > 0]])
+            values = np.concatenate([self.values[span], own[count > 0].astype(np.float32)])
+            sort = np.argsort(line)
+            parts.append((line[sort], values[sort]))
+        origin = np.concatenate([self.origin, theta - change])[order]
+        indptr = np.concatenate([[0], np.cumsum([len(line) for line, _ in parts])]).astype(np.int64)
+        lines = np.concatenate([line for line, _ in parts]).astype(np.int32)
+        return LineBank(indptr, lines, np.concatenate([values for _, values in parts]), origin)
+
     def only(self, lines):
         """Keep some lines and make the others absent at all nodes, which is faster for many labels."""
         kept = np.isin(self.line, lines)
@@ -313,6 +358,19 @@ class LineFactors:
     def shifted(self, change):
         """The same lines with `change` (n_lines, n_parameters) added to their parameters at every node."""
         return LineFactors(self.origin + change, self.factors, self.unit, self.scores)
+
+    def with_lines(self, theta, like, nodes, weights, order):
+        """The same lines and new ones, as `LineBank.with_lines`."""
+        change = (self.factors[like] * self.unit[like][..., None].astype(np.float64)).mean(axis=1)
+        change[:, 0] = 0.0
+        unit = np.maximum(np.abs(change).max(axis=2, initial=0.0) / _LARGEST, 1e-30).astype(np.float32)
+        code = np.rint(change / unit[..., None].astype(np.float64)).astype(np.int16)
+        moved = (code * unit[..., None].astype(np.float64)) @ (weights @ self.scores[nodes])
+        factors, unit, origin = (
+            np.ascontiguousarray(np.concatenate(pair)[order])
+            for pair in ((self.factors, code), (self.unit, unit), (self.origin, theta - moved))
+        )
+        return LineFactors(origin, factors, unit, self.scores)
 
     def only(self, lines):
         """These factors unchanged: a selection of lines would not be faster, see `LineBank.only`."""
