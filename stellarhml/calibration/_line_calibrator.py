@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from stellarhml._parallel import map_items
-from stellarhml._sklearn import Interval, fit_context
+from stellarhml._sklearn import Interval, StrOptions, fit_context
 from stellarhml.calibration.corrections import Corrections
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
@@ -35,6 +35,15 @@ class LineCalibrator(BaseEstimator):
         Number of times that all stars are fitted.
     grid_microturbulence : float, default=1.0
         Microturbulence of the grid's spectra, in km/s.
+    macroturbulence : {"radial-tangential", "gaussian"}, default=None
+        As in `BayesianStellarRegressor.infer`.
+    damping : bool, default=False
+        As in `BayesianStellarRegressor.infer`.
+    bounds : dict, default=None
+        As of `BayesianStellarRegressor`, such as ``{"vsini": (0, 20)}``.
+    abundance_scatter : float, default=0.05
+        Scatter of the [X/Fe] of the reference stars, in dex, and uncertainty of their mean relative to the Sun; 0 if
+        the Sun alone is the reference.
     n_jobs : int, default=None
         Number of joblib workers, over stars.
     verbose : bool, default=None
@@ -97,19 +106,39 @@ class LineCalibrator(BaseEstimator):
         "generator": [SpectrumGenerator],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "grid_microturbulence": [Interval(Real, 0, 20, closed="both")],
+        "macroturbulence": [StrOptions({"radial-tangential", "gaussian"}), None],
+        "damping": ["boolean"],
+        "bounds": [dict, None],
+        "abundance_scatter": [Interval(Real, 0, 1, closed="both")],
         "n_jobs": [Integral, None],
         "verbose": ["boolean", None],
     }
 
-    def __init__(self, generator, *, n_rounds=3, grid_microturbulence=1.0, n_jobs=None, verbose=None):
+    def __init__(
+        self,
+        generator,
+        *,
+        n_rounds=3,
+        grid_microturbulence=1.0,
+        macroturbulence=None,
+        damping=False,
+        bounds=None,
+        abundance_scatter=0.05,
+        n_jobs=None,
+        verbose=None,
+    ):
         self.generator = generator
         self.n_rounds = n_rounds
         self.grid_microturbulence = grid_microturbulence
+        self.macroturbulence = macroturbulence
+        self.damping = damping
+        self.bounds = bounds
+        self.abundance_scatter = abundance_scatter
         self.n_jobs = n_jobs
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, spectra, labels=None, *, resolving_power, medium=None):
+    def fit(self, spectra, labels=None, *, resolving_power, medium=None, fixed=None):
         """Learn corrections.
 
         Parameters
@@ -122,6 +151,8 @@ class LineCalibrator(BaseEstimator):
             As in `BayesianStellarRegressor.infer`.
         medium : {"vacuum", "air"}, default=None
             As in `BayesianStellarRegressor.infer`.
+        fixed : dict, or sequence of one for each star, default=None
+            Known values of other parameters than labels by name, such as ``{"vmic": 1.1}``.
 
         Returns
         -------
@@ -147,20 +178,33 @@ class LineCalibrator(BaseEstimator):
         if not spectra:
             raise ValueError("`spectra` is empty, but one reference star is needed, such as the Sun.")
         labels = _check_labels(labels, len(spectra), generator)
-        stars = _stars(spectra, labels, generator.label_names_, resolving_power, medium)
-        corrections = Corrections(generator)
+        powers = _for_each(
+            resolving_power, len(spectra), "resolving_power", resolving_power is None or np.ndim(resolving_power) == 0
+        )
+        fixed = _for_each(fixed or {}, len(spectra), "fixed", isinstance(fixed or {}, dict))
+        own = {"medium": medium, "macroturbulence": self.macroturbulence, "damping": self.damping}
+        stars = []
+        for spectrum, row, power, known in zip(spectra, labels, powers, fixed, strict=True):
+            given = zip(generator.label_names_, row.tolist(), strict=True)
+            known = {**known, **{name: value for name, value in given if np.isfinite(value)}}
+            stars.append((spectrum, {"fixed": known, "resolving_power": power, **own}))
+        options = {"abundance_scatter": self.abundance_scatter, "grid_microturbulence": self.grid_microturbulence}
+        corrections = Corrections(generator, **options)
         for k in range(self.n_rounds):
             self.results_ = self._infer(stars, corrections.generator, f"Round {k + 1} of {self.n_rounds}")
             good = [i for i, result in enumerate(self.results_) if not result.flags & InferenceFlag.FAILED]
-            corrections.improve([self.results_[i] for i in good], np.isnan(labels[good]))
-        self.generator_ = corrections.generator
+            results = [self.results_[i] for i in good]
+            corrections.improve(results, np.isnan(labels[good]))
+            if k < max(self.n_rounds - 1, 1):  # later rounds correct the lines that were added
+                corrections.add_missing(results)
+        self.generator_ = corrections.finished()
         self.species_, self.corrections_ = corrections.species(), corrections.table()
         return self
 
     def _infer(self, stars, generator, description):
         """InferenceResult of each star, with lines that are uncertain."""
         regressor = BayesianStellarRegressor.from_generator(
-            generator, line_errors=True, grid_microturbulence=self.grid_microturbulence
+            generator, line_errors=True, grid_microturbulence=self.grid_microturbulence, bounds=self.bounds
         )
         results = list(
             map_items(
@@ -191,20 +235,14 @@ def _infer_star(regressor, star):
     return infer_or_report(regressor, settings, spectrum)
 
 
-def _stars(spectra, labels, names, resolving_power, medium):
-    """Spectrum and arguments of `infer` of each star; `labels` (n_stars, n_labels) are NaN where unknown."""
-    if resolving_power is None or np.ndim(resolving_power) == 0:
-        resolving_power = [resolving_power] * len(spectra)
-    if len(resolving_power) != len(spectra):
+def _for_each(given, n_stars, name, same):
+    """List of a value for each star, from such a list or the `same` value for all."""
+    values = [given] * n_stars if same else list(given)
+    if len(values) != n_stars:
         raise ValueError(
-            f"`resolving_power` has {len(resolving_power)} values for {len(spectra)} stars; it needs a number for all, "
-            "or a value for each."
+            f"`{name}` has {len(values)} values for {n_stars} stars; it needs one for all, or a value for each."
         )
-    stars = []
-    for spectrum, own, power in zip(spectra, labels, resolving_power, strict=True):
-        fixed = {name: float(value) for name, value in zip(names, own, strict=True) if np.isfinite(value)}
-        stars.append((spectrum, {"fixed": fixed, "resolving_power": power, "medium": medium}))
-    return stars
+    return values
 
 
 def _check_labels(labels, n_stars, generator):

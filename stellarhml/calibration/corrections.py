@@ -1,17 +1,23 @@
 """Corrections: shifts of the lines of a generator, improved by each round of fits of the reference stars."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 
 from stellarhml.calibration.combination import combine, prior_precision, without_shifts
+from stellarhml.calibration.directions import label_directions
+from stellarhml.calibration.missing_lines import find_new_lines
+from stellarhml.calibration.shared_errors import common_modes, star_modes, strength_modes
 from stellarhml.calibration.star_estimates import KINDS, line_estimates, species_information, species_parameters
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
-from stellarhml.synthesis.line_changes import ABUNDANCE_PRIOR, LineChanges, wing_parameter
+from stellarhml.synthesis.added_lines import add_lines
+from stellarhml.synthesis.calibration_errors import CalibrationErrors
+from stellarhml.synthesis.line_changes import ABUNDANCE_PRIOR, LineChanges
 from stellarhml.synthesis.line_values import line_values
 from stellarhml.synthesis.shifted_lines import shift_lines
 
 _STRENGTH = KINDS.index("strength")
-_ABUNDANCE_SCATTER = 0.05  # dex, of [X/Fe] between stars
 _VELOCITY_REACH = 1.0  # km/s: scatter of the velocity that all lines of a star share
 _LIMIT = {"strength": np.log(1000), "velocity": 3.0, "width": 1.0, "wing": 3.0}  # largest correction
 _ABSENT = 10.0  # factor of a strength
@@ -20,15 +26,24 @@ _ABSENT = 10.0  # factor of a strength
 class Corrections:
     """Corrections of the lines of a `generator`, and of the zero points of its species; none at the beginning.
 
+    `abundance_scatter` [dex] of [X/Fe] between stars, and of the mean of the reference stars about the Sun;
+    `grid_microturbulence` [km/s].
+
     Attributes
     ----------
     generator : SpectrumGenerator
         The generator with corrected lines.
     """
 
-    def __init__(self, generator):
-        self._original = self.generator = generator
+    def __init__(self, generator, *, abundance_scatter=0.05, grid_microturbulence=1.0):
+        self._original = copy.copy(generator)
+        self._original.calibration_ = None
+        self.generator = self._original
+        self._abundance_scatter, self._grid_microturbulence = abundance_scatter, grid_microturbulence
         n_lines = len(generator.decomposer_.line_catalog_)
+        self._added = np.zeros(n_lines, dtype=bool)
+        self._between = None  # scatter between stars by kind, in the last round
+        self._modes = np.zeros((0, len(KINDS), n_lines))  # errors that lines share, without those of the zero points
         self._own = np.zeros((len(KINDS), n_lines))  # of each line, without the zero points
         self._weights = np.zeros((len(KINDS), n_lines))  # of the first round that shows the line
         self._scatter = None  # of the corrections of each kind, in the first round
@@ -52,6 +67,11 @@ class Corrections:
         estimates = line_estimates(results, self._own.shape[1])
         directions = np.stack([label_directions(self.generator, row) for row in labels]) * unknown[:, :, None, None]
         combined = combine(estimates, directions, reach)
+        if self._scatter is None:
+            per_star = star_modes(estimates, directions, reach, unknown)
+            shared = common_modes(self.generator, results, unknown, self._grid_microturbulence)
+            self._modes = np.concatenate([per_star, shared])
+        self._between = combined.between
         self._own += combined.values
         self._weights = np.where(self._weights > 0, self._weights, combined.weights)
         self._scatter = combined.scatter if self._scatter is None else self._scatter
@@ -65,6 +85,36 @@ class Corrections:
         limit = np.array([_LIMIT[kind] for kind in KINDS])[:, None]
         self._own += np.clip(self._total(), -limit, limit) - self._total()
         self.generator = shift_lines(self._original, dict(zip(KINDS, self._total(), strict=True)))
+
+    def add_missing(self, results):
+        """Add the lines that fits of stars (InferenceResult) show and the generator lacks."""
+        lines = find_new_lines(results)
+        wavelength, wavelength_std, size, size_std, n_stars = np.array(lines).reshape(-1, 5).T
+        found = add_lines(self._original, wavelength, size, self._labels)
+        self._original, places, new, kept = found
+        n_lines = len(places) + len(new)
+
+        def moved(table, value=0):
+            wider = np.full((*table.shape[:-1], n_lines), value, dtype=table.dtype)
+            wider[..., places] = table
+            return wider
+
+        self._own, self._weights, self._modes = map(moved, (self._own, self._weights, self._modes))
+        self._n_stars, self._added = moved(self._n_stars), moved(self._added, True)
+        self._n_stars[new] = n_stars[kept]
+        self._weights[_STRENGTH, new] = (size / size_std)[kept] ** 2
+        self._weights[KINDS.index("velocity"), new] = (wavelength / wavelength_std / SPEED_OF_LIGHT)[kept] ** 2
+        self._responses = species_responses(self._original, self._species["name"].to_dict())
+        self.generator = shift_lines(self._original, dict(zip(KINDS, self._total(), strict=True)))
+
+    def finished(self):
+        """The generator with corrected lines and its `calibration_`."""
+        generator = copy.copy(self.generator)
+        elements = np.array([name.startswith("[") for name in self._species["name"]], dtype=float)
+        covariance = self._species_covariance + np.diag(elements * self._abundance_scatter**2)
+        modes = np.concatenate([self._modes, strength_modes(covariance, self._responses)])
+        generator.calibration_ = CalibrationErrors(self._between, self._own_variances(), modes.astype(np.float32))
+        return generator
 
     def species(self):
         """Table of the zero points, see `LineCalibrator.species_`."""
@@ -83,6 +133,7 @@ class Corrections:
             unit = np.log(10) if kind in ("strength", "wing") else 1.0
             table[kind], table[f"{kind}_std"] = shift / unit, np.sqrt(variance) / unit
         table["absent"] = self._total()[_STRENGTH] < -np.log(_ABSENT)
+        table["added"] = self._added
         return table
 
     def _learn_species(self, results):
@@ -94,7 +145,7 @@ class Corrections:
         matrix, right = np.zeros((len(names), len(names))), np.zeros(len(names))
         for information, product in (species_information(result, names) for result in results):
             # abundances of stars scatter
-            own = np.linalg.inv(np.eye(len(names)) + _ABUNDANCE_SCATTER**2 * information)
+            own = np.linalg.inv(np.eye(len(names)) + self._abundance_scatter**2 * information)
             matrix += own @ information
             right += own @ (product + information @ zero_points)
         # of what no star was fitted with this time, the zero point stays
@@ -129,24 +180,6 @@ class Corrections:
         variances = self._own_variances()
         variances[_STRENGTH] += np.einsum("ij,il,jl->l", self._species_covariance, self._responses, self._responses)
         return variances
-
-
-def label_directions(generator, labels):
-    """Changes of the lines with the labels, and with a velocity [km/s], by kind: (n_labels + 1, n_kinds, n_lines)."""
-    weights, _, slopes = generator.interpolator_.locate(labels[None], derivatives=True)
-    lines, theta, slopes = generator.lines_.lines(weights, slopes)
-    directions = np.zeros((len(labels) + 1, len(KINDS), len(generator.decomposer_.line_catalog_)))
-    wing = wing_parameter(generator.decomposer_.line_parameters)
-    changes = {
-        "strength": slopes[:, :, 1],
-        "velocity": slopes[:, :, 0] / theta[:, 0] * SPEED_OF_LIGHT,
-        "width": slopes[:, :, 2],
-        "wing": slopes[:, :, wing],
-    }
-    for k, kind in enumerate(KINDS):
-        directions[:-1, k, lines] = changes[kind]
-    directions[-1, KINDS.index("velocity")] = 1.0
-    return directions
 
 
 def species_responses(generator, parameters):

@@ -60,7 +60,7 @@ def species_information(result, names):
     Zero for parameters that were not fitted. The information is smaller as far as the errors were inflated.
     """
     information, product = np.zeros((len(names), len(names))), np.zeros(len(names))
-    known = [k for k, name in enumerate(names) if name in result.names]
+    known = [k for k, name in enumerate(names) if result.errors.get(name, 0.0) > 0]  # neither absent nor fixed
     if not known:
         return information, product
     places = [result.names.index(names[k]) for k in known]

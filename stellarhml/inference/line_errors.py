@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from stellarhml.forward.chain import ERROR_DIRECTIONS
+from stellarhml.inference.calibration_moves import line_moves, shared_covariance
 from stellarhml.inference.line_fit import line_groups
 from stellarhml.kernels.line_columns import KINDS
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
@@ -44,6 +45,10 @@ def line_uncertainty(generator, found, shifts):
     influence = system.influence(solved)
     if shifts is not None:
         parts["generator"] = _of_generator(found, influence, shifts) * slopes
+    if generator.calibration_ is not None:
+        columns = found.likelihood.chain.line_columns(found.parameters.values(found.variables), found.every_line)
+        moves = line_moves(columns, influence, system.weights(), len(found.every_line))
+        parts["calibration"] = shared_covariance(moves, generator.calibration_) * slopes
     own = parts["noise"] + parts["line_faults"]
     with np.errstate(divide="ignore", invalid="ignore"):
         by_order = np.diag(_of_spectrum(system, solved, influence) * slopes) / np.diag(own)
@@ -84,7 +89,7 @@ def fault_table(generator, found):
         share = np.zeros(len(faults.values[kind]))
         share[system.line[own]] = told[own]
         seen = faults.seen[kind][lines]
-        std = np.where(seen, np.sqrt(faults.variances[kind][lines]), faults.scales[kind])
+        std = np.where(seen, np.sqrt(faults.variances[kind][lines]), faults.prior_scale(kind)[lines])
         table[kind], table[f"{kind}_std"], table[f"{kind}_told"] = faults.values[kind][lines], std, share[lines]
     return table
 

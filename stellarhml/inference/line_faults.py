@@ -53,20 +53,28 @@ class Faults(NamedTuple):
     """Faults of all lines of the catalogue by kind.
 
     `values` and `variances` (n_lines,), zero for lines that the star does not show; `seen` (n_lines,), bool, where a
-    fault is an unknown; `scales` of the distributions.
+    fault is an unknown; `scales` of the distributions; `spread` (n_lines,), the scale of each line in units of that.
     """
 
     values: dict
     variances: dict
     seen: dict
     scales: dict
+    spread: dict
 
     @classmethod
-    def none(cls, n_lines):
-        """No faults yet, with the scales of `START`."""
+    def none(cls, n_lines, expected=None):
+        """No faults yet, with the scales of `START` for all lines, or those of `expected` (CalibrationErrors)."""
         zero, variances = ({kind: np.zeros(n_lines) for kind in KINDS} for _ in range(2))
         seen = {kind: np.zeros(n_lines, dtype=bool) for kind in KINDS}
-        return cls(zero, variances, seen, dict(START))
+        if expected is None:
+            return cls(zero, variances, seen, dict(START), {kind: np.ones(n_lines) for kind in KINDS})
+        scales, spread = (dict(zip(KINDS, part, strict=True)) for part in (expected.scatter, expected.spread()))
+        return cls(zero, variances, seen, scales, spread)
+
+    def prior_scale(self, kind):
+        """Scale of the distribution of each line's fault of a kind, (n_lines,)."""
+        return self.scales[kind] * self.spread[kind]
 
     def offsets(self, saturation):
         """Changes of the lines to render, with the strengths such that the mean flux over a fault's distribution holds.
@@ -74,7 +82,7 @@ class Faults(NamedTuple):
         The flux of a line with the optical depth v at its center is not linear in its fault: over a variance s its
         mean is that of the strength changed by :math:`s (1 - v) / (1 + v) / 2`. `saturation` is v, (n_lines,).
         """
-        unseen = _TAIL / (_TAIL - 2) * self.scales["strength"] ** 2
+        unseen = _TAIL / (_TAIL - 2) * self.prior_scale("strength") ** 2
         variance = np.where(self.seen["strength"], self.variances["strength"], unseen)
         mean = 0.5 * np.minimum(variance, 1.0) * (1 - saturation) / (1 + saturation)
         return self.values | {"strength": self.values["strength"] + mean}
@@ -388,10 +396,9 @@ class FaultSystem:
     def _prior_of_faults(self):
         """Present faults, and the precision of the prior of each: a Gaussian with the slope of the tails there."""
         faults = self._faults
-        values, variances, scales = (
-            np.array([part[name] for name in KINDS]) for part in (faults.values, faults.variances, faults.scales)
-        )
-        present, squared = values[self.kind, self.line], scales[self.kind] ** 2
+        values, variances = (np.array([part[name] for name in KINDS]) for part in (faults.values, faults.variances))
+        scales = np.array([faults.prior_scale(name) for name in KINDS])
+        present, squared = values[self.kind, self.line], scales[self.kind, self.line] ** 2
         return present, (_TAIL + 1) / (_TAIL * squared + present**2 + variances[self.kind, self.line])
 
 
@@ -456,10 +463,11 @@ class Solved(NamedTuple):
             variances[name][line[own]] = self.variances[own]
             seen[name][:] = False
             seen[name][line[own]] = True
-            weight = (_TAIL + 1) / (_TAIL + (new**2 + self.variances[own]) / scales[name] ** 2)
-            found = np.sqrt(np.sum(weight * new**2) / max(told[own].sum(), 1.0))
+            spread = faults.spread[name][line[own]]
+            weight = (_TAIL + 1) / (_TAIL + (new**2 + self.variances[own]) / (scales[name] * spread) ** 2)
+            found = np.sqrt(np.sum(weight * (new / spread) ** 2) / max(told[own].sum(), 1.0))
             scales[name] = float(np.clip(found, _LEAST, LARGEST[name]))
-        return Faults(values, variances, seen, scales)
+        return Faults(values, variances, seen, scales, faults.spread)
 
 
 class _Order:

@@ -120,6 +120,11 @@ class LineSolution(NamedTuple):
     converged: bool
     missing: dict  # MissingLines by the number of the order
 
+    @property
+    def every_line(self):
+        """True for each line of the catalogue, (n_lines,)."""
+        return np.ones(len(self.saturation), dtype=bool)
+
 
 def make_changes(generator, settings, elements, molecules=()):
     """LineChanges of LineSettings with given elements and molecules."""
@@ -156,7 +161,7 @@ class LineFit:
         """
         changes = self._changes(())
         parameters = self._parameters(changes)
-        faults, noise, gradient = Faults.none(self._n_lines), 1.0, None
+        faults, noise, gradient = Faults.none(self._n_lines, self._generator.calibration_), 1.0, None
         values = parameters.start(values)
         solved = None
         for k in range(_MAX_ROUNDS):

@@ -47,9 +47,10 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
     rng = np.random.default_rng(seed)
     chosen = chains[rng.integers(len(chains), size=n_draws)] if len(chains) != n_draws else chains
     draws = np.stack([[parameters.values(row)[name] for name in result.names] for row in chosen])
-    if result.generator_covariance.any():
+    of_model = result.generator_covariance + result.covariances.get("calibration", 0.0)
+    if of_model.any():
         nothing, bounds = np.zeros(len(result.names)), np.array([result.bounds[name] for name in result.names])
-        draws = np.clip(draws + rng.multivariate_normal(nothing, result.generator_covariance, size=n_draws), *bounds.T)
+        draws = np.clip(draws + rng.multivariate_normal(nothing, of_model, size=n_draws), *bounds.T)
     result.draws, result.diagnostics = draws, {"method": method, **diagnostics}
     # exactly zero for fixed parameters: rounding would leave 1e-13, as if they were free
     free = np.isin(result.names, parameters.free)

@@ -10,6 +10,7 @@ from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
 from stellarhml.inference._inference_result import InferenceResult
+from stellarhml.inference.calibration_moves import influence_of, line_moves, shared_covariance, single_covariance
 from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import Likelihood, fit_continua, minimise
 from stellarhml.inference.line_errors import fault_table, floor_of, line_uncertainty, missing_table
@@ -295,6 +296,8 @@ class StarFit:
         self._flag(flags)
         noise, generator = parameters.matrix(found.noise), parameters.matrix(found.generator)
         covariances = {"noise": noise, "generator": generator}
+        if self._generator.calibration_ is not None:
+            covariances["calibration"] = parameters.matrix(self._of_calibration(linear))
         if self._too_different:
             covariances["floor"] = floor_of(parameters)
         if "vsini" in parameters.free:
@@ -318,6 +321,15 @@ class StarFit:
             n_evaluations=self._n_evaluations,
             seconds=time.perf_counter() - self._begin,
         )
+
+    def _of_calibration(self, linear):
+        """Covariance of the fitted parameters by the errors of corrected lines, without faults of lines."""
+        generator, likelihood = self._generator, self.likelihood
+        n_lines = len(generator.decomposer_.line_catalog_)
+        columns = likelihood.chain.line_columns(linear.values, np.ones(n_lines, dtype=bool))
+        moves = line_moves(columns, *influence_of(linear, likelihood), n_lines)
+        errors = generator.calibration_
+        return shared_covariance(moves, errors) + single_covariance(moves, errors)
 
     def _report_lines(self, found):
         """Make the result of a fit with changed lines."""

@@ -22,6 +22,7 @@ from stellarhml.lines.tags import LineTags
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.residual import ResidualBasis
 from stellarhml.synthesis.blase_archive import parts_of_archive
+from stellarhml.synthesis.calibration_errors import CalibrationErrors
 from stellarhml.synthesis.decomposed_grid import FittedParts, decompose_grid
 from stellarhml.synthesis.error_model import ErrorModel
 from stellarhml.synthesis.evaluation import (
@@ -86,6 +87,8 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Names of the labels.
     tags_ : LineTags or None
         Species of the lines, after `tag_lines`.
+    calibration_ : CalibrationErrors or None
+        What is uncertain of lines that a `LineCalibrator` has corrected.
     grid_id_ : str
         Hash of the labels, wavelengths and fluxes of the grid.
     n_features_in_ : int
@@ -574,7 +577,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """State for a file: parameters, and what was fitted.
 
         The latter: "preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span" [angstrom],
-        "grid_id", "one_output", "feature_names" and "tags".
+        "grid_id", "one_output", "feature_names", "tags" and "calibration".
         """
         fitted = None
         if hasattr(self, "lines_"):
@@ -589,6 +592,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "one_output": self._one_output,
                 "feature_names": feature_names(self),
                 "tags": None if self.tags_ is None else self.tags_.to_state(),
+                "calibration": None if self.calibration_ is None else self.calibration_.to_state(),
             }
         state = estimator_state(self, fitted)
         state["parameters"]["wavelength"] = stored_wavelength(self.wavelength, getattr(self, "wavelength_", None))
@@ -605,12 +609,15 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if fitted is None:
             return generator
         keys = ("preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span", "grid_id")
-        check_keys(fitted, (*keys, "one_output", "feature_names", "tags"))
+        check_keys(fitted, (*keys, "one_output", "feature_names", "tags", "calibration"))
         parts = _parts_of_state(fitted)
         vars(generator).update(take_feature_names(fitted, len(parts.label_names)))
         generator._set_fitted(parts, one_output=take(fitted, "one_output", bool))
+        n_lines = len(generator.decomposer_.line_catalog_)
         if fitted["tags"] is not None:
-            generator.tags_ = LineTags.from_state(fitted["tags"], len(generator.decomposer_.line_catalog_))
+            generator.tags_ = LineTags.from_state(fitted["tags"], n_lines)
+        if fitted["calibration"] is not None:
+            generator.calibration_ = CalibrationErrors.from_state(fitted["calibration"], n_lines)
         if generator._one_output and len(generator.wavelength_) != 1:
             raise StateError(f"`one_output` needs one pixel; there are {len(generator.wavelength_)}.")
         return generator
@@ -623,7 +630,17 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return cls.from_state(state)
         if "tags" in fitted:
             raise StateError("A generator of version 1.0 has no `tags`.")
-        return cls.from_state(state | {"fitted": fitted | {"tags": None}})
+        return cls.from_state_1_1(state | {"fitted": fitted | {"tags": None}})
+
+    @classmethod
+    def from_state_1_1(cls, state):
+        """Rebuild from a state of version 1.1, which has no errors of a calibration; StateError if it is invalid."""
+        fitted = state.get("fitted") if isinstance(state, dict) else None
+        if not isinstance(fitted, dict):
+            return cls.from_state(state)
+        if "calibration" in fitted:
+            raise StateError("A generator before version 1.2 has no `calibration`.")
+        return cls.from_state(state | {"fitted": fitted | {"calibration": None}})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -640,7 +657,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.interpolator_, self.lines_ = parts.interpolator, parts.lines
         self.residual_, self.error_map_, self.grid_id_ = parts.residual, parts.error_map, parts.grid_id
         self.wavelength_ = parts.decomposer.wavelength_
-        self.tags_, self._one_output = None, one_output
+        self.tags_, self.calibration_, self._one_output = None, None, one_output
 
     def _teff(self, labels):
         """Column of the effective temperature, or None."""

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from stellarhml import BayesianStellarRegressor, LineCalibrator, SpectrumGenerator, load, save
-from stellarhml.calibration.corrections import label_directions
+from stellarhml.calibration.directions import label_directions
 from stellarhml.exceptions import InferenceWarning
 
 LABELS = np.array([[5300, 4.0, -0.2], [5150, 4.3, -0.1], [5600, 3.8, -0.3], [5450, 4.2, -0.4]])

@@ -65,6 +65,7 @@ class Problem:
             {kind: 0.05 * rng.random(N_LINES) for kind in KINDS},
             {kind: rng.random(N_LINES) < 0.8 for kind in KINDS},
             {kind: rng.uniform(0.1, 0.4) for kind in KINDS},
+            {kind: rng.uniform(1, 3, N_LINES) for kind in KINDS},
         )
         self.system = FaultSystem(self.likelihood, self.linear, self.columns, self.shapes, self.faults, noise=NOISE)
         self.fluxes, self.errors = fluxes, errors
@@ -97,7 +98,12 @@ class Problem:
             np.array([part[kind][line] for kind, line in zip(kinds, system.line, strict=True)])
             for part in (self.faults.values, self.faults.variances)
         )
-        scale = np.array([self.faults.scales[kind] for kind in kinds])
+        scale = np.array(
+            [
+                self.faults.scales[kind] * self.faults.spread[kind][line]
+                for kind, line in zip(kinds, system.line, strict=True)
+            ]
+        )
         precision = np.zeros(table.shape[1])
         faults = slice(2, 2 + len(kinds))
         # Student's distribution with four degrees of freedom, as a Gaussian with its slope

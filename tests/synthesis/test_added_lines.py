@@ -1,6 +1,5 @@
 """Generators with lines that their grid lacks."""
 
-from functools import partial
 
 import numpy as np
 import pytest
