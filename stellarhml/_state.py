@@ -6,6 +6,7 @@ without checks.
 """
 
 import math
+from inspect import signature
 
 import numpy as np
 
@@ -288,8 +289,7 @@ def make_estimator(cls, state):
     for name in ("n_jobs", "store"):  # a file must not start processes, or state where to write
         if parameters.get(name) is not None:
             raise StateError(f"`{name}` is {_short(parameters[name])}; it must be None in a file.")
-    default = cls()
-    known = default.get_params(deep=False)
+    known = {name: given.default for name, given in signature(cls).parameters.items()}
     check_keys(parameters, known)
     rules = getattr(cls, "_parameter_constraints", {})
     for name, value in parameters.items():

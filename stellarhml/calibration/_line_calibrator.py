@@ -11,7 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from stellarhml._parallel import map_items
 from stellarhml._sklearn import Interval, StrOptions, fit_context
+from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take
 from stellarhml.calibration.corrections import Corrections
+from stellarhml.calibration.table_states import CORRECTIONS, SPECIES, TAGS, table_state, take_table
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report, require_many
@@ -223,6 +225,31 @@ class LineCalibrator(BaseEstimator):
                 raise ValueError(f"{found}, {first}")
             warnings.warn(f"{found} and are left out, {first}", InferenceWarning, stacklevel=4)
         return results
+
+    def to_state(self):
+        """State for a file, see `stellarhml.storage`: all but `results_`, the fits of the stars."""
+        fitted = None
+        if hasattr(self, "generator_"):
+            tables = {"corrections": table_state(self.corrections_), "species": table_state(self.species_)}
+            fitted = {"generator": self.generator_, **tables}
+        return estimator_state(self, fitted)
+
+    @classmethod
+    def from_state(cls, state):
+        """Rebuild the calibrator, without `results_`, from a state; StateError if it is invalid."""
+        calibrator, fitted = make_estimator(cls, state)
+        if fitted is None:
+            return calibrator
+        check_keys(fitted, ("generator", "corrections", "species"))
+        calibrator.generator_ = take(fitted, "generator", SpectrumGenerator)
+        calibrator.corrections_ = take_table(fitted, "corrections", CORRECTIONS, optional=TAGS)
+        calibrator.species_ = take_table(fitted, "species", SPECIES)
+        catalog = getattr(getattr(calibrator.generator_, "decomposer_", None), "line_catalog_", np.empty(0))
+        if not np.array_equal(calibrator.corrections_.index, catalog):
+            raise StateError(
+                f"`corrections` has {len(calibrator.corrections_)} lines; it must have those of `generator`."
+            )
+        return calibrator
 
     def __sklearn_clone__(self):
         # a clone of the generator would not be fitted

@@ -56,16 +56,19 @@ class Combined(NamedTuple):
     between: np.ndarray
 
 
-def combine(estimates, directions, reach):
+def combine(estimates, directions, reach, least=None):
     """Combine the LineEstimates of all stars; returns Combined.
 
     `directions` (n_stars, n_directions, n_kinds, n_lines), derivatives of a star's estimates with respect to shifts of
-    what it does not know, zero where it knows; `reach` (n_directions,), standard deviation of these shifts.
+    what it does not know, zero where it knows; `reach` (n_directions,), standard deviation of these shifts; `least`
+    (n_kinds, n_lines), smallest scale of the prior of each line, by which lines with one say nothing of the others.
     """
+    least = np.zeros(estimates.values.shape[1:]) if least is None else least
     # lines that no star shows have no part in it
     shown = estimates.precisions.any(axis=(0, 1))
     values, precisions, slopes = estimates.values[..., shown], estimates.precisions[..., shown], directions[..., shown]
-    share = estimates.shares[..., shown].max(axis=0)
+    share, least = estimates.shares[..., shown].max(axis=0), least[:, shown]
+    usual = least == 0
     odds = share / np.maximum(1 - share, 1e-9)
     scatter = np.array([START[kind] for kind in KINDS])
     largest = np.array([_LARGEST[kind] for kind in KINDS])
@@ -74,12 +77,14 @@ def combine(estimates, directions, reach):
     for _ in range(_ROUNDS):
         between = np.array(
             [
-                scatter_between(moved[:, k], precisions[:, k], BETWEEN_STARS[kind], _LEAST[kind])
+                scatter_between(
+                    moved[:, k, usual[k]], precisions[:, k, usual[k]], BETWEEN_STARS[kind], _LEAST[kind]
+                )
                 for k, kind in enumerate(KINDS)
             ]
         )
         weights = precisions / (1 + precisions * between[:, None] ** 2)
-        prior = prior_precision(scatter, found, variances)
+        prior = prior_precision(np.maximum(scatter[:, None], least), found, variances)
         total = weights.sum(axis=0)
         weights *= np.minimum(prior * odds / np.maximum(total, 1e-300), 1.0)
         total = weights.sum(axis=0)
@@ -87,8 +92,8 @@ def combine(estimates, directions, reach):
         moved = values - _drift(values, weights, variances, slopes, reach)
         found = variances * (weights * moved).sum(axis=0)
         size = (_TAIL + 1) / (_TAIL + (found**2 + variances) / scatter[:, None] ** 2) * found**2
-        known = np.maximum((total * variances).sum(axis=1), 1.0)
-        new = np.clip(np.sqrt(size.sum(axis=1) / known), _SMALLEST, largest)
+        known = np.maximum((total * variances * usual).sum(axis=1), 1.0)
+        new = np.clip(np.sqrt((size * usual).sum(axis=1) / known), _SMALLEST, largest)
         settled = np.all(np.abs(new - scatter) < _SETTLED * scatter)
         scatter = new
         if settled:
@@ -99,8 +104,8 @@ def combine(estimates, directions, reach):
 
 
 def prior_precision(scatter, values, variances):
-    """Precision of the prior of corrections (n_kinds, n_lines), with the `scatter` (n_kinds,) of each kind."""
-    return (_TAIL + 1) / (_TAIL * scatter[:, None] ** 2 + values**2 + variances)
+    """Precision of the prior of corrections (n_kinds, n_lines), with the `scatter` (n_kinds, n_lines) of each."""
+    return (_TAIL + 1) / (_TAIL * scatter**2 + values**2 + variances)
 
 
 def scatter_between(values, precisions, unknown, least):

@@ -21,6 +21,7 @@ _STRENGTH = KINDS.index("strength")
 _VELOCITY_REACH = 1.0  # km/s: scatter of the velocity that all lines of a star share
 _LIMIT = {"strength": np.log(1000), "velocity": 3.0, "width": 1.0, "wing": 3.0}  # largest correction
 _ABSENT = 10.0  # factor of a strength
+_NEW = {"strength": 0.3, "velocity": 0.3, "width": 0.1, "wing": 0.3}  # scatter of lines that were added, as first found
 
 
 class Corrections:
@@ -66,7 +67,7 @@ class Corrections:
         self._learn_species(results)
         estimates = line_estimates(results, self._own.shape[1])
         directions = np.stack([label_directions(self.generator, row) for row in labels]) * unknown[:, :, None, None]
-        combined = combine(estimates, directions, reach)
+        combined = combine(estimates, directions, reach, self._least())
         if self._scatter is None:
             per_star = star_modes(estimates, directions, reach, unknown)
             shared = common_modes(self.generator, results, unknown, self._grid_microturbulence)
@@ -80,7 +81,7 @@ class Corrections:
         # what no star knows stays what it was on the average over the lines
         nowhere = unknown.all(axis=0)
         mean = label_directions(self.generator, self._labels)[nowhere]
-        prior = prior_precision(self._scatter, self._own, self._own_variances())
+        prior = prior_precision(self._scales(), self._own, self._own_variances())
         self._own = without_shifts(self._own, self._weights, prior, mean, reach[nowhere])
         limit = np.array([_LIMIT[kind] for kind in KINDS])[:, None]
         self._own += np.clip(self._total(), -limit, limit) - self._total()
@@ -157,7 +158,7 @@ class Corrections:
             "name": names,
             "zero_point": self._species_covariance @ right,
             "zero_point_std": np.sqrt(np.diag(self._species_covariance)),
-            "n_stars": [sum(name in result.names for result in results) for name in names],
+            "n_stars": np.array([sum(name in result.names for result in results) for name in names], dtype=np.int64),
         }
         self._species = pd.DataFrame(columns, index=pd.Index(list(known.values()), name="species", dtype=object))
         self._responses = species_responses(self._original, self._species["name"].to_dict())
@@ -170,10 +171,19 @@ class Corrections:
 
     def _own_variances(self):
         """Variances of the corrections of each line, without the zero points, (n_kinds, n_lines)."""
-        variances = np.tile(self._scatter[:, None] ** 2, (1, self._own.shape[1]))
+        scales = self._scales()
+        variances = scales**2
         for _ in range(20):  # to the fixed point
-            variances = 1 / (self._weights + prior_precision(self._scatter, self._own, variances))
+            variances = 1 / (self._weights + prior_precision(scales, self._own, variances))
         return variances
+
+    def _least(self):
+        """Smallest scale of the corrections of each line, (n_kinds, n_lines): lines that were added have one."""
+        return np.array([_NEW[kind] for kind in KINDS])[:, None] * self._added
+
+    def _scales(self):
+        """Scale of the corrections of each line, (n_kinds, n_lines)."""
+        return np.maximum(self._scatter[:, None], self._least())
 
     def _variances(self):
         """Variances of `_total`."""

@@ -10,6 +10,7 @@ from stellarhml.cli.terminal import (
     add_jobs,
     add_spectra,
     at_least,
+    positive,
     refuse_input,
     report_error,
     require_file,
@@ -17,7 +18,7 @@ from stellarhml.cli.terminal import (
 
 DESCRIPTION = """\
 Learn from observed reference stars, such as the Sun, what is wrong with the lines of a generator: their strengths,
-wavelengths and widths. Save the generator with corrected lines.
+wavelengths and widths. Add lines that it lacks. Save the generator with corrected lines.
 """
 
 EPILOG = """\
@@ -37,7 +38,7 @@ output, on standard output:
   stars       number of stars that show it
   --table has a row for each line: its wavelength (vacuum), species, excitation, log gf, equivalent width, number of
   stars, the corrections of its strength (dex), velocity (km/s), width (natural logarithm) and wing (dex) with their
-  standard deviations, and whether it is absent (less than a tenth of its strength is left).
+  standard deviations, whether it is absent (less than a tenth of its strength is left), and whether it was added.
   --out is the generator with corrected lines. Files are written whole or not at all.
 
 examples:
@@ -65,6 +66,23 @@ def add_arguments(parser):
     add_reading(parser)
     parser.add_argument(
         "--rounds", metavar="N", type=at_least(1), default=3, help="number of fits of each star [%(default)s]"
+    )
+    parser.add_argument(
+        "--grid-microturbulence",
+        metavar="KM/S",
+        type=positive,
+        default=1.0,
+        help="microturbulence of the grid's spectra [%(default)s]",
+    )
+    parser.add_argument(
+        "--macroturbulence",
+        choices=("radial-tangential", "gaussian"),
+        help="fit the macroturbulent velocity of this profile too",
+    )
+    parser.add_argument(
+        "--sun",
+        action="store_true",
+        help="the spectra are of the Sun: its [X/Fe] are 0, and those of other stars are relative to it",
     )
     parser.add_argument("--out", metavar="FILE", required=True, help="file to write: NAME.asdf or NAME.joblib")
     parser.add_argument("--table", metavar="FILE", help="table to write: NAME.csv, .json, .ecsv or .fits")
@@ -101,6 +119,9 @@ def run(arguments):
         labels=arguments.labels,
         resolving_power=arguments.resolving_power,
         n_rounds=arguments.rounds,
+        grid_microturbulence=arguments.grid_microturbulence,
+        macroturbulence=arguments.macroturbulence,
+        abundance_scatter=0.0 if arguments.sun else 0.05,
         n_jobs=arguments.jobs,
         **reading_of(arguments),
     )

@@ -36,6 +36,7 @@ READERS = {
     "bayesian_stellar_regressor-1.1.0": (
         "stellarhml.inference._bayesian_stellar_regressor:BayesianStellarRegressor.from_state"
     ),
+    "line_calibrator-1.0.0": "stellarhml.calibration._line_calibrator:LineCalibrator.from_state",
     "node_spectra-1.0.0": "stellarhml.inference.node_spectra:NodeSpectra.from_state",
     "templates-1.0.0": "stellarhml.inference.node_spectra:Templates.from_state",
 }

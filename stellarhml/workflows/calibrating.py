@@ -24,13 +24,14 @@ DESCRIPTIONS = {
     "species": "species with the largest share of the line",
     "excitation": "excitation of the lower level of its strongest transition",
     "log_gf": "log gf of its strongest transition, as listed, without the correction",
-    "equivalent_width": "equivalent width before the correction, at the mean labels of the stars",
+    "equivalent_width": "equivalent width before the correction, or as added, at the mean labels of the stars",
     "n_stars": "number of stars that show the line",
     "strength": "correction of the strength, in dex, with the zero point of the species",
     "velocity": "correction of the velocity",
     "width": "correction of the natural logarithm of the width of the core",
     "wing": "correction of the strength of the wings, in dex",
     "absent": "whether less than a tenth of the strength is left",
+    "added": "whether the line was added: the generator lacked it",
 }
 """Descriptions of these columns."""
 
@@ -49,7 +50,18 @@ class Calibrated(NamedTuple):
 
 
 def calibrate_files(
-    generator, paths, *, labels=None, resolving_power="file", n_rounds=3, n_jobs=None, verbose=None, **reading
+    generator,
+    paths,
+    *,
+    labels=None,
+    resolving_power="file",
+    n_rounds=3,
+    grid_microturbulence=1.0,
+    macroturbulence=None,
+    abundance_scatter=0.05,
+    n_jobs=None,
+    verbose=None,
+    **reading,
 ):
     """Learn corrections of the lines of a generator from files of reference stars; a failure does not stop the others.
 
@@ -66,6 +78,8 @@ def calibrate_files(
         As in :func:`stellarhml.workflows.predicting.predict_files`.
     n_rounds : int, default=3
         Number of times that all stars are fitted.
+    grid_microturbulence, macroturbulence, abundance_scatter : object
+        As of :class:`stellarhml.LineCalibrator`.
     n_jobs : int, default=None
         Number of worker processes.
     verbose : bool, default=None
@@ -98,7 +112,15 @@ def calibrate_files(
     if not spectra:
         path, message = next(iter(failed.items()))
         raise ValueError(f"None of the {len(paths)} spectra can be used. The first is {path}: {message}")
-    calibrator = LineCalibrator(generator, n_rounds=n_rounds, n_jobs=n_jobs, verbose=verbose)
+    calibrator = LineCalibrator(
+        generator,
+        n_rounds=n_rounds,
+        grid_microturbulence=grid_microturbulence,
+        macroturbulence=macroturbulence,
+        abundance_scatter=abundance_scatter,
+        n_jobs=n_jobs,
+        verbose=verbose,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InferenceWarning)  # of stars that cannot be fitted: they are in `failed`
         calibrator.fit(spectra, np.array(rows), resolving_power=powers)
@@ -160,7 +182,7 @@ def format_calibration(calibrated):
     n_stars = calibrated.n_stars
     text = [
         f"{n_stars} star{'s' * (n_stars != 1)}, {calibrated.n_known} with known labels: {len(shown)} of {len(lines)} "
-        f"lines are shown, {int(shown['absent'].sum())} of them are absent.",
+        f"lines are shown, {int(shown['absent'].sum())} of them are absent, {int(shown['added'].sum())} were added.",
         f"Corrections of these lines, root mean square: strength {_rms(shown['strength']):.3f} dex, velocity "
         f"{_rms(shown['velocity']):.3f} km/s, width {100 * _rms(shown['width']):.1f} %.",
     ]

@@ -31,10 +31,10 @@ def truth(generator):
 def observe(generator):
     """Make (wavelength, flux, error) of a star with shifted lines, from R 50,000 and S/N 200."""
 
-    def make(shifts, labels, seed, *, part=slice(60, -60), snr=200):
+    def make(shifts, labels, seed, *, part=slice(60, -60), snr=200, nature=generator):
         rng, pixels = np.random.default_rng(seed), generator.wavelength_[part]
         velocities = {"rv": rng.uniform(-30, 30), "vsini": rng.uniform(2, 6)}
-        star = shift_lines(generator, shifts)
+        star = shift_lines(nature, shifts)
         flux = star.observe(np.reshape(labels, (1, -1)), pixels, resolving_power=POWER, **velocities)[0]
         return pixels, flux + rng.normal(size=len(pixels)) / snr, np.full(len(pixels), 1 / snr)
 

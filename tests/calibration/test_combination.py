@@ -44,7 +44,7 @@ def test_corrections_are_shrunken(drawn):
     weights = estimates.precisions / (1 + estimates.precisions * found.between[:, None] ** 2)
     shown = found.weights > 0
     mean = (weights * estimates.values).sum(axis=0)[shown] / weights.sum(axis=0)[shown]
-    prior = prior_precision(found.scatter, found.values, found.variances)[shown]
+    prior = prior_precision(found.scatter[:, None], found.values, found.variances)[shown]
     np.testing.assert_allclose(found.values[shown], mean * found.weights[shown] / (found.weights[shown] + prior), 1e-2)
     assert (np.abs(found.values[shown]) < np.abs(mean)).all()
     # no more than the best of the stars knows

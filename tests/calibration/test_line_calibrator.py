@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from stellarhml import BayesianStellarRegressor, LineCalibrator, SpectrumGenerator, load, save
+from stellarhml._state import StateError
 from stellarhml.calibration.directions import label_directions
 from stellarhml.exceptions import InferenceWarning
 
@@ -46,6 +47,7 @@ def test_corrections_are_found_within_their_errors(calibrator, truth):
         # twice the quoted errors: those of a linear fit, without what all lines share
         assert np.sqrt(np.mean((off / (table[f"{kind}_std"] * unit))[shown] ** 2)) < 2
     assert not table["absent"].any()
+    assert not table["added"].any()
     assert "species" not in table
     assert calibrator.species_.empty
 
@@ -165,15 +167,20 @@ def test_it_does_not_depend_on_the_number_of_workers(generator, stars, calibrato
 
 
 def test_a_clone_keeps_the_generator_and_a_pickle_all(generator, calibrator):
-    copy = clone(LineCalibrator(generator, n_rounds=2, n_jobs=3))
-    assert copy.generator is generator
-    assert copy.get_params(deep=False) == {
+    given = {
         "generator": generator,
         "n_rounds": 2,
-        "grid_microturbulence": 1.0,
+        "grid_microturbulence": 1.2,
+        "macroturbulence": "gaussian",
+        "damping": True,
+        "bounds": {"vsini": (0, 20)},
+        "abundance_scatter": 0.0,
         "n_jobs": 3,
         "verbose": None,
     }
+    copy = clone(LineCalibrator(**given))
+    assert copy.generator is generator
+    assert copy.get_params(deep=False) == given
     again = pickle.loads(pickle.dumps(calibrator))
     assert again.corrections_.equals(calibrator.corrections_)
     np.testing.assert_array_equal(again.generator_.predict(LABELS), calibrator.generator_.predict(LABELS))
@@ -198,6 +205,8 @@ def test_a_star_that_cannot_be_fitted_is_left_out(generator, stars):
         ({"labels": LABELS + [0, 0, 3]}, ValueError, "star 0 .* feh = 2.8, but the grid has -0.5 to 0"),
         ({"resolving_power": [5e4, 6e4]}, ValueError, "2 values for 4 stars"),
         ({"medium": "water"}, ValueError, "`medium` is 'water'"),
+        ({"fixed": [{"vmic": 1.0}] * 3}, ValueError, "`fixed` has 3 values for 4 stars"),
+        ({"fixed": {"vmic": 9.0}}, ValueError, "`fixed` sets 'vmic' to 9"),
     ],
 )
 def test_messages_say_what_to_do(generator, stars, change, error, text):
@@ -212,3 +221,45 @@ def test_one_spectrum_is_no_list_of_them_and_a_generator_must_be_fitted(generato
         LineCalibrator(generator).fit(stars[0], LABELS[:1], resolving_power=POWER)
     with pytest.raises(NotFittedError):
         LineCalibrator(SpectrumGenerator()).fit(stars, LABELS, resolving_power=POWER)
+
+
+def test_options_reach_the_fits(generator, stars):
+    calibrator = LineCalibrator(generator, n_rounds=1, macroturbulence="gaussian", damping=True, bounds={"vmac": (1, 9)})
+    own = [{"vsini": 2.0}, {"vsini": 3.0, "rv": 1.0}]
+    found = calibrator.fit(stars[:2], LABELS[:2], resolving_power=POWER, fixed=own).results_
+    for result, known in zip(found, own, strict=True):
+        assert {name: result.values[name] for name in known} == known
+        assert result.bounds["vmac"] == (1.0, 9.0)
+        assert result.errors["damping"] > 0
+    same = LineCalibrator(generator, n_rounds=1, grid_microturbulence=1.4).fit(
+        stars[:1], LABELS[:1], resolving_power=POWER, fixed={"vmic": 1.5}
+    )
+    assert same.results_[0].values["vmic"] == 1.5
+    other = LineCalibrator(generator, n_rounds=1, grid_microturbulence=0.6).fit(
+        stars[:1], LABELS[:1], resolving_power=POWER, fixed={"vmic": 1.5}
+    )
+    assert not same.corrections_.equals(other.corrections_)
+
+
+def test_a_file_keeps_all_but_the_fits(calibrator, generator, tmp_path):
+    path = save(calibrator, tmp_path / "c.asdf")
+    again = load(path)
+    assert again.corrections_.equals(calibrator.corrections_)
+    assert again.species_.equals(calibrator.species_)
+    assert again.n_rounds == 3
+    assert not hasattr(again, "results_")
+    np.testing.assert_array_equal(again.generator_.predict(LABELS), calibrator.generator_.predict(LABELS))
+    np.testing.assert_array_equal(again.generator.predict(LABELS), generator.predict(LABELS))
+    for found, expected in zip(again.generator_.calibration_, calibrator.generator_.calibration_, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    unfitted = load(save(LineCalibrator(generator, damping=True), tmp_path / "u.asdf"))
+    assert unfitted.damping
+    assert not hasattr(unfitted, "generator_")
+    state = calibrator.to_state()
+    for wrong in (
+        state["fitted"] | {"generator": SpectrumGenerator()},
+        state["fitted"] | {"corrections": state["fitted"]["corrections"] | {"added": np.zeros(3, dtype=bool)}},
+        state["fitted"] | {"species": {}},
+    ):
+        with pytest.raises(StateError):
+            LineCalibrator.from_state(state | {"fitted": wrong})

@@ -62,6 +62,25 @@ def test_it_does_what_the_estimator_does(generator_file, stars, tmp_path, capsys
     assert f"table: {table}" in text
 
 
+def test_options_are_those_of_the_estimator(generator_file, stars, tmp_path):
+    table, star = tmp_path / "lines.csv", stars / "a.txt"
+    options = ["--grid-microturbulence", "1.4", "--macroturbulence", "gaussian", "--sun", "--table", table, star]
+    assert _calibrate(generator_file, tmp_path / "g.asdf", *options) == 0
+    calibrator = LineCalibrator(
+        load(generator_file),
+        n_rounds=2,
+        grid_microturbulence=1.4,
+        macroturbulence="gaussian",
+        abundance_scatter=0.0,
+        verbose=False,
+    ).fit([tuple(np.loadtxt(star).T)], resolving_power=float(POWER))
+    found = pd.read_csv(table)
+    np.testing.assert_allclose(found["strength"], calibrator.corrections_["strength"], atol=1e-6)
+    plain = LineCalibrator(load(generator_file), n_rounds=2, verbose=False)
+    plain.fit([tuple(np.loadtxt(star).T)], resolving_power=float(POWER))
+    assert np.abs(found["strength"] - plain.corrections_["strength"].to_numpy()).max() > 1e-4
+
+
 def test_species_and_units_in_a_table(generator_file, stars, tmp_path, capsys):
     from astropy.table import Table
 

@@ -44,6 +44,7 @@ def test_text_of_a_calibration():
         {
             "n_stars": [1, 1, 0],
             "absent": [False, True, False],
+            "added": [True, False, True],
             "strength": [0.3, -0.4, 9.0],
             "velocity": [0.1, -0.1, 9.0],
             "width": [0.02, 0.02, 9.0],
@@ -53,7 +54,7 @@ def test_text_of_a_calibration():
     species = pd.DataFrame(columns, index=pd.Index(["Si", "CN"], name="species"))
     calibrator = SimpleNamespace(corrections_=lines, species_=species)
     assert format_calibration(Calibrated(calibrator, {}, 1, 1)).splitlines() == [
-        "1 star, 1 with known labels: 2 of 3 lines are shown, 1 of them are absent.",
+        "1 star, 1 with known labels: 2 of 3 lines are shown, 1 of them are absent, 1 were added.",
         "Corrections of these lines, root mean square: strength 0.354 dex, velocity 0.100 km/s, width 2.0 %.",
         "species zero point [dex] error stars",
         "Si                +0.052 0.021     1",
