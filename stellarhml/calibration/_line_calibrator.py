@@ -26,7 +26,8 @@ class LineCalibrator(BaseEstimator):
     Each star is fitted with uncertain lines, abundances and microturbulence, see `BayesianStellarRegressor.infer`;
     known labels are fixed. What the stars have in common is a fault of the model: the mean over the stars of their
     [X/Fe] is a zero point of the lines of that element, and the mean fault of a line is its correction. Both are
-    shrunken, so that lines which no star shows stay as they are. With the corrected lines the stars are fitted again.
+    shrunken, so that lines which no star shows stay as they are. Lines that several stars show and the generator lacks
+    are added. With the corrected lines the stars are fitted again.
 
     Parameters
     ----------
@@ -54,18 +55,20 @@ class LineCalibrator(BaseEstimator):
     Attributes
     ----------
     generator_ : SpectrumGenerator
-        The generator with corrected lines. It keeps its species and its error, that of interpolation between nodes.
+        The generator with corrected and added lines. It keeps its species and its error of interpolation between
+        nodes; `calibration_` has what is uncertain of its lines.
     corrections_ : DataFrame
         A row for each line of the catalogue, indexed by its wavelength [vacuum angstrom]: `species`, `excitation` [eV]
         and `log_gf` if the lines have species; `equivalent_width` [angstrom] at the mean labels of the stars, before
         the correction; `n_stars` that show it; the corrections `strength` [dex], which includes the zero point of its
         species, `velocity` [km/s], `width` of the core (natural logarithm) and strength of the `wing` [dex]; their
-        standard deviations, such as `strength_std`; and whether it is `absent`: less than a tenth of its strength.
+        standard deviations, such as `strength_std`; whether it is `absent`: less than a tenth of its strength; and
+        whether it was `added`, with the equivalent width given here: the generator lacked it.
     species_ : DataFrame
         A row for each element and molecule whose abundance was fitted: the `zero_point` of the strengths of its lines
         [dex per atom], its standard deviation `zero_point_std`, and `n_stars`.
     results_ : list of InferenceResult
-        The last fit of each star.
+        The last fit of each star; not in an ASDF file.
 
     See Also
     --------

@@ -77,9 +77,7 @@ def combine(estimates, directions, reach, least=None):
     for _ in range(_ROUNDS):
         between = np.array(
             [
-                scatter_between(
-                    moved[:, k, usual[k]], precisions[:, k, usual[k]], BETWEEN_STARS[kind], _LEAST[kind]
-                )
+                scatter_between(moved[:, k, usual[k]], precisions[:, k, usual[k]], BETWEEN_STARS[kind], _LEAST[kind])
                 for k, kind in enumerate(KINDS)
             ]
         )

@@ -271,9 +271,9 @@ class InferenceResult:
         table : DataFrame
             Indexed by name of the parameter: its standard deviation by `noise`; by the faults of lines,
             `line_faults`; by priors, `prior`; by the `generator`'s own error; by what the scatter between parts of the
-            spectrum and between species adds, `jackknife`; by what a `calibration` of the generator left uncertain, which
-            its stars share; by the `floor` of stars whose lines faults do not describe;
-            `total`, all added in quadrature; and `prior_share`, the share of the prior in the variance. A part that
+            spectrum and between species adds, `jackknife`; by what a `calibration` of the generator left uncertain,
+            which all its stars share; by the `floor` of stars whose lines faults do not describe; `total`, all added
+            in quadrature; and `prior_share`, the share of the prior in the variance. A part that
             was not estimated is zero.
         """
         parts = {name: self._by_name(np.maximum(part, 0.0)) for name, part in self.covariances.items()}

@@ -72,6 +72,11 @@ class Faults(NamedTuple):
         scales, spread = (dict(zip(KINDS, part, strict=True)) for part in (expected.scatter, expected.spread()))
         return cls(zero, variances, seen, scales, spread)
 
+    def typical(self, kind):
+        """Root mean square of the scale of the lines that the star shows, of a kind."""
+        spread = self.spread[kind][self.seen[kind]]
+        return self.scales[kind] * (np.sqrt(np.mean(spread**2)) if len(spread) else 1.0)
+
     def prior_scale(self, kind):
         """Scale of the distribution of each line's fault of a kind, (n_lines,)."""
         return self.scales[kind] * self.spread[kind]
@@ -466,7 +471,8 @@ class Solved(NamedTuple):
             spread = faults.spread[name][line[own]]
             weight = (_TAIL + 1) / (_TAIL + (new**2 + self.variances[own]) / (scales[name] * spread) ** 2)
             found = np.sqrt(np.sum(weight * (new / spread) ** 2) / max(told[own].sum(), 1.0))
-            scales[name] = float(np.clip(found, _LEAST, LARGEST[name]))
+            largest = LARGEST[name] / np.sqrt(np.mean(spread**2)) if len(spread) else LARGEST[name]
+            scales[name] = float(np.clip(found, _LEAST, largest))
         return Faults(values, variances, seen, scales, faults.spread)
 
 

@@ -217,7 +217,7 @@ class LineFit:
             if k:
                 shapes = self._with_missing(shapes, after, system, linear)
                 self._reject(after)
-        at_limit = faults.scales["strength"] >= LARGEST["strength"]
+        at_limit = faults.typical("strength") >= (1 - 1e-9) * LARGEST["strength"]
         if at_limit or largest > _DIVERGING:
             self.too_different = True
             if self._settings.line_errors == "auto":

@@ -139,7 +139,8 @@ def plain_values(given, argument):
 def check_bounds(given, limits, labels=LABEL_UNITS):
     """Narrow the bounds `limits` to those that a user gives; returns bounds of all names.
 
-    `labels` are the names whose limits are those of the grid. ValueError if a name is unknown, or a range does not increase or exceeds the limits.
+    `labels` are the names whose limits are those of the grid. ValueError if a name is unknown, or a range does not
+    increase or exceeds the limits.
     """
     bounds = dict(limits)
     for name, pair in plain_values(given, "bounds").items():

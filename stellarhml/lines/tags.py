@@ -61,7 +61,7 @@ class LineTags(NamedTuple):
         return {"species": np.where(share > 0, species, ""), "share": share} | columns
 
     def with_lines(self, n_new, order):
-        """Tags with `n_new` lines more, which are not tagged; `order` (n_lines + n_new,) has the lines in their order."""
+        """Tags with `n_new` lines more, which are not tagged; `order` (n_lines + n_new,) is that of the result."""
         nothing = sparse.csr_matrix((n_new, self.shares.shape[1]))
         shares = sparse.csr_matrix(sparse.vstack([self.shares, nothing], format="csr")[order])
         columns = [np.append(getattr(self, name), np.full(n_new, np.nan))[order] for name in self._fields[3:]]

@@ -224,7 +224,8 @@ def test_one_spectrum_is_no_list_of_them_and_a_generator_must_be_fitted(generato
 
 
 def test_options_reach_the_fits(generator, stars):
-    calibrator = LineCalibrator(generator, n_rounds=1, macroturbulence="gaussian", damping=True, bounds={"vmac": (1, 9)})
+    options = {"macroturbulence": "gaussian", "damping": True, "bounds": {"vmac": (1, 9)}}
+    calibrator = LineCalibrator(generator, n_rounds=1, **options)
     own = [{"vsini": 2.0}, {"vsini": 3.0, "rv": 1.0}]
     found = calibrator.fit(stars[:2], LABELS[:2], resolving_power=POWER, fixed=own).results_
     for result, known in zip(found, own, strict=True):

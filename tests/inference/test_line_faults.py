@@ -373,3 +373,43 @@ def _scale_of(rng, scale, n_lines=400):
         system = FaultSystem(likelihood, linear, [columns], [np.empty((len(x), 0))], faults)
         faults = system.solve().move(faults)
     return faults.scales["strength"]
+
+
+def test_saturation_is_differentiated_at_given_strengths(problem):
+    """Lines whose effects depend on their strength and on a parameter by known powers, and dense normal equations."""
+    rng, system, solved = np.random.default_rng(4), problem.system, problem.system.solve()
+    by_strength, by_a = rng.normal(size=(2, N_LINES))
+    present = problem.faults.values["strength"]
+
+    def columns_at(values, at):
+        ln_factor = by_strength * (values["strength"] - present) + by_a * (at["a"] - AT["a"])
+        found = []
+        for own in problem.columns:
+            table = own.table.copy()
+            table[:, 0] *= np.exp(ln_factor[own.lines()])
+            found.append(own._replace(table=table))
+        return found
+
+    _, _, _, hessian, _, faults = problem.dense()
+    narrow = faults.start + np.arange(len(system.line) - system.n_wide)
+    # faults at a given spectrum if the variable moves, all else in the border being fixed
+    moved = -np.linalg.solve(hessian[np.ix_(narrow, narrow)], hessian[narrow, 0])
+    told = np.zeros(N_LINES)
+    strengths = system.kind == 0
+    told[system.line[strengths]] = (1 - solved.precision * solved.variances)[strengths]
+    change = np.zeros(N_LINES)
+    own = strengths[: len(narrow)]
+    change[system.line[: len(narrow)][own]] = moved[own]
+    counted = told > 0.2
+    assert 5 < counted.sum() < N_LINES
+    slope = system.slopes[0]  # of a with respect to its variable
+    expected = np.sum((told * by_a * slope + by_strength * change)[counted])
+    gradient = system.saturation_gradient(solved, columns_at, AT, {"a": 1e-4, "vmic": 0.05})
+    assert gradient[0] == pytest.approx(expected, rel=2e-3, abs=1e-3)
+    assert gradient[1] == 0  # b is not among the parameters that change profiles
+    # compensation of a strength is bounded, so that lines do not leave the range in which they are linear
+    step = 50.0
+    far = system.saturation_gradient(solved, columns_at, AT, {"a": step})
+    change = np.clip(change * step / slope / np.maximum(told, 0.2), -0.3, 0.3)
+    bounded = np.sum((told * (by_a * step + by_strength * change))[counted]) / step * slope
+    assert far[0] == pytest.approx(bounded, rel=1e-6, abs=1e-6)

@@ -501,7 +501,7 @@ def test_bounds_and_priors_of_changes_of_lines(generator, faulty_stars):
     alone = BayesianStellarRegressor.from_generator(generator, bounds={"vmac": (1.0, 1.5)})
     result = infer(alone, faulty_stars[0], macroturbulence="gaussian", line_errors=False)
     assert 1.0 <= result.values["vmac"] <= 1.5
-    with pytest.raises(ValueError, match="not within 1 to 1.5"):
+    with pytest.raises(ValueError, match=r"not within 1 to 1\.5"):
         infer(alone, faulty_stars[0], macroturbulence="gaussian", fixed={"vmac": 2.0})
     with pytest.raises(ValueError, match=r"`bounds` of '\[Si/Fe\]'.* lie within -1.5 to 1.5"):
         BayesianStellarRegressor.from_generator(generator, bounds={"[Si/Fe]": (-2, 0)})

@@ -1,6 +1,5 @@
 """Generators with lines that their grid lacks."""
 
-
 import numpy as np
 import pytest
 from mock_line_list import mock_line_list
