@@ -40,6 +40,11 @@ def use(value, n_pixels):
     }
     results = []
     name = type(value).__name__
+    if name == "LineCalibrator":
+        tables = value.corrections_.reset_index(), value.species_.reset_index()
+        return [*use(value.generator_, n_pixels), *tables]
+    if getattr(value, "calibration_", None) is not None:
+        results += [*value.calibration_]
     if hasattr(value, "infer"):
         results.append(value.predict(flux[:1]))
     elif hasattr(value, "predict") and hasattr(value, "get_params"):

@@ -1,5 +1,7 @@
 """Every kind of estimator that `save` takes gives a file that suits the schemas, as the asdf library checks them."""
 
+from pathlib import Path
+
 import asdf
 import attacks
 import numpy as np
@@ -11,6 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from stellarhml import (
     BayesianStellarRegressor,
+    LineCalibrator,
     LineManifoldInterpolator,
     PhoenixPreprocessor,
     SpectrumGenerator,
@@ -94,6 +97,17 @@ def test_regressors(tmp_path, with_extension, plain, grid, parameters):
     check(BayesianStellarRegressor.from_generator(plain, **parameters), tmp_path)
     unfitted = SpectrumGenerator(wavelength=grid.wavelength, decomposer=quick())
     check(BayesianStellarRegressor(generator=unfitted, **parameters).fit(grid.flux, grid.labels), tmp_path)
+
+
+def test_calibrators(tmp_path, with_extension, plain):
+    stored = load(Path(__file__).parent / "fixtures" / "line_calibrator-1.0.0.asdf")
+    check(stored, tmp_path)
+    check(stored.generator_, tmp_path)
+    check(LineCalibrator(plain, n_rounds=1, damping=True, bounds={"vmac": (0, 9)}), tmp_path)
+    # without species
+    stored.corrections_ = stored.corrections_.drop(columns=["species", "excitation", "log_gf"])
+    stored.species_ = stored.species_[:0]
+    check(stored, tmp_path)
 
 
 def test_steps_fitted_alone(tmp_path, with_extension, grid):
