@@ -197,7 +197,7 @@ class LineCalibrator(BaseEstimator):
         corrections = Corrections(generator, **options)
         for k in range(self.n_rounds):
             self.results_ = self._infer(stars, corrections.generator, f"Round {k + 1} of {self.n_rounds}")
-            good = [i for i, result in enumerate(self.results_) if not result.flags & InferenceFlag.FAILED]
+            good = [i for i, result in enumerate(self.results_) if _is_fitted(result)]
             results = [self.results_[i] for i in good]
             corrections.improve(results, np.isnan(labels[good]))
             if k < max(self.n_rounds - 1, 1):  # later rounds correct the lines that were added
@@ -220,7 +220,7 @@ class LineCalibrator(BaseEstimator):
                 description=description,
             )
         )
-        failed = [i for i, result in enumerate(results) if result.flags & InferenceFlag.FAILED]
+        failed = [i for i, result in enumerate(results) if not _is_fitted(result)]
         if failed:
             found = f"{len(failed)} of {len(results)} stars could not be fitted"
             first = f"the first is star {failed[0]} (counted from 0): {'; '.join(results[failed[0]].messages)}"
@@ -257,6 +257,11 @@ class LineCalibrator(BaseEstimator):
     def __sklearn_clone__(self):
         # a clone of the generator would not be fitted
         return type(self)(**self.get_params(deep=False))
+
+
+def _is_fitted(result):
+    """Whether an InferenceResult has faults of lines: those of a star that is far from the model cannot be solved."""
+    return not result.flags & InferenceFlag.FAILED and result.line_faults is not None
 
 
 def _infer_star(regressor, star):

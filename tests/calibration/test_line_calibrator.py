@@ -12,6 +12,7 @@ from stellarhml import BayesianStellarRegressor, LineCalibrator, SpectrumGenerat
 from stellarhml._state import StateError
 from stellarhml.calibration.directions import label_directions
 from stellarhml.exceptions import InferenceWarning
+from stellarhml.inference.line_fit import LineFit
 
 LABELS = np.array([[5300, 4.0, -0.2], [5150, 4.3, -0.1], [5600, 3.8, -0.3], [5450, 4.2, -0.4]])
 POWER = 50_000
@@ -195,6 +196,21 @@ def test_a_star_that_cannot_be_fitted_is_left_out(generator, stars):
     assert [result.status for result in found.results_] == ["failed", alone.results_[0].status]
     with pytest.raises(ValueError, match="1 of 1 stars could not be fitted"):
         LineCalibrator(generator).fit([far], LABELS[:1], resolving_power=POWER)
+
+
+def test_a_star_whose_faults_cannot_be_solved_is_left_out(generator, stars, monkeypatch):
+    original, calls = LineFit.run, []
+
+    def run(self, values):
+        calls.append(values)
+        if len(calls) == 1:
+            raise np.linalg.LinAlgError
+        return original(self, values)
+
+    monkeypatch.setattr(LineFit, "run", run)
+    with pytest.warns(InferenceWarning, match=r"1 of 2 stars could not be fitted .* star 0"):
+        found = LineCalibrator(generator, n_rounds=1).fit(stars[:2], LABELS[:2], resolving_power=POWER)
+    assert found.corrections_["n_stars"].max() == 1
 
 
 @pytest.mark.parametrize(
