@@ -118,12 +118,16 @@ class ForwardChain:
         """The same model with other changes of lines (LineChanges)."""
         return self._as(self._observation, changes)
 
-    def _as(self, observation, changes):
+    def without(self, kind):
+        """The same model without the stages of a class."""
+        return self._as(self._observation, self._changes, [s for s in self._stages if not isinstance(s, kind)])
+
+    def _as(self, observation, changes, stages=None):
         return ForwardChain(
             self._generator,
             observation,
             changes=changes,
-            stages=self._stages,
+            stages=self._stages if stages is None else stages,
             limb_darkening=self._limb_darkening,
             watch=self._watch,
         )
@@ -179,8 +183,8 @@ class ForwardChain:
         Returns
         -------
         columns : list of LineColumns
-            For each order, the derivatives of its lines. Stages are left out, and the resolving power is that of the
-            middle of the order.
+            For each order, the derivatives of its lines. Stages that move light are left out, others act before
+            rotation, and the resolving power is that of the middle of the order.
         """
         rv, vsini = values["rv"], values["vsini"]
         wavelength = np.asarray(self._generator.wavelength_)
@@ -197,6 +201,7 @@ class ForwardChain:
             numbers, components, form = self._generator.line_components(labels, pixels, change=change)
             wanted = lines[numbers]
             flux = self._rendered(values, pixels, False)[0]
+            flux = self._through_slopes(values, wavelength[pixels] * shift, flux)
             columns = columns_of_order(
                 numbers[wanted],
                 components[wanted],
@@ -210,6 +215,14 @@ class ForwardChain:
             )
             found.append(columns._replace(start=columns.start + good.start, stop=columns.stop + good.start))
         return found
+
+    def _through_slopes(self, values, wavelength, flux):
+        """A small change of the star's light, in proportion to its flux, behind the stages that move no light."""
+        rows = Rows(wavelength, flux, {"change": flux})
+        for stage in self._stages:
+            if not stage.margin(values):
+                rows = stage.apply(rows, values)
+        return rows.tangents["change"]
 
     def line_sigma(self, number, values):
         """Standard deviation of a narrow line, as observed in an order, in ln wavelength.

@@ -39,28 +39,7 @@ class Transmission(Stage):
     """
 
     def __init__(self, wavelength, transmission):
-        wavelength = plain_array(wavelength, "angstrom", "The wavelength of `transmission`", spectral=True)
-        transmission = plain_array(transmission, "", "`transmission`")
-        if wavelength.ndim != 1 or wavelength.shape != transmission.shape or len(wavelength) < _FEW:
-            raise ValueError(
-                f"`transmission` has arrays of the shapes {wavelength.shape} and {transmission.shape}; it needs a "
-                f"table (wavelength, transmission) of one length, {_FEW} points at least, that resolves the lines of "
-                "the atmosphere. Use a transmission on the pixels of the spectrum to mask or divide it: see "
-                "stellarhml.spectra.mask_tellurics."
-            )
-        if not (np.isfinite(wavelength).all() and np.isfinite(transmission).all()):
-            raise ValueError(
-                "`transmission` has values that are masked or not finite. Leave those points out of the table."
-            )
-        if wavelength[0] <= 0 or (np.diff(wavelength) <= 0).any():
-            raise ValueError(
-                "The wavelengths of `transmission` do not increase strictly, in angstrom. Sort the table by wavelength."
-            )
-        if transmission.min() < -_NOISE or transmission.max() > 1 + _NOISE or not transmission.max() > 0:
-            raise ValueError(
-                f"`transmission` has values from {transmission.min():g} to {transmission.max():g}; it needs 1 where "
-                "the air is clear and 0 where it is opaque. Divide by the level of clear air."
-            )
+        wavelength, transmission = checked_table(wavelength, transmission)
         self._wavelength, self._transmission = wavelength, transmission
         self.step = float(np.median(np.diff(np.log(wavelength))))
 
@@ -74,3 +53,28 @@ class Transmission(Stage):
         transmission = np.ones(len(rows.wavelength))
         transmission[inside] = interpolate_cubic(self._wavelength, self._transmission, rows.wavelength[inside])
         return rows.through(rows.flux * transmission, transmission)
+
+
+def checked_table(wavelength, transmission, name="`transmission`"):
+    """A table of vacuum angstrom and transmissions (n,) as float64; ValueError, with its `name`, if it is none."""
+    wavelength = plain_array(wavelength, "angstrom", f"The wavelength of {name}", spectral=True)
+    transmission = plain_array(transmission, "", name)
+    if wavelength.ndim != 1 or wavelength.shape != transmission.shape or len(wavelength) < _FEW:
+        raise ValueError(
+            f"{name} has arrays of the shapes {wavelength.shape} and {transmission.shape}; it needs a "
+            f"table (wavelength, transmission) of one length, {_FEW} points at least, that resolves the lines of "
+            "the atmosphere. Use a transmission on the pixels of the spectrum to mask or divide it: see "
+            "stellarhml.spectra.mask_tellurics."
+        )
+    if not (np.isfinite(wavelength).all() and np.isfinite(transmission).all()):
+        raise ValueError(f"{name} has values that are masked or not finite. Leave those points out of the table.")
+    if wavelength[0] <= 0 or (np.diff(wavelength) <= 0).any():
+        raise ValueError(
+            f"The wavelengths of {name} do not increase strictly, in angstrom. Sort the table by wavelength."
+        )
+    if transmission.min() < -_NOISE or transmission.max() > 1 + _NOISE or not transmission.max() > 0:
+        raise ValueError(
+            f"{name} has values from {transmission.min():g} to {transmission.max():g}; it needs 1 where "
+            "the air is clear and 0 where it is opaque. Divide by the level of clear air."
+        )
+    return wavelength, transmission
