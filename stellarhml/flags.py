@@ -50,6 +50,10 @@ class InferenceFlag(_Flag):
     AIR_OR_VACUUM = 512, "wavelengths look like air instead of vacuum, or the reverse: rv may be off by some 80 km/s"
     NOISE_ALONE = 2048, "the generator's own error is unknown: errors include noise only"
     LINES_DIFFER = 4096, "lines differ from the grid's beyond what faults of single lines describe: errors have a floor"
+    TELLURICS = (
+        32768,
+        "telluric lines fit worse than the rest, chi-square over 1.3 times: the atlas is not this night's air",
+    )
     SLOW_ROTATION = 1024, "rotation is detected at less than three standard deviations: vsini is an upper limit"
 
 

@@ -25,6 +25,7 @@ VALUES = {
         "NOISE_ALONE": 2048,
         "SLOW_ROTATION": 1024,
         "LINES_DIFFER": 4096,
+        "TELLURICS": 32768,
     },
 }
 

@@ -27,6 +27,7 @@ from stellarhml.inference.parameter_set import ParameterSet, check_bounds, check
 from stellarhml.inference.posterior import check_sampling, sample_posterior
 from stellarhml.inference.rest_fit import RestSettings, fit_at_rest
 from stellarhml.inference.star_fit import FitSettings, StarFit
+from stellarhml.inference.telluric_frame import as_tellurics, check_barycentric, in_frame_of
 from stellarhml.spectra.conversion import as_observed_spectrum
 from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
 
@@ -284,6 +285,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         medium=None,
         mask=None,
         transmission=None,
+        tellurics=None,
+        barycentric=None,
         abundances="auto",
         microturbulence="auto",
         damping=False,
@@ -321,7 +324,17 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         transmission : tuple of (array-like, array-like), default=None
             Vacuum wavelengths in angstrom and transmission of the Earth's atmosphere, sampled finely enough to resolve
             its lines, in the frame of the spectrum: the model is multiplied by it before the convolution with the
-            line-spread function. Pixels outside the table are masked.
+            line-spread function. Pixels outside the table are masked. It is fixed; `tellurics` fits amounts.
+        tellurics : Atmosphere, str, path-like, tuple or Tellurics, default=None
+            The atmosphere whose absorption is fitted together with the star: as
+            :func:`stellarhml.spectra.read_atmosphere` returns it, or a file that it reads; a tuple of vacuum
+            wavelengths in angstrom and transmissions by species; or a
+            :class:`stellarhml.forward.tellurics.Tellurics`. The amount of each species, "a_H2O", and the velocity of
+            the air, "rv_air" in km/s, are parameters. Pixels outside the table are masked.
+        barycentric : float, "header" or None, default=None
+            Velocity of the observatory towards the star in km/s, the barycentric correction; "header": from time, place
+            and target in the header of the file. With it the result has rv in both frames. A spectrum that was shifted
+            to the barycenter needs it for `tellurics`, whose lines are at rest at the observatory.
         abundances : "auto", sequence of str or None, default="auto"
             Elements, such as ``["Si", "Ca"]``, whose abundances "[Si/Fe]" in dex are fitted, from the strengths of
             their lines in a generator with species (`SpectrumGenerator.tag_lines`). Molecules count for their elements,
@@ -384,6 +397,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         settings = self._fit_settings(
             transmission=transmission,
+            tellurics=tellurics,
+            barycentric=barycentric,
             abundances=abundances,
             microturbulence=microturbulence,
             damping=damping,
@@ -399,6 +414,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             callback=callback,
         )
         spectrum, powers = as_observed_spectrum(spectrum, medium=medium, mask=mask, resolving_power=resolving_power)
+        settings = in_frame_of(spectrum, settings)
         with one_thread():
             fit = StarFit(self.generator_, self.node_spectra_.templates, spectrum, powers, settings)
             result = fit.run()
@@ -456,6 +472,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         settings["resolving_power"] = resolving_power
         if "stages" in settings and isinstance(settings["stages"], Iterable):
             settings["stages"] = tuple(settings["stages"])  # an iterator would be used up by the first star
+        if settings.get("tellurics") is not None:
+            settings["tellurics"] = as_tellurics(settings["tellurics"])  # a file is read once
         # a mistake of the caller is an error, not a failure of each star
         signature(self.infer).bind(None, **settings)
         self._fit_settings(**settings)
@@ -472,6 +490,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self,
         *,
         transmission=None,
+        tellurics=None,
+        barycentric=None,
         abundances="auto",
         microturbulence="auto",
         damping=False,
@@ -507,6 +527,10 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"`stages` has {strange[0]!r}, but it needs instances of stellarhml.forward.stages.Stage, such as "
                 "stages=[Veiling()]."
             )
+        if transmission is not None:
+            stages = (*stages, _as_transmission(transmission))
+        if tellurics is not None:
+            stages = (*stages, as_tellurics(tellurics))
         limits = {p.name: p.bounds for stage in stages for p in stage.parameters}
         limits |= limits_of_changes(self.generator_) | self.bounds_
         line_errors = self.line_errors if line_errors is None else line_errors
@@ -523,7 +547,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             bounds=self.bounds_,
             priors=self._priors,
             fixed=check_fixed(fixed, limits),
-            stages=stages if transmission is None else (*stages, _as_transmission(transmission)),
+            stages=stages,
             limb_darkening=limb_darkening,
             continuum_degree=continuum_degree,
             jitter=jitter,
@@ -531,6 +555,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             n_starts=self.n_starts,
             callback=callback,
             lines=lines,
+            barycentric=check_barycentric(barycentric),
         )
 
     def to_state(self):
@@ -693,6 +718,8 @@ def _failed(regressor, settings, message):
     """Result of a star that could not be inferred with these settings."""
     labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)
     stages = _stages_of(settings.get("macroturbulence"), settings.get("stages", ()))
+    if settings.get("tellurics") is not None:
+        stages = (*stages, as_tellurics(settings["tellurics"]))
     own = [parameter for stage in stages for parameter in stage.parameters]
     return InferenceResult.failed(ParameterSet((*labels, RV, VSINI, *own), bounds=regressor.bounds_), message)
 

@@ -12,6 +12,7 @@ from stellarhml.forward.chain import RV, VSINI
 from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.forward.stages import LABEL_DESCRIPTIONS
 from stellarhml.inference.parameter_set import UNITS
+from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE | InferenceFlag.LINES_DIFFER)
 """Flags of results that should not be used without a look at the star."""
@@ -20,6 +21,7 @@ GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE | InferenceFla
 PARTS = ("noise", "line_faults", "prior", "generator", "jackknife", "calibration", "floor")
 """Parts of the covariance of a result."""
 
+_BY_FRAME = ("rv_telescope", "rv_barycenter")  # columns of tables where the observatory's velocity is known
 NO_FRAME = "not stated"
 """Reference frame of velocities in tables where it is not known."""
 
@@ -41,6 +43,9 @@ class OrderFit(NamedTuple):
         Standard deviation of the generator's own error, in the unit of `flux`.
     number : int
         Number of the order in its file, or its place.
+    transmission : ndarray or None
+        Transmission of the atmosphere as observed, if it was fitted: the model with it over the model without, both
+        convolved with the line-spread function.
     """
 
     wavelength: np.ndarray
@@ -50,6 +55,7 @@ class OrderFit(NamedTuple):
     continuum: np.ndarray
     model_error: np.ndarray
     number: int = 0
+    transmission: np.ndarray | None = None
 
     @property
     def residual(self):
@@ -107,6 +113,9 @@ class InferenceResult:
     frame : str or None
         Reference frame of `rv`, that of the wavelengths: "telescope", "barycenter", "heliocenter", "star" if they were
         shifted to its rest frame before. None if the file does not state it.
+    barycentric : float or None
+        Velocity of the observatory towards the star in km/s, with respect to the barycenter of the solar system, where
+        it is known: see `rv_by_frame`.
     draws : ndarray of shape (n_draws, n_parameters) or None
         Draws from the posterior, if it was sampled.
     diagnostics : dict
@@ -132,6 +141,7 @@ class InferenceResult:
         messages=(),
         orders=(),
         frame=None,
+        barycentric=None,
         n_evaluations=0,
         seconds=0.0,
         line_faults=None,
@@ -151,7 +161,7 @@ class InferenceResult:
         self.resolving_power_factor, self.jitter = resolving_power_factor, jitter
         self.flags, self.messages, self.orders = InferenceFlag(flags), tuple(messages), list(orders)
         self.frame, self.n_evaluations, self.seconds = frame, n_evaluations, seconds
-        self.draws, self.diagnostics = None, {}
+        self.barycentric, self.draws, self.diagnostics = barycentric, None, {}
 
     @classmethod
     def failed(cls, parameters, message):
@@ -192,6 +202,16 @@ class InferenceResult:
     def flag_names(self):
         """Names of the flags, such as ``"AT_BOUND|POOR_FIT"``; empty if none is set."""
         return name_flags(self.flags, InferenceFlag)
+
+    @property
+    def rv_by_frame(self):
+        """Radial velocity in km/s by frame, "telescope" and "barycenter"; empty if `barycentric` is not known."""
+        if self.barycentric is None or self.frame not in (None, "telescope", "barycenter"):
+            return {}
+        rv, ratio = self.values["rv"], 1 + self.barycentric / SPEED_OF_LIGHT
+        if self.frame == "barycenter":
+            return {"telescope": (rv - self.barycentric) / ratio, "barycenter": rv}
+        return {"telescope": rv, "barycenter": rv * ratio + self.barycentric}
 
     @property
     def good(self):
@@ -293,6 +313,7 @@ class InferenceResult:
             row[name], row[f"{name}_std"] = self.values[name], self.errors[name]
         row |= {"reduced_chi2": self.reduced_chi2, "n_pixels": self.n_pixels, "n_rejected": self.n_rejected}
         row["rv_frame"] = self.frame or NO_FRAME
+        row |= {f"rv_{frame}": value for frame, value in self.rv_by_frame.items()}
         return row | {"seconds": self.seconds, "flags": self.flag_names, "message": "; ".join(self.messages)}
 
     def __repr__(self):
@@ -347,9 +368,11 @@ def results_table(results, names=None, *, kind="pandas", status=False):
 
 def rows_to_frame(rows):
     """DataFrame of rows of stars (dictionaries): parameters, which may differ, then what all rows have."""
-    last = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", "seconds", "flags", "message"]
-    parameters = dict.fromkeys(name for row in rows for name in row if name not in last)
-    return pd.DataFrame(rows, columns=[*parameters, *last] if rows else None)
+    last = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", *_BY_FRAME, "seconds", "flags", "message"]
+    there = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in there if name not in last]
+    columns += [name for name in last if name in there or name not in _BY_FRAME]
+    return pd.DataFrame(rows, columns=columns if rows else None)
 
 
 def with_units(frame, units=None, descriptions=None):

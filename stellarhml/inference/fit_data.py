@@ -88,13 +88,16 @@ class FitData:
         """Standard deviations of the data, the generator and jitter together."""
         return [np.sqrt(error**2 + extra) for error, extra in zip(self.errors, self.extra, strict=True)]
 
-    def normalise(self):
+    def normalise(self, left_out=None):
         """Reject spikes, and divide each order by a rough continuum; ValueError if no order has enough pixels.
+
+        Pixels `left_out`, a bool array (n_pixels,) for each order, do not count in what is returned; None: all do.
 
         Returns ln wavelength, depth and weight of the good pixels of each order, as `Templates.find_start` takes them.
         """
         orders = []
-        for wavelength, flux, error in zip(self.wavelengths, self.fluxes, self.errors, strict=True):
+        left_out = [np.zeros(len(flux), dtype=bool) for flux in self.fluxes] if left_out is None else left_out
+        for wavelength, flux, error, out in zip(self.wavelengths, self.fluxes, self.errors, left_out, strict=True):
             if np.isfinite(error).sum() < _FEW_IN_ORDER:
                 error[:] = np.inf
                 continue
@@ -102,12 +105,13 @@ class FitData:
             error[spikes] = np.inf
             self.n_rejected += int(spikes.sum())
             good = np.isfinite(error) & (continuum > 0)
-            if good.any():
+            if (good & ~out).any():
+                good &= ~out
                 depth, weight = 1 - flux[good] / continuum[good], (continuum[good] / error[good]) ** 2
                 # limit the influence of pixels with a tiny error or a flux far from the rest
                 weight = np.minimum(weight, np.median(weight))
                 orders.append((np.log(wavelength[good]), np.clip(depth, -0.3, 1.3), weight))
-            else:  # the order has no light
+            elif not good.any():  # the order has no light
                 self.n_rejected += int(np.isfinite(error).sum())
                 error[:] = np.inf
         if not orders:

@@ -9,6 +9,7 @@ from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
+from stellarhml.forward.tellurics import Tellurics
 from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.calibration_moves import influence_of, line_moves, shared_covariance, single_covariance
 from stellarhml.inference.fit_data import FitData
@@ -24,6 +25,7 @@ from stellarhml.inference.quality import (
     line_instrument_flags,
     rejection_flags,
 )
+from stellarhml.inference.telluric_pixels import TelluricPixels
 from stellarhml.inference.uncertainty import prior_scales, uncertainty_of
 
 _ROUNDS = 3  # maximum number of fits with clipping between them
@@ -46,6 +48,7 @@ class FitSettings(NamedTuple):
     n_starts: int
     callback: object
     lines: object  # LineSettings; None: lines are those of the grid
+    barycentric: float | None = None  # km/s, of the observatory towards the star; None: not known
 
 
 class StarFit:
@@ -75,6 +78,7 @@ class StarFit:
         self.parameters = ParameterSet(
             self._chain.parameters, bounds=settings.bounds, fixed=settings.fixed, priors=settings.priors
         )
+        self._air = TelluricPixels.of(settings.stages, self._observation)
         self.inflation = 1.0
         self._flags, self._messages, self._n_evaluations = InferenceFlag(0), [], 0
         self._too_different = False  # whether line faults do not describe how the star's lines differ
@@ -181,7 +185,7 @@ class StarFit:
     def _start(self):
         """Starting velocities and nodes; also masks pixels outside the generator's band."""
         self._mask_beyond_stages()
-        orders = self._data.normalise()
+        orders = self._data.normalise(self._air and self._air.left_out(self._data.errors))
         bounds = self.parameters.bounds
         low, high = np.log(self._generator.wavelength_[[0, -1]])
         self._require_pixels(sum(int(((x > low) & (x < high)).sum()) for x, _, _ in orders))
@@ -234,21 +238,42 @@ class StarFit:
         starts = [
             self.parameters.start(dict(zip(names, node.tolist(), strict=True)) | velocities) for node in start.nodes
         ]
-        runs = self._data.some_runs()
-        solution = minimise(self._likelihood(runs), starts, max_evaluations=30, tolerance=1e-4)
+        air = {}
+        if self._air is not None:  # amounts first: the pixels of the fit of the star may tell little about them
+            runs = self._air.runs(self._data.errors)
+            air = self._fit_some(runs, self._air.names, starts[:1])
+            air = {name: air[name] for name in self._air.names}
+        names = [name for name in self.parameters.free if name not in air]
+        values = self._fit_some(self._data.some_runs(), names, [start | air for start in starts])
+        return values if self._air is None else self._fit_some(runs, self._air.names, [values])
+
+    def _fit_some(self, runs, names, starts):
+        """Values of a quick fit of some parameters to some runs of pixels, from the best of several starts."""
+        held = {name: starts[0][name] for name in self.parameters.free if name not in names}
+        if not runs or len(held) == len(self.parameters.free):
+            return starts[0]
+        settings = self._settings
+        parameters = self.parameters
+        if held:
+            fixed = (settings.fixed or {}) | held
+            parameters = ParameterSet(
+                self._chain.parameters, bounds=settings.bounds, fixed=fixed, priors=settings.priors
+            )
+        solution = minimise(self._likelihood(runs, parameters), starts, max_evaluations=30, tolerance=1e-4)
         self._n_evaluations += solution.n_evaluations
-        return self.parameters.values(solution.variables)
+        return parameters.values(solution.variables)
 
     def _minimise(self, starts):
         solution = minimise(self.likelihood, starts, max_evaluations=_MAX_EVALUATIONS)
         self._n_evaluations += solution.n_evaluations
         return solution
 
-    def _likelihood(self, runs=None):
-        """The likelihood of all pixels, or of some runs of them."""
+    def _likelihood(self, runs=None, parameters=None):
+        """The likelihood of all pixels, or of some runs of them, and of other parameters (ParameterSet)."""
+        parameters = parameters or self.parameters
         chain = self._chain if runs is None else self._chain.part(runs)
-        likelihood = Likelihood(chain, self.parameters, self._data.pieces(self._settings.continuum_degree, runs))
-        n_free = len(self.parameters.free)
+        likelihood = Likelihood(chain, parameters, self._data.pieces(self._settings.continuum_degree, runs))
+        n_free = len(parameters.free)
         if likelihood.n_pixels <= likelihood.n_terms + n_free:
             raise ValueError(
                 f"{likelihood.n_pixels} of {self._data.n_given} good pixels are left, too few for {n_free} "
@@ -274,7 +299,17 @@ class StarFit:
             std = np.nan_to_num(self._generator.expected_error(labels))
             for place, continuum, error in zip(self._chain.generator_pixels(values), continua, errors, strict=True):
                 error[:] = std[place] * np.abs(np.nan_to_num(continuum))
-        return self._data.compare(fluxes, continua, errors)
+        orders = self._data.compare(fluxes, continua, errors)
+        return orders if self._air is None else self._air.compare(orders, values)
+
+    def _orders(self, values):
+        """Data and model of each order, in the unit of the spectrum, with the transmission of the air."""
+        orders = self._data.in_own_unit(self._compare(values))
+        if self._air is None:
+            return orders
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = map(np.divide, self._chain.flux(values), self._chain.without(Tellurics).flux(values))
+        return [order._replace(transmission=ratio) for order, ratio in zip(orders, ratios, strict=True)]
 
     def _shifts(self):
         """Errors of the generator in label space; None if unknown or switched off."""
@@ -305,6 +340,8 @@ class StarFit:
             k = parameters.names.index("vsini")
             if linear.values["vsini"] < 6 * np.sqrt((noise + generator)[k, k]):
                 self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
+        orders = self._orders(linear.values)
+        self._flag(() if self._air is None else self._air.flags())
         return InferenceResult(
             parameters=parameters,
             values=linear.values,
@@ -316,8 +353,9 @@ class StarFit:
             jitter=self._data.jitter,
             flags=self._flags,
             messages=self._messages,
-            orders=self._data.in_own_unit(self._compare(linear.values)),
+            orders=orders,
             frame=self._frame,
+            barycentric=self._settings.barycentric,
             n_evaluations=self._n_evaluations,
             seconds=time.perf_counter() - self._begin,
         )
@@ -356,6 +394,8 @@ class StarFit:
             k = names.index("vsini")
             if values["vsini"] < 6 * np.sqrt(total[k, k]):
                 self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
+        orders = self._orders(values)
+        self._flag(() if self._air is None else self._air.flags())
         return InferenceResult(
             parameters=found.parameters,
             values=values,
@@ -367,8 +407,9 @@ class StarFit:
             jitter=self._data.jitter,
             flags=self._flags,
             messages=self._messages,
-            orders=self._data.in_own_unit(self._compare(values)),
+            orders=orders,
             frame=self._frame,
+            barycentric=self._settings.barycentric,
             n_evaluations=self._n_evaluations,
             seconds=time.perf_counter() - self._begin,
             line_faults=fault_table(self._generator, found),
