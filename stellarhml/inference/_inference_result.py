@@ -13,6 +13,7 @@ from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.forward.stages import LABEL_DESCRIPTIONS
 from stellarhml.inference.parameter_set import UNITS
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
+from stellarhml.spectra.observed_spectrum import ObservedSpectrum
 
 GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE | InferenceFlag.LINES_DIFFER)
 """Flags of results that should not be used without a look at the star."""
@@ -222,6 +223,43 @@ class InferenceResult:
     def status(self):
         """One word: "ok", "flagged" or "failed"."""
         return "failed" if self.flags & InferenceFlag.FAILED else "ok" if self.good else "flagged"
+
+    def without_tellurics(self, *, minimum=0.3):
+        """Divide the data by the fitted transmission of the atmosphere, as it was convolved with the line spread.
+
+        Parameters
+        ----------
+        minimum : float, default=0.3
+            Pixels of less transmission are masked, as are those that the atmosphere's table does not cover.
+
+        Returns
+        -------
+        spectrum : ObservedSpectrum
+            The orders of the spectrum, in its own frame. Errors are divided by the transmission, too; where optical
+            depths are taken as uncertain, that is included. They are infinite where a pixel is masked, also one that
+            the fit rejected.
+
+        Raises
+        ------
+        ValueError
+            If no atmosphere was fitted, `minimum` is not positive, or no pixel is left.
+        """
+        if not self.orders or self.orders[0].transmission is None:
+            raise ValueError("No atmosphere was fitted with this star. Pass `tellurics` to `infer`.")
+        if not minimum > 0:
+            raise ValueError(f"`minimum` is {minimum}; it needs a transmission over 0, since fluxes are divided by it.")
+        orders, n_masked = [], 0
+        for order in self.orders:
+            good = np.isfinite(order.error) & (np.nan_to_num(order.transmission) >= minimum)
+            n_masked += int(np.count_nonzero(np.isfinite(order.error) & ~good))
+            level = np.where(good, order.transmission, 1.0)
+            error = np.where(good, np.hypot(np.where(good, order.error, 1.0), order.model_error) / level, np.inf)
+            orders.append((order.wavelength, np.where(good, order.flux / level, np.nan_to_num(order.flux)), error))
+        if not any(np.isfinite(error).any() for _, _, error in orders):
+            raise ValueError(f"No pixel has a transmission of {minimum:g} or more. Lower `minimum`.")
+        note = f"Divided by a fitted transmission of the atmosphere; {n_masked} pixels below {minimum:g} masked."
+        numbers = [order.number for order in self.orders]
+        return ObservedSpectrum(orders, {"frame": self.frame, "order_numbers": numbers, "notes": [note]})
 
     def sample(self, n_draws=1000, *, random_state=None):
         """Draw from the posterior.

@@ -42,12 +42,23 @@ def check_barycentric(barycentric):
 
 def in_frame_of(spectrum, settings):
     """FitSettings with the atmosphere in the frame of an ObservedSpectrum, and the velocity of the observatory."""
-    velocity, frame = settings.barycentric, spectrum.meta.get("frame")
+    stages, velocity = [], settings.barycentric
+    for stage in settings.stages:
+        if isinstance(stage, Tellurics):
+            stage, velocity = frame_of_air(spectrum, stage, velocity)
+        stages.append(stage)
     if velocity == "header":
         velocity = barycentric_velocity(spectrum)
-    settings = settings._replace(barycentric=velocity)
-    if frame in _AT_REST or not any(isinstance(stage, Tellurics) and not stage.velocity for stage in settings.stages):
-        return settings
+    return settings._replace(stages=tuple(stages), barycentric=velocity)
+
+
+def frame_of_air(spectrum, stage, barycentric):
+    """A Tellurics in the frame of an ObservedSpectrum, and the velocity of the observatory in km/s, or None."""
+    velocity, frame = check_barycentric(barycentric), spectrum.meta.get("frame")
+    if velocity == "header":
+        velocity = barycentric_velocity(spectrum)
+    if frame in _AT_REST or stage.velocity:
+        return stage, velocity
     if velocity is None or frame not in ("barycenter", "heliocenter"):
         raise ValueError(
             f"The wavelengths of {spectrum!r} are in the frame of the {frame}, but telluric lines are at rest at the "
@@ -55,5 +66,4 @@ def in_frame_of(spectrum, settings):
             "'header' (for the frame of the barycenter), or a stage Tellurics(..., velocity=) with the velocity of the "
             "air in the frame of the spectrum."
         )
-    stages = (s.moved(velocity) if isinstance(s, Tellurics) and not s.velocity else s for s in settings.stages)
-    return settings._replace(stages=tuple(stages))
+    return stage.moved(velocity), velocity
