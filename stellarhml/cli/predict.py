@@ -55,20 +55,28 @@ resolving power:
   generator was built.
 
 tellurics:
-  The model has no absorption of the Earth's atmosphere. IGRINS files are divided by a standard star already.
+  By default the model has no absorption of the Earth's atmosphere. IGRINS files are divided by a standard star already.
   --tellurics takes a transmission: a table or npz of vacuum wavelength and transmission (1 in clear air). Pixels below
   --tellurics-limit are masked, or the spectrum is divided by it, for which both need the same resolution. Pixels
   outside its range are masked. --standard divides by an A0V star of the same spectrograph and masks its hydrogen lines.
   Both need wavelengths in the frame of the telescope, as in HPF and IGRINS files, not of the barycenter.
+  With --tellurics-mode fit the transmission is part of the model: a table of wavelength and a column for each species
+  (H2O, O2, ...) or one for all, which resolves the lines, as of TAPAS, TelFit, Molecfit or SkyCalc. The amount of each
+  species and the velocity of the air are fitted with the star. --tellurics-medium states air or vacuum where the file
+  does not. Spectra in the frame of the barycenter need --barycentric. --out-spectra writes each spectrum divided by the
+  fitted transmission, as the spectrograph saw it: NAME.fits, a table of order, wavelength (vacuum), flux, error and
+  mask, which all commands read; pixels with less than --tellurics-limit are masked.
 
 output, a table on standard output and in --out (with units in ECSV and FITS):
   star, status      the file; ok, flagged (see flags and message) or failed
   NAME, NAME_std    label and its standard deviation: all errors together
   rv, vsini, _std   velocities in km/s; with --macroturbulence also vmac
+  a_H2O, ..., rv_air  with --tellurics-mode fit: amounts in units of the table, velocity of the air in km/s
   vmic, [X/Fe], ... of stars whose lines were taken as uncertain; empty for others
   reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
   n_rejected        pixels rejected as outliers
+  rv_telescope, rv_barycenter  rv in both frames, with --barycentric
   rv_frame          frame of rv, as the file states it: telescope, barycenter, heliocenter, star (shifted to rest)
   seconds           computing time of this star
   flags, message    quality flags (a label at the edge of the grid, a poor fit, rejected pixels), or why it failed
@@ -89,6 +97,7 @@ what is kept:
 examples:
   stellarhml predict --generator generator.asdf --figures figures --out stars.csv night1/*.fits
   stellarhml predict --generator generator.asdf --tellurics air.npz --orders 3-10,15 hpf.fits
+  stellarhml predict --generator generator.asdf --tellurics atlas.fits --tellurics-mode fit --out-spectra clean hpf.fits
   stellarhml predict --generator generator.asdf --standard a0v.fits --json hpf.fits
   stellarhml predict --generator generator.asdf --format igrins star.npz
   stellarhml predict --generator generator.asdf --resolving-power 45000 --medium vacuum --jobs 4 star.ecsv
@@ -123,7 +132,12 @@ def add_arguments(parser):
         default="auto",
         help="take the lines of the grid as uncertain: where the star needs it, always, or never [%(default)s]",
     )
-    add_reading(parser)
+    add_reading(parser, fit=True)
+    parser.add_argument(
+        "--out-spectra",
+        metavar="DIR",
+        help="folder for each spectrum without its tellurics: needs --tellurics-mode fit",
+    )
     parser.add_argument("--out", metavar="FILE", help="table to write: NAME.csv, .json, .ecsv or .fits")
     parser.add_argument("--restart", action="store_true", help="compute all stars anew; nothing stored is read")
     parser.add_argument("--figures", metavar="DIR", help="folder for a figure of each fit")
@@ -139,6 +153,8 @@ def run(arguments):
         raise ValueError("--restart needs --out FILE: without it nothing is stored that could be read")
     if arguments.figures is not None:
         require_folder(Path(arguments.figures), "--figures")
+    if arguments.out_spectra is not None:
+        require_folder(Path(arguments.out_spectra), "--out-spectra")
     if out is not None:
         refuse_input(out, [*arguments.spectra, arguments.generator, arguments.tellurics, arguments.standard])
     from stellarhml.workflows.tables import require_suffix
@@ -176,6 +192,9 @@ def _predict(arguments, out, store):
         macroturbulence=arguments.macroturbulence,
         line_errors=_LINE_ERRORS[arguments.line_errors],
         figures=arguments.figures,
+        tellurics_medium=arguments.tellurics_medium,
+        barycentric=arguments.barycentric,
+        out_spectra=arguments.out_spectra,
         store=store,
         generator_digest=generator_digest,
         **reading_of(arguments),
@@ -187,7 +206,7 @@ def _predict(arguments, out, store):
     for row in table[failed & ~left].itertuples():
         report_error(row.star, row.message)
     for path, problem in found.problems.items():
-        report_error(path, f"{path}: its figure could not be drawn ({problem})")
+        report_error(path, f"{path}: {problem}")
     if found.n_read:
         report(f"{found.n_read} of {len(table)} stars were done before and read from {store.folder}")
     if found.n_damaged:

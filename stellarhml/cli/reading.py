@@ -16,8 +16,8 @@ def add_resolving_power(parser):
     )
 
 
-def add_reading(parser):
-    """Add the choice of orders, the sky and the tellurics."""
+def add_reading(parser, *, fit=False):
+    """Add the choice of orders, the sky and the tellurics, which may be fitted with the star if `fit`."""
     parser.add_argument(
         "--orders", metavar="LIST", type=order_numbers, help="orders to use, as inspect --orders numbers them: 3-10,15"
     )
@@ -29,15 +29,29 @@ def add_reading(parser):
         help="HPF: factor of the sky fibre before it is subtracted; none: sky not subtracted [1]",
     )
     parser.add_argument("--tellurics", metavar="FILE", help="transmission of the Earth's atmosphere")
+    also = ", or fit its amounts with the star" if fit else ""
     parser.add_argument(
-        "--tellurics-mode", choices=("mask", "divide"), help="mask pixels, or divide by the transmission [mask]"
+        "--tellurics-mode",
+        choices=("mask", "divide", "fit") if fit else ("mask", "divide"),
+        help=f"mask pixels, or divide by the transmission{also} [mask]",
     )
     parser.add_argument(
         "--tellurics-limit",
         metavar="X",
         type=_transmission,
-        help="transmission below which pixels are masked [mask: 0.95, divide: 0.1]",
+        help="transmission below which pixels are masked [mask: 0.95, divide: 0.1"
+        + (", fit, in --out-spectra: 0.3]" if fit else "]"),
     )
+    if fit:
+        parser.add_argument(
+            "--tellurics-medium", choices=("vacuum", "air"), help="fit: medium of that file, where it does not state it"
+        )
+        parser.add_argument(
+            "--barycentric",
+            metavar="V",
+            type=_barycentric,
+            help="velocity of the observatory towards the star in km/s, or header: from the header of each file",
+        )
     parser.add_argument("--standard", metavar="FILE", help="A0V star of the same spectrograph, to divide by")
 
 
@@ -74,6 +88,12 @@ def check_tellurics(arguments):
     for name in ("tellurics_mode", "tellurics_limit"):
         if arguments.tellurics is None and getattr(arguments, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} needs --tellurics FILE, the transmission of the atmosphere")
+    if arguments.standard is not None and arguments.tellurics_mode == "fit":
+        raise ValueError("--standard divides out the atmosphere that --tellurics-mode fit would fit; leave out one")
+    if getattr(arguments, "tellurics_medium", None) and arguments.tellurics_mode != "fit":
+        raise ValueError("--tellurics-medium is for --tellurics-mode fit; for others the file is in vacuum or says air")
+    if getattr(arguments, "out_spectra", None) and arguments.tellurics_mode != "fit":
+        raise ValueError("--out-spectra writes spectra without their tellurics: it needs --tellurics-mode fit")
     if arguments.standard is not None and arguments.tellurics_mode == "divide":
         raise ValueError(
             "--standard and --tellurics-mode divide would both divide out the atmosphere; leave out one, or mask what "
@@ -89,6 +109,16 @@ def _power(text):
         return positive(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text} is neither a positive number nor file nor grid") from error
+
+
+def _barycentric(text):
+    """Convert a velocity, or the word header."""
+    if text == "header":
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is neither a velocity in km/s nor header") from error
 
 
 def _transmission(text):

@@ -20,9 +20,10 @@ from stellarhml._text import one_line
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report
 from stellarhml.inference._inference_result import NO_FRAME, rows_to_frame
+from stellarhml.inference.telluric_frame import as_tellurics
 from stellarhml.spectra.reading import read_spectrum
 from stellarhml.spectra.tellurics import divide_standard, divide_tellurics, mask_tellurics
-from stellarhml.spectra.transmissions import read_transmission
+from stellarhml.spectra.transmissions import read_atmosphere, read_transmission
 from stellarhml.storage.atomic_files import atomic_path
 from stellarhml.storage.result_store import ResultStore, digest, digest_file
 from stellarhml.storage.saving import load
@@ -58,7 +59,7 @@ class Predicted(NamedTuple):
     figures : list of Path or None
         Figure of each file; None where there is none.
     problems : dict of str to str
-        Why a figure could not be drawn, by file.
+        Why a figure or a spectrum could not be written, by file.
     keys : list of str
         Keys of the rows in the store.
     n_read, n_damaged : int
@@ -86,6 +87,12 @@ def predict_files(
     macroturbulence=None,
     line_errors="auto",
     figures=None,
+    tellurics=None,
+    tellurics_mode="mask",
+    tellurics_limit=None,
+    tellurics_medium=None,
+    barycentric=None,
+    out_spectra=None,
     store=None,
     generator_digest=None,
     n_jobs=None,
@@ -112,6 +119,17 @@ def predict_files(
         see :meth:`stellarhml.BayesianStellarRegressor.infer`.
     figures : str or path-like, default=None
         Folder for a figure of each fit, ``NAME.png``.
+    tellurics, tellurics_limit : object
+        As in `read_spectra`; with "fit" the limit is that of `out_spectra`, 0.3 by default.
+    tellurics_mode : {"mask", "divide", "fit"}, default="mask"
+        As in `read_spectra`. "fit": amounts and velocity of the atmosphere are fitted with each star, see the
+        `tellurics` of :meth:`stellarhml.BayesianStellarRegressor.infer`.
+    tellurics_medium : {"vacuum", "air"}, default=None
+        Medium of the wavelengths of `tellurics` where its file does not state it, for "fit".
+    barycentric : float, "header" or None, default=None
+        As in `infer`.
+    out_spectra : str or path-like, default=None
+        Folder for each spectrum over its fitted transmission, ``NAME.fits``, for "fit".
     store : ResultStore, default=None
         Where each row is stored when it is done; rows of earlier runs that depended on the same spectrum, generator
         and settings are read from it. None stores nothing.
@@ -122,7 +140,7 @@ def predict_files(
     verbose : bool, default=None
         Whether to show a progress bar. None shows one on a terminal when it takes over two seconds.
     **reading : dict
-        Parameters of `read_spectra`: format, medium, orders, tellurics.
+        Other parameters of `read_spectra`: format, medium, orders, standard.
 
     Returns
     -------
@@ -146,14 +164,25 @@ def predict_files(
         "fixed": AT_REST if at_rest else None,
         "macroturbulence": macroturbulence,
         "line_errors": line_errors,
+        "barycentric": barycentric,
     }
+    air, fitted = (), {"tellurics": None}
+    if tellurics_mode == "fit":
+        atmosphere = read_atmosphere(tellurics, medium=tellurics_medium)
+        air, fitted = (atmosphere.wavelength, atmosphere.transmissions), {"tellurics": as_tellurics(atmosphere)}
+    else:
+        reading |= {"tellurics": tellurics, "tellurics_mode": tellurics_mode, "tellurics_limit": tellurics_limit}
     # a generator that cannot infer is an error, not a failure of each star
     regressor.infer_many([], resolving_power=None, **settings)
     versions = [__version__, np.__version__, scipy.__version__]
-    identity = digest(versions, generator_digest, settings)
-    task = _FitFile(regressor, make_reader(**reading), resolving_power, settings, store, identity)
+    identity = digest(versions, generator_digest, settings, air)
+    limit = 0.3 if tellurics_limit is None else tellurics_limit
+    task = _FitFile(regressor, make_reader(**reading), resolving_power, settings | fitted, store, identity, limit)
     before = set() if store is None else store.keys()
-    stars = list(zip(paths, [None] * len(paths) if figures is None else figure_paths(paths, figures), strict=True))
+    nothing = [None] * len(paths)
+    drawn = nothing if figures is None else figure_paths(paths, figures)
+    clean = nothing if out_spectra is None else figure_paths(paths, out_spectra, ".fits")
+    stars = list(zip(paths, drawn, clean, strict=True))
     # one file a batch: joblib would learn from rows that are read to send hundreds of files at once to one worker
     options = {"n_jobs": n_jobs, "batch_size": 1, "on_death": lambda *_: _Outcome(message=DIED)}
     outcomes = progress(
@@ -171,6 +200,8 @@ def predict_files(
     names = [*generator.label_names_, *AT_REST]
     if macroturbulence is not None:
         names.append("vmac")
+    if fitted["tellurics"] is not None:
+        names += [parameter.name for parameter in fitted["tellurics"].parameters]
     return Predicted(
         tabulate(paths, names, [outcome.row or outcome.message for outcome in found]),
         [outcome.figure for outcome in found],
@@ -323,7 +354,7 @@ def tabulate(paths, names, rows):
     return rows_to_frame(table)
 
 
-def figure_paths(paths, folder):
+def figure_paths(paths, folder, suffix=".png"):
     """Path of the figure of each file: ``NAME.png``, and ``NAME-2.png`` where files have the same name."""
     figures, taken = [], set()
     for path in paths:
@@ -331,7 +362,7 @@ def figure_paths(paths, folder):
         while name in taken:
             name, n = f"{Path(path).stem}-{n}", n + 1
         taken.add(name)
-        figures.append(Path(folder) / f"{name}.png")
+        figures.append(Path(folder) / f"{name}{suffix}")
     return figures
 
 
@@ -370,9 +401,10 @@ class _FitFile:
     settings: dict
     store: ResultStore | None
     identity: str
+    least_transmission: float = 0.3
 
     def __call__(self, star):
-        path, figure = star
+        path, figure, clean = star
         try:
             spectrum = self.read(path)
             power = power_of(spectrum, self.resolving_power)
@@ -383,7 +415,7 @@ class _FitFile:
         # spectrum has been corrected. repr: a name may have characters that have no UTF-8.
         orders = [list(order[:3]) for order in spectrum.orders]
         key = None if self.store is None else digest(self.identity, power, repr(spectrum.meta), orders)
-        row, state = (None, "computed") if key is None else self._stored(key, figure)
+        row, state = (None, "computed") if key is None else self._stored(key, figure, clean)
         if row is not None:
             return _Outcome(row, key=key, state=state, figure=figure)
         result = infer_or_report(self.regressor, self.settings | {"resolving_power": power}, spectrum)
@@ -394,23 +426,31 @@ class _FitFile:
             try:
                 draw_result(result, figure)
             except Exception as error:  # the row is worth more than its figure
-                figure, problem = None, f"{type(error).__name__}: {one_line(error)}"
+                figure, problem = None, f"its figure could not be drawn ({type(error).__name__}: {one_line(error)})"
+        if clean is not None:
+            try:
+                without = result.without_tellurics(minimum=self.least_transmission)
+                spectrum.replace(without.orders, without.meta["notes"][-1]).write(clean)
+            except Exception as error:
+                clean = None
+                problem = f"its spectrum could not be written ({type(error).__name__}: {one_line(error)})"
         if key is not None:
-            drawn = None if figure is None else digest_file(figure)
-            text = json.dumps([row, drawn], default=lambda number: number.item())  # all digits
+            files = [None if path is None else digest_file(path) for path in (figure, clean)]
+            text = json.dumps([row, *files], default=lambda number: number.item())  # all digits
             self.store.write(key, {"row": np.frombuffer(text.encode(), dtype=np.uint8)})
         return _Outcome(row, key=key, state=state, figure=figure, problem=problem)
 
-    def _stored(self, key, figure):
+    def _stored(self, key, *files):
         """Row of an earlier run, or None, and whether it is "read", or "computed" anew, or since it is "damaged"."""
         if key not in self.store:
             return None, "computed"
         arrays = self.store.read(key)
         if arrays is None:
             return None, "damaged"
-        row, drawn = json.loads(arrays["row"].tobytes())
-        if figure is not None and not (figure.is_file() and digest_file(figure) == drawn):
-            return None, "computed"  # its figure is missing, or another one
+        row, *written = json.loads(arrays["row"].tobytes())
+        for path, known in zip(files, written, strict=True):
+            if path is not None and not (path.is_file() and digest_file(path) == known):
+                return None, "computed"  # its figure or spectrum is missing, or another one
         return row, "read"
 
 
