@@ -16,6 +16,8 @@ _UNITS = {"error": "Residual /\nerror", "continuum": "Residual /\ncontinuum"}
 class InferenceDisplay:
     """Observed spectrum of a star and its best model, over the continuum, with residuals below.
 
+    Where the atmosphere was fitted with the star, its transmission has a panel between them.
+
     Create it with :meth:`from_result`. Arrays are attributes, and artists end in an underscore.
 
     Parameters
@@ -26,6 +28,8 @@ class InferenceDisplay:
         Data and model over the continuum. NaN beyond the generator's band, where there is no continuum.
     error : list of ndarray of shape (n_pixels,)
         Standard deviations of `flux`, the model's error included; infinite where a pixel was not used.
+    transmission : list of ndarray of shape (n_pixels,), default=None
+        Transmission of the atmosphere as observed, if it was fitted.
     numbers : list of int, default=None
         Numbers of the orders. None counts from 0.
     lines : DataFrame, default=None
@@ -38,11 +42,11 @@ class InferenceDisplay:
     Attributes
     ----------
     ax_ : tuple of matplotlib axes
-        Two for each row: fluxes, residuals.
+        Two for each row: fluxes, residuals; three with a transmission, which comes between.
     figure_ : matplotlib figure
         Their figure.
-    flux_lines_, unused_lines_, model_lines_, residual_lines_ : list of matplotlib line
-        Artists of each row.
+    flux_lines_, unused_lines_, model_lines_, residual_lines_, transmission_lines_ : list of matplotlib line
+        Artists of each row; none of a transmission where there is none.
     line_texts_ : list of list of matplotlib text
         Labels of the lines in each row.
 
@@ -56,8 +60,11 @@ class InferenceDisplay:
     array([ 0., -1.,  0.])
     """
 
-    def __init__(self, *, wavelength, flux, model, error, numbers=None, lines=None, n_lines=0, title=None):
+    def __init__(
+        self, *, wavelength, flux, model, error, transmission=None, numbers=None, lines=None, n_lines=0, title=None
+    ):
         self.wavelength, self.flux, self.model, self.error = wavelength, flux, model, error
+        self.transmission = transmission
         self.numbers = list(range(len(wavelength))) if numbers is None else list(numbers)
         self.lines, self.n_lines, self.title = lines, n_lines, title
 
@@ -132,6 +139,8 @@ class InferenceDisplay:
             for column, part in zip(columns.values(), parts, strict=True):
                 column.append(part)
         title = result_title(result) if title is None else title
+        if result.orders and result.orders[0].transmission is not None:
+            columns["transmission"] = [order.transmission for order in result.orders]
         display = cls(**columns, lines=lines, n_lines=n_lines, title=title)
         return display.plot(orders=orders, residual=residual, window=window, ax=ax)
 
@@ -147,7 +156,8 @@ class InferenceDisplay:
         window : tuple of (float, float), default=None
             Wavelengths to show, in angstrom. None shows all.
         ax : array-like of matplotlib axes, default=None
-            Two for each row, one for fluxes, one for residuals. None makes a figure.
+            Two for each row, one for fluxes, one for residuals, or three with one for the transmission between them.
+            None makes a figure.
 
         Returns
         -------
@@ -157,12 +167,16 @@ class InferenceDisplay:
         if residual not in _UNITS:
             raise ValueError(f"`residual` is {residual!r}; it must be one of {tuple(_UNITS)}.")
         rows = self._rows(orders, window)
-        ax = _make_axes(len(rows), overview=orders is None) if ax is None else np.ravel(ax)
-        if len(ax) != 2 * len(rows):
-            raise ValueError(f"`ax` has {len(ax)} axes; {2 * len(rows)} are needed, two for each of {len(rows)} rows.")
+        n = 2 if self.transmission is None else 3
+        ax = _make_axes(len(rows), n, overview=orders is None) if ax is None else np.ravel(ax)
+        if len(ax) != n * len(rows):
+            words = {2: "two", 3: "three"}[n]
+            raise ValueError(
+                f"`ax` has {len(ax)} axes; {n * len(rows)} are needed, {words} for each of {len(rows)} rows."
+            )
         self.flux_lines_, self.unused_lines_, self.model_lines_, self.residual_lines_ = [], [], [], []
-        self.line_texts_ = []
-        for top, bottom, row in zip(ax[::2], ax[1::2], rows, strict=True):
+        self.line_texts_, self.transmission_lines_ = [], []
+        for top, bottom, row in zip(ax[::n], ax[n - 1 :: n], rows, strict=True):
             handles = self._draw_fluxes(top, row) + self._draw_residuals(bottom, row, residual, orders is None)
             low, high = np.nanmin(row["wavelength"]), np.nanmax(row["wavelength"])
             margin = 0.005 * (high - low) or 0.5
@@ -171,6 +185,11 @@ class InferenceDisplay:
             top.set(xlim=(low - margin, high + margin), ylabel="Flux / continuum")
             bottom.set(xlim=(low - margin, high + margin), ylabel=_UNITS[residual])
             top.tick_params(labelbottom=False)
+            if n == 3:
+                middle = ax[list(ax).index(top) + 1]
+                self._draw_transmission(middle, row)
+                middle.set(xlim=(low - margin, high + margin), ylabel="Trans-\nmission")
+                middle.tick_params(labelbottom=False)
             if top is ax[0]:
                 # above the axes, which the spectrum fills from top to bottom
                 place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0}
@@ -201,7 +220,8 @@ class InferenceDisplay:
             for k in row:
                 wavelength, unused = self.wavelength[k], ~np.isfinite(self.error[k])
                 kept = np.isfinite(self.model[k]) & (wavelength >= low) & (wavelength <= high)
-                columns = (wavelength, self.flux[k], self.model[k], self.error[k], unused)
+                air = np.ones(len(wavelength)) if self.transmission is None else self.transmission[k]
+                columns = (wavelength, self.flux[k], self.model[k], self.error[k], unused, air)
                 if (kept & ~unused).any():
                     parts.append(break_gaps(np.array(columns, dtype=np.float64)[:, kept]))
             if not parts:
@@ -210,7 +230,8 @@ class InferenceDisplay:
                     f"`window`={tuple(window)} holds no pixel in use of {self._name(row)}, which is from {span[0]:.2f} "
                     f"to {span[1]:.2f} angstrom. Pass (lowest, highest) within this range."
                 )
-            joined = dict(zip(("wavelength", "flux", "model", "error", "unused"), np.hstack(parts), strict=True))
+            names = "wavelength", "flux", "model", "error", "unused", "transmission"
+            joined = dict(zip(names, np.hstack(parts), strict=True))
             rows.append(joined | {"name": self._name(row)})
         return rows
 
@@ -246,6 +267,13 @@ class InferenceDisplay:
         top.annotate(text, (0, 1), (0, 3), fontsize="small", **place)
         top.set_ylim(low, low + (high - low) / self._room)
         return [line, *([left_out] if unused.any() else []), model]
+
+    def _draw_transmission(self, middle, row):
+        """Draw the transmission of the atmosphere of a row."""
+        many = len(row["wavelength"]) > _MANY
+        look = {"color": SERIES[0], "lw": 0.4 if many else 0.9, "rasterized": many}
+        self.transmission_lines_ += middle.plot(row["wavelength"], row["transmission"], **look)
+        middle.set_ylim(-0.05, 1.08)
 
     def _draw_residuals(self, bottom, row, unit, overview):
         """Draw residuals of a row; returns the artists for the legend."""
@@ -284,11 +312,13 @@ class InferenceDisplay:
         return _ROOM_SPECIES if "species" in self.lines else _ROOM
 
 
-def _make_axes(n_rows, *, overview):
-    """Axes for rows of two panels, fluxes above residuals."""
+def _make_axes(n_rows, n, *, overview):
+    """Axes for rows of `n` panels, fluxes above residuals, and transmission between them."""
     import matplotlib.pyplot as plt
 
+    between = (0.9,) * (n - 2)
     if overview:
-        return plt.subplots(2, 1, height_ratios=(3, 1.6), figsize=(11, 5.5), layout="constrained")[1]
-    figure = plt.figure(figsize=(11, 0.8 + 3.2 * n_rows), layout="constrained")
-    return figure.subplots(2 * n_rows, 1, height_ratios=(3, 1.2) * n_rows)
+        size = {"figsize": (11, 5.5 + 1.2 * (n - 2)), "layout": "constrained"}
+        return plt.subplots(n, 1, height_ratios=(3, *between, 1.6), **size)[1]
+    figure = plt.figure(figsize=(11, 0.8 + (3.2 + 0.8 * (n - 2)) * n_rows), layout="constrained")
+    return figure.subplots(n * n_rows, 1, height_ratios=(3, *between, 1.2) * n_rows)
