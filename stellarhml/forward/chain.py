@@ -217,10 +217,10 @@ class ForwardChain:
         return found
 
     def _through_slopes(self, values, wavelength, flux):
-        """A small change of the star's light, in proportion to its flux, behind the stages that move no light."""
+        """A small change of the star's light, in proportion to its flux, behind the stages that do not move it."""
         rows = Rows(wavelength, flux, {"change": flux})
         for stage in self._stages:
-            if not stage.margin(values):
+            if stage.local or not stage.margin(values):
                 rows = stage.apply(rows, values)
         return rows.tangents["change"]
 

@@ -157,10 +157,13 @@ class Stage:
         Parameters of the stage.
     step : float
         Largest sampling step that the stage allows, in ln wavelength.
+    local : bool
+        Whether the stage leaves the star's light at its wavelength although it has a margin, which other light needs.
     """
 
     parameters = ()
     step = np.inf
+    local = False
 
     def margin(self, values):
         """Largest distance in km/s over which the stage moves light.

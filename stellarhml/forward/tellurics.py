@@ -15,7 +15,7 @@ from stellarhml._units import plain_array
 from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.stages import Parameter, Rows, Stage
 from stellarhml.forward.transmission import checked_table
-from stellarhml.kernels.fourier_broadening import broaden_rows, light_reach
+from stellarhml.kernels.fourier_broadening import broaden_rows, light_reach, resample_rows
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 AMOUNT = "a_"
@@ -29,6 +29,7 @@ _FLOOR = 1e-6  # smallest transmission: beyond, the optical depth is unknown
 _GAP = 10.0  # median steps: the transmission is unknown in wider gaps
 _REACH = 4.0  # sigmas of the extra width
 _NARROWEST = 1.0 / 30  # km/s: see `Parameter.slope`
+_EDGE = 20  # points of the table beyond wavelengths that are not evenly spaced
 _ENDS = 40  # points that a featureless spectrum needs beyond its pixels
 
 
@@ -81,6 +82,8 @@ class Tellurics(Stage):
     array([0.25])
     """
 
+    local = True
+
     def __init__(self, wavelength, transmissions, *, velocity=0.0, width=False):
         columns = dict(transmissions) if isinstance(transmissions, dict) else {"air": transmissions}
         if not columns:
@@ -123,7 +126,7 @@ class Tellurics(Stage):
 
     def margin(self, values):
         """Distance in km/s from which absorption is spread, see `Stage.margin`."""
-        return _REACH * values[WIDTH_AIR.name] if self._width else 0.0
+        return _REACH * max(values[WIDTH_AIR.name], _NARROWEST) if self._width else 0.0
 
     def covers(self, wavelength):
         """Whether the table reaches given wavelengths, see `Stage.covers`."""
@@ -138,8 +141,7 @@ class Tellurics(Stage):
         Parameters
         ----------
         wavelength : ndarray of shape (n,)
-            Vacuum wavelengths in angstrom, in the frame of the spectrum; evenly spaced in their logarithm if the stage
-            has `width`.
+            Vacuum wavelengths in angstrom, in the frame of the spectrum, increasing.
         values : dict of str to float
             Values of its parameters.
 
@@ -158,15 +160,11 @@ class Tellurics(Stage):
             raise ValueError(f"The amounts of the atmosphere are {amounts}, its velocity {wind}; they must be finite.")
         tangents = bool(rows.tangents)
         x = np.log(rows.wavelength) - np.log1p(self.velocity / SPEED_OF_LIGHT) - np.log1p(wind / SPEED_OF_LIGHT)
-        ends = np.searchsorted(x, self._depths.x[[0, -1]])
-        inside = slice(ends[0], np.searchsorted(x, self._depths.x[-1], side="right"))
-        depths = np.zeros((len(self.species) + tangents, len(x)))
-        depths[: len(self.species), inside] = self._depths(x[inside])
-        if tangents:  # the last row is the derivative of the whole optical depth with respect to ln wavelength
-            depths[-1, inside] = amounts @ self._slopes(x[inside])
-        own = {}
+        own, by_width = {}, None
         if self._width:
-            depths, by_width = self._widened(depths, x, values[WIDTH_AIR.name], amounts)
+            depths, by_width = self._widened(x, values[WIDTH_AIR.name], amounts, tangents)
+        else:
+            depths = self._depths_at(x, amounts, tangents)
         transmission = np.exp(-amounts @ depths[: len(self.species)])
         flux = rows.flux * transmission
         if tangents:
@@ -176,11 +174,24 @@ class Tellurics(Stage):
                 own[WIDTH_AIR.name] = -flux * by_width
         return rows.through(flux, transmission, **own)
 
-    def _widened(self, depths, x, width, amounts):
-        """Optical depths after a convolution, and the derivative of the whole with respect to its width in km/s."""
+    def _depths_at(self, x, amounts, tangents):
+        """Optical depth of each species at ln wavelengths `x`; then, with tangents, the slope of their sum."""
+        inside = slice(np.searchsorted(x, self._depths.x[0]), np.searchsorted(x, self._depths.x[-1], side="right"))
+        depths = np.zeros((len(self.species) + tangents, len(x)))
+        depths[: len(self.species), inside] = self._depths(x[inside])
+        if tangents:
+            depths[-1, inside] = amounts @ self._slopes(x[inside])
+        return depths
+
+    def _widened(self, x, width, amounts, tangents):
+        """As `_depths_at`, convolved; and the derivative of the sum with respect to the width in km/s."""
         step = (x[-1] - x[0]) / (len(x) - 1)
-        if np.abs(np.diff(x) - step).max(initial=0.0) > 1e-3 * step:
-            raise ValueError("A width of telluric lines needs wavelengths that are evenly spaced in their logarithm.")
+        if np.abs(np.diff(x) - step).max(initial=0.0) > 1e-3 * step:  # as between the pixels of a generator
+            even = np.arange(x[0] - _EDGE * self.step, x[-1] + _EDGE * self.step, 0.5 * self.step)
+            depths, by_width = self._widened(even, width, amounts, tangents)
+            *depths, by_width = resample_rows(even, np.vstack([depths, by_width]), x)
+            return np.array(depths), by_width
+        depths = self._depths_at(x, amounts, tangents)
         sigma, least = width / SPEED_OF_LIGHT, max(width, _NARROWEST) / SPEED_OF_LIGHT
         total = (amounts @ depths[: len(amounts)])[None]
         if width:

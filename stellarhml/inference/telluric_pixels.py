@@ -5,6 +5,7 @@ from scipy.optimize import brentq
 
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.tellurics import AMOUNT, AirChain, Tellurics
+from stellarhml.physics.broadening import FWHM_PER_SIGMA
 
 _IN_SEARCH, _AMOUNT_IN_SEARCH = 0.1, 2.0  # optical depth, at this amount, of pixels that a search leaves out
 _LEFT = 0.3  # share of the pixels that a search needs
@@ -34,6 +35,7 @@ class TelluricPixels:
     def __init__(self, stage, observation):
         self._chain = AirChain(stage, observation)
         self._species, self._sizes = stage.species, [len(order.wavelength) for order in observation.orders]
+        self._together = [_pixels_of_a_line(order) for order in observation.orders]
         self.names = tuple(parameter.name for parameter in stage.parameters)
         self._start = {parameter.name: parameter.start for parameter in stage.parameters}
         self.error, self.excess, self.n_pixels = 0.0, 1.0, 0
@@ -76,7 +78,11 @@ class TelluricPixels:
         return [(i, slice(first, last)) for i, first, last in sorted(chosen)]
 
     def compare(self, orders, values):
-        """Find the relative error of the optical depths; returns the orders (OrderFit) with it in `model_error`."""
+        """Find the relative error of the optical depths; returns the orders (OrderFit) with it in `model_error`.
+
+        A wrong line is wrong in all of its pixels together, so that their errors there are larger by the square root of
+        their number: what many lines tell then has the error that it would have with correlated ones.
+        """
         depths = self.depths(values)
         inside, outside = [], []
         for order, depth in zip(orders, depths, strict=True):
@@ -95,9 +101,10 @@ class TelluricPixels:
         if self.excess > 1:
             found = _mean_square(inside, _MOST) < usual
             self.error = brentq(lambda x: _mean_square(inside, x) - usual, 0.0, _MOST, xtol=1e-5) if found else _MOST
+        own = [np.nan_to_num(order.model * depth) for order, depth in zip(orders, depths, strict=True)]
         return [
-            order._replace(model_error=np.hypot(order.model_error, np.nan_to_num(self.error * order.model * depth)))
-            for order, depth in zip(orders, depths, strict=True)
+            order._replace(model_error=np.hypot(order.model_error, self.error * np.sqrt(n) * part))
+            for order, part, n in zip(orders, own, self._together, strict=True)
         ]
 
     def flags(self):
@@ -108,6 +115,13 @@ class TelluricPixels:
                 f"telluric lines fit worse than the rest, chi-square times {self.excess:.3g}: optical depths are taken "
                 f"as uncertain by {100 * self.error:.2g} %",
             )
+
+
+def _pixels_of_a_line(order):
+    """Number of pixels of a DetectorOrder in the full width of a narrow line, 1 at least."""
+    if order.resolving_power is None:
+        return 1.0
+    return max(FWHM_PER_SIGMA * float(np.median(order.sigma / np.diff(np.log(order.edges)))), 1.0)
 
 
 def _mean_square(parts, error):
