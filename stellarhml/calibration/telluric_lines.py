@@ -1,6 +1,6 @@
 """Lines of the atmosphere from a transmission at the resolution of a spectrograph: optical depths that scale."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from scipy.special import voigt_profile
@@ -14,6 +14,7 @@ from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 from stellarhml.spectra.atmosphere import Atmosphere
 
 _THERMAL = 0.35  # km/s: sigma of water at 260 K
+_SIGMAS, _GAMMAS = (0.35, 0.7, 1.2), (0.0, 0.4, 0.9, 1.8)  # km/s: widths of the lines of a gas that are tried
 _STEP = 0.25  # km/s of the table
 _DARK = 0.02  # transmission below which depths are not known
 _FEW = 64  # pixels of a run that is decomposed
@@ -21,15 +22,17 @@ _GAP = 3.0  # median steps at which a run ends
 _N_ROUNDS, _STRETCH = 12, 2.0  # rounds of corrections of the strengths, and the largest factor in one
 _REACH = 300.0  # km/s at which wings are cut
 _DEEPEST = 50.0  # optical depth
+_STILL = {AMOUNT + "air": 1.0, RV_AIR.name: 0.0}
 
 
 def resolve_tellurics(wavelength, transmissions, *, resolving_power, prominence=0.005, noise=0.003):
     r"""Turn a transmission that a spectrograph has convolved into lines of the atmosphere.
 
     Lines of each species are found and fitted by :class:`stellarhml.VoigtLineDecomposer`. The variances of line spread
-    and pixels are subtracted from those of the Gaussian widths, down to that of the thermal motion of water. The
-    optical depths of the lines are then corrected until the transmission, convolved again, is the given one at their
-    centers. Unlike the given one it can be raised to the power of an amount before it is convolved.
+    and pixels are subtracted from those of the Gaussian widths, down to that of the thermal motion of water; instead,
+    all lines of a run of pixels share one width, where that describes the transmission better. The optical depths of
+    the lines are corrected until the transmission, convolved again, is the given one at their centers. Unlike the given
+    one it can be raised to the power of an amount before it is convolved.
 
     Parameters
     ----------
@@ -133,29 +136,50 @@ def _depth_of_run(x, wavelength, transmission, resolving_power, prominence, nois
         return depth
     center = theta[:, 0]
     peak, sigma, gamma = np.exp(theta[:, 1:4]).T / np.array([np.ones_like(center), center, center])
-    saturation = 1 / (1 + np.exp(-theta[:, 4]))
+    strength = peak / (1 + np.exp(-theta[:, 4]))
     pixel = np.median(np.diff(np.log(wavelength)))
     spread = line_spread_sigma(resolving_power) ** 2 + pixel**2 / 12
-    narrow = np.sqrt(np.maximum(sigma**2 - spread, (_THERMAL / SPEED_OF_LIGHT) ** 2))
-    lines, peaks = np.log(center), voigt_profile(0.0, sigma, gamma) / voigt_profile(0.0, narrow, gamma)
-    strength = np.clip(peak * saturation / peaks, 0.0, _DEEPEST)
-    shapes = []
-    for at, own, wing in zip(lines, narrow, gamma, strict=True):
-        inside = slice(*np.searchsorted(x, [at - _REACH / SPEED_OF_LIGHT, at + _REACH / SPEED_OF_LIGHT]))
-        shapes.append((inside, voigt_profile(x[inside] - at, own, wing) / voigt_profile(0.0, own, wing)))
-    observation, still = (
-        Observation(wavelength, resolving_power=resolving_power),
-        {AMOUNT + "air": 1.0, RV_AIR.name: 0.0},
-    )
-    at = np.clip(np.searchsorted(wavelength, center), 1, len(wavelength) - 1)
-    at -= center - wavelength[at - 1] < wavelength[at] - center
-    wanted = -np.log(np.clip(transmission[at], _DARK, 1.0))
-    for _ in range(_N_ROUNDS):
-        depth[:] = 0.0
-        for (inside, shape), size in zip(shapes, strength, strict=True):
-            depth[inside] += size * shape
-        (seen,) = AirChain(Tellurics(np.exp(x), np.exp(-depth)), observation).flux(still)
-        found = -np.log(np.clip(seen[at], _DARK, 1.0))
-        factor = np.clip((wanted + 1e-5) / (found + 1e-5), 1 / _STRETCH, _STRETCH)
-        strength = np.clip(strength * factor, 0.0, _DEEPEST)
-    return depth
+    own = np.sqrt(np.maximum(sigma**2 - spread, (_THERMAL / SPEED_OF_LIGHT) ** 2))
+    fit = _Strengths(x, wavelength, transmission, resolving_power, np.log(center))
+    start = strength * voigt_profile(0.0, own, gamma) / voigt_profile(0.0, sigma, gamma)
+    found = [fit.run(start, own, gamma)]
+    for pair in product(_SIGMAS, _GAMMAS):  # widths that all lines share, as those of one gas nearly do
+        shared = [np.full(len(center), width / SPEED_OF_LIGHT) for width in pair]
+        found.append(fit.run(start, *shared))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+class _Strengths:
+    """Optical depths of lines of given widths, such that the convolved transmission is that of the pixels.
+
+    `x` are ln wavelengths of the result, `lines` (n_lines,) those of the centers.
+    """
+
+    def __init__(self, x, wavelength, transmission, resolving_power, lines):
+        reach = _REACH / SPEED_OF_LIGHT
+        inside = (x > np.log(wavelength[0]) - 2 * reach) & (x < np.log(wavelength[-1]) + 2 * reach)
+        self._part = slice(*(np.flatnonzero(inside)[[0, -1]] + [0, 1]))
+        self._size, self._x, self._lines = len(x), x[self._part], lines
+        self._observation = Observation(wavelength, resolving_power=resolving_power)
+        self._transmission = transmission
+        at = np.clip(np.searchsorted(np.log(wavelength), lines), 1, len(wavelength) - 1)
+        self._at = at - (lines - np.log(wavelength[at - 1]) < np.log(wavelength[at]) - lines)
+        self._wanted = -np.log(np.clip(transmission[self._at], _DARK, 1.0))
+
+    def run(self, strength, sigma, gamma):
+        """Residual rms, and optical depths at all `x`, from starting values and widths (n_lines,) in ln wavelength."""
+        shapes = []
+        for line, width, wing in zip(self._lines, sigma, gamma, strict=True):
+            near = slice(*np.searchsorted(self._x, line + np.array([-1, 1]) * _REACH / SPEED_OF_LIGHT))
+            shapes.append((near, voigt_profile(self._x[near] - line, width, wing) / voigt_profile(0.0, width, wing)))
+        for _ in range(_N_ROUNDS):
+            strength = np.clip(strength, 0.0, _DEEPEST)
+            depth = np.zeros(len(self._x))
+            for (near, shape), size in zip(shapes, strength, strict=True):
+                depth[near] += size * shape
+            (seen,) = AirChain(Tellurics(np.exp(self._x), np.exp(-depth)), self._observation).flux(_STILL)
+            found = -np.log(np.clip(seen[self._at], _DARK, 1.0))
+            strength = strength * np.clip((self._wanted + 1e-5) / (found + 1e-5), 1 / _STRETCH, _STRETCH)
+        whole = np.zeros(self._size)
+        whole[self._part] = depth
+        return float(np.sqrt(np.mean((seen - self._transmission) ** 2))), whole

@@ -47,6 +47,8 @@ class OrderFit(NamedTuple):
     transmission : ndarray or None
         Transmission of the atmosphere as observed, if it was fitted: the model with it over the model without, both
         convolved with the line-spread function.
+    transmission_error : ndarray or None
+        Its standard deviation, where telluric lines fit worse than the rest; zero where they do not.
     """
 
     wavelength: np.ndarray
@@ -57,6 +59,7 @@ class OrderFit(NamedTuple):
     model_error: np.ndarray
     number: int = 0
     transmission: np.ndarray | None = None
+    transmission_error: np.ndarray | None = None
 
     @property
     def residual(self):
@@ -253,7 +256,8 @@ class InferenceResult:
             good = np.isfinite(order.error) & (np.nan_to_num(order.transmission) >= minimum)
             n_masked += int(np.count_nonzero(np.isfinite(order.error) & ~good))
             level = np.where(good, order.transmission, 1.0)
-            error = np.where(good, np.hypot(np.where(good, order.error, 1.0), order.model_error) / level, np.inf)
+            own = np.where(good, order.error, 1.0), np.where(good, order.flux * order.transmission_error / level, 0.0)
+            error = np.where(good, np.hypot(*own) / level, np.inf)
             orders.append((order.wavelength, np.where(good, order.flux / level, np.nan_to_num(order.flux)), error))
         if not any(np.isfinite(error).any() for _, _, error in orders):
             raise ValueError(f"No pixel has a transmission of {minimum:g} or more. Lower `minimum`.")

@@ -309,7 +309,8 @@ class StarFit:
             return orders
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = map(np.divide, self._chain.flux(values), self._chain.without(Tellurics).flux(values))
-        return [order._replace(transmission=ratio) for order, ratio in zip(orders, ratios, strict=True)]
+            parts = list(zip(orders, ratios, self._air.transmission_errors(values), strict=True))
+        return [order._replace(transmission=ratio, transmission_error=error) for order, ratio, error in parts]
 
     def _shifts(self):
         """Errors of the generator in label space; None if unknown or switched off."""

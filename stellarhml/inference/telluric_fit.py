@@ -127,7 +127,7 @@ class _Fit:
         for flag, message in (*flags, *self._air.flags()):
             evidence |= flag
             self._messages.append(message)
-        transmissions = self._chain.flux(values)
+        air = zip(orders, self._chain.flux(values), self._air.transmission_errors(values), strict=True)
         return InferenceResult(
             parameters=self._parameters,
             values=values,
@@ -138,7 +138,7 @@ class _Fit:
             resolving_power_factor=factor,
             flags=evidence,
             messages=self._messages,
-            orders=[o._replace(transmission=t) for o, t in zip(orders, transmissions, strict=True)],
+            orders=[order._replace(transmission=t, transmission_error=error) for order, t, error in air],
             frame=spectrum.meta.get("frame"),
             barycentric=velocity,
             n_evaluations=n_evaluations,

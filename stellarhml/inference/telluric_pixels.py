@@ -107,6 +107,11 @@ class TelluricPixels:
             for order, part, n in zip(orders, own, self._together, strict=True)
         ]
 
+    def transmission_errors(self, values):
+        """Standard deviation of the transmission of each order, (n_pixels,), by the error of the optical depths."""
+        pairs = zip(self.depths(values), self._together, strict=True)
+        return [self.error * np.sqrt(n) * depth * np.exp(-depth) for depth, n in pairs]
+
     def flags(self):
         """Flag of an atmosphere whose lines fit worse than those of the star, with a message."""
         if self.excess > _WORSE + 3 * np.sqrt(2 / max(self.n_pixels, 1)):

@@ -103,7 +103,8 @@ def barycentric_velocity(source):
                 time = Time(float(header["MJD-OBS"]), format="mjd", scale="utc")
         except (KeyError, ValueError) as error:
             raise _missing(name, "time (DATE-OBS with date and time, or MJD-OBS)") from error
-        with iers.conf.set_temp("iers_degraded_accuracy", "ignore"):
+        offline = iers.conf.set_temp("iers_degraded_accuracy", "ignore"), iers.conf.set_temp("auto_max_age", None)
+        with offline[0], offline[1]:
             correction = target.radial_velocity_correction(obstime=time + seconds / 2 * u.s, location=place)
     return float(correction.to_value(u.km / u.s))
 

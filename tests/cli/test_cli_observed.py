@@ -7,6 +7,9 @@ import pytest
 from astropy.table import Table
 
 from stellarhml.cli.main import main
+from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.observation import Observation
+from stellarhml.forward.transmission import Transmission
 from stellarhml.spectra import ObservedSpectrum, divide_standard, read_spectrum, read_transmission
 from stellarhml.storage.saving import load
 
@@ -121,6 +124,33 @@ def test_tellurics_masked_and_divided_out(through_air, clean, generator_file, ca
     assert blind["reduced_chi2"] > 10 * divided["reduced_chi2"]
 
 
+def test_tellurics_fitted_with_the_star(generator_file, tmp_path, capsys):
+    """From the command to a spectrum without tellurics, which the same command reads."""
+    x = np.arange(8495.0, 8527.0, 0.01)
+    np.savez(tmp_path / "fine.npz", wavelength=x, H2O=np.sqrt(_air(x)))
+    observation = Observation(WAVES, resolving_power=POWER)
+    chain = ForwardChain(load(generator_file), observation, stages=[Transmission(x, _air(x))])
+    fluxes = chain.flux(dict(zip(NAMES, (*LABELS, RV, VSINI), strict=True)))
+    noise = np.random.default_rng(2)
+    orders = [
+        (w, row + noise.normal(scale=1 / 300, size=len(w)), np.full(len(w), 1 / 300))
+        for w, row in zip(WAVES, fluxes, strict=True)
+    ]
+    star = _write(tmp_path / "star.ecsv", orders)
+    fit = ["--tellurics", tmp_path / "fine.npz", "--tellurics-mode", "fit", "--tellurics-medium", "vacuum"]
+    more = ["--out", tmp_path / "t.csv", "--out-spectra", tmp_path / "clean", "--barycentric", "10"]
+    (row,), _ = _rows(capsys, generator_file, *fit, *more, star)
+    assert abs(row["a_H2O"] - 2) < 0.1
+    assert row["rv_barycenter"] == pytest.approx(row["rv"] + 10, abs=0.01)
+    assert {"a_H2O", "a_H2O_std", "rv_air"} <= set((tmp_path / "t.csv").read_text().split("\n")[0].split(","))
+    written = tmp_path / "clean" / "star.fits"
+    (again,), _ = _rows(capsys, generator_file, written)
+    assert again["teff"] == pytest.approx(row["teff"], abs=2 * row["teff_std"])
+    assert "a_H2O" not in again
+    assert main(["predict", "--generator", str(generator_file), *map(str, fit[:4]), star]) == 2
+    assert "does not state whether its wavelengths are in vacuum or in air" in capsys.readouterr().err
+
+
 def test_a_standard_takes_the_atmosphere_out(through_air, generator_file, tmp_path, capsys):
     star, _ = through_air
     level = np.random.default_rng(1)
@@ -159,6 +189,12 @@ def test_chosen_orders(clean, generator_file, tmp_path, capsys):
             ["--tellurics", "t", "--tellurics-mode", "divide", "--standard", "a", "s"],
             "would both divide out the atmosphere",
         ),
+        (
+            ["--tellurics", "t", "--tellurics-mode", "fit", "--standard", "a", "s"],
+            "--standard divides out the atmosphere",
+        ),
+        (["--tellurics", "t", "--tellurics-medium", "air", "s"], "--tellurics-medium is for --tellurics-mode fit"),
+        (["--tellurics", "t", "--out-spectra", "f", "s"], "--out-spectra writes spectra without their tellurics"),
     ],
 )
 def test_arguments_that_contradict_each_other(arguments, text, one_error):
@@ -175,6 +211,7 @@ def test_arguments_that_contradict_each_other(arguments, text, one_error):
         (["--sky", "some"], "neither a positive number nor none"),
         (["--tellurics-limit", "95"], "95 is more than 1"),
         (["--tellurics-mode", "hope"], "hope"),
+        (["--barycentric", "fast"], "fast is neither a velocity in km/s nor header"),
         (["--format", "muler"], "muler"),
     ],
 )
