@@ -12,7 +12,7 @@ import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.forward.line_columns import columns_of_order, cores_of_strong_lines, shapes_of_wide_lines
-from stellarhml.forward.stages import Parameter, Rows, label_parameters
+from stellarhml.forward.stages import Parameter, Rows, Stage, label_parameters
 from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
 
@@ -220,7 +220,7 @@ class ForwardChain:
         """A small change of the star's light, in proportion to its flux, behind the stages that do not move it."""
         rows = Rows(wavelength, flux, {"change": flux})
         for stage in self._stages:
-            if stage.local or not stage.margin(values):
+            if stage.local or type(stage).margin is Stage.margin:  # one that has a margin may move it
                 rows = stage.apply(rows, values)
         return rows.tangents["change"]
 
