@@ -107,7 +107,7 @@ READ = {
     },
     "demo": {},
 }
-WRITTEN = {"--out", "--table", "--figures", "--figure", "--json", "--store"}
+WRITTEN = {"--out-spectra", "--out", "--table", "--figures", "--figure", "--json", "--store"}
 
 
 def test_every_argument_that_names_a_file_is_tried():
