@@ -66,7 +66,7 @@ def fit_tellurics(
     >>> import numpy as np
     >>> from stellarhml.inference import fit_tellurics
     >>> wavelength = np.arange(8500, 8530, 0.01)
-    >>> water = 1 - 0.6 * np.exp(-0.5 * ((wavelength % 5 - 2.5) / 0.03) ** 2)
+    >>> water = 1 - 0.6 * np.exp(-0.5 * ((wavelength % 5 - 2.5) / 0.2) ** 2)
     >>> pixels = np.arange(8502, 8528, 0.05)
     >>> star = pixels, np.interp(pixels, wavelength, water**1.5), np.full(len(pixels), 0.01)
     >>> result = fit_tellurics(star, (wavelength, {"H2O": water}), resolving_power=1e6)
