@@ -148,8 +148,12 @@ class FaultSystem:
         """Add to the gradient of the negative logarithm of the likelihood with respect to the variables, (n_free,)."""
         self._by_residual[: self._n_free] += gradient
 
-    def solve(self):
-        """Solve for one Gauss-Newton step; returns a `Solved`."""
+    def solve(self, limits=None):
+        """Solve for one Gauss-Newton step; returns a `Solved`.
+
+        `limits` (n_free, 2) are the smallest and largest steps of the variables. Where a step would exceed its limit,
+        the others are the best ones at this limit.
+        """
         n, m, wide = self._n_narrow, len(self.core), slice(self.first_wide, self.first_wide + self.n_wide)
         present, precision = self._prior_of_faults()
         matrix = self._band.copy()
@@ -166,10 +170,14 @@ class FaultSystem:
         gradient[wide] += precision[n:] * present[n:]
         inverse = _inverse(schur)
         step = -inverse @ gradient
+        outward = step[: self._n_free].copy()
+        if limits is not None:
+            step = _step_within(step, inverse, limits)
         variances = band_inverse_diagonal(factor) + np.einsum("ij,jk,ik->i", response, inverse, response)
         return Solved(
             system=self,
             step=step[: self._n_free],
+            outward=outward,
             present=present,
             change=np.concatenate([-shift - response @ step, step[wide]]),
             variances=np.concatenate([variances, np.diag(inverse)[wide]]),
@@ -410,14 +418,15 @@ class FaultSystem:
 class Solved(NamedTuple):
     """A Gauss-Newton step of a FaultSystem.
 
-    `step` (n_free,) of the variables; of the unknown faults `present` values, their `change`, and in the end their
-    `variances` and the `precision` of their prior; `border_step`, `inverse` and `border_precision` of the border;
-    `response`, change of narrow faults per unit of the border; `log_determinant` of the faults' normal equations over
-    that of their prior.
+    `step` (n_free,) of the variables, and `outward` what it would be without limits; of the unknown faults `present`
+    values, their `change`, and in the end their `variances` and the `precision` of their prior; `border_step`,
+    `inverse` and `border_precision` of the border; `response`, change of narrow faults per unit of the border;
+    `log_determinant` of the faults' normal equations over that of their prior.
     """
 
     system: FaultSystem
     step: np.ndarray
+    outward: np.ndarray
     present: np.ndarray
     change: np.ndarray
     variances: np.ndarray
@@ -493,6 +502,26 @@ def _table(rows, names):
     """Named tangents as columns, shape (n_pixels, n)."""
     columns = [rows.tangents[name] for name in names]
     return np.column_stack(columns) if columns else np.empty((len(rows.wavelength), 0))
+
+
+def _step_within(step, inverse, limits):
+    """A step (m,) with the covariance `inverse` (m, m), whose first variables stay within `limits` (n, 2).
+
+    The others change as they do with these variables given. Limits contain zero.
+    """
+    n, held, found = len(limits), np.zeros(len(step), dtype=bool), step
+    for _ in range(n):
+        beyond = np.maximum(limits[:, 0] - found[:n], found[:n] - limits[:, 1])
+        beyond[held[:n]] = 0.0
+        scaled = beyond / np.sqrt(np.diag(inverse)[:n])
+        worst = int(np.argmax(scaled))
+        if not scaled[worst] > 1e-9:
+            break
+        held[worst] = True
+        target = np.clip(step[:n], *limits.T)[held[:n]]
+        own = np.linalg.solve(inverse[np.ix_(held, held)], target - step[held])
+        found = step + inverse[:, held] @ own
+    return found
 
 
 def _log_determinant(matrix):

@@ -191,7 +191,8 @@ class LineFit:
                 )
             if gradient is not None:
                 system.add_gradient(gradient)
-            solved = system.solve()
+            low, high = parameters.limits.T
+            solved = system.solve(np.stack([low - variables, high - variables], axis=1))
             after = system.residuals_after(solved)
             if not k:
                 n_pixels, cost = likelihood.n_pixels, _misfit(system.linear_residuals(solved), 0)
@@ -208,10 +209,11 @@ class LineFit:
                 if cost < misfit + _SURE + solved.cost(np.isin(parameters.free, changes.names)):
                     return None
             error = np.sqrt(np.diag(solved.inverse)[: len(parameters.free)])
-            largest = np.max(np.abs(solved.step) / error, initial=0.0)
+            # a parameter rests at a physical limit, such as no rotation, but not at an end of the grid
+            floor = np.array([parameters.physical_floor(name) for name in parameters.free], dtype=bool)
+            largest = np.max(np.abs(np.where(floor, solved.step, solved.outward)) / error, initial=0.0)
             if k >= 5 and largest < _SETTLED:
                 break
-            low, high = parameters.limits.T
             values = parameters.values(np.clip(variables + solved.step, low, high))
             faults, noise = solved.move(faults), max(reduced, 1.0)
             if k:
