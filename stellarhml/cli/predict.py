@@ -16,6 +16,7 @@ from stellarhml.cli.terminal import (
     add_generator,
     add_jobs,
     add_spectra,
+    positive,
     refuse_input,
     report,
     report_error,
@@ -52,7 +53,12 @@ line errors:
 resolving power:
   Wavelength over the full width at half maximum of the line-spread function. By default the file must state it, as
   those of HPF and IGRINS do. Give grid if the grid was broadened to the resolving power of the spectrograph before the
-  generator was built.
+  generator was built. With --resolving-power-error X, its relative standard deviation, a factor of it is fitted, with a
+  prior of 1 +- X: the column resolving_power_factor. In slow rotators it is nearly degenerate with vsini.
+
+wavelengths:
+  With --wavelength-error X the wavelengths of each order, as a whole, may be off by X km/s (standard deviation): the
+  error of rv includes it, and orders count by their velocities' noise and X together.
 
 tellurics:
   By default the model has no absorption of the Earth's atmosphere. IGRINS files are divided by a standard star already.
@@ -72,6 +78,7 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   NAME, NAME_std    label and its standard deviation: all errors together
   rv, vsini, _std   velocities in km/s; with --macroturbulence also vmac
   a_H2O, ..., rv_air  with --tellurics-mode fit: amounts in units of the table, velocity of the air in km/s
+  resolving_power_factor, _std  with --resolving-power-error
   vmic, [X/Fe], ... of stars whose lines were taken as uncertain; empty for others
   reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
@@ -109,8 +116,8 @@ exit codes:
   SIGTERM: the table has the stars done before
 """
 
-_BYTES_OF_ROW = 1000
 _LINE_ERRORS = {"auto": "auto", "yes": True, "no": False}
+_BYTES_OF_ROW = 1000
 """Room that is needed for a row of the table, in bytes, with a long name and a message."""
 
 
@@ -125,6 +132,18 @@ def add_arguments(parser):
         "--macroturbulence",
         choices=("radial-tangential", "gaussian"),
         help="fit the macroturbulent velocity of this profile too",
+    )
+    parser.add_argument(
+        "--resolving-power-error",
+        metavar="X",
+        type=positive,
+        help="relative standard deviation of the resolving power, such as 0.1: fit its factor, too",
+    )
+    parser.add_argument(
+        "--wavelength-error",
+        metavar="KM/S",
+        type=positive,
+        help="standard deviation of the wavelengths of an order in km/s: include it in the errors",
     )
     parser.add_argument(
         "--line-errors",
@@ -190,6 +209,8 @@ def _predict(arguments, out, store):
         resolving_power=arguments.resolving_power,
         at_rest=arguments.at_rest,
         macroturbulence=arguments.macroturbulence,
+        resolving_power_error=arguments.resolving_power_error,
+        wavelength_error=arguments.wavelength_error,
         line_errors=_LINE_ERRORS[arguments.line_errors],
         figures=arguments.figures,
         tellurics_medium=arguments.tellurics_medium,

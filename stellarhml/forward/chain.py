@@ -12,6 +12,7 @@ import numpy as np
 
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.forward.line_columns import columns_of_order, cores_of_strong_lines, shapes_of_wide_lines
+from stellarhml.forward.line_spread import FACTOR, LineSpread, ResolutionMatrix, factor_parameter
 from stellarhml.forward.stages import Parameter, Rows, Stage, label_parameters
 from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
@@ -55,16 +56,21 @@ class ForwardChain:
         Linear coefficient of limb darkening, from 0 to 1, of the rotation profile.
     watch : callable, default=None
         Called without arguments before each evaluation; an exception that it raises stops the fit.
+    resolving_power_error : float, default=None
+        Relative standard deviation of the resolving power, of which one factor for all orders is a parameter. None: the
+        resolving power is exact.
+    order_shifts : sequence of Parameter, default=None
+        For each order a parameter in km/s, by which its stated wavelengths are too long. None: they are exact.
 
     Attributes
     ----------
     parameters : tuple of Parameter
-        Labels, those of the changes of lines, rv, vsini, and those of the stages.
+        Labels, those of the changes of lines, rv, vsini, those of the stages, of the line spread, and the shifts.
 
     Raises
     ------
     ValueError
-        If two parameters have the same name.
+        If two parameters have the same name, or a resolving power with an error cannot be scaled.
 
     Examples
     --------
@@ -81,7 +87,18 @@ class ForwardChain:
     (100,)
     """
 
-    def __init__(self, generator, observation, *, changes=None, stages=(), limb_darkening=0.6, watch=None):
+    def __init__(
+        self,
+        generator,
+        observation,
+        *,
+        changes=None,
+        stages=(),
+        limb_darkening=0.6,
+        watch=None,
+        resolving_power_error=None,
+        order_shifts=None,
+    ):
         self._generator, self._observation, self._stages = generator, observation, tuple(stages)
         self._changes = changes
         self._limb_darkening = _check("limb_darkening", limb_darkening, 0.0, 1.0, "")
@@ -90,7 +107,22 @@ class ForwardChain:
         labels += () if changes is None else changes.parameters
         self._of_star = tuple(parameter.name for parameter in labels)
         own = [parameter for stage in self._stages for parameter in stage.parameters]
-        self.parameters = (*labels, RV, VSINI, *own)
+        before = (*labels, RV, VSINI, *own)
+        self._before = tuple(parameter.name for parameter in before)
+        self._power_error, self._order_shifts = resolving_power_error, order_shifts
+        factor = () if resolving_power_error is None else (factor_parameter(resolving_power_error),)
+        exact = [order.resolving_power for order in observation.orders]
+        if factor and any(power is None or isinstance(power, ResolutionMatrix) for power in exact):
+            raise ValueError(
+                "`resolving_power_error` asks for a factor of the resolving power, but an order has a resolution "
+                "matrix, or the generator's own resolution (None), which cannot be scaled. Leave the error out, or "
+                "state a resolving power or kernels."
+            )
+        shapes = {p.name: p for power in _line_spreads(observation) for p in power.parameters}
+        self._shapes = tuple(shapes)
+        shifts = {} if order_shifts is None else {parameter.name: parameter for parameter in order_shifts}
+        self.parameters = (*before, *factor, *shapes.values(), *shifts.values())
+        self._is_exact = not (factor or shapes or shifts)
         names = [parameter.name for parameter in self.parameters]
         if len(set(names)) < len(names):
             raise ValueError(
@@ -112,25 +144,32 @@ class ForwardChain:
         chain : ForwardChain
             The same model with each run as an order.
         """
-        return self._as(self._observation.part(runs), self._changes)
+        shifts = None if self._order_shifts is None else [self._order_shifts[i] for i, _ in runs]
+        return self._as(self._observation.part(runs), self._changes, shifts, self.parameters)
 
     def with_changes(self, changes):
         """The same model with other changes of lines (LineChanges)."""
-        return self._as(self._observation, changes)
+        return self._as(self._observation, changes, self._order_shifts)
 
     def without(self, kind):
         """The same model without the stages of a class."""
-        return self._as(self._observation, self._changes, [s for s in self._stages if not isinstance(s, kind)])
+        kept = [s for s in self._stages if not isinstance(s, kind)]
+        return self._as(self._observation, self._changes, self._order_shifts, stages=kept)
 
-    def _as(self, observation, changes, stages=None):
-        return ForwardChain(
+    def _as(self, observation, changes, order_shifts, parameters=None, stages=None):
+        chain = ForwardChain(
             self._generator,
             observation,
             changes=changes,
             stages=self._stages if stages is None else stages,
             limb_darkening=self._limb_darkening,
             watch=self._watch,
+            resolving_power_error=self._power_error,
+            order_shifts=order_shifts,
         )
+        if parameters is not None:  # of orders that are left out, too
+            chain.parameters = parameters
+        return chain
 
     def flux(self, values):
         """Evaluate the model.
@@ -192,7 +231,7 @@ class ForwardChain:
         margin = sum(stage.margin(values) for stage in self._stages)
         change = None if self._changes is None else partial(self._changes.apply, values=values)
         labels = [values[name] for name in self._generator.label_names_]
-        for order in self._observation.orders:
+        for order in self._orders(values):
             window = _window(wavelength, order, rv, vsini + margin)
             if window is None:
                 found.append(None)
@@ -239,7 +278,7 @@ class ForwardChain:
         sigma : float
             Of rotation, line spread, pixels and a width of 1.5 km/s together.
         """
-        order = self._observation.orders[number]
+        order = self._orders(values)[number]
         spread = 0.0 if order.resolving_power is None else float(np.median(order.sigma))
         pixel = float(np.median(np.diff(np.log(order.edges))))
         squared = spread**2 + pixel**2 / 12 + _ROTATION * (values["vsini"] / SPEED_OF_LIGHT) ** 2
@@ -285,7 +324,7 @@ class ForwardChain:
         change = None if self._changes is None else partial(self._changes.apply, values=values)
         labels = [values[name] for name in self._generator.label_names_]
         margin = sum(stage.margin(values) for stage in self._stages)
-        for order in self._observation.orders:
+        for order in self._orders(values):
             window = _window(wavelength, order, values["rv"], values["vsini"] + margin)
             if window is None:
                 found.append(nothing(len(order.wavelength)))
@@ -314,6 +353,18 @@ class ForwardChain:
         shift = doppler_shift(1.0, values["rv"])
         return [np.searchsorted(middle, order.wavelength / shift) for order in self._observation.orders]
 
+    def _orders(self, values):
+        """Orders with the line spread and the wavelengths at these values."""
+        orders = self._observation.orders
+        if self._is_exact:
+            return orders
+        shifts = [0.0] * len(orders)
+        if self._order_shifts is not None:
+            shifts = [values[parameter.name] for parameter in self._order_shifts]
+        factor = values.get(FACTOR, 1.0)
+        pairs = zip(orders, shifts, strict=True)
+        return [order.at(factor, values, doppler_shift(1.0, shift)) for order, shift in pairs]
+
     def _evaluate(self, values, *, tangents):
         if self._watch is not None:
             self._watch()
@@ -322,16 +373,18 @@ class ForwardChain:
         if tangents:
             vsini = max(vsini, _SLOWEST)
         wavelength = np.asarray(self._generator.wavelength_)
-        cuts = [_cut(len(order.wavelength)) for order in self._observation.orders]
-        orders = self._observation.part([(i, span) for i, spans in enumerate(cuts) for span in spans]).orders
+        whole = self._orders(values)
+        cuts = [_cut(len(order.wavelength)) for order in whole]
+        runs = [(i, span) for i, spans in enumerate(cuts) for span in spans]
+        orders = [whole[i].part(span) for i, span in runs]
         margin = sum(stage.margin(values) for stage in self._stages)
         windows = [_window(wavelength, order, rv, vsini + margin) for order in orders]
         _require_overlap(wavelength, self._observation.orders, windows, rv)
-        runs = self._render(values, windows, tangents)
+        rendered = self._render(values, windows, tangents)
         parts = []
-        for order, window in zip(orders, windows, strict=True):
-            run = None if window is None else next(run for run in reversed(runs) if run[0] <= window[1].start)
-            parts.append(self._observe(values, order, window, run, rv, vsini, margin, tangents))
+        for (number, _), order, window in zip(runs, orders, windows, strict=True):
+            own = None if window is None else next(run for run in reversed(rendered) if run[0] <= window[1].start)
+            parts.append(self._observe(values, number, order, window, own, rv, vsini, margin, tangents))
         ends = np.cumsum([0, *map(len, cuts)])
         return [_join(parts[a:b]) if b - a > 1 else parts[a] for a, b in pairwise(ends)]
 
@@ -348,10 +401,13 @@ class ForwardChain:
     def _rendered(self, values, pixels, tangents):
         return _rendered(self._generator, values, pixels, tangents, self._changes)
 
-    def _observe(self, values, order, window, run, rv, vsini, margin, tangents):
-        """One run of pixels, as Rows."""
-        n_rows = len(self.parameters) + (3 if self._stages else 2) if tangents else 1
-        table = np.full((n_rows, len(order.wavelength)), np.nan)
+    def _observe(self, values, number, order, window, run, rv, vsini, margin, tangents):
+        """One run of pixels of an order, as Rows."""
+        names = [*self._before, "line_variance"] if self._stages else self._of_star
+        names = [*names, "shift", *([] if self._stages else ["by_vsini"]), "ln_resolving_power", *self._shapes]
+        table = np.full((1 + len(names) if tangents else 1, len(order.wavelength)), np.nan)
+        power, spread, edges = order.resolving_power, None, order.edges
+        matrix = power if isinstance(power, ResolutionMatrix) else None
         if window is not None:
             (good, pixels), (first, part) = window, run
             shift = doppler_shift(1.0, rv)
@@ -359,30 +415,52 @@ class ForwardChain:
             def between(x, rows):
                 return self._through_stages(values, np.exp(x) * shift, rows, rv)
 
-            table[:, good] = observe_rows(
+            if matrix is not None:
+                edges = matrix.part(good).edges / shift
+            else:
+                edges = order.edges[good.start : good.stop + 1] / shift
+                if isinstance(power, LineSpread):
+                    spread = power.part(good).broadening(np.log((edges[1:] + edges[:-1]) / 2), shift)
+            gaussian = power is not None and not isinstance(power, LineSpread)
+            rows = observe_rows(
                 np.asarray(self._generator.wavelength_)[pixels],
                 part[:, pixels.start - first : pixels.stop - first],
-                order.edges[good.start : good.stop + 1] / shift,
+                edges,
                 vsini=vsini / SPEED_OF_LIGHT,
                 limb_darkening=self._limb_darkening,
-                sigma=order.sigma if np.ndim(order.resolving_power) == 0 else order.sigma[good],
+                sigma=None if not gaussian else order.sigma if np.ndim(power) == 0 else order.sigma[good],
+                spread=spread,
                 derivatives=tangents,
                 between=between if self._stages else None,
                 max_step=self._max_step,
                 margin=margin / SPEED_OF_LIGHT,
             )
+            table[: len(rows), good] = rows if matrix is None else matrix.part(good).apply(rows)
+            table[len(rows) :, good] = 0.0
         if not tangents:
             return Rows(order.wavelength, table[0])
-        named = dict(zip([parameter.name for parameter in self.parameters], table[1:], strict=False))
-        by_power = table[-1]
-        if self._stages:
-            by_variance = table[-2]
-        else:
-            if order.resolving_power is not None:
+        named = dict(zip(names, table[1:], strict=True))
+        by_shift, by_power = named.pop("shift"), named.pop("ln_resolving_power")
+        by_vsini, by_variance = named.pop("by_vsini", None), named.pop("line_variance", None)
+        if spread is not None:
+            own = [parameter.name for parameter in power.parameters]
+            shapes = dict(zip(own, table[len(table) - len(self._shapes) :], strict=False))
+            named |= {name: shapes.get(name, np.zeros(len(order.wavelength))) for name in self._shapes}
+        if by_variance is None:
+            if power is not None and matrix is None:
                 by_variance = -by_power / (2 * order.sigma**2)
             else:
-                by_variance = table[-2] / (2 * _ROTATION * vsini) * SPEED_OF_LIGHT
-            named |= {"rv": table[-3] / (SPEED_OF_LIGHT + rv), "vsini": table[-2] / SPEED_OF_LIGHT}
+                by_variance = by_vsini / (2 * _ROTATION * vsini) * SPEED_OF_LIGHT
+            named |= {"rv": by_shift / (SPEED_OF_LIGHT + rv), "vsini": by_vsini / SPEED_OF_LIGHT}
+        if matrix is not None:  # as if the matrix were a Gaussian, to test its width
+            by_power = -2 * order.sigma**2 * by_variance
+        if FACTOR in values and self._power_error is not None:
+            named[FACTOR] = by_power / values[FACTOR]
+        if self._order_shifts is not None:
+            nothing = np.zeros(len(order.wavelength))
+            named |= {parameter.name: nothing for parameter in self.parameters if parameter.name not in named}
+            name = self._order_shifts[number].name
+            named[name] = by_shift / (SPEED_OF_LIGHT + values[name])
         modes = {name: named[name] for name in self._generator.label_names_}
         modes |= {"ln_wavelength": named["rv"] * (SPEED_OF_LIGHT + rv), "line_variance": by_variance}
         return Rows(order.wavelength, table[0], named | {"ln_resolving_power": by_power}, modes)
@@ -399,12 +477,12 @@ class ForwardChain:
             rows = _checked_rows(stage, rows, stage.apply(rows, values))
         if not tangents:
             return rows.flux[None]
-        missing = [parameter.name for parameter in self.parameters if parameter.name not in rows.tangents]
+        missing = [name for name in self._before if name not in rows.tangents]
         if missing:
             raise ValueError(
                 f"The stages declare {', '.join(missing)} without a derivative. Pass it to `Rows.through`."
             )
-        named = (rows.tangents[parameter.name] for parameter in self.parameters)
+        named = (rows.tangents[name] for name in self._before)
         return np.stack([rows.flux, *named, rows.modes["line_variance"]])
 
 
@@ -499,8 +577,7 @@ def _cut(n_pixels):
 
 def _window(wavelength, order, rv, speed):
     """Slices of the order's pixels within the band and of the generator's pixels they need, or None."""
-    sigma = np.broadcast_to(0.0 if order.resolving_power is None else order.sigma, order.wavelength.shape)
-    reach = np.exp(light_reach(speed / SPEED_OF_LIGHT, sigma))
+    reach = np.exp(speed / SPEED_OF_LIGHT + np.broadcast_to(order.reach, order.wavelength.shape))
     rest = order.edges / doppler_shift(1.0, rv)
     good = np.flatnonzero((rest[:-1] / reach >= wavelength[1]) & (rest[1:] * reach <= wavelength[-2]))
     if not len(good):
@@ -511,6 +588,11 @@ def _window(wavelength, order, rv, speed):
     )
     start, stop = (first - _MARGIN) // _GRAIN * _GRAIN, -(-(last + _MARGIN) // _GRAIN) * _GRAIN
     return good, slice(max(start, 0), min(stop, len(wavelength)))
+
+
+def _line_spreads(observation):
+    """Line-spread functions of an observation that are not Gaussian."""
+    return [order.resolving_power for order in observation.orders if isinstance(order.resolving_power, LineSpread)]
 
 
 def _join(parts):

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml._validation import check_wavelength
+from stellarhml.forward.line_spread import LineSpread
+from stellarhml.kernels.fourier_broadening import GAUSS_REACH
 from stellarhml.physics.broadening import line_spread_sigma
 from stellarhml.physics.wavelength import air_to_vacuum
 
@@ -13,7 +15,7 @@ class DetectorOrder(NamedTuple):
     """One run of pixels of a detector.
 
     Centers `wavelength` (n_pixels,), strictly increasing, and `edges` (n_pixels + 1,) [vacuum angstrom];
-    `resolving_power` is a number, an array (n_pixels,), or None for the generator's own.
+    `resolving_power` is a number, an array (n_pixels,), a LineSpread, or None for the generator's own.
     """
 
     wavelength: np.ndarray
@@ -22,8 +24,37 @@ class DetectorOrder(NamedTuple):
 
     @property
     def sigma(self):
-        """Sigma of the line-spread function in ln wavelength, or None."""
+        """Sigma of the line-spread function, or of an equivalent Gaussian, in ln wavelength, or None."""
+        if isinstance(self.resolving_power, LineSpread):
+            return self.resolving_power.sigma
         return None if self.resolving_power is None else line_spread_sigma(self.resolving_power)
+
+    @property
+    def reach(self):
+        """Largest offset of the line-spread function in ln wavelength: a number, or an array (n_pixels,)."""
+        if isinstance(self.resolving_power, LineSpread):
+            return self.resolving_power.reach
+        return 0.0 if self.resolving_power is None else GAUSS_REACH * self.sigma
+
+    def part(self, pixels):
+        """Some of the pixels (slice)."""
+        edges = self.edges[pixels.start : pixels.stop + 1]
+        return DetectorOrder(self.wavelength[pixels], edges, take_pixels(self.resolving_power, pixels))
+
+    def at(self, factor, values, shift=1.0):
+        """The order with another line spread, and pixels whose true wavelengths are the stated ones over `shift`.
+
+        `factor` is that of the resolving power; `values` by name are those of parameters of a LineSpread.
+        """
+        power, edges = self.resolving_power, self.edges
+        if isinstance(power, LineSpread):
+            power = power.at(factor, values)
+        elif power is not None and factor != 1:
+            power = power * factor
+        if shift != 1:
+            edges = edges / shift
+            power = power.shifted(shift) if hasattr(power, "shifted") else power
+        return DetectorOrder(self.wavelength, edges, power)
 
 
 class Observation:
@@ -37,9 +68,10 @@ class Observation:
     edges : array-like of shape (n_pixels + 1,), or sequence of those, default=None
         Wavelengths of the pixels' edges. None: half way between the centers. Keep bad pixels and mask them later:
         removing them makes their neighbours too wide.
-    resolving_power : float, array-like, or sequence of one for each order, default=None
+    resolving_power : float, array-like, LineSpread, or sequence of one for each order, default=None
         Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value for
-        each pixel. None: the generator's own resolution.
+        each pixel. A :class:`stellarhml.forward.line_spread.LineSpread` is one that is not Gaussian. None: the
+        generator's own resolution.
     medium : {"vacuum", "air"}, default="vacuum"
         Medium of `wavelength` and `edges`; air is converted to vacuum.
 
@@ -70,7 +102,7 @@ class Observation:
         self.single = len(wavelength) > 0 and np.ndim(wavelength[0]) == 0
         pixels = [wavelength] if self.single else list(wavelength)
         edges = self._each(edges, len(pixels), "edges")
-        if np.isscalar(resolving_power) or resolving_power is None:
+        if np.isscalar(resolving_power) or resolving_power is None or isinstance(resolving_power, LineSpread):
             powers = [resolving_power] * len(pixels)
         else:
             powers = self._each(resolving_power, len(pixels), "resolving_power")
@@ -91,11 +123,8 @@ class Observation:
             Each run is an order.
         """
         taken = object.__new__(Observation)
-        taken.single, taken.orders = False, []
-        for i, span in runs:
-            wavelength, edges, power = self.orders[i]
-            power = power if np.ndim(power) == 0 else power[span]
-            taken.orders.append(DetectorOrder(wavelength[span], edges[span.start : span.stop + 1], power))
+        taken.single = False
+        taken.orders = [self.orders[i].part(span) for i, span in runs]
         return taken
 
     def _each(self, values, n_orders, name):
@@ -108,6 +137,13 @@ class Observation:
                 f"`{name}` has {len(values)} parts but `wavelength` has {n_orders} orders. Pass one for each order."
             )
         return values
+
+
+def take_pixels(resolving_power, pixels):
+    """Resolving power, or LineSpread, of some of the pixels (slice)."""
+    if isinstance(resolving_power, LineSpread):
+        return resolving_power.part(pixels)
+    return resolving_power if np.ndim(resolving_power) == 0 else resolving_power[pixels]
 
 
 def _check_order(i, wavelength, edges, resolving_power, air):
@@ -130,7 +166,12 @@ def _check_order(i, wavelength, edges, resolving_power, air):
             f"Order {i}: `edges` has {len(edges)} values for {len(wavelength)} pixels; it needs {len(wavelength) + 1}, "
             "with the center of each pixel between its two edges."
         )
-    if resolving_power is not None:
+    if isinstance(resolving_power, LineSpread):
+        try:
+            resolving_power = resolving_power.bind(wavelength, edges)
+        except ValueError as error:
+            raise ValueError(f"Order {i}: {error}") from error
+    elif resolving_power is not None:
         power = np.asarray(resolving_power, dtype=np.float64)
         if power.shape not in ((), wavelength.shape) or not (power > 1).all() or not np.isfinite(power).all():
             values = np.array2string(power, threshold=4)

@@ -46,6 +46,8 @@ class Parameter:
         Mean and standard deviation of a normal prior. None: flat between the bounds.
     physical_floor : bool, default=False
         Whether the lower bound is a physical limit (no rotation), so that a value at it raises no flag.
+    nuisance : bool, default=False
+        Whether it is fitted and marginalised, and left out of results.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Parameter:
     softening: float = 0.0
     prior: tuple | None = None
     physical_floor: bool = False
+    nuisance: bool = False
 
     def __post_init__(self):
         low, high = self.bounds

@@ -17,12 +17,14 @@ from stellarhml._state import StateError, check_keys, estimator_state, make_esti
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import RV, VSINI
+from stellarhml.forward.line_spread import factor_parameter
 from stellarhml.forward.macroturbulence import VMAC, Macroturbulence
 from stellarhml.forward.stages import Stage, label_parameters
 from stellarhml.forward.transmission import Transmission
 from stellarhml.inference._inference_result import InferenceResult, draw_within
 from stellarhml.inference.line_fit import check_line_settings, limits_of_changes
 from stellarhml.inference.node_spectra import NodeSpectra
+from stellarhml.inference.order_velocities import check_wavelength_error
 from stellarhml.inference.parameter_set import ParameterSet, check_bounds, check_fixed, check_priors
 from stellarhml.inference.posterior import check_sampling, sample_posterior
 from stellarhml.inference.rest_fit import RestSettings, fit_at_rest
@@ -291,6 +293,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         microturbulence="auto",
         damping=False,
         macroturbulence=None,
+        resolving_power_error=None,
+        wavelength_error=None,
         line_errors=None,
         stages=(),
         fixed=None,
@@ -312,9 +316,10 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             of shape (n_orders, n_pixels), or a list of arrays. Wavelengths in angstrom unless they carry a unit;
             fluxes in any unit; errors are standard deviations, in the unit of the flux unless they carry their own.
             Pixels that are masked, or whose flux or error is not finite, are left out.
-        resolving_power : float, array-like, or sequence of one for each order
+        resolving_power : float, array-like, LineSpread, or sequence of one for each order
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
-            for each pixel. None: the generator's own resolution.
+            for each pixel. A :class:`stellarhml.forward.line_spread.LineSpread` is a function that is not Gaussian.
+            None: the generator's own resolution.
         medium : {"vacuum", "air"}, default=None
             Medium in which the wavelengths are given. None: as the header of a specutils spectrum states, else vacuum.
             Those of an ObservedSpectrum are in vacuum already.
@@ -350,6 +355,13 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             :class:`stellarhml.forward.macroturbulence.Macroturbulence`. At moderate resolving power vmac, vsini and the
             resolving power are nearly degenerate: fix one of the velocities, or give vsini a prior. None: no
             macroturbulence, which vsini then absorbs.
+        resolving_power_error : float, default=None
+            Relative standard deviation of the resolving power, such as 0.1: the factor by which that of all pixels
+            differs from the stated one, "resolving_power_factor", is then fitted, with a normal prior of 1 and this
+            standard deviation. In slow rotators it is nearly degenerate with vsini. None: it is exact.
+        wavelength_error : float, default=None
+            Standard deviation in km/s by which the wavelengths of each order, as a whole, may be off. Shifts of the
+            orders are then fitted with this prior and marginalised. None: wavelengths are exact.
         line_errors : bool or "auto", default=None
             As `line_errors` of the regressor, which None takes.
         stages : sequence of Stage, default=()
@@ -403,6 +415,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             microturbulence=microturbulence,
             damping=damping,
             macroturbulence=macroturbulence,
+            resolving_power_error=resolving_power_error,
+            wavelength_error=wavelength_error,
             line_errors=line_errors,
             stages=stages,
             fixed=fixed,
@@ -496,6 +510,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         microturbulence="auto",
         damping=False,
         macroturbulence=None,
+        resolving_power_error=None,
+        wavelength_error=None,
         line_errors=None,
         stages=(),
         fixed=None,
@@ -532,6 +548,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if tellurics is not None:
             stages = (*stages, as_tellurics(tellurics))
         limits = {p.name: p.bounds for stage in stages for p in stage.parameters}
+        limits |= {p.name: p.bounds for p in _factor_of(resolving_power_error)}
         limits |= limits_of_changes(self.generator_) | self.bounds_
         line_errors = self.line_errors if line_errors is None else line_errors
         changes = abundances, microturbulence, damping, self.grid_microturbulence
@@ -556,6 +573,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             callback=callback,
             lines=lines,
             barycentric=check_barycentric(barycentric),
+            resolving_power_error=resolving_power_error,
+            wavelength_error=check_wavelength_error(wavelength_error),
         )
 
     def to_state(self):
@@ -721,7 +740,13 @@ def _failed(regressor, settings, message):
     if settings.get("tellurics") is not None:
         stages = (*stages, as_tellurics(settings["tellurics"]))
     own = [parameter for stage in stages for parameter in stage.parameters]
+    own += _factor_of(settings.get("resolving_power_error"))
     return InferenceResult.failed(ParameterSet((*labels, RV, VSINI, *own), bounds=regressor.bounds_), message)
+
+
+def _factor_of(resolving_power_error):
+    """The factor of the resolving power, if it is fitted."""
+    return [] if resolving_power_error is None else [factor_parameter(resolving_power_error)]
 
 
 def _stages_of(macroturbulence, stages):

@@ -19,7 +19,7 @@ GRAVE = ~(InferenceFlag.SLOW_ROTATION | InferenceFlag.NOISE_ALONE | InferenceFla
 """Flags of results that should not be used without a look at the star."""
 
 
-PARTS = ("noise", "line_faults", "prior", "generator", "jackknife", "calibration", "floor")
+PARTS = ("noise", "line_faults", "prior", "wavelength", "generator", "jackknife", "calibration", "floor")
 """Parts of the covariance of a result."""
 
 _BY_FRAME = ("rv_telescope", "rv_barycenter")  # columns of tables where the observatory's velocity is known
@@ -105,7 +105,13 @@ class InferenceResult:
     n_pixels, n_rejected : int
         Pixels in use, and pixels rejected as outliers.
     resolving_power_factor : tuple of float
-        Factor by which a score test would change the resolving power, and the standard deviation of its logarithm.
+        Factor by which a score test would change the resolving power, and the standard deviation of its logarithm; the
+        fitted factor where it is a parameter.
+    order_velocities : DataFrame or None
+        Radial velocity of each order by itself in km/s: `order`, its number in the file, `rv`, and its standard
+        deviation `rv_std` by noise, and by line faults where they were fitted. Labels and the other parameters are
+        marginalised: they are fitted to all orders together. Neither priors of wavelengths nor errors of the generator
+        enter. Orders without lines are left out; None if rv was fixed.
     jitter : float
         Standard deviation added in quadrature to the errors, in units of the continuum.
     flags : int
@@ -150,6 +156,7 @@ class InferenceResult:
         seconds=0.0,
         line_faults=None,
         missing_lines=None,
+        order_velocities=None,
     ):
         self.names, self.units, self.bounds = parameters.names, parameters.units, dict(parameters.bounds)
         self.descriptions = parameters.descriptions
@@ -165,6 +172,7 @@ class InferenceResult:
         self.resolving_power_factor, self.jitter = resolving_power_factor, jitter
         self.flags, self.messages, self.orders = InferenceFlag(flags), tuple(messages), list(orders)
         self.frame, self.n_evaluations, self.seconds = frame, n_evaluations, seconds
+        self.order_velocities = order_velocities
         self.barycentric, self.draws, self.diagnostics = barycentric, None, {}
 
     @classmethod
@@ -201,6 +209,15 @@ class InferenceResult:
             The covariance.
         """
         self.covariance, self.errors = covariance, self._by_name(covariance)
+
+    @property
+    def rv_scatter(self):
+        """Standard deviation between the velocities of orders in km/s that their errors do not explain.
+
+        Zero if they explain all, NaN with fewer than two orders.
+        """
+        table = self.order_velocities
+        return np.nan if table is None else scatter_between(table["rv"].to_numpy(), table["rv_std"].to_numpy())
 
     @property
     def flag_names(self):
@@ -332,11 +349,11 @@ class InferenceResult:
         -------
         table : DataFrame
             Indexed by name of the parameter: its standard deviation by `noise`; by the faults of lines,
-            `line_faults`; by priors, `prior`; by the `generator`'s own error; by what the scatter between parts of the
-            spectrum and between species adds, `jackknife`; by what a `calibration` of the generator left uncertain,
-            which all its stars share; by the `floor` of stars whose lines faults do not describe; `total`, all added
-            in quadrature; and `prior_share`, the share of the prior in the variance. A part that
-            was not estimated is zero.
+            `line_faults`; by priors, `prior`; by the `wavelength` solution, if its error was stated; by the
+            `generator`'s own error; by what the scatter between parts of the spectrum and between species adds,
+            `jackknife`; by what a `calibration` of the generator left uncertain, which all its stars share; by the
+            `floor` of stars whose lines faults do not describe; `total`, all added in quadrature; and `prior_share`,
+            the share of the prior in the variance. A part that was not estimated is zero.
         """
         parts = {name: self._by_name(np.maximum(part, 0.0)) for name, part in self.covariances.items()}
         table = pd.DataFrame(
@@ -489,6 +506,22 @@ def draw_within(rng, mean, covariance, bounds, n_draws):
             break
     draws[:, ~seen] = rng.uniform(low[~seen], high[~seen], size=(n_draws, int((~seen).sum())))
     return np.clip(draws, low, high)
+
+
+def scatter_between(values, errors):
+    """Standard deviation between values (n,) that their errors do not explain.
+
+    References
+    ----------
+    .. [1] DerSimonian, R. and Laird, N. (1986), "Meta-analysis in clinical trials", Controlled Clinical Trials 7, 177.
+       doi:10.1016/0197-2456(86)90046-2
+    """
+    if len(values) < 2:
+        return np.nan
+    weight = 1 / np.square(errors)
+    apart = values - np.average(values, weights=weight)
+    excess = np.sum(weight * apart**2) - (len(values) - 1)
+    return float(np.sqrt(max(excess / (weight.sum() - np.sum(weight**2) / weight.sum()), 0.0)))
 
 
 def _seed(random_state):

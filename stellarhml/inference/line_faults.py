@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
+from stellarhml.forward.line_spread import FACTOR
 from stellarhml.kernels.line_columns import KINDS, add_columns, band_inverse_diagonal, band_products
 
 START = {"strength": 0.2, "velocity": 0.15, "width": 0.05, "wing": 0.2}
@@ -127,6 +128,8 @@ class FaultSystem:
         self._spread = first  # the last of the border
         for number, order in self._orders.items():
             column = np.nan_to_num(linear.orders[number].tangents["ln_resolving_power"]) * order.weight
+            if FACTOR in parameters.free:  # which is the same change, with its own prior
+                column = np.zeros(len(column))
             order.append(column[:, None], np.array([first]))
         self._n_narrow, m = len(self.line) - self.n_wide, first + 1
         self._band, self._border = np.zeros((self._n_bands, self._n_narrow)), np.zeros((self._n_narrow, m))
@@ -139,6 +142,9 @@ class FaultSystem:
         self.prior, self._by_prior = np.zeros((m, m)), np.zeros(m)
         self.prior[: self._n_free, : self._n_free] = rows[1].T @ rows[1]
         self._by_prior[: self._n_free] = rows[1].T @ rows[0]
+        of_shifts = rows[1][parameters.prior_is_of(parameters.nuisances)]
+        self._wavelength_prior = np.zeros((m, m))
+        self._wavelength_prior[: self._n_free, : self._n_free] = of_shifts.T @ of_shifts
 
     def prior_cost(self):
         """Sum of the squared deviations of the parameters from their priors, in standard deviations."""
@@ -231,29 +237,45 @@ class FaultSystem:
 
         `tables` has the derivative (n_pixels,) of the model of each order by the parameter.
         """
-        by_line, by_border = np.zeros(self._n_narrow), np.zeros(len(self.core))
-        square = by_residual = 0.0
+        change, covariance = self.scores(solved, [table[:, None] for table in tables])
+        return float(change[0]), float(np.sqrt(covariance[0, 0]))
+
+    def scores(self, solved, tables, without=()):
+        """Best changes of more parameters (n,), and their covariance (n, n), everything else being fitted too.
+
+        `tables` has the derivatives (n_pixels, n) of the model of each order by the parameters. Variables with the
+        numbers `without` are not fitted. The variance of a parameter that the spectrum does not tell is infinite.
+        """
+        n_more = tables[0].shape[1]
+        by_line, by_border = np.zeros((self._n_narrow, n_more)), np.zeros((len(self.core), n_more))
+        square, by_residual = np.zeros((n_more, n_more)), np.zeros(n_more)
         for number, order in self._orders.items():
-            column = np.nan_to_num(tables[number]) * order.weight
-            by_border[order.index] += order.dense.T @ column
-            square += column @ column
-            by_residual += column @ order.residual
+            columns = np.ascontiguousarray(np.nan_to_num(tables[number]) * order.weight[:, None])
+            by_border[order.index] += order.dense.T @ columns
+            square += columns.T @ columns
+            by_residual += columns.T @ order.residual
             if order.own is not None:
-                products, nothing = np.zeros((len(order.own[0]), 1)), np.zeros((0, self._n_narrow))
-                band_products(*order.own, order.weight, np.ascontiguousarray(column[:, None]), nothing, products)
-                by_line[order.own[0]] += products[:, 0]
+                products, nothing = np.zeros((len(order.own[0]), n_more)), np.zeros((0, self._n_narrow))
+                band_products(*order.own, order.weight, columns, nothing, products)
+                by_line[order.own[0]] += products
         n = self._n_narrow
         matrix = self._band.copy()
         matrix[0] += solved.precision[:n]
         right = np.column_stack([by_line, self._line_by_residual + solved.precision[:n] * solved.present[:n]])
         factor = cholesky_banded(matrix, lower=True, check_finite=False)
         inner = cho_solve_banded((factor, True), right, check_finite=False)
-        by_border -= self._border.T @ inner[:, 0]
-        size = square - by_line @ inner[:, 0] - by_border @ solved.inverse @ by_border
-        slope = by_residual - by_line @ inner[:, 1] + by_border @ solved.border_step
-        if not size > 1e-9 * square:
-            return 0.0, np.inf
-        return float(-slope / size), float(1 / np.sqrt(size))
+        by_border -= self._border.T @ inner[:, :-1]
+        inverse, step, without = solved.inverse, solved.border_step, list(without)
+        if without:
+            held = inverse[:, without] @ np.linalg.inv(inverse[np.ix_(without, without)])
+            inverse, step = inverse - held @ inverse[without], step - held @ step[without]
+        size = square - by_line.T @ inner[:, :-1] - by_border.T @ inverse @ by_border
+        slope = by_residual - by_line.T @ inner[:, -1] + by_border.T @ step
+        told = np.diag(size) > 1e-9 * np.diag(square)
+        change, covariance = np.zeros(n_more), np.diag(np.where(told, 0.0, np.inf))
+        covariance[np.ix_(told, told)] = _inverse(size[np.ix_(told, told)])
+        change[told] = -covariance[np.ix_(told, told)] @ slope[told]
+        return change, covariance
 
     def line_spread(self, solved):
         """Change of ln resolving power that the data show, without its prior, and its standard deviation."""
@@ -263,16 +285,22 @@ class FaultSystem:
         return float(solved.border_step[self._spread] / told), float(LINE_SPREAD * np.sqrt((1 - told) / told))
 
     def parts(self, solved):
-        """Parts of the covariance (n_free, n_free) of the variables: noise, line faults, priors; their sum is whole."""
+        """Parts of the covariance (n_free, n_free) of the variables: noise, line faults, priors, shifts of orders.
+
+        Their sum is whole.
+        """
         n = self._n_narrow
         lines = (solved.response * solved.precision[:n, None]).T @ solved.response
         noise = self.core - self._border.T @ solved.response - lines
         rows = solved.inverse[: self._n_free]
-        return {
+        parts = {
             "noise": rows @ noise @ rows.T,
             "line_faults": rows @ (lines + np.diag(solved.border_precision)) @ rows.T,
-            "prior": rows @ self.prior @ rows.T,
+            "prior": rows @ (self.prior - self._wavelength_prior) @ rows.T,
         }
+        if self._likelihood.parameters.nuisances:
+            parts["wavelength"] = rows @ self._wavelength_prior @ rows.T
+        return parts
 
     def pulls(self, solved):
         """Effect of a unit of each unknown fault on the fitted variables, (n_unknowns, n_free)."""
@@ -458,7 +486,7 @@ class Solved(NamedTuple):
         found[system.first_wide : system.first_wide + system.n_wide] += self.present[n_narrow:]
         squared += (self.border_precision * found**2).sum() + system.prior_cost()
         volume = self.log_determinant - _log_determinant(self.inverse) - np.log(prior[added]).sum()
-        volume -= _log_determinant(system.core[np.ix_(~added, ~added)])
+        volume -= _log_determinant((system.core + system.prior)[np.ix_(~added, ~added)])
         return 0.5 * float(squared + volume)
 
     def move(self, faults):

@@ -29,6 +29,8 @@ class ParameterSet:
         By name.
     prior_names : tuple of str
         Fitted parameters with a prior.
+    nuisances : tuple of str
+        Fitted parameters that results leave out.
     prior_scale : ndarray of shape (n_priors,)
         Factors of the prior residuals. They match the inflation of the likelihood's errors, so that priors keep their
         weight.
@@ -43,6 +45,7 @@ class ParameterSet:
         self.bounds = own | {name: tuple(map(float, pair)) for name, pair in (bounds or {}).items() if name in own}
         self.bounds |= {name: (float(value), float(value)) for name, value in (fixed or {}).items() if name in own}
         self.free = tuple(name for name, (low, high) in self.bounds.items() if high > low)
+        self.nuisances = tuple(name for name in self.free if self._parameters[name].nuisance)
         # origin and unit of each variable: the scale of a velocity, the range of the grid for a label
         self._origin, self._unit = {}, {}
         for name in self.free:
@@ -107,6 +110,20 @@ class ParameterSet:
     def physical_floor(self, name):
         """Whether the lower bound of a parameter is a physical limit."""
         return self._parameters[name].physical_floor and self.bounds[name][0] == self._parameters[name].bounds[0]
+
+    def prior_is_of(self, names):
+        """Which prior residuals belong to some parameters, shape (n_priors,), bool."""
+        return np.isin(self.prior_names, names) if self.prior_names else np.zeros(0, dtype=bool)
+
+    def shown(self):
+        """The parameters that results have."""
+        kept = [parameter for parameter in self._parameters.values() if not parameter.nuisance]
+        return ParameterSet(kept, bounds=self.bounds)
+
+    def shown_matrix(self, block):
+        """As `matrix`, for the parameters that results have."""
+        kept = [k for k, name in enumerate(self.names) if name not in self.nuisances]
+        return self.matrix(block)[np.ix_(kept, kept)]
 
     def matrix(self, block):
         """Extend a matrix over fitted parameters, shape (n_free, n_free), to all parameters, zero for fixed ones."""

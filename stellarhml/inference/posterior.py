@@ -29,8 +29,8 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
     samplers = {"emcee": _by_emcee, "dynesty": _by_dynesty}
     seed = check_random_state(random_state).randint(2**31 - 1)
     parameters = fit.parameters
-    noise = np.array([result.noise_errors[name] for name in parameters.free])
-    width = np.clip(noise / parameters.slopes(result.values), 1e-6, None)
+    noise = np.array([result.noise_errors.get(name, parameters.prior_std(name)) for name in parameters.free])
+    width = np.clip(noise / parameters.slopes(fit.values), 1e-6, None)
     limits = parameters.limits
     # widen the likelihood to its inflated errors, and keep the width of the priors
     parameters.prior_scale = np.full(len(parameters.prior_names), fit.inflation)
@@ -42,7 +42,7 @@ def sample_posterior(fit, result, *, method, n_draws, random_state):
         slopes = np.log(parameters.slopes(parameters.values(variables))).sum()
         return fit.likelihood.log_likelihood(variables) / fit.inflation**2 + slopes
 
-    at = parameters.variables(result.values)
+    at = parameters.variables(fit.values)
     chains, diagnostics = samplers[method](log_density, at, width, limits, n_draws, seed)
     rng = np.random.default_rng(seed)
     chosen = chains[rng.integers(len(chains), size=n_draws)] if len(chains) != n_draws else chains

@@ -4,6 +4,7 @@ import numpy as np
 
 from stellarhml._bounds import AT_BOUND, near_bound
 from stellarhml.flags import InferenceFlag
+from stellarhml.forward.line_spread import FACTOR
 from stellarhml.inference.uncertainty import covariance_of
 from stellarhml.physics.wavelength import refraction
 
@@ -67,8 +68,7 @@ def line_instrument_flags(found):
     change, sigma = found.system.line_spread(found.solved)
     factor = float(np.exp(np.clip(change, -5, 5))), sigma
     if abs(change) > max(_SURE * sigma, _LEAST_POWER_WITH_FAULTS):
-        better = f"{factor[0]:.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"
-        flags.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {better} resolving power"))
+        flags.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {_better(change)} resolving power"))
     drifts = [-rows.modes["ln_wavelength"] * refraction(rows.wavelength) for rows in linear.orders]
     change, sigma = found.system.score(found.solved, drifts)
     if abs(change) > _SURE * sigma and abs(abs(change) - 1) < min(_SURE * sigma, 0.5):
@@ -97,18 +97,32 @@ def instrument_flags(linear, parameters, reduced_chi2, *, lines_differ=False):
     narrow = [name for name in _BROADENING if linear.values.get(name, 0.0) <= _LEAST_BROADENING]
     others = [k for k, name in enumerate(parameters.free) if name not in narrow]
     sharpness = linear.project([rows.tangents["ln_resolving_power"][:, None] for rows in linear.orders])[:, 0]
-    change, sigma = _score(linear, sharpness, scale, others)
+    change, sigma = (0.0, np.inf) if FACTOR in parameters.free else _score(linear, sharpness, scale, others)
     factor = float(np.exp(np.clip(change, -5, 5))), sigma
     if abs(change) > max(_SURE * sigma, _LEAST_POWER) and not (lines_differ and change < 0):
-        # a score test is linear: above a factor e only the sign of the change is reliable
-        better = f"{factor[0]:.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"
-        found.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {better} resolving power"))
+        found.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {_better(change)} resolving power"))
     drifts = [-(rows.modes["ln_wavelength"] * refraction(rows.wavelength))[:, None] for rows in linear.orders]
     change, sigma = _score(linear, linear.project(drifts)[:, 0], scale)
     if abs(change) > _SURE * sigma and abs(abs(change) - 1) < min(_SURE * sigma, 0.5):
         medium = "air" if change > 0 else "vacuum, not in air"
         found.append((InferenceFlag.AIR_OR_VACUUM, f"wavelengths look as if they were in {medium}"))
     return factor, found
+
+
+def fitted_power_flags(values, parameters, covariance, *, line_faults=False, lines_differ=False):
+    """As the test of the resolving power in `instrument_flags`, where its factor was fitted.
+
+    `covariance` (n_free, n_free) is that of the fitted parameters. Returns the factor with the standard deviation of
+    its logarithm, and flags.
+    """
+    k, factor = parameters.free.index(FACTOR), values[FACTOR]
+    change, sigma = np.log(factor), float(np.sqrt(covariance[k, k])) / factor
+    least = _LEAST_POWER_WITH_FAULTS if line_faults else _LEAST_POWER
+    flags = []
+    if abs(change) > max(_SURE * sigma, least) and not (lines_differ and change < 0):
+        text = f"the resolving power is {factor:.3g} times the stated one"
+        flags.append((InferenceFlag.RESOLVING_POWER, text))
+    return (factor, sigma), flags
 
 
 def grid_ends_near(generator, values, parameters):
@@ -130,6 +144,11 @@ def _at_bound(parameters, name, value):
     low, high = parameters.bounds[name]
     at_low, at_high = near_bound(value, low, high)
     return bool(at_high or (at_low and not parameters.physical_floor(name)))
+
+
+def _better(change):
+    """By what a change of ln resolving power, from a linear test, improves it: above a factor e only its sign."""
+    return f"{np.exp(change):.3g} times the" if abs(change) < 1 else f"a far {'higher' if change > 0 else 'lower'}"
 
 
 def _score(linear, column, scale, others=slice(None)):

@@ -8,6 +8,7 @@ import numpy as np
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import ForwardChain
+from stellarhml.forward.line_spread import FACTOR
 from stellarhml.forward.observation import Observation
 from stellarhml.forward.tellurics import Tellurics
 from stellarhml.inference._inference_result import InferenceResult
@@ -16,10 +17,12 @@ from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import Likelihood, fit_continua, minimise
 from stellarhml.inference.line_errors import fault_table, floor_of, line_uncertainty, missing_table
 from stellarhml.inference.line_fit import LineFit, impossible, make_changes
+from stellarhml.inference.order_velocities import order_shifts, velocities_of_fit, velocities_of_line_fit
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.inference.quality import (
     bound_flags,
     fit_flags,
+    fitted_power_flags,
     instrument_flags,
     line_fit_flags,
     line_instrument_flags,
@@ -31,7 +34,6 @@ from stellarhml.inference.uncertainty import prior_scales, uncertainty_of
 _ROUNDS = 3  # maximum number of fits with clipping between them
 _REACH = 30.0  # km/s: margin at the ends of the band for changes of the velocities during the fit
 _MAX_EVALUATIONS = 60
-_LINE_SPREAD_REACH = 6.0  # half width of the line-spread function, in sigma
 
 
 class FitSettings(NamedTuple):
@@ -49,13 +51,16 @@ class FitSettings(NamedTuple):
     callback: object
     lines: object  # LineSettings; None: lines are those of the grid
     barycentric: float | None = None  # km/s, of the observatory towards the star; None: not known
+    resolving_power_error: float | None = None
+    wavelength_error: float | None = None
 
 
 class StarFit:
     """The fit of one ObservedSpectrum, with the resolving power of each order: a number, an array (n_pixels,) or None.
 
     `templates` are those of the generator's nodes. Attributes: `parameters` (ParameterSet); `likelihood` of the last
-    fit; `inflation` of the standard deviations, root mean square over the fitted parameters.
+    fit, and `values` of all parameters; `inflation` of the standard deviations, root mean square over the fitted
+    parameters.
     """
 
     def __init__(self, generator, templates, spectrum, resolving_powers, settings):
@@ -74,6 +79,8 @@ class StarFit:
             stages=settings.stages,
             limb_darkening=settings.limb_darkening,
             watch=None if settings.callback is None else self._watch,
+            resolving_power_error=settings.resolving_power_error,
+            order_shifts=order_shifts(self._data.numbers, settings.wavelength_error),
         )
         self.parameters = ParameterSet(
             self._chain.parameters, bounds=settings.bounds, fixed=settings.fixed, priors=settings.priors
@@ -207,8 +214,7 @@ class StarFit:
         for stage in self._settings.stages:
             n_before, covered = self._data.count(), []
             for order in self._observation.orders:
-                reach = 0.0 if order.sigma is None else _LINE_SPREAD_REACH * order.sigma
-                ends = (order.wavelength * np.exp(sign * reach) for sign in (-1, 1))
+                ends = (order.wavelength * np.exp(sign * order.reach) for sign in (-1, 1))
                 covered.append(np.logical_and(*map(stage.covers, ends)))
             self._data.keep(covered)
             n_left = self._data.count()
@@ -321,6 +327,7 @@ class StarFit:
         """Make the result, with errors and flags."""
         likelihood, parameters, shifts = self.likelihood, self.parameters, self._shifts()
         linear = likelihood.linearise(solution.variables)
+        self.values = linear.values
         if shifts is None and self._settings.generator_error:
             self._flag([(InferenceFlag.NOISE_ALONE, "errors include noise only")])
         found = uncertainty_of(linear, likelihood, shifts)
@@ -328,25 +335,33 @@ class StarFit:
             self.inflation = float(np.sqrt(max(found.reduced_chi2, 1.0) * np.mean(found.inflation**2)))
         self._flag(fit_flags(self._generator, likelihood, linear, found, lines_differ=self._too_different))
         self._flag(rejection_flags(self._data, self._n_impossible if self._too_different else self._data.n_rejected))
+        parts = {"noise": found.noise, "generator": found.generator}
+        total = sum(parts.values())
         factor, flags = instrument_flags(linear, parameters, found.reduced_chi2, lines_differ=self._too_different)
+        if FACTOR in parameters.free:
+            factor, fitted = fitted_power_flags(linear.values, parameters, total, lines_differ=self._too_different)
+            flags += fitted
         self._flag(flags)
-        noise, generator = parameters.matrix(found.noise), parameters.matrix(found.generator)
-        covariances = {"noise": noise, "generator": generator}
+        if parameters.nuisances:
+            parts["wavelength"] = found.wavelength
         if self._generator.calibration_ is not None:
-            covariances["calibration"] = parameters.matrix(self._of_calibration(linear))
+            parts["calibration"] = self._of_calibration(linear)
+        covariances = {name: parameters.shown_matrix(part) for name, part in parts.items()}
+        shown = parameters.shown()
         if self._too_different:
-            covariances["floor"] = floor_of(parameters)
+            covariances["floor"] = floor_of(shown)
         if "vsini" in parameters.free:
             # lines widen with vsini squared, whose standard deviation is 2 vsini sigma: three of them for a detection
-            k = parameters.names.index("vsini")
-            if linear.values["vsini"] < 6 * np.sqrt((noise + generator)[k, k]):
+            k = parameters.free.index("vsini")
+            if linear.values["vsini"] < 6 * np.sqrt(total[k, k]):
                 self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
         orders = self._orders(linear.values)
         self._flag(() if self._air is None else self._air.flags())
         return InferenceResult(
-            parameters=parameters,
-            values=linear.values,
+            parameters=shown,
+            values={name: linear.values[name] for name in shown.names},
             covariances=covariances,
+            order_velocities=velocities_of_fit(linear, likelihood, self._data.numbers, found.reduced_chi2),
             reduced_chi2=found.reduced_chi2 if self._data.errors_known else np.nan,
             n_pixels=likelihood.n_pixels,
             n_rejected=self._data.n_rejected,
@@ -374,7 +389,7 @@ class StarFit:
         """Make the result of a fit with changed lines."""
         self.parameters, self.likelihood = found.parameters, found.likelihood
         self._chain = found.likelihood.chain
-        names, values = found.parameters.names, found.parameters.values(found.variables)
+        parameters, values = found.parameters, found.parameters.values(found.variables)
         parts = line_uncertainty(self._generator, found, self._shifts())
         if not found.converged:
             self._flag([(InferenceFlag.NOT_CONVERGED, "the fit with line faults did not settle")])
@@ -387,20 +402,24 @@ class StarFit:
         self._flag(bound_flags(self._generator, found.likelihood, values))
         self._flag(line_fit_flags(found))
         self._flag(rejection_flags(self._data, self._data.n_rejected))
+        total = sum(parts.values())
         factor, flags = line_instrument_flags(found)
+        if FACTOR in parameters.free:
+            factor, fitted = fitted_power_flags(values, parameters, total, line_faults=True)
+            flags += fitted
         self._flag(flags)
-        covariances = {name: found.parameters.matrix(part) for name, part in parts.items()}
-        total = sum(covariances.values())
-        if "vsini" in found.parameters.free:
-            k = names.index("vsini")
+        covariances, shown = {name: parameters.shown_matrix(part) for name, part in parts.items()}, parameters.shown()
+        if "vsini" in parameters.free:
+            k = parameters.free.index("vsini")
             if values["vsini"] < 6 * np.sqrt(total[k, k]):
                 self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
         orders = self._orders(values)
         self._flag(() if self._air is None else self._air.flags())
         return InferenceResult(
-            parameters=found.parameters,
-            values=values,
+            parameters=shown,
+            values={name: values[name] for name in shown.names},
             covariances=covariances,
+            order_velocities=velocities_of_line_fit(found, self._data.numbers),
             reduced_chi2=found.reduced_chi2 if self._data.errors_known else np.nan,
             n_pixels=found.likelihood.n_pixels,
             n_rejected=self._data.n_rejected,

@@ -8,17 +8,20 @@ import numpy as np
 from stellarhml.forward.chain import ERROR_DIRECTIONS
 
 _N_GROUPS = 24  # minimum number of groups of residuals
+_SAME = 1e-3  # share of a derivative that is left, or of shifts that is told, below which it counts as nothing
+_DEGENERATE = 1e-13  # eigenvalue, over the largest, of a direction that no residual tells
 _SIGNIFICANT = 4.0  # ratio of the variance of groups to that of noise; noise alone hardly reaches it
 
 
 class Uncertainty(NamedTuple):
     """Uncertainty of the fitted parameters at the best fit.
 
-    Parts of the covariance (n_free, n_free): `noise` (and misfit, with priors) and `generator` (its error); `inflation`
-    (n_free,) of the errors for correlated residuals.
+    Parts of the covariance (n_free, n_free): `noise` (and misfit, with priors), `wavelength` (shifts of orders) and
+    `generator` (its error); `inflation` (n_free,) of the errors for correlated residuals.
     """
 
     noise: np.ndarray
+    wavelength: np.ndarray
     generator: np.ndarray
     reduced_chi2: float
     inflation: np.ndarray
@@ -41,16 +44,50 @@ def uncertainty_of(linear, likelihood, shifts, *, priors=True):
     finite = np.where(np.isfinite(inside), inside, 0.0)
     reduced = float(np.sum(residuals**2)) / max(n - likelihood.n_terms - data.shape[1], 1)
     sizes = [len(piece.pixels) for piece in likelihood.pieces]
-    inflation = inflation_by_groups(max(reduced, 1.0) * covariance_of(data), data, residuals, sizes)
+    if likelihood.parameters.nuisances:
+        inflation = _inflation_with_shifts(linear, likelihood, finite, max(reduced, 1.0), sizes)
+    else:
+        inflation = inflation_by_groups(max(reduced, 1.0) * covariance_of(data), data, residuals, sizes)
+    wavelength = np.zeros_like(finite)
     noise = max(reduced, 1.0) * np.outer(inflation, inflation) * (finite @ (data.T @ data) @ finite)
     if priors:
         moves = (likelihood.parameters.prior_scale[:, None] * rows) @ finite
-        noise += moves.T @ moves
+        shifts_of_orders = likelihood.parameters.prior_is_of(likelihood.parameters.nuisances)
+        noise += moves[~shifts_of_orders].T @ moves[~shifts_of_orders]
+        wavelength += moves[shifts_of_orders].T @ moves[shifts_of_orders]
     noise[~known, ~known] = np.inf
     generator = np.zeros_like(noise)
     if shifts is not None:
         generator = generator_covariance(linear, inside, shifts)
-    return Uncertainty(noise, generator, reduced, inflation)
+    return Uncertainty(noise, wavelength, generator, reduced, inflation)
+
+
+def _inflation_with_shifts(linear, likelihood, inside, scale, sizes):
+    """As `inflation_by_groups`, where shifts of orders are fitted; `inside` is the covariance without inflation.
+
+    Shifts are projected out. rv and the shifts themselves are inflated if the shifts exceed their prior.
+    """
+    parameters, n = likelihood.parameters, likelihood.n_pixels
+    local = np.isin(parameters.free, parameters.nuisances)
+    jacobian, residuals = linear.jacobian[:n], linear.residuals[:n]
+    shifts = jacobian[:, local]
+    size = np.sum(shifts**2, axis=0)
+    shifts = shifts[:, size > 0] / np.sqrt(size[size > 0])  # of one order each, and so orthogonal
+    left = jacobian[:, ~local] - shifts @ (shifts.T @ jacobian[:, ~local])
+    moved = np.linalg.norm(left, axis=0) < _SAME * np.linalg.norm(jacobian[:, ~local], axis=0)
+    left[:, moved] = 0.0
+    found = np.ones(len(local))
+    found[~local] = inflation_by_groups(
+        scale * covariance_of(left), left, residuals - shifts @ (shifts.T @ residuals), sizes
+    )
+    of_shifts = parameters.prior_is_of(parameters.nuisances)
+    rows = linear.jacobian[n:][of_shifts][:, local]
+    told = np.sum(1 - np.sum((rows @ inside[np.ix_(local, local)]) * rows, axis=1))
+    ratio = np.sum(linear.residuals[n:][of_shifts] ** 2) / max(told, _SAME)
+    if told > _SAME and ratio > _SIGNIFICANT:
+        found[local] = np.sqrt(ratio)
+        found[np.flatnonzero(~local)[moved]] = np.sqrt(ratio)
+    return found
 
 
 def prior_scales(linear, likelihood, shifts):
@@ -78,7 +115,8 @@ def covariance_of(jacobian):
     covariance[~seen, ~seen] = np.inf
     if seen.any():
         unit = jacobian[:, seen] / size[seen]
-        inverse = np.linalg.pinv(unit.T @ unit, hermitian=True)
+        # without their priors, rv and shifts of all orders are one parameter too many
+        inverse = np.linalg.pinv(unit.T @ unit, rcond=_DEGENERATE, hermitian=True)
         covariance[np.ix_(seen, seen)] = inverse / np.outer(size[seen], size[seen])
     return covariance
 

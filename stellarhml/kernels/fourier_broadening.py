@@ -154,13 +154,15 @@ def _weights(tau, table, weights):
 GAUSS_REACH = 6.0
 """Sigmas at which the line-spread function is cut: 2e-9 of it lie outside."""
 
+FAINTEST = 40.0
+"""k^2 sigma^2 / 2 above which the transform of a Gaussian is taken as zero."""
+
 _STEP = 0.8  # step of the uniform grid, in units of the shortest step of the model
 _STEP_MIN = 0.25  # smallest step, in units of the median step of the model
 _STEPS_PER_OCTAVE = 4  # steps are rounded to so many values per factor of two
 _PAD = 64  # points that join the ends of a window, since transforms are periodic
 _SPREAD_TOL = 1e-7  # tolerance of the interpolation between widths
 _SMALL = 0.3  # arguments below which Bessel functions are computed from their series
-_FAINT = 40.0  # k^2 sigma^2 / 2 above which the transform vanishes
 _STEPS_PER_SIGMA = 4.5  # sampling that represents a broadened spectrum to 1e-7
 
 
@@ -200,6 +202,7 @@ def observe_rows(
     limb_darkening=0.6,
     sigma=None,
     derivatives=False,
+    spread=None,
     between=None,
     max_step=np.inf,
     margin=0.0,
@@ -210,7 +213,7 @@ def observe_rows(
     eight points or more of any spacing. The `edges` (p + 1,) of the pixels are in the frame of the star, at a distance
     of at least `light_reach` plus `margin` plus one step from the ends of `wavelength`. `vsini` is in units of c;
     `sigma`, of all pixels or of each (p,), is that of the line-spread function in ln wavelength, None for no line
-    spread.
+    spread. A function that is not Gaussian is given by `spread` instead, see `kernels.line_spread`.
 
     Rotation and line spread are applied in one transform, unless `between` is given. It takes ln wavelengths in the
     frame of the star (k,), at even steps of `max_step` or less, and rows there, (m, k) or, with `derivatives`,
@@ -219,35 +222,43 @@ def observe_rows(
     for which it moves light by `margin` in ln wavelength at most.
 
     Returns means over the pixels per wavelength, (m, p) or (m', p). With `derivatives` those of the first row follow:
-    with respect to ln of the ratio of wavelengths, to `vsini`, and to -ln `sigma`; after `between` the last alone.
+    with respect to ln of the ratio of wavelengths, to `vsini`, which is absent after `between`, to -ln `sigma`, and to
+    the parameters of `spread`.
     """
-    spread = np.asarray(0.0 if sigma is None else sigma)
-    reach = light_reach(vsini, spread.max()) + margin
-    x, step, values, thin = _uniform(wavelength, rows, edges, reach, spread.min(), max_step)
+    sigma = np.asarray(0.0 if sigma is None else sigma)
+    if spread is None:
+        reach, least = light_reach(vsini, sigma.max()) + margin, sigma.min()
+    else:
+        reach, least = vsini + spread.reach + margin, spread.least
+    x, step, values, thin = _uniform(wavelength, rows, edges, reach, least, max_step)
     n = len(x)
     if between is not None:
         values = between(x, _rotate(values, step, n, vsini, limb_darkening, derivatives))
         values, vsini = _join_ends(values, thin), 0.0
     x = x[::thin]
-    varies = spread.ndim and np.ptp(spread) > 0
-    spread = np.interp(x, np.log((edges[1:] + edges[:-1]) / 2), spread) if varies else spread.max()
-    smooth = _convolve(values, step, len(x), thin, vsini, limb_darkening, spread, derivatives)
-    step *= thin
-    varies = varies and derivatives and between is None
-    if varies:
+    if spread is not None:
+        smooth, drift = _convolve_form(values, step, x, thin, vsini, limb_darkening, spread, derivatives)
+        step *= thin
+    else:
+        varies = sigma.ndim and np.ptp(sigma) > 0
+        sigma = np.interp(x, np.log((edges[1:] + edges[:-1]) / 2), sigma) if varies else sigma.max()
+        smooth = _convolve(values, step, len(x), thin, vsini, limb_darkening, sigma, derivatives)
+        step *= thin
+        drift = smooth[-1:] * -np.gradient(np.log(sigma), step) if varies and derivatives else None
+    if drift is not None:
         # a spectrum that is shifted meets the same widths at the same pixels
-        smooth = np.concatenate([smooth, smooth[-1:] * -np.gradient(np.log(spread), step)])
+        smooth = np.concatenate([smooth, drift])
     integral, value = integrate_pixels(smooth * np.exp(x), np.clip((np.log(edges) - x[0]) / step, 0, len(x) - 1))
     pixels = integral * (step / np.diff(edges))
     if not derivatives:
         return pixels
-    if between is not None:  # rotation is already applied
-        return np.concatenate([pixels[:-2], pixels[-1:]])
     shifted = pixels[:1] - np.diff(value[:1], axis=1) / np.diff(edges)
-    if varies:
+    if drift is not None:
         shifted += pixels[-1:]
-    n_rows = len(rows)
-    return np.concatenate([pixels[:n_rows], shifted, pixels[n_rows : n_rows + 2]])
+        pixels = pixels[:-1]
+    n_rows = len(values)
+    by_vsini = pixels[n_rows : n_rows + (between is None)]  # else rotation is already applied
+    return np.concatenate([pixels[:n_rows], shifted, by_vsini, pixels[n_rows + 1 :]])
 
 
 def broaden_rows(rows, step, transform):
@@ -330,7 +341,7 @@ def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives)
     k = _wave_numbers(n_points, step)
     square = k * k / 2
     low, high = spread.min() ** 2, spread.max() ** 2
-    live = len(k) if not low else int(np.searchsorted(square * low, _FAINT))
+    live = len(k) if not low else int(np.searchsorted(square * low, FAINTEST))
     k, square = k[:live], square[:live]
     waves = rfft(values)
     waves = waves[:, :live]
@@ -343,8 +354,8 @@ def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives)
     elif vsini:
         waves = waves * turned
     total = 0.0
-    widths = _widths(low, high)
-    for width, weight in zip(widths, _between(widths, spread**2), strict=True):
+    widths = few_widths(low, high)
+    for width, weight in zip(widths, between_widths(widths, spread**2), strict=True):
         part = waves * np.exp(-square * width) if width else waves.copy()
         if derivatives:
             part[-1] *= width
@@ -352,7 +363,32 @@ def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives)
     return total
 
 
-def _widths(low, high):
+def _convolve_form(values, step, x, thin, vsini, limb_darkening, spread, derivatives):
+    """As `_convolve`, for a line-spread function of any form; derivatives by its parameters follow, by one row each.
+
+    Also what the first row gains by a shift that moves it to where the function is another one, or None.
+    """
+    n_points, n = values.shape[1], len(x)
+    k = _wave_numbers(n_points, step)
+    k = k[: np.searchsorted(k, spread.faint)]
+    waves = rfft(values)[:, : len(k)]
+    turned, slope = np.ones(len(k)), np.zeros(len(k))
+    if vsini:
+        turned, slope = rotation_transform(k * vsini, limb_darkening)
+    total, drift = 0.0, None
+    for function, weight in spread.terms(x):
+        form = function(k)
+        part = waves * (turned * form[0])
+        if derivatives:
+            part = np.concatenate([part, waves[:1] * (slope * k * form[0]), waves[:1] * (turned * form[1:])])
+        part = irfft(part, n_points // thin)[:, :n] / thin
+        total = total + part * weight
+        if derivatives and np.ndim(weight):
+            drift = (0.0 if drift is None else drift) + part[:1] * np.gradient(weight, step * thin)
+    return total, drift
+
+
+def few_widths(low, high):
     """Squares of sigma between low and high, from which a polynomial interpolates."""
     if high - low <= 1e-12 * high:
         return np.array([high])
@@ -362,7 +398,7 @@ def _widths(low, high):
     return (high + low) / 2 + (high - low) / 2 * np.cos((2 * np.arange(n) + 1) * np.pi / (2 * n))
 
 
-def _between(nodes, at):
+def between_widths(nodes, at):
     """Weights of Lagrange's polynomial, one row or 1 for each node."""
     if len(nodes) == 1:
         yield 1.0

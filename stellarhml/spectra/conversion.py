@@ -22,7 +22,8 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
 
     Masks of masked arrays are kept. An order of specutils with decreasing wavelengths is reversed, together with its
     `mask` and `resolving_power`. Pixels at the ends without a wavelength are trimmed, as in files. `medium` "air" is
-    converted to vacuum; None is what the header of a spectrum of specutils states, else vacuum.
+    converted to vacuum; None is what the header of a spectrum of specutils states, else vacuum. A resolving power may
+    be an object with a method `part`, which takes the slice of the pixels that are kept.
 
     Returns an ObservedSpectrum and the resolving power of each order: a number, an array (n_pixels,) or None. Pixels
     that are masked, or whose flux or error is not finite, have an infinite error. Without errors,
@@ -81,10 +82,11 @@ def as_observed_spectrum(spectrum, *, medium=None, mask=None, resolving_power=No
         keep = _with_wavelength(order[0])
         if keep.stop - keep.start < len(order[0]):
             n_trimmed += len(order[0]) - (keep.stop - keep.start)
-            order, power = [column[keep] for column in order], power[keep] if np.ndim(power) else power
+            order, power = [column[keep] for column in order], _take(power, keep)
         # axes of specutils in wave number or frequency decrease in wavelength; arrays must increase
         if (hasattr(spectrum, "spectral_axis") or listed) and len(order[0]) and order[0][0] > order[0][-1]:
-            order, power = [column[::-1] for column in order], power[::-1] if np.ndim(power) else power
+            backwards = slice(None, None, -1)
+            order, power = [column[backwards] for column in order], _take(power, backwards)
         _require_increasing(i, order[0])
         if medium == "air":
             order[0] = air_to_vacuum(order[0])
@@ -190,13 +192,20 @@ def _each(values, n_orders, single, name):
 def _powers(power, n_orders, single):
     """Resolving powers without units, one for each order."""
     power = _plain_power(power)
-    if power is None or np.isscalar(power):
+    if power is None or np.isscalar(power) or hasattr(power, "part"):
         return [power] * n_orders
     return _each(power, n_orders, single, "resolving_power")
 
 
+def _take(power, pixels):
+    """Resolving power of some of the pixels."""
+    if hasattr(power, "part"):
+        return power.part(pixels)
+    return power[pixels] if np.ndim(power) else power
+
+
 def _plain_power(power):
-    if power is None or np.isscalar(power):
+    if power is None or np.isscalar(power) or hasattr(power, "part"):
         return power
     if isinstance(power, (list, tuple)):
         return [_plain_power(part) for part in power]

@@ -85,6 +85,8 @@ def predict_files(
     resolving_power="file",
     at_rest=False,
     macroturbulence=None,
+    resolving_power_error=None,
+    wavelength_error=None,
     line_errors="auto",
     figures=None,
     tellurics=None,
@@ -114,6 +116,10 @@ def predict_files(
         Whether the radial velocity and vsini are fixed to zero.
     macroturbulence : {"radial-tangential", "gaussian"}, default=None
         Profile of macroturbulence, whose velocity vmac is then fitted.
+    resolving_power_error : float, default=None
+        Relative standard deviation of the resolving power, of which a factor is then fitted. None: it is exact.
+    wavelength_error : float, default=None
+        Standard deviation in km/s by which the wavelengths of each order may be off. None: they are exact.
     line_errors : bool or "auto", default="auto"
         Whether the lines of the grid are taken as uncertain, and abundances and microturbulence are fitted with them,
         see :meth:`stellarhml.BayesianStellarRegressor.infer`.
@@ -163,6 +169,8 @@ def predict_files(
     settings = {
         "fixed": AT_REST if at_rest else None,
         "macroturbulence": macroturbulence,
+        "resolving_power_error": resolving_power_error,
+        "wavelength_error": wavelength_error,
         "line_errors": line_errors,
         "barycentric": barycentric,
     }
@@ -202,6 +210,8 @@ def predict_files(
         names.append("vmac")
     if fitted["tellurics"] is not None:
         names += [parameter.name for parameter in fitted["tellurics"].parameters]
+    if resolving_power_error is not None:
+        names.append("resolving_power_factor")
     return Predicted(
         tabulate(paths, names, [outcome.row or outcome.message for outcome in found]),
         [outcome.figure for outcome in found],

@@ -86,6 +86,20 @@ def test_macroturbulence_is_fitted_where_it_is_asked_for(generator_file, star, w
     assert exit_code(["predict", "--generator", str(generator_file), "--macroturbulence", "isotropic", file]) == 2
 
 
+def test_errors_of_the_spectrograph(generator_file, write_star, tmp_path, exit_code):
+    x, rng = np.arange(8504.0, 8518.0, 0.03), np.random.default_rng(0)
+    labels = np.array([[5310.0, 3.9, -0.2]])
+    flux = load(generator_file).observe(labels, x, resolving_power=30_000, rv=31.0, vsini=12.0)[0]
+    file, out = tmp_path / "star.txt", tmp_path / "t.csv"
+    write_star(file, x, flux + rng.normal(size=len(x)) / 300, np.full(len(x), 1 / 300))
+    errors = ["--resolving-power", "33000", "--resolving-power-error", "0.2", "--wavelength-error", "0.5"]
+    assert _predict(generator_file, *errors, "--out", out, file) == 0
+    table = pd.read_csv(out)
+    assert abs(table["resolving_power_factor"][0] - 30 / 33) < 4.5 * table["resolving_power_factor_std"][0] < 0.9
+    assert 0.5 <= table["rv_std"][0] < 0.6  # one order
+    assert exit_code(["predict", "--generator", str(generator_file), "--wavelength-error", "0", str(file)]) == 2
+
+
 def test_vacuum_declared_as_air_does_not_fit(generator_file, star, write_star, tmp_path):
     """The wavelengths are then off by 2.3 angstrom."""
     write_star(tmp_path / "star.txt", *star[:3])

@@ -39,6 +39,18 @@ def test_samplers_agree_with_the_gaussian(regressor, window, method):
         assert 0.1 < result.diagnostics["acceptance"] < 0.9
 
 
+@pytest.mark.slow
+def test_shifts_of_orders_are_sampled_and_left_out(regressor, window):
+    pytest.importorskip("emcee")
+    settings = {"resolving_power": 40_000, "fixed": {"logg": 4.4, "feh": -0.2}, "wavelength_error": 0.5}
+    gauss = regressor.infer(window, **settings)
+    result = regressor.infer(window, posterior="emcee", n_draws=1500, random_state=0, **settings)
+    assert result.draws.shape == (1500, 5)
+    assert gauss.errors["rv"] > 0.5
+    for name in ("teff", "rv", "vsini"):
+        assert result.errors[name] == pytest.approx(gauss.errors[name], rel=0.2)
+
+
 def test_what_is_fixed_has_no_error_after_sampling(regressor, window, monkeypatch):
     def sampler(log_density, at, width, limits, n_draws, seed):
         rng = np.random.default_rng(seed)

@@ -91,6 +91,25 @@ def test_macroturbulence_is_part_of_what_a_stored_row_depends_on(generator, file
     assert predicting.predict_files(generator, files[:1], macroturbulence="gaussian", **options).n_read == 1
 
 
+def test_errors_of_the_spectrograph_are_settings_of_every_file(generator, files, tmp_path):
+    options = {"store": ResultStore(tmp_path / "store"), "generator_digest": "a generator"}
+    options |= {"resolving_power": 20_000, "resolving_power_error": 0.1}
+    found = predicting.predict_files(generator, files, wavelength_error=0.3, **options)
+    place = found.table.columns.get_loc("resolving_power_factor")
+    assert found.table.columns[place - 1 : place + 2].tolist() == [
+        "vsini_std",
+        "resolving_power_factor",
+        "resolving_power_factor_std",
+    ]
+    assert found.table["resolving_power_factor"].notna().tolist() == [True, True, False]
+    exact = predicting.predict_files(generator, files[:1], **options)
+    assert exact.n_read == 0
+    assert exact.table["rv_std"][0] < found.table["rv_std"][0]
+    write_table(found.table, tmp_path / "t.ecsv")
+    with pytest.raises(ValueError, match="`wavelength_error` is -1"):
+        predicting.predict_files(generator, files, wavelength_error=-1)
+
+
 def test_at_rest_fixes_velocity_and_rotation(generator, tmp_path):
     """A star at rest at the generator's resolution is fitted as well as the truth allows, without their freedom."""
     (flux,) = generator.observe([[5310.0, 3.9, -0.2]], WAVE)
