@@ -26,6 +26,7 @@ VALUES = {
         "SLOW_ROTATION": 1024,
         "LINES_DIFFER": 4096,
         "TELLURICS": 32768,
+        "SECOND_IN_DOUBT": 8192,
     },
 }
 

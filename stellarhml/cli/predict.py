@@ -45,6 +45,14 @@ macroturbulence:
   distribution exp(-v^2/vmac^2), integrated over the disc) or gaussian (this distribution along the line of sight). At
   moderate resolving power vmac and vsini are nearly degenerate, and their errors are large.
 
+two stars, spots, veiling:
+  --companion looks for the light of a second star: flux_ratio, its light over the first's in the continuum at the
+  middle of the band, teff_2, logg_2, rv_2, vsini_2; [Fe/H] is common. --spots looks for a cooler part of the surface:
+  teff_spot, and f_spot, the share of the surface. With --components auto they are in a row only where they are more
+  likely than one star by 10 in ln evidence, which is in the column log_evidence; 2: always. --veiling fits a
+  featureless light over the star's continuum, constant or sloped (change of its logarithm per 1000 angstrom). In all
+  of these, lines are taken as those of the grid.
+
 line errors:
   The strengths, velocities and widths of the lines of a grid are not those of a star. With --line-errors auto they are
   taken as uncertain where that is more likely than the grid's own lines: the microturbulence vmic is fitted too, and
@@ -80,6 +88,7 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   a_H2O, ..., rv_air  with --tellurics-mode fit: amounts in units of the table, velocity of the air in km/s
   resolving_power_factor, _std  with --resolving-power-error
   vmic, [X/Fe], ... of stars whose lines were taken as uncertain; empty for others
+  flux_ratio, ...   of stars with a second star, spots or veiling; log_evidence of two components over one
   reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
   n_rejected        pixels rejected as outliers
@@ -120,6 +129,9 @@ _LINE_ERRORS = {"auto": "auto", "yes": True, "no": False}
 _BYTES_OF_ROW = 1000
 """Room that is needed for a row of the table, in bytes, with a long name and a message."""
 
+_COMPONENTS = {"auto": "auto", "1": 1, "2": 2}
+_VEILING = {"constant": True, "sloped": "sloped"}
+
 
 def add_arguments(parser):
     """Add the arguments of the command."""
@@ -133,6 +145,17 @@ def add_arguments(parser):
         choices=("radial-tangential", "gaussian"),
         help="fit the macroturbulent velocity of this profile too",
     )
+    second = parser.add_mutually_exclusive_group()
+    second.add_argument("--companion", action="store_true", help="look for a second star in the spectrum")
+    second.add_argument("--spots", action="store_true", help="look for cool spots on the star")
+    parser.add_argument(
+        "--components",
+        choices=tuple(_COMPONENTS),
+        default="auto",
+        help="with --companion or --spots: two components where the data show them, always one, or always two "
+        "[%(default)s]",
+    )
+    parser.add_argument("--veiling", choices=tuple(_VEILING), help="fit a featureless light over the star's")
     parser.add_argument(
         "--resolving-power-error",
         metavar="X",
@@ -211,6 +234,10 @@ def _predict(arguments, out, store):
         macroturbulence=arguments.macroturbulence,
         resolving_power_error=arguments.resolving_power_error,
         wavelength_error=arguments.wavelength_error,
+        companion=arguments.companion or None,
+        spots=arguments.spots or None,
+        components=_COMPONENTS[arguments.components],
+        veiling=_VEILING.get(arguments.veiling),
         line_errors=_LINE_ERRORS[arguments.line_errors],
         figures=arguments.figures,
         tellurics_medium=arguments.tellurics_medium,

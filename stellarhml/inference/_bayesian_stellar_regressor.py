@@ -16,11 +16,13 @@ from stellarhml._sklearn import HasMethods, Interval, StrOptions, fit_context
 from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_number
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
+from stellarhml.forward.blends import Companion, Spots
 from stellarhml.forward.chain import RV, VSINI
 from stellarhml.forward.line_spread import factor_parameter
 from stellarhml.forward.macroturbulence import VMAC, Macroturbulence
 from stellarhml.forward.stages import Stage, label_parameters
 from stellarhml.forward.transmission import Transmission
+from stellarhml.forward.veiling import Veiling
 from stellarhml.inference._inference_result import InferenceResult, draw_within
 from stellarhml.inference.line_fit import check_line_settings, limits_of_changes
 from stellarhml.inference.node_spectra import NodeSpectra
@@ -28,6 +30,7 @@ from stellarhml.inference.order_velocities import check_wavelength_error
 from stellarhml.inference.parameter_set import ParameterSet, check_bounds, check_fixed, check_priors
 from stellarhml.inference.posterior import check_sampling, sample_posterior
 from stellarhml.inference.rest_fit import RestSettings, fit_at_rest
+from stellarhml.inference.second_component import fit_second
 from stellarhml.inference.star_fit import FitSettings, StarFit
 from stellarhml.inference.telluric_frame import as_tellurics, check_barycentric, in_frame_of
 from stellarhml.spectra.conversion import as_observed_spectrum
@@ -295,6 +298,10 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         macroturbulence=None,
         resolving_power_error=None,
         wavelength_error=None,
+        companion=None,
+        spots=None,
+        veiling=None,
+        components="auto",
         line_errors=None,
         stages=(),
         fixed=None,
@@ -362,8 +369,23 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         wavelength_error : float, default=None
             Standard deviation in km/s by which the wavelengths of each order, as a whole, may be off. Shifts of the
             orders are then fitted with this prior and marginalised. None: wavelengths are exact.
+        companion : bool, dict or Companion, default=None
+            Whether a second star is looked for: True, the parameters of
+            :class:`stellarhml.forward.blends.Companion` as a dictionary, such as ``{"tied": ()}``, or such a stage. Its
+            parameters are "flux_ratio", "teff_2", "logg_2", "rv_2" and "vsini_2".
+        spots : bool, dict or Spots, default=None
+            Whether spots are looked for, see :class:`stellarhml.forward.blends.Spots`, with the parameters "teff_spot"
+            and "f_spot"; as `companion`, which cannot be given too.
+        veiling : bool, "sloped", dict or Veiling, default=None
+            Whether a featureless light "veiling", in units of the continuum, is fitted: True, constant; "sloped",
+            with "veiling_slope", see :class:`stellarhml.forward.veiling.Veiling`.
+        components : {"auto", 1, 2}, default="auto"
+            Whether the second star or the spots are in the result: "auto", where two components are more likely than
+            one by 10 in ln evidence (from the Bayesian information criterion), which the attribute `log_evidence` of
+            the result has; 2, always; 1, never.
         line_errors : bool or "auto", default=None
-            As `line_errors` of the regressor, which None takes.
+            As `line_errors` of the regressor, which None takes. With two components or veiling, lines are those of the
+            grid.
         stages : sequence of Stage, default=()
             Further effects between star and spectrograph, see :class:`stellarhml.forward.stages.Stage`, from the star
             outwards; rotation and macroturbulence come before, the transmission last. Their parameters are fitted, too.
@@ -417,6 +439,10 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             macroturbulence=macroturbulence,
             resolving_power_error=resolving_power_error,
             wavelength_error=wavelength_error,
+            companion=companion,
+            spots=spots,
+            veiling=veiling,
+            components=components,
             line_errors=line_errors,
             stages=stages,
             fixed=fixed,
@@ -430,8 +456,12 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         spectrum, powers = as_observed_spectrum(spectrum, medium=medium, mask=mask, resolving_power=resolving_power)
         settings = in_frame_of(spectrum, settings)
         with one_thread():
-            fit = StarFit(self.generator_, self.node_spectra_.templates, spectrum, powers, settings)
-            result = fit.run()
+            star = self.generator_, self.node_spectra_.templates, spectrum, powers
+            if settings.second is None:
+                fit = StarFit(*star, settings)
+                result = fit.run()
+            else:
+                fit, result = fit_second(*star, settings)
             if posterior != "laplace":
                 sample_posterior(fit, result, method=posterior, n_draws=n_draws, random_state=random_state)
         return result
@@ -512,6 +542,10 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         macroturbulence=None,
         resolving_power_error=None,
         wavelength_error=None,
+        companion=None,
+        spots=None,
+        veiling=None,
+        components="auto",
         line_errors=None,
         stages=(),
         fixed=None,
@@ -536,7 +570,13 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"`continuum_degree` is {continuum_degree!r}; it needs a degree of 0 or more, 'auto' or None."
             )
         check_sampling(posterior, n_draws)
-        stages = _stages_of(macroturbulence, tuple(stages) if isinstance(stages, Iterable) else (stages,))
+        if components not in ("auto", 1, 2):
+            raise ValueError(f"`components` is {components!r}; it needs 'auto', 1 or 2.")
+        options = {"macroturbulence": macroturbulence, "companion": companion, "spots": spots, "veiling": veiling}
+        if components == 1:
+            options |= {"companion": None, "spots": None}
+        own = _own_stages(self.generator_, limb_darkening, **options)
+        stages = (*own, *(tuple(stages) if isinstance(stages, Iterable) else (stages,)))
         strange = [stage for stage in stages if not isinstance(stage, Stage)]
         if strange:
             raise ValueError(
@@ -551,6 +591,15 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         limits |= {p.name: p.bounds for p in _factor_of(resolving_power_error)}
         limits |= limits_of_changes(self.generator_) | self.bounds_
         line_errors = self.line_errors if line_errors is None else line_errors
+        second = next((stage for stage in own if isinstance(stage, (Companion, Spots))), None)
+        blends = [stage for stage in stages if isinstance(stage, (Companion, Spots, Veiling))]
+        if blends:
+            if line_errors is True:
+                raise ValueError(
+                    "`line_errors` is True, but with a companion, spots or veiling the lines are taken as those of the "
+                    "grid. Use line_errors='auto' or False."
+                )
+            line_errors = line_errors if blends == [second] else False  # the star may turn out to be alone
         changes = abundances, microturbulence, damping, self.grid_microturbulence
         lines = check_line_settings(self.generator_, line_errors, *changes)
         if posterior != "laplace" and lines is not None and lines.line_errors:
@@ -575,6 +624,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             barycentric=check_barycentric(barycentric),
             resolving_power_error=resolving_power_error,
             wavelength_error=check_wavelength_error(wavelength_error),
+            second=second,
+            components=components,
         )
 
     def to_state(self):
@@ -736,7 +787,10 @@ def infer_or_report(regressor, settings, spectrum):
 def _failed(regressor, settings, message):
     """Result of a star that could not be inferred with these settings."""
     labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)
-    stages = _stages_of(settings.get("macroturbulence"), settings.get("stages", ()))
+    options = {name: settings.get(name) for name in ("macroturbulence", "companion", "spots", "veiling")}
+    if settings.get("components") != 2:
+        options |= {"companion": None, "spots": None}
+    stages = (*_own_stages(regressor.generator_, 0.6, **options), *settings.get("stages", ()))
     if settings.get("tellurics") is not None:
         stages = (*stages, as_tellurics(settings["tellurics"]))
     own = [parameter for stage in stages for parameter in stage.parameters]
@@ -749,9 +803,37 @@ def _factor_of(resolving_power_error):
     return [] if resolving_power_error is None else [factor_parameter(resolving_power_error)]
 
 
-def _stages_of(macroturbulence, stages):
-    """Stages before the transmission, from the star outwards."""
-    return stages if macroturbulence is None else (Macroturbulence(macroturbulence), *stages)
+def _own_stages(generator, limb_darkening, *, macroturbulence, companion, spots, veiling):
+    """Stages of the package before those of the caller, from the star outwards."""
+    if companion and spots:
+        raise ValueError(
+            "`companion` and `spots` are both given, but two photospheres at a time are fitted. Ask for one, and "
+            "compare the `log_evidence` of the two results."
+        )
+    middle = float(np.mean(generator.wavelength_[[0, -1]]))
+    makers = {
+        "spots": (spots, Spots, {"generator": generator, "limb_darkening": limb_darkening}),
+        "macroturbulence": (macroturbulence, Macroturbulence, {}),
+        "companion": (companion, Companion, {"generator": generator, "limb_darkening": limb_darkening}),
+        "veiling": ({"sloped": True} if veiling == "sloped" else veiling, Veiling, {"reference": middle}),
+    }
+    return tuple(
+        _make_stage(name, *maker) for name, maker in makers.items() if maker[0] is not None and maker[0] is not False
+    )
+
+
+def _make_stage(name, given, kind, options):
+    """A stage of one kind, from an argument of `infer`."""
+    if isinstance(given, kind):
+        return given
+    if kind is Macroturbulence:
+        return Macroturbulence(given)
+    if given is True or isinstance(given, dict):
+        try:
+            return kind(**options | ({} if given is True else given))
+        except TypeError as error:
+            raise ValueError(f"`{name}` has parameters that {kind.__name__} does not know: {error}.") from error
+    raise ValueError(f"`{name}` is {given!r}; it needs True, a dictionary of parameters, or a {kind.__name__}.")
 
 
 def require_many(spectra):

@@ -130,6 +130,9 @@ class InferenceResult:
         Draws from the posterior, if it was sampled.
     diagnostics : dict
         Diagnostics of the sampler: acceptance, autocorrelation times, number of steps.
+    log_evidence : float or None
+        Natural logarithm of the evidence of two components (a second star, or spots) over that of one, where it was
+        asked for; the result is of two components if its parameters are.
     n_evaluations : int
         Number of evaluations of the model.
     seconds : float
@@ -173,7 +176,8 @@ class InferenceResult:
         self.flags, self.messages, self.orders = InferenceFlag(flags), tuple(messages), list(orders)
         self.frame, self.n_evaluations, self.seconds = frame, n_evaluations, seconds
         self.order_velocities = order_velocities
-        self.barycentric, self.draws, self.diagnostics = barycentric, None, {}
+        self.barycentric, self.log_evidence = barycentric, None
+        self.draws, self.diagnostics = None, {}
 
     @classmethod
     def failed(cls, parameters, message):
@@ -370,6 +374,8 @@ class InferenceResult:
         row = {}
         for name in self.names:
             row[name], row[f"{name}_std"] = self.values[name], self.errors[name]
+        if self.log_evidence is not None:
+            row["log_evidence"] = self.log_evidence
         row |= {"reduced_chi2": self.reduced_chi2, "n_pixels": self.n_pixels, "n_rejected": self.n_rejected}
         row["rv_frame"] = self.frame or NO_FRAME
         row |= {f"rv_{frame}": value for frame, value in self.rv_by_frame.items()}
@@ -406,7 +412,8 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     -------
     table : DataFrame or Table
         One row for each star: `star`, value `NAME` and standard deviation `NAME_std` of each parameter,
-        `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`, `message`.
+        `log_evidence` where a star has it, `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`,
+        `message`.
 
     Raises
     ------
@@ -429,7 +436,8 @@ def rows_to_frame(rows):
     """DataFrame of rows of stars (dictionaries): parameters, which may differ, then what all rows have."""
     last = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", *_BY_FRAME, "seconds", "flags", "message"]
     there = dict.fromkeys(name for row in rows for name in row)
-    columns = [name for name in there if name not in last]
+    columns = [name for name in there if name not in last and name != "log_evidence"]
+    columns += ["log_evidence"] if "log_evidence" in there else []
     columns += [name for name in last if name in there or name not in _BY_FRAME]
     return pd.DataFrame(rows, columns=columns if rows else None)
 
@@ -474,6 +482,7 @@ _DESCRIPTIONS = LABEL_DESCRIPTIONS | {
     RV.name: RV.description,
     VSINI.name: VSINI.description,
     VMAC.name: VMAC.description,
+    "log_evidence": "ln evidence of two components over that of one",
     "reduced_chi2": "reduced chi-square of the fit",
     "n_pixels": "pixels in use",
     "n_rejected": "pixels rejected as outliers",

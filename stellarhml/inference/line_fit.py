@@ -64,12 +64,19 @@ def check_line_settings(generator, line_errors, abundances, microturbulence, dam
                     "has the element."
                 )
     settings = LineSettings(line_errors, abundances, microturbulence, bool(damping), float(reference))
-    if line_errors is False:
-        settings = settings._replace(
-            abundances=None if isinstance(abundances, str) else abundances, microturbulence=microturbulence is True
-        )
-        return settings if settings.abundances or settings.microturbulence or damping else None
-    return settings
+    return without_faults(settings) if line_errors is False else settings
+
+
+def without_faults(settings):
+    """LineSettings without faults of single lines: only the changes that were asked for; None if there are none."""
+    if settings is None:
+        return None
+    settings = settings._replace(
+        line_errors=False,
+        abundances=None if isinstance(settings.abundances, str) else settings.abundances,
+        microturbulence=settings.microturbulence is True,
+    )
+    return settings if settings.abundances or settings.microturbulence or settings.damping else None
 
 
 def limits_of_changes(generator):

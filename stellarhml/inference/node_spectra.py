@@ -26,6 +26,8 @@ _ROTATION = 0.47  # standard deviation of a rotation profile over vsini
 _MAX_NODES = 400  # maximum number of templates
 _SCAN_PIXELS = 4096  # number of pixels that a scan of nodes compares: those in which the nodes differ most
 _N_VELOCITY_NODES = 24  # templates that are cross-correlated
+_N_PAIR_NODES, _PAIR_REACH = 8, 9  # templates of a pair; pixels by which the first may move
+_ALIKE = 0.02  # one minus squared correlation below which two templates cannot be told apart
 _BLOCKS = 16  # of an order; the first continuum is fitted to their bright levels
 _SPIKE = 5.0  # standard deviations above the continuum from which a pixel is a spike: a cosmic ray, an emission line
 _SPIKE_LEAST = 0.2  # of the continuum: error allowed to a first continuum
@@ -37,6 +39,14 @@ class Start(NamedTuple):
     nodes: np.ndarray
     rv: float
     vsini: float
+
+
+class Pair(NamedTuple):
+    """Two stars: `nodes` (2, n_labels), `rv` (2,) [km/s], and `ratio`, light of the second over the first's."""
+
+    nodes: np.ndarray
+    rv: np.ndarray
+    ratio: float
 
 
 class Templates:
@@ -93,13 +103,8 @@ class Templates:
         Bounds of the velocities [km/s] have equal ends for a fixed one.
         """
         n = self.depth.shape[1]
-        x, depth, weight = (np.concatenate(parts) for parts in zip(*orders, strict=True))
-        reach = max(abs(rv_bounds[0]), abs(rv_bounds[1])) / SPEED_OF_LIGHT
-        pad = int(np.ceil(reach / self.step)) + 2
-        place = np.floor((x - self.start) / self.step).astype(int) + pad
-        inside = (place >= 0) & (place < n + 2 * pad)
-        depth, weight = _means(place[inside], depth[inside], weight[inside], n + 2 * pad, fill=False)
-        depth = np.where(weight > 0, depth - _smooth(depth[None], (weight > 0)[None].astype(float), self.step)[0], 0.0)
+        pad = int(np.ceil(max(map(abs, rv_bounds)) / SPEED_OF_LIGHT / self.step)) + 2
+        depth, weight = self._binned(orders, pad)
         size = fft.next_fast_len(n + 4 * pad, real=True)
         data, mass = fft.rfft(weight * depth, size), fft.rfft(weight, size)
         spins = [v for v in _SPINS if vsini_bounds[0] <= v <= vsini_bounds[1]] or [float(np.mean(vsini_bounds))]
@@ -127,6 +132,70 @@ class Templates:
         order = np.argsort(distance, kind="stable")[:n_starts]
         rv = float(np.clip(SPEED_OF_LIGHT * np.expm1(shift), *rv_bounds))
         return Start(self.nodes[order], rv, float(spin))
+
+    def find_pairs(self, orders, rv, rv_bounds, n_pairs):
+        """Find pairs of stars whose light together may be that of a spectrum, the best first.
+
+        Two templates at two velocities, one within 70 km/s of `rv` [km/s], the other within `rv_bounds`, are fitted
+        with free depths that must be positive (TODCOR [1]_). `orders` are as in `find_start`.
+
+        Returns a list of up to `n_pairs` Pairs, which differ in velocity by two pixels of the templates or more.
+
+        References
+        ----------
+        .. [1] Zucker, S., Mazeh, T. (1994), "Study of spectroscopic binaries with TODCOR", ApJ 420, 806.
+           doi:10.1086/173605
+        """
+        unit = SPEED_OF_LIGHT * self.step
+        first = round(rv / unit) + np.arange(-_PAIR_REACH, _PAIR_REACH + 1)
+        second = np.arange(np.ceil(rv_bounds[0] / unit), np.floor(rv_bounds[1] / unit) + 1).astype(int)
+        pad = int(np.abs(np.concatenate([first, second])).max()) + 2
+        depth, weight = self._binned(orders, pad)
+        seen = np.flatnonzero(weight > 0)
+        depth, root = depth[seen].astype(np.float32), np.sqrt(weight[seen]).astype(np.float32)
+        few = np.unique(np.linspace(0, len(self.nodes) - 1, _N_PAIR_NODES).round().astype(int))
+
+        def moved(node, shifts):
+            row = np.pad(self.depth[node], pad)
+            return np.stack([np.roll(row, k)[seen] for k in shifts]) * root
+
+        ones = [moved(node, first) for node in few]
+        found = np.full((len(first), len(second)), -np.inf), {}
+        for other in few:
+            two = moved(other, second)
+            b2, a2 = two @ (depth * root), (two**2).sum(axis=1)
+            for node, one in zip(few, ones, strict=True):
+                b1, a1, both = one @ (depth * root), (one**2).sum(axis=1), one @ two.T
+                b1, a1 = b1[:, None], a1[:, None]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    space = a1 * a2 - both**2
+                    share1, share2 = (b1 * a2 - b2 * both) / space, (b2 * a1 - b1 * both) / space
+                    gain = np.where(
+                        (space > _ALIKE * a1 * a2) & (share1 > 0) & (share2 > 0), b1 * share1 + b2 * share2, -np.inf
+                    )
+                    ratio = share2 / share1
+                better = gain > found[0]
+                found[0][better] = gain[better]
+                found[1].update(((i, j), (node, other, ratio[i, j])) for i, j in np.argwhere(better).tolist())
+        pairs, gain = [], found[0].copy()
+        while len(pairs) < n_pairs and np.isfinite(gain.max(initial=-np.inf)):
+            i, j = np.unravel_index(np.argmax(gain), gain.shape)
+            node, other, ratio = found[1][int(i), int(j)]
+            velocities = SPEED_OF_LIGHT * np.expm1(np.array([first[i], second[j]]) * self.step)
+            pair = Pair(self.nodes[[node, other]], velocities, float(ratio))
+            pairs.append(pair if ratio <= 1 else Pair(pair.nodes[::-1], velocities[::-1], 1 / pair.ratio))
+            gain[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2] = -np.inf
+        return pairs
+
+    def _binned(self, orders, pad):
+        """Depth, less its running mean, and weight on the pixels of the templates and `pad` more at both ends."""
+        n = self.depth.shape[1] + 2 * pad
+        x, depth, weight = (np.concatenate(parts) for parts in zip(*orders, strict=True))
+        place = np.floor((x - self.start) / self.step).astype(int) + pad
+        inside = (place >= 0) & (place < n)
+        depth, weight = _means(place[inside], depth[inside], weight[inside], n, fill=False)
+        there = weight > 0
+        return np.where(there, depth - _smooth(depth[None], there[None].astype(float), self.step)[0], 0.0), weight
 
 
 class NodeSpectra:

@@ -8,9 +8,10 @@ from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.forward.stages import LABEL_UNITS
 
 UNITS = LABEL_UNITS | {velocity.name: velocity.unit for velocity in (RV, VSINI, VMAC)} | {"vmic": "km/s"}
-"""Units of the labels and velocities."""
+UNITS |= {f"{name}_2": unit for name, unit in UNITS.items()} | {"teff_spot": "K"}
+"""Units of the labels and velocities, of a second star and of spots too."""
 
-_ALSO = {"logg": ("dex",)}  # other units in which a value has the same number
+_ALSO = {"logg": ("dex",), "logg_2": ("dex",)}  # other units in which a value has the same number
 
 
 class ParameterSet:

@@ -34,6 +34,7 @@ from stellarhml.inference.uncertainty import prior_scales, uncertainty_of
 _ROUNDS = 3  # maximum number of fits with clipping between them
 _REACH = 30.0  # km/s: margin at the ends of the band for changes of the velocities during the fit
 _MAX_EVALUATIONS = 60
+_FEW_EVALUATIONS = 8  # from each of many starts, of which the best go on
 
 
 class FitSettings(NamedTuple):
@@ -53,6 +54,8 @@ class FitSettings(NamedTuple):
     barycentric: float | None = None  # km/s, of the observatory towards the star; None: not known
     resolving_power_error: float | None = None
     wavelength_error: float | None = None
+    second: object = None  # Companion or Spots among the stages
+    components: object = "auto"  # 1, 2 or "auto": see stellarhml.inference.second_component
 
 
 class StarFit:
@@ -90,8 +93,11 @@ class StarFit:
         self._flags, self._messages, self._n_evaluations = InferenceFlag(0), [], 0
         self._too_different = False  # whether line faults do not describe how the star's lines differ
 
-    def run(self):
+    def run(self, find_starts=None):
         """Fit the spectrum and return an InferenceResult.
+
+        `find_starts` takes ln wavelength, depth and weight of the good pixels of each order, and returns starting
+        values by name, a list of dictionaries; None: those of the nearest nodes.
 
         WavelengthCoverageError if no order overlaps the generator's band, ValueError if too few pixels are left.
         """
@@ -99,7 +105,7 @@ class StarFit:
         start = self._start()
         self._given, self._n_spikes = [error.copy() for error in self._data.errors], self._data.n_rejected
         self._stage = "first fit"
-        values = self._first_fit(start)
+        values = self._first_fit(self._starts(start) if find_starts is None else find_starts(self._depths))
         self._data.reject(self._compare(values))
         solution = self._fit_rounds(values)
         found = self._fit_lines(self.parameters.values(solution.variables))
@@ -192,7 +198,7 @@ class StarFit:
     def _start(self):
         """Starting velocities and nodes; also masks pixels outside the generator's band."""
         self._mask_beyond_stages()
-        orders = self._data.normalise(self._air and self._air.left_out(self._data.errors))
+        self._depths = orders = self._data.normalise(self._air and self._air.left_out(self._data.errors))
         bounds = self.parameters.bounds
         low, high = np.log(self._generator.wavelength_[[0, -1]])
         self._require_pixels(sum(int(((x > low) & (x < high)).sum()) for x, _, _ in orders))
@@ -237,13 +243,15 @@ class StarFit:
             "build a generator for this range."
         )
 
-    def _first_fit(self, start):
-        """Values of a first fit from the best of several starts, to some runs of pixels."""
+    def _starts(self, start):
+        """Starting values at the nearest nodes of a Start."""
         velocities = {"rv": start.rv, "vsini": max(start.vsini, self.parameters.start({})["vsini"])}
         names = self._generator.label_names_
-        starts = [
-            self.parameters.start(dict(zip(names, node.tolist(), strict=True)) | velocities) for node in start.nodes
-        ]
+        return [dict(zip(names, node.tolist(), strict=True)) | velocities for node in start.nodes]
+
+    def _first_fit(self, starts):
+        """Values of a first fit from the best of several starts, to some runs of pixels."""
+        starts = [self.parameters.start(start) for start in starts]
         air = {}
         if self._air is not None:  # amounts first: the pixels of the fit of the star may tell little about them
             runs = self._air.runs(self._data.errors)
@@ -265,7 +273,13 @@ class StarFit:
             parameters = ParameterSet(
                 self._chain.parameters, bounds=settings.bounds, fixed=fixed, priors=settings.priors
             )
-        solution = minimise(self._likelihood(runs, parameters), starts, max_evaluations=30, tolerance=1e-4)
+        likelihood = self._likelihood(runs, parameters)
+        if len(starts) > settings.n_starts:
+            tried = [minimise(likelihood, [start], max_evaluations=_FEW_EVALUATIONS) for start in starts]
+            self._n_evaluations += sum(solution.n_evaluations for solution in tried)
+            best = sorted(tried, key=lambda solution: solution.cost)[: settings.n_starts]
+            starts = [parameters.values(solution.variables) for solution in best]
+        solution = minimise(likelihood, starts, max_evaluations=30, tolerance=1e-4)
         self._n_evaluations += solution.n_evaluations
         return parameters.values(solution.variables)
 

@@ -322,6 +322,12 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             X = validate_data(self, X, dtype=np.float64, reset=False)
         return self._locate(X, derivatives=derivatives)
 
+    @property
+    def node_of_row_(self):
+        """Index in `nodes_` of each row of the training `X`, ndarray of shape (n_rows,), int."""
+        check_is_fitted(self)
+        return self._member
+
     def split_at_breaks(self, X):
         """Replace labels in cells with a jump by the two nodes at its ends, see `stellarhml.manifold.breaks`.
 

@@ -16,3 +16,9 @@ def blackbody_flux(wavelength: np.ndarray, teff: float | np.ndarray) -> np.ndarr
     """
     cm = np.asarray(wavelength, dtype=np.float64) * 1e-8
     return _FIRST / cm**5 / np.expm1(_SECOND / (cm * np.asarray(teff, dtype=np.float64)))
+
+
+def blackbody_slope(wavelength: np.ndarray, teff: float | np.ndarray) -> np.ndarray:
+    """Derivative of ln of `blackbody_flux` by `teff`, per K; arguments as there."""
+    ratio = _SECOND / (np.asarray(wavelength, dtype=np.float64) * 1e-8 * np.asarray(teff, dtype=np.float64))
+    return ratio / teff / -np.expm1(-ratio)

@@ -21,6 +21,7 @@ from stellarhml.lines.line_lists import as_line_list
 from stellarhml.lines.tags import LineTags
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.residual import ResidualBasis
+from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.synthesis.blase_archive import parts_of_archive
 from stellarhml.synthesis.calibration_errors import CalibrationErrors
 from stellarhml.synthesis.decomposed_grid import FittedParts, decompose_grid
@@ -32,6 +33,7 @@ from stellarhml.synthesis.evaluation import (
     generate_jacobian,
     generate_with_jacobian,
 )
+from stellarhml.synthesis.flux_level import FluxLevel, learn_level, level_of
 from stellarhml.synthesis.line_table import make_line_table, tags_of
 
 
@@ -85,6 +87,9 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Wavelengths of the generated spectra, in angstrom.
     label_names_ : tuple of str
         Names of the labels.
+    level_ : FluxLevel or None
+        Level of the spectra of the grid, which the preprocessor divided out, see `log_level`. None without a
+        preprocessor, before `learn_level`.
     tags_ : LineTags or None
         Species of the lines, after `tag_lines`.
     calibration_ : CalibrationErrors or None
@@ -242,7 +247,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             parts, wavelength=wavelength, interpolator=interpolator, n_factors=None, residual_rank=None
         )
 
-    def predict(self, X, *, pixels=None, rv=None, return_std=False):
+    def predict(self, X, *, pixels=None, rv=None, return_std=False, absolute=False):
         """Generate spectra.
 
         Parameters
@@ -257,11 +262,13 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             band are NaN.
         return_std : bool, default=False
             Whether to return the generator's own error as well.
+        absolute : bool, default=False
+            Whether to return fluxes in the unit of the grid: normalised fluxes times the level of `log_level`.
 
         Returns
         -------
         flux : ndarray of shape (n_spectra, n_wanted) or (n_spectra,)
-            Normalised fluxes.
+            Normalised fluxes, or with `absolute` those in the unit of the grid.
         std : ndarray of the same shape
             Standard deviations of the fluxes, only if `return_std`: the RMS error expected between nodes from
             held-out nodes, see `error_map_`. NaN where the grid is too small to measure it.
@@ -271,13 +278,21 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         LabelsOutsideGridError
             If labels lie outside the grid and the interpolator's `extrapolate` is "raise".
         ValueError
-            If `pixels` or `rv` have a wrong shape or value, or `return_std` is set without an error map.
+            If `pixels` or `rv` have a wrong shape or value, `return_std` is set without an error map, or `absolute`
+            where the level of the grid is not known.
         """
         if not is_plain(self, X):
             check_is_fitted(self)
             X = validate_data(self, X, dtype=np.float64, reset=False)
         weights, outside = self.interpolator_.node_weights(X)
         results = generate(self, X, weights, pixels, rv, return_std)
+        if absolute:
+            seen = np.asarray(self.wavelength_)[slice(None) if pixels is None else pixels]
+            velocities = np.broadcast_to(0.0 if rv is None else rv, len(X))
+            for i, (labels, velocity) in enumerate(zip(X, velocities, strict=True)):
+                level = np.exp(self.log_level(labels, seen / doppler_shift(1.0, velocity)))
+                for result in results:
+                    result[i] *= level
         if self.interpolator_.extrapolate == "nan":
             for result in results:
                 result[outside] = np.nan
@@ -304,6 +319,67 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         weights, outside = self.interpolator_.locate(X)
         return generate(self, X, weights, pixels, rv)[0], outside
+
+    def log_level(self, labels, wavelength=None, *, derivatives=False):
+        """Natural logarithm of the level by which the grid's spectra were divided, interpolated over the labels.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n_labels,)
+            Labels of one spectrum; those outside the grid are moved to its nearest point.
+        wavelength : array-like of shape (n,), default=None
+            Vacuum wavelengths in angstrom. None: `wavelength_`. Beyond the band, that of the band's end over the black
+            body is taken.
+        derivatives : bool, default=False
+            Whether to return the derivatives too.
+
+        Returns
+        -------
+        level : ndarray of shape (n,)
+            Logarithm of the level, which is in the unit of the grid's flux.
+        slopes : ndarray of shape (n_labels, n)
+            Derivatives per unit of each label, only with `derivatives`.
+
+        Raises
+        ------
+        ValueError
+            If the level is not known: the flux was normalised before `fit`, the preprocessor divides by what is not
+            smooth, or the generator was saved by an earlier version.
+        """
+        check_is_fitted(self)
+        if self.level_ is None:
+            raise ValueError(
+                "This generator has no flux level: it was fitted to flux that was normalised already, its preprocessor "
+                "divides by a level that is not smooth, or it was saved by an earlier version of stellarhml. Build it "
+                "again from raw flux, with a preprocessor such as PhoenixPreprocessor, or give raw flux to "
+                "`learn_level`."
+            )
+        wavelength = np.asarray(self.wavelength_ if wavelength is None else wavelength, dtype=np.float64)
+        return level_of(self, labels, wavelength, derivatives=derivatives)
+
+    def learn_level(self, X, y):
+        """Learn the flux level of a grid that was normalised before `fit`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_spectra, n_labels)
+            Labels of all nodes of the grid, in any order.
+        y : array-like of shape (n_spectra, n_pixels)
+            Their raw fluxes on `wavelength_`; may be a memory map.
+
+        Returns
+        -------
+        self : SpectrumGenerator
+            The generator, with `level_`.
+
+        Raises
+        ------
+        ValueError
+            If a node is missing, or the raw flux over the generator's is not smooth.
+        """
+        check_is_fitted(self)
+        self.level_ = learn_level(self, X, y)
+        return self
 
     def jacobian(self, X, *, pixels=None, rv=None):
         """Differentiate spectra with respect to the labels, analytically.
@@ -577,7 +653,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """State for a file: parameters, and what was fitted.
 
         The latter: "preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span" [angstrom],
-        "grid_id", "one_output", "feature_names", "tags" and "calibration".
+        "grid_id", "one_output", "feature_names", "tags", "calibration" and "level".
         """
         fitted = None
         if hasattr(self, "lines_"):
@@ -593,6 +669,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "feature_names": feature_names(self),
                 "tags": None if self.tags_ is None else self.tags_.to_state(),
                 "calibration": None if self.calibration_ is None else self.calibration_.to_state(),
+                "level": None if self.level_ is None else self.level_.to_state(),
             }
         state = estimator_state(self, fitted)
         state["parameters"]["wavelength"] = stored_wavelength(self.wavelength, getattr(self, "wavelength_", None))
@@ -609,7 +686,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if fitted is None:
             return generator
         keys = ("preprocessor", "decomposer", "interpolator", "residual", "error_map", "line_span", "grid_id")
-        check_keys(fitted, (*keys, "one_output", "feature_names", "tags", "calibration"))
+        check_keys(fitted, (*keys, "one_output", "feature_names", "tags", "calibration", "level"))
         parts = _parts_of_state(fitted)
         vars(generator).update(take_feature_names(fitted, len(parts.label_names)))
         generator._set_fitted(parts, one_output=take(fitted, "one_output", bool))
@@ -640,7 +717,17 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return cls.from_state(state)
         if "calibration" in fitted:
             raise StateError("A generator before version 1.2 has no `calibration`.")
-        return cls.from_state(state | {"fitted": fitted | {"calibration": None}})
+        return cls.from_state_1_2(state | {"fitted": fitted | {"calibration": None}})
+
+    @classmethod
+    def from_state_1_2(cls, state):
+        """Rebuild from a state of version 1.2, which has no level; StateError if it is invalid."""
+        fitted = state.get("fitted") if isinstance(state, dict) else None
+        if not isinstance(fitted, dict):
+            return cls.from_state(state)
+        if "level" in fitted:
+            raise StateError("A generator before version 1.3 has no `level`.")
+        return cls.from_state(state | {"fitted": fitted | {"level": None}})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -657,7 +744,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.interpolator_, self.lines_ = parts.interpolator, parts.lines
         self.residual_, self.error_map_, self.grid_id_ = parts.residual, parts.error_map, parts.grid_id
         self.wavelength_ = parts.decomposer.wavelength_
-        self.tags_, self.calibration_, self._one_output = None, None, one_output
+        self.tags_, self.calibration_, self.level_, self._one_output = None, None, parts.level, one_output
 
     def _teff(self, labels):
         """Column of the effective temperature, or None."""
@@ -696,4 +783,7 @@ def _parts_of_state(fitted):
     options = {"profile": decomposer.profile, "wing_cut": decomposer.wing_cut, "span": span}
     lines = LineModel(interpolator, wavelength, **options)
     grid_id = take(fitted, "grid_id", (str, type(None)))
-    return FittedParts(names, preprocessor, decomposer, interpolator, lines, residual, error_map, grid_id)
+    level = fitted["level"]
+    if level is not None:
+        level = FluxLevel.from_state(level, table.n_nodes, wavelength, names)
+    return FittedParts(names, preprocessor, decomposer, interpolator, lines, residual, error_map, grid_id, level)

@@ -17,6 +17,7 @@ from stellarhml.manifold.breaks import find_breaks
 from stellarhml.storage.result_store import ResultStore, digest
 from stellarhml.storage.row_files import is_mapped, write_rows
 from stellarhml.storage.working_folders import scratch_folder
+from stellarhml.synthesis.flux_level import FluxLevel, sample_pixels
 from stellarhml.synthesis.grid_faults import warn_of_equal_spectra, warn_of_misplaced_spectra
 from stellarhml.synthesis.grid_learning import learn_from_grid
 
@@ -30,7 +31,8 @@ _AT_ONCE = 1 << 24
 class FittedParts(NamedTuple):
     """Parts of a fitted generator: its fitted steps, lines, residuals of the line model, and error over the grid.
 
-    `preprocessor`, `residual` and `error_map` may be None; `grid_id` is the hash of the grid, or None.
+    `preprocessor`, `residual`, `error_map` and `level` (FluxLevel) may be None; `grid_id` is the hash of the grid, or
+    None.
     """
 
     label_names: tuple
@@ -41,6 +43,7 @@ class FittedParts(NamedTuple):
     residual: object = None
     error_map: object = None
     grid_id: str | None = None
+    level: object = None
 
 
 class DecomposedGrid(NamedTuple):
@@ -84,7 +87,18 @@ class DecomposedGrid(NamedTuple):
             verbose=decomposer.verbose,
         )
         grid_id = digest(self.labels, decomposer.wavelength_, [digest(row) for row in self.flux])
-        return FittedParts(names, self.preprocessor, decomposer, *learnt, grid_id)
+        return FittedParts(names, self.preprocessor, decomposer, *learnt, grid_id, self._level())
+
+    def _level(self):
+        """FluxLevel of the nodes; None if the flux was normalised before, or its level is not smooth."""
+        if self.preprocessor is None:
+            return None
+        pixels = getattr(self.preprocessor, "pixels_", slice(None))
+        teff = self.labels[:, self.label_names.index("teff")] if "teff" in self.label_names else None
+        wavelength = self.decomposer.wavelength_
+        chosen = sample_pixels(len(wavelength))
+        rows = ((raw[pixels][chosen], flat[chosen]) for raw, flat in zip(self.flux, self.normalised, strict=True))
+        return FluxLevel.learn(rows, wavelength, teff)
 
     def fit(self, rows, *, verbose=False):
         """Train a SpectrumGenerator on some `rows` of the grid; with all rows it is that of `SpectrumGenerator.fit`.

@@ -87,6 +87,10 @@ def predict_files(
     macroturbulence=None,
     resolving_power_error=None,
     wavelength_error=None,
+    companion=None,
+    spots=None,
+    veiling=None,
+    components="auto",
     line_errors="auto",
     figures=None,
     tellurics=None,
@@ -120,6 +124,9 @@ def predict_files(
         Relative standard deviation of the resolving power, of which a factor is then fitted. None: it is exact.
     wavelength_error : float, default=None
         Standard deviation in km/s by which the wavelengths of each order may be off. None: they are exact.
+    companion, spots, veiling, components : object
+        Whether a second star, spots or veiling are looked for, see
+        :meth:`stellarhml.BayesianStellarRegressor.infer`.
     line_errors : bool or "auto", default="auto"
         Whether the lines of the grid are taken as uncertain, and abundances and microturbulence are fitted with them,
         see :meth:`stellarhml.BayesianStellarRegressor.infer`.
@@ -171,6 +178,10 @@ def predict_files(
         "macroturbulence": macroturbulence,
         "resolving_power_error": resolving_power_error,
         "wavelength_error": wavelength_error,
+        "companion": companion,
+        "spots": spots,
+        "veiling": veiling,
+        "components": components,
         "line_errors": line_errors,
         "barycentric": barycentric,
     }

@@ -15,6 +15,7 @@ from stellarhml.inference._inference_result import with_units
 from stellarhml.storage.atomic_files import atomic_path
 
 DECIMALS = {"teff": 1, "rv": 3, "vsini": 2, "vmac": 2, "reduced_chi2": 2, "n_pixels": 0, "n_rejected": 0, "seconds": 1}
+DECIMALS |= {"teff_2": 1, "teff_spot": 1, "rv_2": 3, "vsini_2": 2, "log_evidence": 1}
 """Decimals of columns in text; others have three."""
 
 HEADS = {"teff": "Teff [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]"}

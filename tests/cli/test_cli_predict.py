@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.table import Table
 
 from stellarhml import PhoenixPreprocessor, __version__, load, save
 from stellarhml.cli.main import main
@@ -98,6 +99,26 @@ def test_errors_of_the_spectrograph(generator_file, write_star, tmp_path, exit_c
     assert abs(table["resolving_power_factor"][0] - 30 / 33) < 4.5 * table["resolving_power_factor_std"][0] < 0.9
     assert 0.5 <= table["rv_std"][0] < 0.6  # one order
     assert exit_code(["predict", "--generator", str(generator_file), "--wavelength-error", "0", str(file)]) == 2
+
+
+def test_spots_and_veiling_have_columns_where_they_are_asked_for(
+    generator_file, star, write_star, tmp_path, exit_code, capsys
+):
+    file = write_star(tmp_path / "star.txt", *star[:3])
+    out = tmp_path / "t.ecsv"
+    ask = ("--spots", "--veiling", "constant", "--components")
+    assert _predict(generator_file, *AT_REST, *ask, 2, "--out", out, file) == 0
+    table = Table.read(out)
+    assert {"teff_spot", "f_spot", "veiling", "log_evidence"} <= set(table.colnames)
+    assert table["teff_spot"].unit == "K"
+    assert table["log_evidence"][0] < 10  # a star without
+    assert "SECOND_IN_DOUBT" in table["flags"][0]
+    assert _predict(generator_file, *AT_REST, *ask, "auto", "--out", tmp_path / "u.csv", file) == 0
+    table = pd.read_csv(tmp_path / "u.csv")
+    assert "teff_spot" not in table
+    assert "left out" in table["message"][0]
+    assert exit_code(["predict", "--generator", str(generator_file), "--spots", "--companion", str(file)]) == 2
+    assert "not allowed with" in capsys.readouterr().err
 
 
 def test_vacuum_declared_as_air_does_not_fit(generator_file, star, write_star, tmp_path):
