@@ -111,8 +111,7 @@ class ForwardChain:
         self._before = tuple(parameter.name for parameter in before)
         self._power_error, self._order_shifts = resolving_power_error, order_shifts
         factor = () if resolving_power_error is None else (factor_parameter(resolving_power_error),)
-        exact = [order.resolving_power for order in observation.orders]
-        if factor and any(power is None or isinstance(power, ResolutionMatrix) for power in exact):
+        if factor and not all(order.can_be_sharpened for order in observation.orders):
             raise ValueError(
                 "`resolving_power_error` asks for a factor of the resolving power, but an order has a resolution "
                 "matrix, or the generator's own resolution (None), which cannot be scaled. Leave the error out, or "
@@ -150,6 +149,15 @@ class ForwardChain:
     def with_changes(self, changes):
         """The same model with other changes of lines (LineChanges)."""
         return self._as(self._observation, changes, self._order_shifts)
+
+    def sharpened(self, factor):
+        """The same model with resolving powers times a factor, see `Observation.sharpened`."""
+        return self._as(self._observation.sharpened(factor), self._changes, self._order_shifts)
+
+    @property
+    def can_be_sharpened(self):
+        """Whether the resolving power of each order can be multiplied by a factor."""
+        return all(order.can_be_sharpened for order in self._observation.orders)
 
     def without(self, kind):
         """The same model without the stages of a class."""

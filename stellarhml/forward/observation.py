@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stellarhml._validation import check_wavelength
-from stellarhml.forward.line_spread import LineSpread
+from stellarhml.forward.line_spread import LineSpread, ResolutionMatrix
 from stellarhml.kernels.fourier_broadening import GAUSS_REACH
 from stellarhml.physics.broadening import line_spread_sigma
 from stellarhml.physics.wavelength import air_to_vacuum
@@ -35,6 +35,11 @@ class DetectorOrder(NamedTuple):
         if isinstance(self.resolving_power, LineSpread):
             return self.resolving_power.reach
         return 0.0 if self.resolving_power is None else GAUSS_REACH * self.sigma
+
+    @property
+    def can_be_sharpened(self):
+        """Whether the resolving power can be multiplied by a factor."""
+        return not (self.resolving_power is None or isinstance(self.resolving_power, ResolutionMatrix))
 
     def part(self, pixels):
         """Some of the pixels (slice)."""
@@ -125,6 +130,24 @@ class Observation:
         taken = object.__new__(Observation)
         taken.single = False
         taken.orders = [self.orders[i].part(span) for i, span in runs]
+        return taken
+
+    def sharpened(self, factor):
+        """The same pixels with resolving powers times a factor.
+
+        Parameters
+        ----------
+        factor : float
+            Factor of the resolving powers. A resolution matrix, and the generator's own resolution, stay as they are.
+
+        Returns
+        -------
+        observation : Observation
+            The changed observation.
+        """
+        taken = object.__new__(Observation)
+        taken.single = self.single
+        taken.orders = [order.at(factor, {}) if order.can_be_sharpened else order for order in self.orders]
         return taken
 
     def _each(self, values, n_orders, name):

@@ -99,7 +99,8 @@ class FaultSystem:
 
     `linear` (Linear) of a `likelihood`; `columns`, LineColumns of each order, and `shapes`, (n_pixels, n) of each
     order, derivatives with respect to relative errors of the profiles of wide lines; `faults` at which they were
-    computed; `noise`, factor of the variances of the pixels.
+    computed; `noise`, factor of the variances of the pixels; `ln_power`, ln of the resolving power of `linear` over the
+    stated one.
 
     Attributes
     ----------
@@ -109,8 +110,9 @@ class FaultSystem:
         Places in the border of the columns of `shapes`, by the number of the order.
     """
 
-    def __init__(self, likelihood, linear, columns, shapes, faults, *, noise=1.0):
+    def __init__(self, likelihood, linear, columns, shapes, faults, *, noise=1.0, ln_power=0.0):
         self._likelihood, self._linear, self._faults = likelihood, linear, faults
+        self._ln_power = ln_power
         parameters = likelihood.parameters
         self.slopes = parameters.slopes(linear.values)
         self._n_free = len(parameters.free)
@@ -157,8 +159,8 @@ class FaultSystem:
     def solve(self, limits=None):
         """Solve for one Gauss-Newton step; returns a `Solved`.
 
-        `limits` (n_free, 2) are the smallest and largest steps of the variables. Where a step would exceed its limit,
-        the others are the best ones at this limit.
+        `limits` (n_free + 1, 2) are the smallest and largest steps of the variables and of ln resolving power. Where a
+        step would exceed its limit, the others are the best ones at this limit.
         """
         n, m, wide = self._n_narrow, len(self.core), slice(self.first_wide, self.first_wide + self.n_wide)
         present, precision = self._prior_of_faults()
@@ -174,11 +176,12 @@ class FaultSystem:
         schur = self.core + self.prior + np.diag(own) - self._border.T @ response
         gradient = self._by_residual + self._by_prior - self._border.T @ shift
         gradient[wide] += precision[n:] * present[n:]
+        gradient[self._spread] += self._ln_power / LINE_SPREAD**2
         inverse = _inverse(schur)
         step = -inverse @ gradient
         outward = step[: self._n_free].copy()
         if limits is not None:
-            step = _step_within(step, inverse, limits)
+            step = _step_within(step, inverse, np.append(np.arange(self._n_free), self._spread), limits)
         variances = band_inverse_diagonal(factor) + np.einsum("ij,jk,ik->i", response, inverse, response)
         return Solved(
             system=self,
@@ -279,10 +282,20 @@ class FaultSystem:
 
     def line_spread(self, solved):
         """Change of ln resolving power that the data show, without its prior, and its standard deviation."""
-        told = 1 - solved.inverse[self._spread, self._spread] / LINE_SPREAD**2
+        # with the variables that rest at a bound given, such as no rotation
+        step, at = solved.step, self._spread
+        held = np.flatnonzero((np.abs(step) < 1e-9) & (np.abs(solved.outward) > 1e-9))
+        rows = solved.inverse[held]
+        variance = solved.inverse[at, at] - rows[:, at] @ np.linalg.solve(rows[:, held], rows[:, at])
+        told = 1 - variance / LINE_SPREAD**2
         if not told > 1e-6:
             return 0.0, np.inf
-        return float(solved.border_step[self._spread] / told), float(LINE_SPREAD * np.sqrt((1 - told) / told))
+        found = self.ln_power_after(solved)
+        return float(found / told), float(LINE_SPREAD * np.sqrt((1 - told) / told))
+
+    def ln_power_after(self, solved):
+        """Ln of the resolving power over the stated one after the step."""
+        return self._ln_power + float(solved.border_step[self._spread])
 
     def parts(self, solved):
         """Parts of the covariance (n_free, n_free) of the variables: noise, line faults, priors, shifts of orders.
@@ -484,6 +497,7 @@ class Solved(NamedTuple):
         found = self.border_step.copy()
         found[: len(extra)] = 0.0  # their priors are in the residuals of the fit
         found[system.first_wide : system.first_wide + system.n_wide] += self.present[n_narrow:]
+        found[-1] = system.ln_power_after(self)
         squared += (self.border_precision * found**2).sum() + system.prior_cost()
         volume = self.log_determinant - _log_determinant(self.inverse) - np.log(prior[added]).sum()
         volume -= _log_determinant((system.core + system.prior)[np.ix_(~added, ~added)])
@@ -532,23 +546,23 @@ def _table(rows, names):
     return np.column_stack(columns) if columns else np.empty((len(rows.wavelength), 0))
 
 
-def _step_within(step, inverse, limits):
-    """A step (m,) with the covariance `inverse` (m, m), whose first variables stay within `limits` (n, 2).
+def _step_within(step, inverse, places, limits):
+    """A step (m,) with the covariance `inverse` (m, m), whose variables at `places` (n,) stay within `limits` (n, 2).
 
     The others change as they do with these variables given. Limits contain zero.
     """
-    n, held, found = len(limits), np.zeros(len(step), dtype=bool), step
-    for _ in range(n):
-        beyond = np.maximum(limits[:, 0] - found[:n], found[:n] - limits[:, 1])
-        beyond[held[:n]] = 0.0
-        scaled = beyond / np.sqrt(np.diag(inverse)[:n])
+    found, held, ends = step, [], []
+    for _ in places:
+        beyond = np.maximum(limits[:, 0] - found[places], found[places] - limits[:, 1])
+        beyond[held] = 0.0
+        scaled = beyond / np.sqrt(np.diag(inverse)[places])
         worst = int(np.argmax(scaled))
         if not scaled[worst] > 1e-9:
             break
-        held[worst] = True
-        target = np.clip(step[:n], *limits.T)[held[:n]]
-        own = np.linalg.solve(inverse[np.ix_(held, held)], target - step[held])
-        found = step + inverse[:, held] @ own
+        held.append(worst)
+        ends.append(np.clip(found[places[worst]], *limits[worst]))
+        at = places[held]
+        found = step + inverse[:, at] @ np.linalg.solve(inverse[np.ix_(at, at)], np.array(ends) - step[at])
     return found
 
 

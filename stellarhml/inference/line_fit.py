@@ -12,7 +12,7 @@ from stellarhml.inference.line_faults import LARGEST, Faults, FaultSystem, Solve
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.synthesis.line_changes import LineChanges, atoms_of
 
-_MAX_ROUNDS = 12
+_ROUNDS, _MAX_ROUNDS = 12, 20  # of a fit that settles slowly, and of one that does not
 _SETTLED = 0.1  # of a standard deviation: steps at which the fit ends
 _UNSETTLED, _DIVERGING = 1.0, 3.0  # of a standard deviation: last steps of a fit that is flagged, and that has failed
 _SURE = 5.0  # ln evidence by which faults must be more likely than the grid's own lines
@@ -20,6 +20,9 @@ _OF_NOISE = 2.5  # decrease of chi-square for each fault: 1 for noise, up to 2 f
 _FIRST_TERM = 2  # round from which saturation counts: before, faults are not settled
 _REJECT = 5.0  # standard deviations of the residuals
 _MISSING, _FAINTEST, _MOST_MISSING = 6.0, 0.005, 300  # significance, depth and number of lines that the model lacks
+_LONGEST = 0.2  # of the scale of a variable: longest step, beyond which spectra are not linear
+_BACK = 0.3  # of the step before, in the other direction: then the next is half as long at most
+_MOST_POWER = 1.0  # largest change of ln resolving power
 _CONTINUUM = 0.03  # uncertainty of a continuum that was fitted with the wrong lines
 _FEW_LINES = 2.0  # lines, or their equivalent, that tell an abundance
 _STEPS = {"teff": 20.0, "logg": 0.05, "feh": 0.02, "vmic": 0.05, "damping": 0.03}
@@ -170,8 +173,10 @@ class LineFit:
         parameters = self._parameters(changes)
         faults, noise, gradient = Faults.none(self._n_lines, self._generator.calibration_), 1.0, None
         values = parameters.start(values)
-        solved = None
+        solved, ln_power, stated = None, 0.0, self._chain
         for k in range(_MAX_ROUNDS):
+            if ln_power:
+                self._chain = stated.sharpened(np.exp(ln_power))
             if k == 1:
                 changes = self._changes(self._elements(solved))
                 parameters = self._parameters(changes)
@@ -188,7 +193,7 @@ class LineFit:
             if not k:
                 shapes = chain.wide_shapes(linear.values)
                 n_wide = [table.shape[1] for table in shapes]
-            system = FaultSystem(likelihood, linear, columns, shapes, faults, noise=noise)
+            system = FaultSystem(likelihood, linear, columns, shapes, faults, noise=noise, ln_power=ln_power)
             if k >= _FIRST_TERM and k % 2 == 0:
                 gradient = system.saturation_gradient(
                     system.solve(),
@@ -199,7 +204,16 @@ class LineFit:
             if gradient is not None:
                 system.add_gradient(gradient)
             low, high = parameters.limits.T
-            solved = system.solve(np.stack([low - variables, high - variables], axis=1))
+            limits = np.stack([low - variables, high - variables], axis=1)
+            limits = np.vstack([limits, [-_MOST_POWER - ln_power, _MOST_POWER - ln_power]])
+            if k < 2:  # the parameters change
+                longest, before = np.full(len(limits), _LONGEST), np.zeros(len(limits))
+            solved = system.solve(np.clip(limits, -longest[:, None], longest[:, None]))
+            taken = np.append(solved.step, system.ln_power_after(solved) - ln_power)
+            # parameters that are nearly degenerate, such as vsini and the resolving power, may step to and fro
+            back = (taken * before < 0) & (np.abs(taken) > _BACK * np.abs(before))
+            longest = np.where(back, np.abs(taken) / 2, np.minimum(2 * longest, _LONGEST))
+            before = taken
             after = system.residuals_after(solved)
             if not k:
                 n_pixels, cost = likelihood.n_pixels, _misfit(system.linear_residuals(solved), 0)
@@ -219,10 +233,12 @@ class LineFit:
             # a parameter rests at a physical limit, such as no rotation, but not at an end of the grid
             floor = np.array([parameters.physical_floor(name) for name in parameters.free], dtype=bool)
             largest = np.max(np.abs(np.where(floor, solved.step, solved.outward)) / error, initial=0.0)
-            if k >= 5 and largest < _SETTLED:
+            if (k >= 5 and largest < _SETTLED) or (k >= _ROUNDS - 1 and largest < _UNSETTLED):
                 break
             values = parameters.values(np.clip(variables + solved.step, low, high))
             faults, noise = solved.move(faults), max(reduced, 1.0)
+            if stated.can_be_sharpened:
+                ln_power = system.ln_power_after(solved)
             if k:
                 shapes = self._with_missing(shapes, after, system, linear)
                 self._reject(after)

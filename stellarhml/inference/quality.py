@@ -5,8 +5,9 @@ import numpy as np
 from stellarhml._bounds import AT_BOUND, near_bound
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.line_spread import FACTOR
+from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.inference.uncertainty import covariance_of
-from stellarhml.physics.wavelength import refraction
+from stellarhml.physics.wavelength import SPEED_OF_LIGHT, refraction
 
 _POOR = 1.3  # reduced chi-square
 _POOR_WITH_FLOOR = 10.0  # reduced chi-square of a fit whose lines differ
@@ -15,6 +16,7 @@ _LEAST_POWER_WITH_FAULTS = 0.1  # as `_LEAST_POWER`, where the grid's own line w
 _MANY_REJECTED = 0.01  # share of the pixels
 _SURE = 5.0  # standard deviations at which a score test raises a flag
 _LEAST_POWER = 0.05  # change of ln resolving power below which no flag is raised
+_DRIFT = 0.02  # km/s: drift of the wavelengths of lists and spectrographs over a band
 _BROADENING = ("vsini", "vmac")
 _LEAST_BROADENING = 0.5  # km/s; slower rotation or macroturbulence cannot decrease enough to narrow the lines
 
@@ -66,11 +68,15 @@ def line_instrument_flags(found):
     """As `instrument_flags`, for a fit with line faults (LineSolution), whose widths and velocities are uncertain."""
     linear, flags = found.likelihood.linearise(found.variables), []
     change, sigma = found.system.line_spread(found.solved)
-    factor = float(np.exp(np.clip(change, -5, 5))), sigma
-    if abs(change) > max(_SURE * sigma, _LEAST_POWER_WITH_FAULTS):
+    factor = float(np.exp(found.system.ln_power_after(found.solved))), float(np.sqrt(found.solved.inverse[-1, -1]))
+    # broader lines may be those of macroturbulence, unless it is fitted
+    broad = change < 0 and VMAC.name not in found.parameters.names
+    if abs(change) > max(_SURE * sigma, _LEAST_POWER_WITH_FAULTS) and not broad:
         flags.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {_better(change)} resolving power"))
     drifts = [-rows.modes["ln_wavelength"] * refraction(rows.wavelength) for rows in linear.orders]
     change, sigma = found.system.score(found.solved, drifts)
+    of_medium = np.concatenate([refraction(rows.wavelength) for rows in linear.orders])
+    sigma = np.hypot(sigma, _DRIFT / SPEED_OF_LIGHT / max(np.std(of_medium), 1e-12))
     if abs(change) > _SURE * sigma and abs(abs(change) - 1) < min(_SURE * sigma, 0.5):
         medium = "air" if change > 0 else "vacuum, not in air"
         flags.append((InferenceFlag.AIR_OR_VACUUM, f"wavelengths look as if they were in {medium}"))

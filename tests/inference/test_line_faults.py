@@ -9,7 +9,7 @@ from stellarhml.forward.stages import Parameter, Rows
 from stellarhml.inference import line_faults
 from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import Likelihood
-from stellarhml.inference.line_faults import LINE_SPREAD, SHAPE, START, Faults, FaultSystem
+from stellarhml.inference.line_faults import LINE_SPREAD, SHAPE, START, Faults, FaultSystem, _step_within
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.kernels.line_columns import KINDS
 
@@ -413,3 +413,30 @@ def test_saturation_is_differentiated_at_given_strengths(problem):
     change = np.clip(change * step / slope / np.maximum(told, 0.2), -0.3, 0.3)
     bounded = np.sum((told * (by_a * step + by_strength * change))[counted]) / step * slope
     assert far[0] == pytest.approx(bounded, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_step_at_a_limit_is_the_best_one_there(seed):
+    """Against the minimum of the same quadratic form with the variable fixed; other steps stay within their limits."""
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(6, 8))
+    matrix, gradient = root @ root.T, 3 * rng.normal(size=6)
+    inverse = np.linalg.inv(matrix)
+    step = -inverse @ gradient
+    places, wide = np.array([0, 1, 5]), np.full(3, 1e3)
+    # one limit is active
+    worst = int(np.argmax(np.abs(step[places])))
+    limits = np.stack([-wide, wide], axis=1)
+    limits[worst] = np.sort([0.0, step[places[worst]] / 2])
+    found = _step_within(step, inverse, places, limits)
+    rest = np.arange(6) != places[worst]
+    fixed = step[places[worst]] / 2
+    best = np.linalg.solve(matrix[np.ix_(rest, rest)], -gradient[rest] - matrix[rest, places[worst]] * fixed)
+    np.testing.assert_allclose(found[rest], best, rtol=1e-9, atol=1e-10)
+    # many are
+    limits = np.stack([-np.abs(step[places]) / 4, np.abs(step[places]) / 4], axis=1)
+    found = _step_within(step, inverse, places, limits)
+    assert np.all(np.abs(found[places]) <= np.abs(step[places]) / 4 * (1 + 1e-9))
+    free = np.setdiff1d(np.arange(6), places)
+    # whatever is not limited has no gradient left
+    assert np.abs((matrix @ found + gradient)[free]).max() < 1e-8

@@ -396,6 +396,21 @@ def test_errors_need_not_be_given(regressor, faulty_stars, fits):
         assert result.errors[name] == pytest.approx(fits["auto"][0].errors[name], rel=0.3)
 
 
+@pytest.mark.parametrize("factor", [0.75, 1.5])
+@pytest.mark.parametrize("vsini", [0.0, 2.0])
+def test_a_slow_rotator_with_another_line_spread_settles(generator, regressor, vsini, factor):
+    """Rotation and line spread are nearly degenerate, and one of them may rest at its bound."""
+    rows = star(generator, 3, faulty(generator, 3), vsini=vsini)
+    found = regressor.infer(rows, resolving_power=factor * POWER, line_errors=True)
+    assert not found.flags & (InferenceFlag.NOT_CONVERGED | InferenceFlag.LINES_DIFFER)
+    labels = [(found.values[name] - TRUTH[name]) / found.errors[name] for name in ("teff", "logg", "feh")]
+    assert np.abs(labels).max() < 4
+    if factor < 1:  # stated too low: rotation cannot make lines narrower
+        assert found.flags & InferenceFlag.RESOLVING_POWER
+        # a rotation of 2 km/s that is taken as none counts as line spread, and the prior has a width of 5 %
+        assert abs(np.log(found.resolving_power_factor[0] * factor)) < 0.15
+
+
 @pytest.mark.parametrize("name", ["gaia_rvs_kepler-93", "gaia_rvs_kepler-409"])
 def test_cores_of_strong_lines_are_left_out_where_lines_differ(regressor_of_grid, shared_data, name):
     """Observed cores of the calcium triplet are shallower than those of the grid, which took log g to its bound of 5.
