@@ -41,6 +41,7 @@ def make_stellar_pipeline(
     wavelength=None,
     settings=None,
     label_names=None,
+    resolving_power=None,
     random_state=None,
     n_jobs=None,
     verbose=None,
@@ -56,6 +57,8 @@ def make_stellar_pipeline(
         :data:`PAPER_SETTINGS` are those of the paper. None: the defaults of each class.
     label_names : sequence of str, default=None
         Names of the labels. None: ("teff", "logg", "feh") for three.
+    resolving_power : float, default=None
+        Resolving power that the spectra of the grid have, see `SpectrumGenerator`. None: they are as computed.
     random_state : int, RandomState instance or None, default=None
         Seed of the search.
     n_jobs : int, default=None
@@ -96,6 +99,7 @@ def make_stellar_pipeline(
         decomposer=VoigtLineDecomposer(**step["decomposer"]),
         interpolator=LineManifoldInterpolator(**step["interpolator"]),
         label_names=label_names,
+        resolving_power=resolving_power,
         n_jobs=n_jobs,
         verbose=verbose,
         **step["generator"],

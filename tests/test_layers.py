@@ -15,7 +15,7 @@ FLOORS = {
     "kernels": set(),
     "storage": set(),
     "spectra": {"physics", "storage"},
-    "grids": {"physics", "storage"},
+    "grids": {"kernels", "physics", "spectra", "storage"},
     "preprocessing": {"physics"},
     "lines": {"kernels", "physics", "storage"},
     "manifold": {"kernels"},

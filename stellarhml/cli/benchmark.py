@@ -182,7 +182,7 @@ def _searches(text):
 
 def _require_no_ranges(arguments):
     """Raise if a range is given without a folder of PHOENIX spectra."""
-    given = [name for name in ("teff", "logg", "feh", "wavelength") if getattr(arguments, name) is not None]
+    given = [name for name in ("teff", "logg", "feh", "alpha", "wavelength") if getattr(arguments, name) is not None]
     given += ["allow-missing"] if arguments.allow_missing else []
     if given:
         raise ValueError(

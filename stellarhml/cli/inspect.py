@@ -93,6 +93,8 @@ def _generator_rows(record):
     low, high = record["wavelength"]
     yield "nodes", str(record["n_nodes"])
     yield "band", f"{low:.2f} to {high:.2f} vacuum angstrom, {record['n_pixels']} pixels"
+    own = record["resolving_power"]
+    yield "resolution", "that of the grid" if own is None else f"built for a resolving power of {own:g} or less"
     factors, rank = record["n_factors"], record["residual_rank"]
     in_factors = "stored for each node" if factors is None else f"in {_count(factors, 'factor')}"
     yield "lines", f"{record['n_lines']}, {in_factors}"

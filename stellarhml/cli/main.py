@@ -17,7 +17,8 @@ from stellarhml.cli.terminal import ERROR, INTERRUPTED, TERMINATED, Terminated, 
 
 COMMANDS = {
     "demo": "the whole method on packaged data",
-    "build": "a generator from a folder of PHOENIX spectra",
+    "fetch": "spectra of PHOENIX from the server of the library",
+    "build": "a generator from a grid of model spectra",
     "tag": "species of a generator's lines, by a list of transitions",
     "calibrate": "corrections of a generator's lines, from reference stars",
     "predict": "labels of observed spectra",
@@ -35,7 +36,8 @@ spectrum is fitted with the lines between the grid nodes.
 EPILOG = """\
 examples:
   stellarhml demo
-  stellarhml build --phoenix PHOENIX/ --teff 5000 6000 --wavelength 8450 8700 --out generator.asdf
+  stellarhml fetch phoenix --teff 5000 6000 --logg 4 5 --feh -0.5 0 --out PHOENIX/
+  stellarhml build PHOENIX/ --teff 5000 6000 --wavelength 8450 8700 --out generator.asdf
   stellarhml tag --generator generator.asdf --lines vald.lin --out tagged.asdf
   stellarhml calibrate --generator tagged.asdf --labels labels.csv --out calibrated.asdf sun.fits
   stellarhml predict --generator generator.asdf star.fits

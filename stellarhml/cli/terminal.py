@@ -98,22 +98,41 @@ def add_spectra(parser):
 def add_grid(parser, *, required):
     """Add the arguments that choose spectra from a PHOENIX folder."""
     parser.add_argument("--phoenix", metavar="FOLDER", required=required, help="folder of the grid")
-    for name, text in (("teff", "Teff in K"), ("logg", "log g in dex(cm/s2)"), ("feh", "[Fe/H] in dex")):
-        parser.add_argument(f"--{name}", nargs=2, type=float, metavar=("LO", "HI"), help=f"range of {text} [all]")
+    add_ranges(parser)
     parser.add_argument(
         "--wavelength", nargs=2, type=float, metavar=("LO", "HI"), help="range in vacuum angstrom [8038 12849]"
     )
     parser.add_argument("--allow-missing", action="store_true", help="go on if grid nodes have no file")
 
 
+def add_ranges(parser):
+    """Add the arguments that select nodes by ranges of their labels."""
+    for name, text in (("teff", "Teff in K"), ("logg", "log g in dex(cm/s2)"), ("feh", "[Fe/H] in dex")):
+        parser.add_argument(f"--{name}", nargs=2, type=float, metavar=("LO", "HI"), help=f"range of {text} [all]")
+    parser.add_argument(
+        "--alpha", nargs="+", type=float, metavar="A", help="[alpha/Fe] in dex: one value, or a range, then a label [0]"
+    )
+
+
+def ranges_of(arguments):
+    """Selections of labels by name: a range is a tuple, one value of alpha a number."""
+    given = {name: getattr(arguments, name) for name in ("teff", "logg", "feh", "alpha")}
+    chosen = {name: tuple(limits) for name, limits in given.items() if limits is not None}
+    if len(chosen.get("alpha", ())) == 1:
+        chosen["alpha"] = chosen["alpha"][0]
+    return chosen
+
+
 def read_grid(arguments, cache=None):
     """Load the spectra that the arguments of `add_grid` choose; with a `cache` they stay in that file."""
     from stellarhml.grids.phoenix_grid import load_phoenix
 
-    ranges = {name: getattr(arguments, name) for name in ("teff", "logg", "feh", "wavelength")}
+    chosen = ranges_of(arguments)
+    if arguments.wavelength is not None:
+        chosen["wavelength"] = tuple(arguments.wavelength)
     return load_phoenix(
         arguments.phoenix,
-        **{name: tuple(limits) for name, limits in ranges.items() if limits is not None},
+        **chosen,
         missing="report" if arguments.allow_missing else "raise",
         cache=cache,
         verbose=True,

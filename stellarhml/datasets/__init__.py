@@ -8,6 +8,7 @@ import importlib
 _PUBLIC = {
     "load_mini_grid": "stellarhml.datasets._mini_grid",
     "make_stellar_grid": "stellarhml.datasets._synthetic",
+    "load_grid": "stellarhml.grids.loading",
     "load_phoenix": "stellarhml.grids.phoenix_grid",
     "fetch_phoenix": "stellarhml.grids.fetch",
     "get_data_home": "stellarhml.grids.fetch",

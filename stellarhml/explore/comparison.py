@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stellarhml.exceptions import WavelengthCoverageError
-from stellarhml.explore.screen_data import thin_pixels
+from stellarhml.explore.screen_data import power_shown, thin_pixels
 from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
 from stellarhml.inference._inference_result import OrderFit
@@ -99,13 +99,14 @@ class SpectrumComparison:
         """Compare with the model at given parameters; returns ComparedOrders.
 
         Continua are polynomials as in a fit. Labels outside the grid are moved to its nearest point; `rv` and `vsini`
-        [km/s]; `resolving_power` None is the generator's own; `orders` are positions, None for all. The model is NaN in
-        orders outside the generator's band.
+        [km/s]; `resolving_power` None is the generator's own, as is a higher one; `orders` are positions, None for all.
+        The model is NaN in orders outside the generator's band.
         """
         orders = range(len(self.ranges)) if orders is None else orders
         if not len(orders):
             return ComparedOrders({}, np.nan, 0)
         chosen = [self._pixels[i] for i in orders]
+        resolving_power = power_shown(self._generator, resolving_power)
         edges, powers = [order.edges for order in chosen], [resolving_power] * len(chosen)
         observation = Observation([order.wavelength for order in chosen], edges=edges, resolving_power=powers)
         chain = ForwardChain(self._generator, observation, limb_darkening=self._limb_darkening)

@@ -78,9 +78,9 @@ class LineResponse(NamedTuple):
 def spectrum_in_window(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_power=None, n_columns=None):
     """ScreenSpectrum in a `window` of observed wavelengths [angstrom], on the generator's own shifted pixels.
 
-    `rv` and `vsini` [km/s]; `resolving_power` None is the generator's own resolution. Labels outside the grid are moved
-    to its nearest point. Fluxes are those of `predict` without broadening, else those of `observe`. More than two
-    pixels for each of `n_columns` are thinned, see `thin_pixels`; None keeps all.
+    `rv` and `vsini` [km/s]; `resolving_power` None is the generator's own resolution, as is a higher one. Labels
+    outside the grid are moved to its nearest point. Fluxes are those of `predict` without broadening, else those of
+    `observe`. More than two pixels for each of `n_columns` are thinned, see `thin_pixels`; None keeps all.
 
     Examples
     --------
@@ -96,6 +96,7 @@ def spectrum_in_window(generator, labels, window, *, rv=0.0, vsini=0.0, resolvin
     shift = doppler_shift(1.0, rv)
     pixels = _pixels_of(generator, window, shift)
     rest = np.asarray(generator.wavelength_)[pixels]
+    resolving_power = power_shown(generator, resolving_power)
     X = np.reshape(np.asarray(labels, dtype=np.float64), (1, -1))
     weights, outside = generator.interpolator_.locate(X)
     has_error = generator.error_map_ is not None
@@ -215,6 +216,12 @@ def _pixels_of(generator, window, shift):
     wavelength = generator.wavelength_
     first, last = np.searchsorted(wavelength, [window[0] / shift, window[1] / shift])
     return slice(max(int(first) - 1, 0), min(int(last) + 1, len(wavelength)))
+
+
+def power_shown(generator, resolving_power):
+    """Resolving power of a picture: None, the generator's own, where that is not higher."""
+    own = generator.resolving_power
+    return None if None not in (own, resolving_power) and resolving_power >= own else resolving_power
 
 
 def _broadened(generator, labels, wavelength, resolving_power, rv, vsini):

@@ -53,6 +53,12 @@ class _Blend(Stage):
         _require_generator(generator)
         self._generator, self._primary = generator, generator if primary is None else primary
         self._limb_darkening = limb_darkening
+        powers = [getattr(part, "resolving_power", None) for part in (generator, self._primary)]
+        if powers[0] != powers[1]:
+            raise ValueError(
+                f"The generators of the two photospheres have the resolving powers {powers[0]} and {powers[1]}, where "
+                "None is full resolution, but both need the same. Build one of them again."
+            )
         teff = "teff" in generator.label_names_ and "teff" in self._primary.label_names_
         if not teff and not self.levels_known:
             raise ValueError(

@@ -15,6 +15,7 @@ from stellarhml.forward.line_columns import columns_of_order, cores_of_strong_li
 from stellarhml.forward.line_spread import FACTOR, LineSpread, ResolutionMatrix, factor_parameter
 from stellarhml.forward.stages import Parameter, Rows, Stage, label_parameters
 from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
+from stellarhml.physics.broadening import line_spread_sigma
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
 
 RV = Parameter("rv", "km/s", (-500.0, 500.0), "radial velocity, positive away from the observer", start=0.0, scale=10.0)
@@ -99,7 +100,10 @@ class ForwardChain:
         resolving_power_error=None,
         order_shifts=None,
     ):
-        self._generator, self._observation, self._stages = generator, observation, tuple(stages)
+        self._generator, self._stages = generator, tuple(stages)
+        self._observation = observation.seen_from(_own_power(generator))
+        _refuse_sharp_stages(generator, self._stages)
+        _refuse_free_power(generator, resolving_power_error)
         self._changes = changes
         self._limb_darkening = _check("limb_darkening", limb_darkening, 0.0, 1.0, "")
         self._watch = watch
@@ -258,7 +262,7 @@ class ForwardChain:
                 order.edges[good.start : good.stop + 1] / shift,
                 vsini=vsini / SPEED_OF_LIGHT,
                 limb_darkening=self._limb_darkening,
-                sigma=0.0 if order.resolving_power is None else float(np.median(order.sigma)),
+                sigma=order.median_sigma,
             )
             found.append(columns._replace(start=columns.start + good.start, stop=columns.stop + good.start))
         return found
@@ -287,7 +291,7 @@ class ForwardChain:
             Of rotation, line spread, pixels and a width of 1.5 km/s together.
         """
         order = self._orders(values)[number]
-        spread = 0.0 if order.resolving_power is None else float(np.median(order.sigma))
+        spread = order.total_sigma
         pixel = float(np.median(np.diff(np.log(order.edges))))
         squared = spread**2 + pixel**2 / 12 + _ROTATION * (values["vsini"] / SPEED_OF_LIGHT) ** 2
         return float(np.sqrt(squared + (_THERMAL / SPEED_OF_LIGHT) ** 2))
@@ -338,8 +342,7 @@ class ForwardChain:
                 found.append(nothing(len(order.wavelength)))
                 continue
             _, components, form = self._generator.line_components(labels, window[1], change=change)
-            sigma = 0.0 if order.resolving_power is None else float(np.median(order.sigma))
-            broad = light_reach(values["vsini"] / SPEED_OF_LIGHT, sigma)
+            broad = light_reach(values["vsini"] / SPEED_OF_LIGHT, order.median_sigma)
             found.append(function(components, form, order.wavelength / shift, broad))
         return found
 
@@ -436,7 +439,7 @@ class ForwardChain:
                 edges,
                 vsini=vsini / SPEED_OF_LIGHT,
                 limb_darkening=self._limb_darkening,
-                sigma=None if not gaussian else order.sigma if np.ndim(power) == 0 else order.sigma[good],
+                sigma=None if not gaussian else order.sigma if np.ndim(order.sigma) == 0 else order.sigma[good],
                 spread=spread,
                 derivatives=tangents,
                 between=between if self._stages else None,
@@ -455,13 +458,16 @@ class ForwardChain:
             shapes = dict(zip(own, table[len(table) - len(self._shapes) :], strict=False))
             named |= {name: shapes.get(name, np.zeros(len(order.wavelength))) for name in self._shapes}
         if by_variance is None:
-            if power is not None and matrix is None:
+            if power is not None and matrix is None and np.min(order.sigma) > 0:
                 by_variance = -by_power / (2 * order.sigma**2)
             else:
                 by_variance = by_vsini / (2 * _ROTATION * vsini) * SPEED_OF_LIGHT
             named |= {"rv": by_shift / (SPEED_OF_LIGHT + rv), "vsini": by_vsini / SPEED_OF_LIGHT}
         if matrix is not None:  # as if the matrix were a Gaussian, to test its width
             by_power = -2 * order.sigma**2 * by_variance
+        if order.own_power is not None and power is not None:
+            # of the whole line spread, not of the part that the generator's spectra lack
+            by_power = -2 * line_spread_sigma(power) ** 2 * by_variance
         if FACTOR in values and self._power_error is not None:
             named[FACTOR] = by_power / values[FACTOR]
         if self._order_shifts is not None:
@@ -530,6 +536,32 @@ class RestChain:
     def generator_pixels(self, values):
         """Pixels of the generator, as `ForwardChain.generator_pixels`."""
         return [np.arange(run.start, run.stop) for run in self._runs]
+
+
+def _own_power(generator):
+    """Resolving power that the spectra of a generator have, or None."""
+    return getattr(generator, "resolving_power", None)
+
+
+def _refuse_sharp_stages(generator, stages):
+    """Raise ValueError if a stage needs light before the line spread, and the generator's is after it."""
+    sharp = [type(stage).__name__ for stage in stages if stage.before_line_spread]
+    if sharp and _own_power(generator) is not None:
+        raise ValueError(
+            f"{sharp[0]} acts on the light before the line spread, but the spectra of this generator are broadened to "
+            f"a resolving power of {_own_power(generator):g} already. Use a generator built without --resolving-power, "
+            "or mask or divide by the transmission."
+        )
+
+
+def _refuse_free_power(generator, resolving_power_error):
+    """Raise ValueError if the resolving power is free, which may then exceed that of the generator's spectra."""
+    if resolving_power_error is not None and _own_power(generator) is not None:
+        raise ValueError(
+            f"`resolving_power_error` is {resolving_power_error}, but the spectra of this generator are broadened to a "
+            f"resolving power of {_own_power(generator):g}, which a free one may exceed. Use a generator built without "
+            "--resolving-power, or leave it out."
+        )
 
 
 def _rendered(generator, values, pixels, tangents, changes=None):

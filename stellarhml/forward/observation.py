@@ -10,24 +10,49 @@ from stellarhml.kernels.fourier_broadening import GAUSS_REACH
 from stellarhml.physics.broadening import line_spread_sigma
 from stellarhml.physics.wavelength import air_to_vacuum
 
+_ROUNDING = 1e-9  # resolving powers that differ by less are the same
+_LEAST = 1e-3  # of sigma: smallest line spread of a pixel where others have more, whose logarithm must be finite
+
 
 class DetectorOrder(NamedTuple):
     """One run of pixels of a detector.
 
     Centers `wavelength` (n_pixels,), strictly increasing, and `edges` (n_pixels + 1,) [vacuum angstrom];
-    `resolving_power` is a number, an array (n_pixels,), a LineSpread, or None for the generator's own.
+    `resolving_power` is a number, an array (n_pixels,), a LineSpread, or None for the generator's own; `own_power` is
+    that which the generator's spectra already have, or None.
     """
 
     wavelength: np.ndarray
     edges: np.ndarray
     resolving_power: object
+    own_power: float | None = None
 
     @property
     def sigma(self):
-        """Sigma of the line-spread function, or of an equivalent Gaussian, in ln wavelength, or None."""
+        """Sigma in ln wavelength of the line spread that the generator's spectra lack, or None.
+
+        That of an equivalent Gaussian where the line-spread function is not Gaussian.
+        """
+        if self.resolving_power is None:
+            return None
         if isinstance(self.resolving_power, LineSpread):
             return self.resolving_power.sigma
-        return None if self.resolving_power is None else line_spread_sigma(self.resolving_power)
+        if self.own_power is None:
+            return line_spread_sigma(self.resolving_power)
+        whole = line_spread_sigma(self.resolving_power)
+        lacking = whole**2 - line_spread_sigma(self.own_power) ** 2
+        return np.sqrt(np.maximum(lacking, (_LEAST * whole) ** 2 if np.ndim(whole) else 0.0))
+
+    @property
+    def median_sigma(self):
+        """Median of `sigma`, zero for None."""
+        return 0.0 if self.resolving_power is None else float(np.median(self.sigma))
+
+    @property
+    def total_sigma(self):
+        """Sigma in ln wavelength of the whole line spread, of the middle of the order; zero where there is none."""
+        own = 0.0 if self.own_power is None else line_spread_sigma(self.own_power)
+        return float(np.hypot(self.median_sigma, own))
 
     @property
     def reach(self):
@@ -44,7 +69,8 @@ class DetectorOrder(NamedTuple):
     def part(self, pixels):
         """Some of the pixels (slice)."""
         edges = self.edges[pixels.start : pixels.stop + 1]
-        return DetectorOrder(self.wavelength[pixels], edges, take_pixels(self.resolving_power, pixels))
+        power = take_pixels(self.resolving_power, pixels)
+        return DetectorOrder(self.wavelength[pixels], edges, power, self.own_power)
 
     def at(self, factor, values, shift=1.0):
         """The order with another line spread, and pixels whose true wavelengths are the stated ones over `shift`.
@@ -59,7 +85,7 @@ class DetectorOrder(NamedTuple):
         if shift != 1:
             edges = edges / shift
             power = power.shifted(shift) if hasattr(power, "shifted") else power
-        return DetectorOrder(self.wavelength, edges, power)
+        return DetectorOrder(self.wavelength, edges, power, self.own_power)
 
 
 class Observation:
@@ -113,6 +139,45 @@ class Observation:
             powers = self._each(resolving_power, len(pixels), "resolving_power")
         parts = zip(pixels, edges, powers, strict=True)
         self.orders = [_check_order(i, *part, medium == "air") for i, part in enumerate(parts)]
+
+    def seen_from(self, own_power):
+        """The same observation of spectra that have a resolving power already.
+
+        Parameters
+        ----------
+        own_power : float or None
+            Resolving power of the spectra of a generator; None: they are as computed.
+
+        Returns
+        -------
+        observation : Observation
+            With line spreads that are the difference in quadrature.
+
+        Raises
+        ------
+        ValueError
+            If an order has a higher resolving power than the spectra, or a line spread that is not Gaussian.
+        """
+        seen = object.__new__(Observation)
+        seen.single = self.single
+        seen.orders = [order._replace(own_power=own_power) for order in self.orders]
+        for number, order in enumerate(seen.orders):
+            if own_power is None or order.resolving_power is None:
+                continue
+            if isinstance(order.resolving_power, LineSpread):
+                raise ValueError(
+                    f"Order {number}: `resolving_power` is a {type(order.resolving_power).__name__}, but the generator "
+                    f"was built for {own_power:g} with a Gaussian line spread. Build one without --resolving-power, or "
+                    "state a number."
+                )
+            highest = np.max(order.resolving_power)
+            if highest > own_power * (1 + _ROUNDING):
+                raise ValueError(
+                    f"Order {number}: `resolving_power` is {highest:g}, but the generator was built for {own_power:g}, "
+                    "and its spectra cannot be sharpened. Build a generator without --resolving-power, or with a "
+                    "higher one."
+                )
+        return seen
 
     def part(self, runs):
         """Select some runs of pixels.

@@ -162,11 +162,15 @@ class Stage:
         Largest sampling step that the stage allows, in ln wavelength.
     local : bool
         Whether the stage leaves the star's light at its wavelength although it has a margin, which other light needs.
+    before_line_spread : bool
+        Whether the result is wrong if spectra are broadened by the line spread first, as where lines of the atmosphere
+        multiply those of the star. A generator built for one resolving power refuses such a stage.
     """
 
     parameters = ()
     step = np.inf
     local = False
+    before_line_spread = False
 
     def margin(self, values):
         """Largest distance in km/s over which the stage moves light.

@@ -84,6 +84,8 @@ class Tellurics(Stage):
 
     local = True
 
+    before_line_spread = True
+
     def __init__(self, wavelength, transmissions, *, velocity=0.0, width=False):
         columns = dict(transmissions) if isinstance(transmissions, dict) else {"air": transmissions}
         if not columns:

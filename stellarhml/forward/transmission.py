@@ -38,6 +38,8 @@ class Transmission(Stage):
     [False, True]
     """
 
+    before_line_spread = True
+
     def __init__(self, wavelength, transmission):
         wavelength, transmission = checked_table(wavelength, transmission)
         self._wavelength, self._transmission = wavelength, transmission

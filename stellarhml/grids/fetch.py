@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import warnings
 from itertools import product
 from pathlib import Path
 
@@ -10,26 +12,28 @@ from sklearn.utils import Bunch
 
 from stellarhml._parallel import progress
 from stellarhml._validation import LABELS
-from stellarhml.exceptions import DownloadError, GridIncompleteError, GridNotFoundError
+from stellarhml.exceptions import DownloadError, GridIncompleteError, GridNotFoundError, StellarHMLWarning
 from stellarhml.grids.phoenix_files import (
     WAVE_NAME,
     list_phoenix_files,
     phoenix_file_name,
     read_phoenix_spectrum,
     read_phoenix_wavelength,
+    wave_path,
 )
-from stellarhml.grids.phoenix_grid import load_phoenix
+from stellarhml.grids.phoenix_grid import is_one_number, load_phoenix
 from stellarhml.grids.selection import select_values
 
 logger = logging.getLogger(__name__)
 
 PHOENIX_URL = "https://phoenix.astro.physik.uni-goettingen.de/data/v2.0/HiResFITS/"
 
-# Values of the library at [alpha/Fe] = 0 (Husser et al. 2013, Table 1); not every combination exists.
+# Values of the library (Husser et al. 2013, Table 1); not every combination exists.
 PHOENIX_VALUES = {
     "teff": np.concatenate([np.arange(2300.0, 7000.0, 100.0), np.arange(7000.0, 12001.0, 200.0)]),
     "logg": np.arange(0.0, 6.01, 0.5),
     "feh": np.array([-4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0]),
+    "alpha": np.array([-0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2]),
 }
 
 _CHUNK = 1 << 16  # bytes read at a time
@@ -43,12 +47,14 @@ def fetch_phoenix(
     teff,
     logg,
     feh,
+    alpha=0.0,
     data_home=None,
     base_url=PHOENIX_URL,
     wavelength=(8038.0, 12849.0),
     n_retries=3,
     timeout=30,
     dry_run=False,
+    missing="raise",
     verbose=None,
     return_X_y=False,
 ):
@@ -60,8 +66,11 @@ def fetch_phoenix(
     Parameters
     ----------
     teff, logg, feh : None, tuple (lo, hi), float or array-like
-        Nodes to fetch, in K, dex(cm/s2) and dex, at [alpha/Fe] = 0: None for all values of the library, a tuple for a
-        closed range, a list for exact values.
+        Nodes to fetch, in K, dex(cm/s2) and dex: None for all values of the library, a tuple for a closed range, a list
+        for exact values.
+    alpha : float, None, tuple (lo, hi) or array-like, default=0.0
+        [alpha/Fe] in dex, as in `load_phoenix`: a number is no label of the grid, the others make it one. Values other
+        than 0 exist for 3500 to 8000 K and [Fe/H] of -3 to 0.
     data_home : str or path-like, default=None
         Folder of downloads; the spectra go into its folder `phoenix`. None takes that of `get_data_home`.
     base_url : str, default=the server of the University of Goettingen
@@ -74,6 +83,9 @@ def fetch_phoenix(
         Seconds without an answer after which a request counts as failed.
     dry_run : bool, default=False
         Only look up the sizes on the server, download nothing.
+    missing : {"raise", "report"}, default="raise"
+        If the server does not have some of the nodes: raise an error before anything is downloaded, or leave them out
+        with a warning.
     verbose : bool, default=None
         Whether to show a progress bar; None shows one on a terminal if it takes over two seconds. The total size is
         also logged beforehand, at level INFO of the logger `stellarhml.grids.fetch`.
@@ -89,52 +101,120 @@ def fetch_phoenix(
     Raises
     ------
     GridIncompleteError
-        If the server does not have some of the nodes. Nothing is downloaded then.
+        If the server does not have some of the nodes, and `missing="raise"`. Nothing is downloaded then.
     DownloadError
-        If the server cannot be reached, or a file is truncated or damaged after all retries. Complete files are kept.
+        If the server cannot be reached, the disk has no room, or a file is truncated or damaged after all retries.
+        Complete files are kept.
 
     See Also
     --------
     load_phoenix : Load spectra from a local folder.
     """
-    if not base_url.startswith(("https://", "http://")):
-        raise ValueError(f"`base_url` is {base_url!r}, but an address that begins with https:// or http:// is needed.")
-    if n_retries < 0 or timeout <= 0:
-        raise ValueError(
-            f"`n_retries` is {n_retries} and `timeout` {timeout}, but at least 0 and more than 0 are needed."
-        )
     folder = get_data_home(data_home) / "phoenix"
-    selections = {"teff": teff, "logg": logg, "feh": feh}
-    axes = {name: select_values(s, PHOENIX_VALUES[name], name) for name, s in selections.items()}
-    nodes = list(product(*(axis.tolist() for axis in axes.values())))
-    missing = {WAVE_NAME: None} | {phoenix_file_name(*node).as_posix(): node for node in nodes}
-    there = _nodes_there(folder)
-    missing = {name: node for name, node in missing.items() if node not in there and not (folder / name).is_file()}
-    server = _Server(base_url.rstrip("/") + "/", folder, missing, n_retries, timeout)
-    sizes = server.sizes(verbose)
-    n_bytes = sum(size or 0 for size in sizes.values())
+    selections = {"teff": teff, "logg": logg, "feh": feh, "alpha": alpha}
+    download = PhoenixDownload(
+        folder, selections, base_url=base_url, n_retries=n_retries, timeout=timeout, missing=missing, verbose=verbose
+    )
     if dry_run:
-        return Bunch(folder=folder, urls=[server.url(name) for name in missing], n_bytes=n_bytes)
-    if missing:
-        announcement = f"fetch_phoenix: {len(missing)} files, {n_bytes / 1e6:.1f} MB into {folder}"
-        logger.info(announcement)
-        with progress(None, total=n_bytes or None, verbose=verbose, description=announcement, unit="B") as bar:
-            for path in server.fetch():
-                bar.update(path.stat().st_size)
+        return Bunch(folder=folder, urls=download.urls, n_bytes=download.n_bytes)
+    if download.n_files:
+        logger.info(f"fetch_phoenix: {download.announcement}")
+        download.run(verbose)
     # Exact values in place of ranges: the folder may have other spectra.
+    values = {name: axis.tolist() for name, axis in download.axes.items()}
+    if is_one_number(alpha):
+        values["alpha"] = float(alpha)
     return load_phoenix(
-        folder,
-        **{name: axis.tolist() for name, axis in axes.items()},
-        wavelength=wavelength,
-        verbose=verbose,
-        return_X_y=return_X_y,
+        folder, **values, wavelength=wavelength, missing=missing, verbose=verbose, return_X_y=return_X_y
     )
 
 
+class PhoenixDownload:
+    """Files of PHOENIX that a folder lacks for chosen nodes, with their sizes on the server.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder in PHOENIX's own layout; it need not exist.
+    selections : dict
+        Selections of "teff", "logg", "feh" and "alpha", see `fetch_phoenix`.
+    base_url, n_retries, timeout, missing, verbose : object
+        As in `fetch_phoenix`.
+
+    Attributes
+    ----------
+    axes : dict of str to ndarray
+        Values of each label.
+    urls : list of str
+        Addresses of the files to fetch.
+    n_files, n_there, n_bytes : int
+        Number of files to fetch, of spectra that are there, and of bytes to fetch, without files of unknown size.
+    announcement : str
+        The same in words.
+    """
+
+    def __init__(
+        self,
+        folder,
+        selections,
+        *,
+        base_url=PHOENIX_URL,
+        n_retries=3,
+        timeout=30,
+        missing="raise",
+        verbose=None,
+    ):
+        if not base_url.startswith(("https://", "http://")):
+            raise ValueError(
+                f"`base_url` is {base_url!r}, but an address that begins with https:// or http:// is needed."
+            )
+        if n_retries < 0 or timeout <= 0:
+            raise ValueError(
+                f"`n_retries` is {n_retries} and `timeout` {timeout}, but at least 0 and more than 0 are needed."
+            )
+        if missing not in ("raise", "report"):
+            raise ValueError(f"`missing` is {missing!r}, but it must be 'raise' or 'report'.")
+        is_one_number(selections["alpha"])
+        self.folder = Path(folder).expanduser()
+        self.axes = {name: select_values(selections[name], PHOENIX_VALUES[name], name) for name in PHOENIX_VALUES}
+        nodes = list(product(*(axis.tolist() for axis in self.axes.values())))
+        there = _nodes_there(self.folder)
+        wanted = {WAVE_NAME: None} | {phoenix_file_name(*node).as_posix(): node for node in nodes}
+        wanted = {
+            name: node for name, node in wanted.items() if node not in there and not (self.folder / name).is_file()
+        }
+        if wave_path(self.folder).is_file():
+            wanted.pop(WAVE_NAME, None)
+        self.n_there = sum(node in there for node in nodes)
+        self._server = _Server(base_url.rstrip("/") + "/", self.folder, wanted, n_retries, timeout, missing)
+        sizes = self._server.sizes(verbose)
+        self.urls = [self._server.url(name) for name in sizes]
+        self.n_files, self.n_bytes = len(sizes), sum(size or 0 for size in sizes.values())
+        n_unknown = sum(size is None for size in sizes.values())
+        unknown = f" and {n_unknown} files of unknown size" if n_unknown else ""
+        self.announcement = f"{self.n_files} files, {self.n_bytes / 1e6:.1f} MB{unknown} into {self.folder}"
+
+    def run(self, verbose=None):
+        """Download the files; DownloadError if one cannot be, or the disk has no room for them."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise DownloadError(f"{self.folder} cannot be created ({error}). Choose another folder.") from error
+        if self.n_bytes > free:
+            raise DownloadError(
+                f"{self.announcement} are to be downloaded, but {free / 1e6:.1f} MB are free there. Make room, choose "
+                "another folder, or narrower ranges."
+            )
+        with progress(None, total=self.n_bytes or None, verbose=verbose, description="Downloading", unit="B") as bar:
+            for path in self._server.fetch():
+                bar.update(path.stat().st_size)
+
+
 def _nodes_there(folder):
-    """Nodes at [alpha/Fe] = 0 with a file in the folder, however it spells a zero."""
+    """Nodes with a file in the folder, however it spells a zero, packed or not."""
     try:
-        return {labels[:3] for labels, _ in list_phoenix_files(folder) if labels[3] == 0}
+        return {labels for labels, _ in list_phoenix_files(folder)}
     except GridNotFoundError:
         return set()
 
@@ -162,9 +242,9 @@ def get_data_home(data_home=None):
 class _Server:
     """A server folder, and the files to fetch from it: `missing` maps names to nodes (None for the wavelengths)."""
 
-    def __init__(self, base_url, folder, missing, n_retries, timeout):
+    def __init__(self, base_url, folder, missing, n_retries, timeout, if_absent):
         self.base_url, self.folder, self.missing = base_url, folder, missing
-        self.n_retries, self.timeout = n_retries, timeout
+        self.n_retries, self.timeout, self.if_absent = n_retries, timeout, if_absent
 
     def url(self, name):
         """Address of a file."""
@@ -191,8 +271,8 @@ class _Server:
                 size = answer.headers.get("Content-Length") if answer.ok else None
                 sizes[name] = None if size is None else int(size)
         if absent:
-            self._raise_absent(absent)
-        return sizes
+            self._lacks(absent)
+        return {name: size for name, size in sizes.items() if name in self.missing}
 
     def fetch(self):
         """Download and check the files, and yield their paths."""
@@ -212,15 +292,16 @@ class _Server:
         level = log.level
         log.setLevel("WARNING")  # no line for each file
         try:
-            for name, node in self.missing.items():  # the wavelengths first
+            for name, node in list(self.missing.items()):  # the wavelengths first
                 if node is not None and n_pixels is None:
                     n_pixels = read_phoenix_wavelength(self.folder).size
                 try:
                     yield Path(client.fetch(name, downloader=download_checked))
                 except (ValueError, requests.RequestException) as error:
                     if getattr(getattr(error, "response", None), "status_code", None) in _ABSENT:
-                        self._raise_absent([name])
-                    self._raise_failed(name, error)
+                        self._lacks([name])
+                    else:
+                        self._raise_failed(name, error)
         finally:
             log.setLevel(level)
 
@@ -231,14 +312,25 @@ class _Server:
             f"stellarhml.datasets.load_phoenix({str(self.folder)!r})."
         ) from error
 
-    def _raise_absent(self, names):
+    def _lacks(self, names):
+        """Raise, or warn and go on, because the server lacks files."""
         if WAVE_NAME in names:
             raise DownloadError(
                 f"{self.url(WAVE_NAME)} does not exist (404), but every PHOENIX grid has this file. Check `base_url`: "
                 "it must be the address of the folder with this file."
             )
-        first = ", ".join("({:g}, {:g}, {:g})".format(*self.missing[name]) for name in names[:5])
-        raise GridIncompleteError(
-            f"{self.base_url} does not have {len(names)} of the chosen nodes (404), first ({', '.join(LABELS)}) = "
-            f"{first}. The library has no spectrum there; leave these values out."
+        nodes = [self.missing[name] for name in names[:5]]
+        labels = LABELS if not any(node[3] for node in nodes) else (*LABELS, "alpha")
+        first = ", ".join(f"({', '.join(f'{value:g}' for value in node[: len(labels)])})" for node in nodes)
+        found = (
+            f"{self.base_url} does not have {len(names)} of the chosen nodes (404), first ({', '.join(labels)}) = "
+            f"{first}"
         )
+        if self.if_absent == "raise":
+            raise GridIncompleteError(
+                f"{found}. The library has no spectrum there; leave these values out, or pass missing='report' "
+                "(--allow-missing) to go on without them."
+            )
+        warnings.warn(f"{found}; they are left out.", StellarHMLWarning, stacklevel=5)
+        for name in names:
+            del self.missing[name]

@@ -2,7 +2,12 @@
 
 One folder holds `WAVE_PHOENIX-ACES-AGSS-COND-2011.fits`, the vacuum wavelengths of all files in angstrom, and
 `PHOENIX-ACES-AGSS-COND-2011/Z-0.0/lte05800-4.50-0.0.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits`, one spectrum each, flux in
-erg/s/cm^2/cm. Reference: Husser et al. (2013), A&A 553, A6, doi:10.1051/0004-6361/201219058.
+erg/s/cm^2/cm. Reference: Husser et al. (2013), A&A 553, A6, doi:10.1051/0004-6361/201219058. Files may be compressed by
+gzip (`.fits.gz`).
+
+The archives of MedResFITS, such as `PHOENIX-ACES-AGSS-COND-2011_R10000FITS_Z-0.0.zip`, unpack to files of the same
+names without a WAVE file. Headers give their wavelengths in angstrom: linear in A1FITS (`CTYPE1` AWAV), and natural
+logarithms in R10000FITS (AWAV-LOG), other than the FITS standard has it.
 """
 
 import re
@@ -13,6 +18,7 @@ import numpy as np
 
 from stellarhml._grid_faults import describe_stretch, stretch_without_light
 from stellarhml.exceptions import GridNotFoundError, SpectrumFileError
+from stellarhml.spectra.orders import to_vacuum
 from stellarhml.storage.fits_files import read_fits
 
 GRID_NAME = "PHOENIX-ACES-AGSS-COND-2011"
@@ -21,8 +27,9 @@ WAVE_NAME = f"WAVE_{GRID_NAME}.fits"
 _FILE_NAME = re.compile(
     r"lte(?P<teff>\d{5})(?P<logg>[+-]\d\.\d{2})(?P<feh>[+-]\d\.\d)(?:\.Alpha=(?P<alpha>[+-]\d\.\d{2}))?\."
     + re.escape(GRID_NAME)
-    + r"-HiRes\.fits"
+    + r"-HiRes\.fits(?:\.gz)?"
 )
+_MEDRES = re.compile(re.escape(GRID_NAME) + r"_(R10000FITS|A1FITS)_Z.*")
 _HEADER_KEYS = ("PHXTEFF", "PHXLOGG", "PHXM_H", "PHXALPHA")
 _ANGSTROM = {"", "a", "aa", "angstrom", "angstroms"}
 _ALL_PIXELS = slice(None)
@@ -71,7 +78,7 @@ def list_phoenix_files(folder) -> list[tuple[tuple, Path]]:
             f"{folder} is not a folder. Pass the folder that holds {WAVE_NAME} and {GRID_NAME}/, or download one with "
             "stellarhml.datasets.fetch_phoenix."
         )
-    found = [(_labels_of_name(path.name), path) for path in (folder / GRID_NAME).glob("Z*/*.fits")]
+    found = [(_labels_of_name(path.name), path) for path in (folder / GRID_NAME).glob("Z*/*.fits*")]
     found = sorted(pair for pair in found if pair[0] is not None)
     if not found:
         raise GridNotFoundError(
@@ -104,13 +111,20 @@ def missing_nodes(labels) -> np.ndarray:
     return np.array([node for node in full if node not in there]).reshape(-1, labels.shape[1])
 
 
+def wave_path(folder) -> Path:
+    """Path of the WAVE file of a folder, or of the one compressed by gzip where that is there instead."""
+    path = Path(folder).expanduser() / WAVE_NAME
+    packed = path.with_name(f"{WAVE_NAME}.gz")
+    return packed if packed.is_file() and not path.is_file() else path
+
+
 def read_phoenix_wavelength(folder) -> np.ndarray:
     """Wavelengths that all spectra of a folder share, shape (n_pixels,) float64 [vacuum angstrom], strictly increasing.
 
     GridNotFoundError if there is no WAVE file; SpectrumFileError if it is truncated or not a FITS file, states air or
     another unit, or does not increase.
     """
-    path = Path(folder).expanduser() / WAVE_NAME
+    path = wave_path(folder)
     if not path.is_file():
         raise GridNotFoundError(
             f"{path} does not exist. Pass the folder that holds {WAVE_NAME}; stellarhml.datasets.fetch_phoenix "
@@ -175,12 +189,75 @@ def read_phoenix_spectrum(path, n_pixels: int | None = None, pixels: slice = _AL
     return flux, labels
 
 
+def is_phoenix_folder(folder):
+    """Whether a folder holds PHOENIX's WAVE file, or the folder of its spectra."""
+    return wave_path(folder).is_file() or (folder / GRID_NAME).is_dir()
+
+
+def find_medres_files(folder):
+    """Spectra of unpacked archives of MedResFITS in a folder: pairs as `list_phoenix_files`, and the kind of archive.
+
+    GridNotFoundError if there are none, SpectrumFileError if there are both R10000FITS and A1FITS.
+    """
+    folders = [path for path in [folder, *sorted(folder.iterdir())] if path.is_dir() and _MEDRES.fullmatch(path.name)]
+    kinds = {_MEDRES.fullmatch(path.name)[1] for path in folders}
+    found = [(_labels_of_name(path.name), path) for folder in folders for path in folder.rglob("*.fits*")]
+    found = sorted(pair for pair in found if pair[0] is not None)
+    if not found:
+        raise GridNotFoundError(
+            f"{folder} holds no folder such as {GRID_NAME}_R10000FITS_Z-0.0 with spectra named "
+            f"lte05800-4.50-0.0.{GRID_NAME}-HiRes.fits. Unpack the archives of MedResFITS into it."
+        )
+    if len(kinds) > 1:
+        raise SpectrumFileError(
+            f"{folder} holds spectra of {' and '.join(sorted(kinds))}, which differ in resolution. Keep one kind in it."
+        )
+    return found, kinds.pop()
+
+
+def has_medres_files(folder):
+    """Whether a folder holds unpacked archives of MedResFITS."""
+    try:
+        return bool(find_medres_files(folder)[0])
+    except GridNotFoundError:
+        return False
+    except SpectrumFileError:  # of two kinds, which the reader refuses
+        return True
+
+
+def read_medres_spectrum(path, medium):
+    """Wavelengths [vacuum angstrom] and flux [erg/s/cm^2/cm] of a spectrum of MedResFITS, each (n_pixels,).
+
+    `medium` is that of the wavelengths in the file. SpectrumFileError if it is damaged, or its header gives no
+    wavelengths.
+    """
+    flux, header = _read_image(Path(path))
+    start, step, kind = header.get("CRVAL1"), header.get("CDELT1"), str(header.get("CTYPE1", "")).strip().upper()
+    if not all(isinstance(value, int | float) for value in (start, step)) or kind not in _MEDRES_AXES:
+        raise SpectrumFileError(
+            f"{path} has CRVAL1 = {start!r}, CDELT1 = {step!r} and CTYPE1 = {kind!r}, but numbers and one of "
+            f"{', '.join(_MEDRES_AXES)} are needed for its wavelengths. Unpack the archive again."
+        )
+    wavelength = start + step * (np.arange(flux.size) + 1 - header.get("CRPIX1", 1))
+    with np.errstate(all="ignore"):
+        wavelength = np.exp(wavelength) if kind.endswith("-LOG") else wavelength
+    if not (_SHORTEST < wavelength[0] < wavelength[-1] < _LONGEST):
+        raise SpectrumFileError(
+            f"{path} has wavelengths from {wavelength[0]:g} to {wavelength[-1]:g} angstrom by CRVAL1 = {start:g}, "
+            f"CDELT1 = {step:g} and CTYPE1 = {kind!r}, but PHOENIX has {_SHORTEST:g} to {_LONGEST:g}. Unpack the "
+            "archive again."
+        )
+    return to_vacuum(wavelength, medium, path), flux
+
+
+_MEDRES_AXES = ("AWAV", "AWAV-LOG", "WAVE", "WAVE-LOG")
+_SHORTEST, _LONGEST = 400.0, 60_000.0  # angstrom
 _AGAIN = "Delete the file and download it again (stellarhml.datasets.fetch_phoenix)."
 
 
 def _labels_of_name(name):
     """Labels (teff, logg, feh, alpha) of a PHOENIX file name, or None if it is not one."""
-    match = _FILE_NAME.match(name)
+    match = _FILE_NAME.fullmatch(name)
     if match is None:
         return None
     return (
@@ -197,7 +274,7 @@ def _read_image(path):
         raise FileNotFoundError(f"{path} does not exist.")
     data, header = read_fits(path, lambda hdus: (hdus[0].data, hdus[0].header), _AGAIN)
     n_bytes = path.stat().st_size
-    if n_bytes % _FITS_BLOCK:  # a cut in the header of a later part goes unnoticed by astropy
+    if n_bytes % _FITS_BLOCK and path.suffix != ".gz":  # a cut in the header of a later part goes unnoticed by astropy
         raise SpectrumFileError(
             f"{path} is truncated: it has {n_bytes} bytes, but FITS files consist of blocks of {_FITS_BLOCK}. {_AGAIN}"
         )

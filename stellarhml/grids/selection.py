@@ -1,4 +1,4 @@
-"""Select values of a label: all, a closed range, or exact values."""
+"""Select values of a label: all, a closed range, or exact values; and a range of wavelengths."""
 
 from numbers import Real
 
@@ -44,3 +44,12 @@ def select_values(selection, available, name):
             "tuple (lo, hi) for a range, or a list of values."
         )
     return values
+
+
+def check_limits(limits):
+    """A range of wavelengths, (lo, hi) in angstrom."""
+    if np.shape(limits) != (2,) or not all(isinstance(limit, Real) for limit in limits):
+        raise ValueError(
+            f"`wavelength` is {limits!r}, but it must be a range (lo, hi) in vacuum angstrom, or None for all pixels."
+        )
+    return limits

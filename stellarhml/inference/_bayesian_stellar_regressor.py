@@ -326,7 +326,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         resolving_power : float, array-like, LineSpread, or sequence of one for each order
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
             for each pixel. A :class:`stellarhml.forward.line_spread.LineSpread` is a function that is not Gaussian.
-            None: the generator's own resolution.
+            None: the generator's own resolution, which is the highest allowed of one built for one resolving power.
         medium : {"vacuum", "air"}, default=None
             Medium in which the wavelengths are given. None: as the header of a specutils spectrum states, else vacuum.
             Those of an ObservedSpectrum are in vacuum already.
@@ -351,7 +351,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Elements, such as ``["Si", "Ca"]``, whose abundances "[Si/Fe]" in dex are fitted, from the strengths of
             their lines in a generator with species (`SpectrumGenerator.tag_lines`). Molecules count for their elements,
             and have a factor of their own each, such as "CN strength". "auto": those with two lines or more, if lines
-            are taken as uncertain. Their priors have a mean of 0 and a standard deviation of 0.1 dex.
+            are taken as uncertain. Their priors have a mean of 0 and a standard deviation of 0.1 dex. Like the next
+            two, it needs a generator at full resolution: "auto" is None for one built for one resolving power.
         microturbulence : bool or "auto", default="auto"
             Whether the microturbulence "vmic" in km/s is fitted, with a prior about that of the grid, and a standard
             deviation of 0.3 km/s. "auto": if lines are taken as uncertain.

@@ -66,6 +66,14 @@ def check_line_settings(generator, line_errors, abundances, microturbulence, dam
                     "(iron is [Fe/H]). Call SpectrumGenerator.tag_lines(line_list) on the generator, with a list that "
                     "has the element."
                 )
+    if generator.resolving_power is not None:  # its lines have the widths of the spectrograph, and are blends
+        if microturbulence is True or damping or isinstance(abundances, tuple):
+            raise ValueError(
+                "`abundances`, `microturbulence` and `damping` need lines at full resolution, but this generator was "
+                f"built for a resolving power of {generator.resolving_power:g}. Leave them out, or use a generator "
+                "built without --resolving-power."
+            )
+        abundances, microturbulence = None, False
     settings = LineSettings(line_errors, abundances, microturbulence, bool(damping), float(reference))
     return without_faults(settings) if line_errors is False else settings
 

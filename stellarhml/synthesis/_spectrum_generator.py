@@ -1,7 +1,7 @@
 """SpectrumGenerator: fluxes from labels, with lines that are interpolated over the grid."""
 
 import re
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
@@ -67,6 +67,10 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     label_names : sequence of str, default=None
         Names of the labels. None: ("teff", "logg", "feh") for three. The label "teff", in K, is passed to
         `preprocessor`.
+    resolving_power : float, default=None
+        Resolving power of the grid's spectra, if they are broadened for one spectrograph, see
+        :func:`stellarhml.datasets.load_grid`. Spectra observed with a lower one are broadened by the difference; a
+        higher one is an error. None: the spectra are as computed.
     device : str, default=None
         Device on which `predict` renders lines, such as "cuda". None: the CPU, which always renders spectra with a
         radial velocity, and derivatives.
@@ -130,6 +134,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "n_factors": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "residual_rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "label_names": ["array-like", None],
+        "resolving_power": [Interval(Real, 1, None, closed="neither"), None],
         "device": [str, None],
         "n_jobs": [Integral, None],
         "verbose": ["boolean", None],
@@ -145,6 +150,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         n_factors="auto",
         residual_rank="auto",
         label_names=None,
+        resolving_power=None,
         device=None,
         n_jobs=None,
         verbose=None,
@@ -156,6 +162,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_factors = n_factors
         self.residual_rank = residual_rank
         self.label_names = label_names
+        self.resolving_power = resolving_power
         self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -464,7 +471,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             or arms. Light is integrated over each pixel; edges lie half way between centers.
         resolving_power : float, array-like, or sequence of one for each order, default=None
             Wavelength over the full width at half maximum of the Gaussian line-spread function: a number, or a value
-            for each pixel. None: the generator's own resolution.
+            for each pixel, at most that of the generator where it has one. None: the generator's own resolution.
         rv : float or array-like of shape (n_spectra,), default=0.0
             Radial velocities in km/s, unless they carry a unit.
         vsini : float or array-like of shape (n_spectra,), default=0.0
@@ -704,7 +711,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Rebuild from a state of version 1.0, which has no tags of lines; StateError if it is invalid."""
         fitted = state.get("fitted") if isinstance(state, dict) else None
         if not isinstance(fitted, dict):
-            return cls.from_state(state)
+            return cls.from_state_1_1(state)
         if "tags" in fitted:
             raise StateError("A generator of version 1.0 has no `tags`.")
         return cls.from_state_1_1(state | {"fitted": fitted | {"tags": None}})
@@ -714,7 +721,7 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Rebuild from a state of version 1.1, which has no errors of a calibration; StateError if it is invalid."""
         fitted = state.get("fitted") if isinstance(state, dict) else None
         if not isinstance(fitted, dict):
-            return cls.from_state(state)
+            return cls.from_state_1_2(state)
         if "calibration" in fitted:
             raise StateError("A generator before version 1.2 has no `calibration`.")
         return cls.from_state_1_2(state | {"fitted": fitted | {"calibration": None}})
@@ -724,10 +731,20 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Rebuild from a state of version 1.2, which has no level; StateError if it is invalid."""
         fitted = state.get("fitted") if isinstance(state, dict) else None
         if not isinstance(fitted, dict):
-            return cls.from_state(state)
+            return cls.from_state_1_3(state)
         if "level" in fitted:
             raise StateError("A generator before version 1.3 has no `level`.")
-        return cls.from_state(state | {"fitted": fitted | {"level": None}})
+        return cls.from_state_1_3(state | {"fitted": fitted | {"level": None}})
+
+    @classmethod
+    def from_state_1_3(cls, state):
+        """Rebuild from a state of version 1.3, which has no resolving power; StateError if it is invalid."""
+        parameters = state.get("parameters") if isinstance(state, dict) else None
+        if not isinstance(parameters, dict):
+            return cls.from_state(state)
+        if "resolving_power" in parameters:
+            raise StateError("A generator before version 1.4 has no `resolving_power`.")
+        return cls.from_state(state | {"parameters": parameters | {"resolving_power": None}})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

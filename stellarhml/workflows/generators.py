@@ -17,39 +17,61 @@ _PEAK_DISTANCE = 5001  # pixels, the paper's
 _ANCHOR_WIDTH = 11  # pixels: at a signal-to-noise ratio of 100, an anchor of one pixel would carry 1 % of noise
 
 
-def continuum_settings(n_pixels):
-    """Settings of the preprocessor for spectra of `n_pixels` pixels.
+def continuum_settings(n_pixels, binning=1.0):
+    """Settings of the preprocessor for spectra of `n_pixels` pixels, each of `binning` pixels of the grid's own.
 
     The paper's distance between maxima, and a degree that leaves about two maxima to each coefficient: 5 for the full
     band, as in the paper, and lower for short windows.
     """
-    degree = min(5, n_pixels // (2 * _PEAK_DISTANCE))
-    return {"degree": degree, "peak_distance": _PEAK_DISTANCE, "anchor_width": _ANCHOR_WIDTH}
+    distance = max(round(_PEAK_DISTANCE / binning), _ANCHOR_WIDTH)
+    width = max(2 * int(_ANCHOR_WIDTH / binning / 2) + 1, 3)  # odd
+    degree = min(5, n_pixels // (2 * distance))
+    return {"degree": degree, "peak_distance": distance, "anchor_width": width}
 
 
 def make_generator(
-    wavelength, *, label_names=None, paper=False, prominence=None, store=None, n_jobs=None, verbose=None
+    wavelength,
+    *,
+    label_names=None,
+    resolving_power=None,
+    binning=1.0,
+    paper=False,
+    normalised=False,
+    prominence=None,
+    store=None,
+    n_jobs=None,
+    verbose=None,
 ):
-    """SpectrumGenerator, not fitted, with its own preprocessor, so that it takes raw flux.
+    """SpectrumGenerator, not fitted, with its own preprocessor, so that it takes raw flux, unless `normalised`.
 
-    `wavelength` (n_pixels,) of the grid [vacuum angstrom]; `paper` takes the paper's settings in place of the defaults;
+    `wavelength` (n_pixels,) of the grid [vacuum angstrom]; `resolving_power` that its spectra have, or None; `binning`
+    pixels of the grid's own are in a pixel; `paper` takes the paper's settings in place of the defaults;
     `prominence` is the smallest of a line, None for the default, 0.005, in either case; `store` is that of the
     `VoigtLineDecomposer`.
     """
-    settings = {"preprocessor": continuum_settings(len(wavelength))}
+    settings = {"preprocessor": continuum_settings(len(wavelength), binning)}
     if paper:
         settings = {name: dict(step) for name, step in PAPER_SETTINGS.items()}
     if prominence is not None:
         settings.setdefault("decomposer", {})["prominence"] = prominence
     settings.setdefault("decomposer", {})["store"] = store
     pipeline = make_stellar_pipeline(
-        wavelength=wavelength, settings=settings, label_names=label_names, n_jobs=n_jobs, verbose=verbose
+        wavelength=wavelength,
+        settings=settings,
+        label_names=label_names,
+        resolving_power=resolving_power,
+        n_jobs=n_jobs,
+        verbose=verbose,
     )
     generator = clone(pipeline.named_steps["regress"].generator)
+    if normalised:
+        return generator
     return generator.set_params(preprocessor=clone(pipeline.named_steps["preprocess"]))
 
 
-def build_generator(grid, path=None, *, paper=False, prominence=None, store=None, n_jobs=None, verbose=None):
+def build_generator(
+    grid, path=None, *, paper=False, normalised=False, prominence=None, store=None, n_jobs=None, verbose=None
+):
     """Fit a generator to a grid of raw spectra, and save it.
 
     What only concerns the fit, `store`, `n_jobs` and `verbose`, is not in the generator: the file is the same to the
@@ -58,10 +80,11 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, store=None
     Parameters
     ----------
     grid : Bunch
-        With `flux`, `labels`, `wavelength` and `label_names`, such as :func:`stellarhml.datasets.load_phoenix` returns.
+        With `flux`, `labels`, `wavelength` and `label_names`, and perhaps `resolving_power` and `binning`, such as
+        :func:`stellarhml.datasets.load_grid` returns.
     path : str or path-like, default=None
         File to write, see :func:`stellarhml.save`. None saves nothing.
-    paper, prominence, store, n_jobs, verbose : bool, float, str or path-like, int, bool
+    paper, normalised, prominence, store, n_jobs, verbose : bool, bool, float, str or path-like, int, bool
         As in `make_generator`.
 
     Returns
@@ -79,8 +102,16 @@ def build_generator(grid, path=None, *, paper=False, prominence=None, store=None
         If the store or the file cannot be written.
     """
     require_nodes(grid)
-    settings = {"paper": paper, "prominence": prominence, "store": store, "n_jobs": n_jobs, "verbose": verbose}
-    generator = make_generator(grid.wavelength, label_names=grid.label_names, **settings)
+    settings = {
+        "paper": paper,
+        "normalised": normalised,
+        "prominence": prominence,
+        "store": store,
+        "n_jobs": n_jobs,
+        "verbose": verbose,
+    }
+    sampling = {"resolving_power": grid.get("resolving_power"), "binning": grid.get("binning", 1.0)}
+    generator = make_generator(grid.wavelength, label_names=grid.label_names, **sampling, **settings)
     try:
         generator.fit(grid.labels, grid.flux)
     except WorkerDiedError as error:

@@ -86,6 +86,7 @@ def describe_generator(estimator):
         "n_nodes": len(nodes),
         "wavelength": [float(wavelength[0]), float(wavelength[-1])],
         "n_pixels": len(wavelength),
+        "resolving_power": getattr(generator, "resolving_power", None),
         "n_lines": len(generator.decomposer_.line_catalog_),
         "n_tagged": None if generator.tags_ is None else int(generator.tags_.tagged.sum()),
         "n_factors": None if factors is None else int(factors.shape[-1]),

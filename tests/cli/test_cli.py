@@ -50,7 +50,7 @@ def test_help_loads_nothing_heavy(command):
         (["demo", "--snr", "-3"], "positive"),
         (["demo", "--seed", "-1"], "between 0 and"),
         (["demo", "--search", "magic"], "magic"),
-        (["build", "--out", "g.joblib"], "--phoenix"),
+        (["build", "--out", "g.joblib"], "GRID --phoenix is required"),
         (["predict", "--generator", "g", "--resolving-power", "sharp", "s"], "neither a positive number nor"),
         (["predict", "--generator", "g.joblib", "--medium", "water", "star.txt"], "water"),
         (["predict", "--generator", "g", "--paper", "s"], "--paper"),

@@ -78,9 +78,17 @@ FORMS = {
 }
 SUFFIXES = (".joblib", ".pkl", ".asdf", ".fits", ".fits.gz", ".txt", ".npz", ".hdf5", ".pt", "")
 
+VACUUM = ("--medium", "vacuum", "--unit", "angstrom")
+KEYS = ("--family", "fits", "--labels", "teff=PHXTEFF,logg=PHXLOGG,feh=PHXM_H")
+
 # The commands by each of their arguments that names a file to read: {} is the file.
 READ = {
-    "build": {"--phoenix": ["build", "--phoenix", "{folder}", "--out", "{out}.asdf", "--wavelength", "8500", "8520"]},
+    "fetch": {},
+    "build": {
+        "--phoenix": ["build", "--phoenix", "{folder}", "--out", "{out}.asdf", "--wavelength", "8500", "8520"],
+        "GRID": ["build", "{}", "--labels", "teff,logg,feh", *VACUUM, "--out", "{out}.asdf"],
+        "--wavelength-file": ["build", "{spectra}", *KEYS, *VACUUM, "--wavelength-file", "{}", "--out", "{out}.asdf"],
+    },
     "tag": {
         "--generator": ["tag", "--generator", "{}", "--lines", "{lines}", "--out", "{out}.asdf"],
         "--lines": ["tag", "--generator", "{good}", "--lines", "{}", "--out", "{out}.asdf"],
@@ -114,7 +122,7 @@ def test_every_argument_that_names_a_file_is_tried():
     assert set(READ) == set(COMMANDS)
     for command, tried in READ.items():
         actions = _parser(command)._subparsers._group_actions[0].choices[command]._actions
-        files = [action for action in actions if action.metavar in ("FILE", "FOLDER", "DIR", "SPECTRUM")]
+        files = [action for action in actions if action.metavar in ("FILE", "FOLDER", "DIR", "SPECTRUM", "GRID")]
         names = {action.option_strings[-1] if action.option_strings else action.metavar for action in files}
         assert names - WRITTEN == set(tried), command
 
@@ -144,7 +152,8 @@ def _no_server(monkeypatch):
 )
 def test_no_pickle_is_run(command, argument, tmp_path, folder, generator_file, star_file, capsys):
     mark, place = tmp_path / "run", tmp_path / "files"
-    words = {"good": str(generator_file), "star": star_file, "lines": star_file, "out": str(tmp_path / "out")}
+    words = {"spectra": str(folder / "PHOENIX-ACES-AGSS-COND-2011")}
+    words |= {"good": str(generator_file), "star": star_file, "lines": star_file, "out": str(tmp_path / "out")}
     for k, (form, make) in enumerate(FORMS.items()):
         content = make(Evil(mark))
         if argument == "--phoenix":

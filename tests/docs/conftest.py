@@ -8,12 +8,14 @@ import shutil
 import warnings
 from pathlib import Path
 
+import grid_files
 import numpy as np
 import pytest
 from astropy.io import fits
+from sklearn.utils import Bunch
 
 from stellarhml.cli.main import main
-from stellarhml.datasets import load_mini_grid
+from stellarhml.datasets import load_mini_grid, make_stellar_grid
 from stellarhml.grids.blase_states import state_name, write_state_dict
 from stellarhml.spectra import ObservedSpectrum
 
@@ -28,6 +30,7 @@ def prepared(tmp_path_factory, make_hpf, make_igrins):
     _write_phoenix(folder / "PHOENIX", grid.wavelength[::5], grid.labels, grid.flux[:, ::5])
     _write_star(folder / "star.ecsv", grid)
     _write_archive(folder / "emulator_states")
+    _write_other_grids(folder)
     make_hpf(folder / "hpf_GJ699.fits")
     make_hpf(folder / "hpf_A0V.fits")
     make_igrins(folder)
@@ -100,6 +103,19 @@ def _write_star(path, grid):
     ObservedSpectrum(orders).write(path)
     np.savetxt(path.with_name("star1.txt"), np.column_stack(orders[0]))
     ObservedSpectrum(orders[1:]).write(path.with_name("star2.fits"))
+
+
+def _write_other_grids(folder):
+    """Write small grids of other families than PHOENIX."""
+    grid = make_stellar_grid(n_teff=3, n_logg=2, n_feh=2, n_pixels=300, n_lines=8, random_state=2)
+    with_vmic = Bunch(**grid | {"labels": grid.labels + [0, 0, 1.5]})
+    header = grid_files.linear_axis(grid)
+    grid_files.write_fits_folder(folder / "SPECTRA", with_vmic, keys=("TEFF", "LOGG", "XI"), header=header)
+    grid_files.write_fits_tables(folder / "TABLES", grid)
+    grid_files.write_starfish(folder / "starfish.hdf5", grid)
+    cool = Bunch(**grid | {"labels": 0.4 * (grid.labels - [5000, 0, 0]) + [1500, 0, 0], "flux": 1e14 * grid.flux})
+    cool.labels[:, 1:] = grid.labels[:, 1:]
+    grid_files.write_sonora_bobcat(folder / "BOBCAT", cool)
 
 
 def _write_archive(folder):

@@ -1,5 +1,7 @@
 """The numbers on a page."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,17 @@ def test_view_is_what_the_generator_predicts(generator, rv):
     whole = generator.wavelength_ * doppler_shift(1.0, rv)
     assert seen.n_pixels == np.count_nonzero((whole >= 8503.0) & (whole <= 8509.0))
     assert (seen.n_blank, seen.run, seen.outside) == (0, 1, False)
+
+
+def test_a_resolving_power_above_the_generators_is_its_own(generator):
+    built_for = copy.copy(generator).set_params(resolving_power=30_000.0)
+    shown = [
+        spectrum_in_window(built_for, LABELS, (8503.0, 8509.0), vsini=5.0, resolving_power=power).flux
+        for power in (None, 30_000.0, 60_000.0, 20_000.0)
+    ]
+    np.testing.assert_array_equal(shown[1], shown[0])
+    np.testing.assert_array_equal(shown[2], shown[0])
+    assert np.abs(shown[3] - shown[0]).max() > 1e-3
 
 
 def test_broadened_view_is_what_the_generator_observes(generator):

@@ -1,58 +1,19 @@
 import logging
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
 
 import numpy as np
 import pooch.core
 import pytest
 from killed import kill, needs_groups, start, wait_until
+from phoenix_server import serve
 
 from stellarhml.datasets import fetch_phoenix, get_data_home, load_phoenix
-from stellarhml.exceptions import DownloadError, GridIncompleteError
+from stellarhml.exceptions import DownloadError, GridIncompleteError, StellarHMLWarning
 from stellarhml.grids.phoenix_files import WAVE_NAME, phoenix_file_name
 
 NODES = {"teff": [5000, 5100], "logg": 4.5, "feh": 0.0}
 FIRST = phoenix_file_name(5000, 4.5, 0.0)
 SECOND = phoenix_file_name(5100, 4.5, 0.0)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serve files of a folder, with the faults that the server object lists."""
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, *, body):
-        server, path = self.server, unquote(self.path.lstrip("/"))
-        server.requests.append((self.command, path))
-        status = 200 if (server.folder / path).is_file() else 404
-        if self.command == "HEAD" and not server.knows_head:
-            status = 405
-        if body and server.statuses.get(path):
-            status = server.statuses[path].pop(0)
-        if self.command == "HEAD" and path in server.refused:
-            status = 403
-        if status != 200:
-            self.send_error(status)
-            return
-        content = (server.folder / path).read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            cuts = server.cuts.get(path)
-            self.wfile.write(content[: cuts.pop(0) if cuts else None])
-            if path in server.stalled:
-                self.wfile.flush()
-                server.go_on.wait(60)
-
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture(autouse=True)
@@ -62,19 +23,8 @@ def _no_pauses(monkeypatch):
 
 @pytest.fixture
 def server(phoenix_folder):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.folder = phoenix_folder
-    server.requests, server.refused = [], set()
-    server.cuts, server.statuses = {}, {}  # path -> lengths or codes of the next answers
-    server.stalled, server.go_on = set(), threading.Event()  # paths whose answers are not ended
-    server.knows_head = True
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(phoenix_folder) as server:
+        yield server
 
 
 @pytest.fixture
@@ -203,6 +153,49 @@ def test_node_that_the_server_lacks(server, home, knows_head):
         fetch_phoenix(**NODES | {"teff": [5000, 5300]}, base_url=server.url, data_home=home)
     if knows_head:  # before anything is downloaded
         assert not _gets(server)
+
+
+@pytest.mark.parametrize("knows_head", [True, False])
+def test_nodes_that_the_server_lacks_may_be_left_out(server, home, knows_head):
+    server.knows_head = knows_head
+    with pytest.warns(StellarHMLWarning, match=r"does not have 1 of .*; they are left out|1 of the 2 sel"):
+        grid = fetch_phoenix(**NODES | {"teff": [5000, 5300]}, missing="report", base_url=server.url, data_home=home)
+    assert grid.labels.tolist() == [[5000, 4.5, 0]]
+    assert grid.missing.tolist() == [[5300, 4.5, 0]]
+    assert _files(home) == {WAVE_NAME, FIRST.as_posix()}
+
+
+def test_alpha_as_a_label(server, home):
+    from astropy.io import fits
+
+    for teff in (5000, 5100):
+        path = server.folder / phoenix_file_name(teff, 4.5, 0.0, 0.2)
+        path.parent.mkdir(exist_ok=True)
+        hdu = fits.PrimaryHDU(np.arange(80, dtype=np.float32) + 1)
+        hdu.header["PHXALPHA"] = 0.2
+        hdu.writeto(path)
+    grid = fetch_phoenix(**NODES, alpha=(0, 0.2), base_url=server.url, data_home=home)
+    assert grid.labels.tolist() == [[5000, 4.5, 0, 0], [5000, 4.5, 0, 0.2], [5100, 4.5, 0, 0], [5100, 4.5, 0, 0.2]]
+    assert fetch_phoenix(**NODES, alpha=0.2, base_url=server.url, data_home=home).labels.shape == (2, 3)
+    with pytest.raises(GridIncompleteError, match=r"\(teff, logg, feh, alpha\) = \(5000, 4\.5, 0, 0\.4\)"):
+        fetch_phoenix(**NODES, alpha=0.4, base_url=server.url, data_home=home)
+
+
+@pytest.mark.parametrize("more", [-100, 100])
+def test_a_length_that_is_wrong(server, home, more):
+    server.lengths[SECOND.as_posix()] = (server.folder / SECOND).stat().st_size + more
+    with pytest.raises(DownloadError, match=r"lte05100.* could not be downloaded: .*(truncated|IncompleteRead|bytes)"):
+        fetch_phoenix(**NODES, base_url=server.url, data_home=home, n_retries=1, timeout=2)
+    assert _files(home) == {WAVE_NAME, FIRST.as_posix()}
+
+
+def test_no_room_on_the_disk(server, home, monkeypatch):
+    from stellarhml.grids import fetch
+
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(DownloadError, match=r"3 files, 0\.0 MB into .* but 0\.0 MB are free there\. Make room"):
+        fetch_phoenix(**NODES, base_url=server.url, data_home=home)
+    assert not _gets(server)
 
 
 @pytest.mark.parametrize("knows_head", [True, False])

@@ -18,7 +18,7 @@ from stellarhml.exceptions import (
     StoreError,
     WavelengthCoverageError,
 )
-from stellarhml.grids import phoenix_grid
+from stellarhml.grids import phoenix_grid, spectra_cache
 from stellarhml.grids.phoenix_files import WAVE_NAME, phoenix_file_name
 from stellarhml.storage.atomic_files import atomic_path
 
@@ -159,10 +159,57 @@ def test_a_file_that_was_cut_and_filled_up_is_named(phoenix_folder, value, text)
     assert len(load_phoenix(phoenix_folder, wavelength=(8030, 8044)).labels) == 12  # before the cut
 
 
-@pytest.mark.parametrize("alpha", [(0, 0.2), [0.2], "0.2", None, np.nan, np.array([0.2]), True])
-def test_alpha_is_one_number(phoenix_folder, alpha):
-    with pytest.raises(ValueError, match=r"`alpha` is .* one number: .*alpha/Fe\].* not among its labels"):
+@pytest.mark.parametrize("alpha", ["0.2", np.nan, True])
+def test_alpha_is_a_number_or_a_selection(phoenix_folder, alpha):
+    with pytest.raises(
+        ValueError, match=r"`alpha` is .* must be a number for one value of \[alpha/Fe\].* which make it one"
+    ):
         load_phoenix(phoenix_folder, alpha=alpha)
+
+
+@pytest.fixture
+def enhanced(phoenix_folder):
+    """The folder with the same nodes at [alpha/Fe] = 0.2, compressed by gzip, with fluxes of their own."""
+    for path in list((phoenix_folder / GRID).rglob("*.fits")):
+        flux, header = fits.getdata(path), fits.getheader(path)
+        teff, logg, feh = (header[key] for key in ("PHXTEFF", "PHXLOGG", "PHXM_H"))
+        z = f"{path.parent.name[1:]}.Alpha=+0.20"
+        new = phoenix_folder / GRID / f"Z{z}" / f"lte{teff:05.0f}-{logg:.2f}{z}.{GRID}-HiRes.fits.gz"
+        new.parent.mkdir(exist_ok=True)
+        hdu = fits.PrimaryHDU(2 * flux)
+        hdu.header.update(PHXTEFF=teff, PHXLOGG=logg, PHXM_H=feh, PHXALPHA=0.2)
+        hdu.writeto(new)
+    return phoenix_folder
+
+
+@pytest.mark.parametrize(
+    ("alpha", "values"), [((0, 0.2), [0, 0.2]), ([0.2], [0.2]), (None, [0, 0.2]), ((0.1, 1), [0.2])]
+)
+def test_alpha_as_a_label(enhanced, alpha, values):
+    grid = load_phoenix(enhanced, alpha=alpha)
+    assert grid.label_names == ("teff", "logg", "feh", "alpha")
+    assert grid.labels.tolist() == [
+        [t, g, z, a] for t in (5000, 5100, 5200) for g in (4, 4.5) for z in (-0.5, 0) for a in values
+    ]
+    expected = grid.labels[:, :3] @ [1, 10, 1] + (16 + np.arange(64))[:, None] / 1000
+    np.testing.assert_allclose(grid.flux, expected.T * np.where(grid.labels[:, 3:] == 0, 1, 2), rtol=1e-6)
+    assert len(load_phoenix(enhanced).labels) == 12
+
+
+def test_nodes_that_lack_one_alpha(enhanced):
+    next(enhanced.rglob("lte05100-4.50-0.0.Alpha*")).unlink()
+    with pytest.raises(
+        GridIncompleteError, match=r"1 of the 24 .*\(teff, logg, feh, alpha\) = \(5100, 4\.5, 0, 0\.2\)"
+    ):
+        load_phoenix(enhanced, alpha=None)
+    assert len(load_phoenix(enhanced, alpha=0).labels) == 12
+
+
+def test_a_truncated_gz_file_is_named(enhanced):
+    path = next(enhanced.rglob("lte05100-4.50-0.0.Alpha*"))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(SpectrumFileError, match=r"lte05100-4\.50-0\.0\.Alpha=.*\.fits\.gz .*truncated"):
+        load_phoenix(enhanced, alpha=None)
 
 
 @pytest.mark.parametrize("wavelength", [(8040,), 8040, (8040, 8050, 8060), ("a", "b")])
@@ -196,7 +243,9 @@ def test_two_files_of_one_node(phoenix_folder, name):
     two = phoenix_folder / GRID / f"{name}.{GRID}-HiRes.fits"
     two.parent.mkdir()
     two.write_bytes(one.read_bytes())
-    with pytest.raises(SpectrumFileError, match=r"both named for the node \(5000, 4, 0\).*Delete one") as caught:
+    with pytest.raises(
+        SpectrumFileError, match=r"both have the node \(5000, 4, 0\) in teff, logg, feh.*Delete one"
+    ) as caught:
         load_phoenix(phoenix_folder)
     assert all(str(path) in str(caught.value) for path in (one, two))
     assert len(load_phoenix(phoenix_folder, teff=(5100, 5200)).labels) == 8
@@ -294,7 +343,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_cache(phoenix_folder, tmp_path, m
             temporary.symlink_to("/dev/full")
             yield temporary
 
-    monkeypatch.setattr(phoenix_grid, "atomic_path", full)
+    monkeypatch.setattr(spectra_cache, "atomic_path", full)
     with pytest.raises(StoreError, match=r"12 spectra, .* could not be written .*No space left"):
         load_phoenix(phoenix_folder, cache=tmp_path / "cache" / "grid.npy")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -328,7 +377,7 @@ def test_an_interruption_between_the_files_of_a_cache_does_no_harm(phoenix_folde
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(phoenix_grid, "atomic_path", stops)
+        patch.setattr(spectra_cache, "atomic_path", stops)
         with pytest.raises(KeyboardInterrupt):
             load_phoenix(phoenix_folder, cache=cache)
     np.testing.assert_array_equal(load_phoenix(phoenix_folder, cache=cache).flux, load_phoenix(phoenix_folder).flux)

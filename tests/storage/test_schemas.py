@@ -45,6 +45,7 @@ def check(estimator, folder):
         {"wavelength": None},
         {"label_names": ("teff", "logg", "vmic")},
         {"label_names": np.array(NAMES)},
+        {"resolving_power": 60_000.0},
         {"n_factors": 2, "residual_rank": 1},
         {"n_factors": None, "residual_rank": None},
         {"decomposer": quick(wing_cut=50)},

@@ -137,3 +137,5 @@ def test_degree_of_the_continuum_follows_the_length():
     assert continuum_settings(400)["degree"] == 0
     assert continuum_settings(25_001)["degree"] == 2
     assert continuum_settings(338_651)["degree"] == 5
+    # pixels ten times as wide: the same continuum
+    assert continuum_settings(33_865, 10.0) == {"degree": 5, "peak_distance": 500, "anchor_width": 3}
