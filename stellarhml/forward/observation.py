@@ -63,8 +63,9 @@ class DetectorOrder(NamedTuple):
 
     @property
     def can_be_sharpened(self):
-        """Whether the resolving power can be multiplied by a factor."""
-        return not (self.resolving_power is None or isinstance(self.resolving_power, ResolutionMatrix))
+        """Whether the resolving power can be multiplied by a factor: not beyond that of the generator's spectra."""
+        exact = self.resolving_power is None or isinstance(self.resolving_power, ResolutionMatrix)
+        return not exact and self.own_power is None
 
     def part(self, pixels):
         """Some of the pixels (slice)."""
