@@ -273,7 +273,7 @@ class TwoGaussians(_Scaled):
     >>> from stellarhml.forward.line_spread import TwoGaussians
     >>> wide = TwoGaussians(55_000, wide_ratio=3.0, wide_share=0.1)
     >>> round(float(wide.sigma * 299_792.458), 2)
-    2.57
+    2.59
     """
 
     _limits = {"wide_ratio": (1.0, 20.0), "wide_share": (0.0, 0.9)}
