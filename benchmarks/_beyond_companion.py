@@ -6,9 +6,9 @@ spots           24 stars of log g 4.5 at nodes of the grid, of which 10 to 60 % 
                 that is 500 to 1000 K cooler, and the same stars without spots.
 observed_spots  LkCa 4 and S1063 with the PHOENIX grid of the H band.
 
-Mock stars are observed by ../shared/tools/mock_observation.py: six orders like HPF's, R 55,000, S/N 100. The generator
-of normalised SME spectra learns its flux levels from the raw ones; --black-body takes black bodies instead. Errors are
-those of fits with two components, of the stars in which the data show the second.
+Mock stars are observed by ../shared/tools/mock_observation.py: six orders like HPF's, or all 28 with --all-orders, R
+55,000, S/N 100. The generator of normalised SME spectra learns its flux levels from the raw ones; --black-body takes
+black bodies instead. Errors are those of fits with two components, of the stars in which the data show the second.
 """
 
 import numpy as np
@@ -29,14 +29,16 @@ POWER, SNR = 55_000, 100.0
 class Mocks:
     """Spectra between the nodes of the SME grid: physical flux, and the continuum at a wavelength."""
 
-    def __init__(self):
+    def __init__(self, args):
         stars, flat = (load_tool("shared_data").sme_hpf_offgrid(normalised=flag) for flag in (False, True))
         self.wavelength, self.flux, self.labels = stars["wavelength"], stars["flux"], stars["labels"]
         self.middle = float(self.wavelength[[0, -1]].mean())
         at = np.abs(self.wavelength - self.middle) < 2.0
         self.level = np.median(self.flux[:, at] / flat["flux"][:, at], axis=1)
         self.observe = load_tool("mock_observation").observe
-        self.pixels = load_tool("mock_observation").hpf_pixels()[list(ORDERS)]
+        self.pixels = load_tool("mock_observation").hpf_pixels()
+        if not args.all_orders:
+            self.pixels = self.pixels[list(ORDERS)]
 
     def spectrum(self, flux, **star):
         """Orders of a mock star: wavelength, flux, error."""
@@ -46,7 +48,7 @@ class Mocks:
 
 def pairs(args):
     """Pairs of stars, and the same primaries alone."""
-    mocks, regressor = Mocks(), _regressor(args)
+    mocks, regressor = Mocks(args), _regressor(args)
     blends, single, truth = [], [], []
     for first in range(N_STARS):
         rng = np.random.default_rng(7000 + args.seed + first)
@@ -66,7 +68,7 @@ def pairs(args):
 
 def spots(args):
     """Spotted stars, and the same stars without spots."""
-    mocks, regressor, grid = Mocks(), _regressor(args), load_tool("shared_data").sme_hpf_grid()
+    mocks, regressor, grid = Mocks(args), _regressor(args), load_tool("shared_data").sme_hpf_grid()
     spotted, single, truth = [], [], []
     for i in range(N_STARS):
         rng = np.random.default_rng(8000 + args.seed + i)
