@@ -119,7 +119,8 @@ class ParameterSet:
     def shown(self):
         """The parameters that results have."""
         kept = [parameter for parameter in self._parameters.values() if not parameter.nuisance]
-        return ParameterSet(kept, bounds=self.bounds)
+        priors = dict(zip(self.prior_names, map(tuple, self._prior.tolist()), strict=True))
+        return ParameterSet(kept, bounds=self.bounds, priors=priors)
 
     def shown_matrix(self, block):
         """As `matrix`, for the parameters that results have."""

@@ -426,6 +426,16 @@ def test_cores_of_strong_lines_are_left_out_where_lines_differ(regressor_of_grid
     assert infer_gaia(regressor_of_grid, spectrum, line_errors=False).values["logg"] > 4.9
 
 
+def test_the_floor_is_at_most_a_prior(mini_generator, shared_data):
+    star = shared_data.real_star("gaia_rvs_kepler-93")
+    regressor = BayesianStellarRegressor.from_generator(mini_generator, priors={"logg": (4.47, 0.03)})
+    found = infer_gaia(regressor, (star["wavelength"], star["flux"], star["sigma"]))
+    assert found.flags & InferenceFlag.LINES_DIFFER
+    budget = found.error_budget()["floor"]
+    assert budget["logg"] == pytest.approx(0.03)
+    assert budget["teff"] == pytest.approx(120.0)
+
+
 def infer_gaia(regressor, spectrum, **settings):
     return regressor.infer(spectrum, resolving_power=11_500, **settings)
 
