@@ -7,6 +7,7 @@ import re
 import socket
 from pathlib import Path
 
+from stellarhml.cli.reading import add_air, add_effects, effects_of
 from stellarhml.cli.terminal import DONE, add_generator, add_spectra, report
 from stellarhml.explore.access import bracketed, everywhere
 
@@ -25,6 +26,13 @@ on the page:
   start, in under a minute, and kept in the folder of downloads (STELLARHML_DATA, or ~/.cache/stellarhml). SPECTRUM is a
   file as for `stellarhml predict`; if one cannot be read, the page says why. docs/explore.md describes the page.
 
+effects:
+  Each of these options brings sliders for its parameters, with their names as in `stellarhml predict`: --tellurics the
+  amounts a_H2O, ... and rv_air; --companion flux_ratio, teff_2, logg_2, rv_2, vsini_2; --spots teff_spot and f_spot;
+  --veiling veiling (sloped: veiling_slope); --macroturbulence vmac; --resolving-power-error resolving_power_factor. The
+  model on the page has them, and a fit on the page fits them. A second star or spots that the data do not show are left
+  out of its result, and their share of the light is 0 then. --tellurics is as with predict --tellurics-mode fit.
+
 access:
   Whoever has the address that is printed, with its code, which is new at every start. Only from this machine, unless
   --address names another (IPv6 too, such as ::1), and only under names of this machine, of --address and of --origin;
@@ -34,6 +42,7 @@ access:
 examples:
   stellarhml explore
   stellarhml explore --generator generator.asdf --medium vacuum star.txt
+  stellarhml explore --generator generator.asdf --tellurics air.csv --veiling constant star.fits
   stellarhml explore --generator generator.asdf --port 8000 --no-browser night1/*.fits
 
 exit codes:
@@ -49,6 +58,9 @@ def add_arguments(parser):
     parser.add_argument(
         "--resolving-power", metavar="R", type=_power, help="resolving power at the start [as the file states, or none]"
     )
+    add_effects(parser)
+    parser.add_argument("--tellurics", metavar="FILE", help="transmission of the Earth's atmosphere, to be fitted")
+    add_air(parser)
     parser.add_argument(
         "--address", metavar="HOST", default="127.0.0.1", help="address to listen on [%(default)s: this machine only]"
     )
@@ -82,7 +94,7 @@ def run(arguments):
         (path, spectrum if isinstance(spectrum, str) else spectrum.replace(spectrum.orders, **stated))
         for path, spectrum in zip(arguments.spectra, found, strict=True)
     ]
-    session = ExplorerSession(generator, title, spectra)
+    session = ExplorerSession(generator, title, spectra, **effects_of(arguments), **_air(arguments))
     for problem in session.problems:
         report(f"warning: {problem}")
     port = _free_port(arguments.address, arguments.port)
@@ -104,6 +116,18 @@ def run(arguments):
     finally:
         session.close()
     return DONE
+
+
+def _air(arguments):
+    """The atmosphere and the velocity of the observatory, as arguments of `infer`."""
+    from stellarhml.spectra.transmissions import read_atmosphere
+
+    if arguments.tellurics is None:
+        if arguments.tellurics_medium is not None:
+            raise ValueError("--tellurics-medium needs --tellurics FILE, the transmission of the atmosphere")
+        return {"barycentric": arguments.barycentric}
+    atmosphere = read_atmosphere(arguments.tellurics, medium=arguments.tellurics_medium)
+    return {"tellurics": atmosphere, "barycentric": arguments.barycentric}
 
 
 def _generator(path, trust_pickle):

@@ -4,7 +4,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from stellarhml._text import escaped, one_line
-from stellarhml.cli.reading import add_reading, add_resolving_power, check_tellurics, reading_of
+from stellarhml.cli.reading import (
+    add_effects,
+    add_reading,
+    add_resolving_power,
+    check_tellurics,
+    effects_of,
+    reading_of,
+)
 from stellarhml.cli.terminal import (
     DONE,
     ERROR,
@@ -130,7 +137,6 @@ _BYTES_OF_ROW = 1000
 """Room that is needed for a row of the table, in bytes, with a long name and a message."""
 
 _COMPONENTS = {"auto": "auto", "1": 1, "2": 2}
-_VEILING = {"constant": True, "sloped": "sloped"}
 
 
 def add_arguments(parser):
@@ -140,27 +146,13 @@ def add_arguments(parser):
     add_spectra(parser)
     add_resolving_power(parser)
     parser.add_argument("--at-rest", action="store_true", help="fix the radial velocity and vsini to 0")
-    parser.add_argument(
-        "--macroturbulence",
-        choices=("radial-tangential", "gaussian"),
-        help="fit the macroturbulent velocity of this profile too",
-    )
-    second = parser.add_mutually_exclusive_group()
-    second.add_argument("--companion", action="store_true", help="look for a second star in the spectrum")
-    second.add_argument("--spots", action="store_true", help="look for cool spots on the star")
+    add_effects(parser)
     parser.add_argument(
         "--components",
         choices=tuple(_COMPONENTS),
         default="auto",
         help="with --companion or --spots: two components where the data show them, always one, or always two "
         "[%(default)s]",
-    )
-    parser.add_argument("--veiling", choices=tuple(_VEILING), help="fit a featureless light over the star's")
-    parser.add_argument(
-        "--resolving-power-error",
-        metavar="X",
-        type=positive,
-        help="relative standard deviation of the resolving power, such as 0.1: fit its factor, too",
     )
     parser.add_argument(
         "--wavelength-error",
@@ -231,13 +223,8 @@ def _predict(arguments, out, store):
         arguments.spectra,
         resolving_power=arguments.resolving_power,
         at_rest=arguments.at_rest,
-        macroturbulence=arguments.macroturbulence,
-        resolving_power_error=arguments.resolving_power_error,
         wavelength_error=arguments.wavelength_error,
-        companion=arguments.companion or None,
-        spots=arguments.spots or None,
         components=_COMPONENTS[arguments.components],
-        veiling=_VEILING.get(arguments.veiling),
         line_errors=_LINE_ERRORS[arguments.line_errors],
         figures=arguments.figures,
         tellurics_medium=arguments.tellurics_medium,
@@ -245,6 +232,7 @@ def _predict(arguments, out, store):
         out_spectra=arguments.out_spectra,
         store=store,
         generator_digest=generator_digest,
+        **effects_of(arguments),
         **reading_of(arguments),
         n_jobs=arguments.jobs,
         verbose=len(arguments.spectra) > 1 or None,

@@ -1,8 +1,10 @@
-"""Arguments that say how files of observed spectra are read, which `predict` and `calibrate` share."""
+"""Arguments that commands share: how observed spectra are read, and which effects are fitted with a star."""
 
 import argparse
 
 from stellarhml.cli.terminal import positive, positive_or_none
+
+_VEILING = {"constant": True, "sloped": "sloped"}
 
 
 def add_resolving_power(parser):
@@ -13,6 +15,49 @@ def add_resolving_power(parser):
         type=_power,
         default="file",
         help="a number; file: as the file states; grid: the generator's own resolution [%(default)s]",
+    )
+
+
+def add_effects(parser):
+    """Add the effects besides labels and velocities, which `infer` can fit."""
+    parser.add_argument(
+        "--macroturbulence",
+        choices=("radial-tangential", "gaussian"),
+        help="fit the macroturbulent velocity of this profile too",
+    )
+    second = parser.add_mutually_exclusive_group()
+    second.add_argument("--companion", action="store_true", help="look for a second star in the spectrum")
+    second.add_argument("--spots", action="store_true", help="look for cool spots on the star")
+    parser.add_argument("--veiling", choices=tuple(_VEILING), help="fit a featureless light over the star's")
+    parser.add_argument(
+        "--resolving-power-error",
+        metavar="X",
+        type=positive,
+        help="relative standard deviation of the resolving power, such as 0.1: fit its factor, too",
+    )
+
+
+def effects_of(arguments):
+    """Arguments of `BayesianStellarRegressor.infer` that `add_effects` stands for."""
+    return {
+        "macroturbulence": arguments.macroturbulence,
+        "companion": arguments.companion or None,
+        "spots": arguments.spots or None,
+        "veiling": _VEILING.get(arguments.veiling),
+        "resolving_power_error": arguments.resolving_power_error,
+    }
+
+
+def add_air(parser, *, when=""):
+    """Add the frame and the medium of an atmosphere that is fitted."""
+    parser.add_argument(
+        "--tellurics-medium", choices=("vacuum", "air"), help=f"{when}medium of that file, where it does not state it"
+    )
+    parser.add_argument(
+        "--barycentric",
+        metavar="V",
+        type=_barycentric,
+        help="velocity of the observatory towards the star in km/s, or header: from the header of each file",
     )
 
 
@@ -43,15 +88,7 @@ def add_reading(parser, *, fit=False):
         + (", fit, in --out-spectra: 0.3]" if fit else "]"),
     )
     if fit:
-        parser.add_argument(
-            "--tellurics-medium", choices=("vacuum", "air"), help="fit: medium of that file, where it does not state it"
-        )
-        parser.add_argument(
-            "--barycentric",
-            metavar="V",
-            type=_barycentric,
-            help="velocity of the observatory towards the star in km/s, or header: from the header of each file",
-        )
+        add_air(parser, when="fit: ")
     parser.add_argument("--standard", metavar="FILE", help="A0V star of the same spectrograph, to divide by")
 
 

@@ -9,6 +9,7 @@ from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.explore.screen_data import power_shown, thin_pixels
 from stellarhml.forward.chain import ForwardChain
 from stellarhml.forward.observation import Observation
+from stellarhml.forward.tellurics import Tellurics
 from stellarhml.inference._inference_result import OrderFit
 from stellarhml.inference.fit_data import FitData
 from stellarhml.inference.likelihood import fit_continua
@@ -27,26 +28,32 @@ class ComparedOrders(NamedTuple):
     n_pixels: int
 
     def thinned(self, window, n_columns):
-        """Data, residuals and noise in a `window` [angstrom], thinned by `thin_pixels` to the columns of the screen.
+        """Data, residuals, noise and transmission in a `window` [angstrom], thinned to the columns of the screen.
 
         Each has shape (2, n_points): wavelengths, and fluxes, residuals or standard deviations of the data in units of
-        the continuum. Orders follow each other with a NaN between; pixels that are not used are NaN.
+        the continuum, or the transmission of the atmosphere (no points without one), see `thin_pixels`. Orders follow
+        each other with a NaN between; pixels that are not used are NaN.
         """
-        parts = [[], [], []]
+        parts = [[], [], [], []]
         for order in self.orders.values():
             seen = (order.wavelength >= window[0]) & (order.wavelength <= window[1])
             good = np.where(np.isfinite(order.error[seen]), 1.0, np.nan) / order.continuum[seen]
             x, gap = order.wavelength[seen], np.full((2, 1), np.nan)
-            for part, values in zip(parts, (order.flux, order.residual, order.error), strict=True):
+            for part, values in zip(parts, (order.flux, order.residual, order.error), strict=False):
                 y = np.where(np.isfinite(good), values[seen], 0.0) * good
                 shown, _ = thin_pixels(y, n_columns)
                 part += [np.stack([x[shown], y[shown]]), gap]
+            if order.transmission is not None:
+                y = order.transmission[seen]
+                shown, _ = thin_pixels(y, n_columns)
+                parts[3] += [np.stack([x[shown], y[shown]]), gap]
         return [np.concatenate(part, axis=1) if part else np.empty((2, 0)) for part in parts]
 
     def table(self):
         """DataFrame of all pixels: `order`, `wavelength` [angstrom], `model`, `flux`, `flux_std`.
 
-        The last three are in units of the continuum; `flux_std` is infinite where a pixel is not used.
+        The last three are in units of the continuum; `flux_std` is infinite where a pixel is not used. With an
+        atmosphere, there is its `transmission`, too.
         """
         parts = [
             pd.DataFrame(
@@ -57,6 +64,7 @@ class ComparedOrders(NamedTuple):
                     "flux": order.flux / order.continuum,
                     "flux_std": order.error / order.continuum,
                 }
+                | ({} if order.transmission is None else {"transmission": order.transmission})
             )
             for order in self.orders.values()
         ]
@@ -66,8 +74,9 @@ class ComparedOrders(NamedTuple):
 class SpectrumComparison:
     """One observed spectrum, to be compared with a generator at many parameters.
 
-    `spectrum` is as `BayesianStellarRegressor.infer` takes it; wavelengths of both are in vacuum. Attributes: `ranges`,
-    the first and last wavelength of each order [angstrom], and `numbers` of the orders in their file.
+    `spectrum` is as `BayesianStellarRegressor.infer` takes it; wavelengths of both are in vacuum. `stages` are those of
+    the forward model, in the frame of the spectrum; pixels outside their range are not used. Attributes: `ranges`, the
+    first and last wavelength of each order [angstrom], and `numbers` of the orders in their file.
 
     Examples
     --------
@@ -82,10 +91,13 @@ class SpectrumComparison:
     (3.0, True)
     """
 
-    def __init__(self, generator, spectrum, *, limb_darkening=0.6):
-        self._generator, self._limb_darkening = generator, limb_darkening
+    def __init__(self, generator, spectrum, *, stages=(), limb_darkening=0.6):
+        self._generator, self._stages, self._limb_darkening = generator, tuple(stages), limb_darkening
+        self._has_air = any(isinstance(stage, Tellurics) for stage in self._stages)
         self._data = FitData.of(as_observed_spectrum(spectrum)[0])
         self._data.normalise()
+        for stage in self._stages:
+            self._data.keep([stage.covers(wavelength) for wavelength in self._data.wavelengths])
         self._pieces = self._data.pieces("auto")
         self._pixels = Observation(self._data.wavelengths).orders
         self.numbers = self._data.numbers
@@ -95,12 +107,13 @@ class SpectrumComparison:
         """Positions in the spectrum of the orders that overlap a `window` [angstrom]."""
         return [i for i, (low, high) in enumerate(self.ranges) if high >= window[0] and low <= window[1]]
 
-    def at(self, labels, *, rv=0.0, vsini=0.0, resolving_power=None, orders=None):
+    def at(self, labels, *, rv=0.0, vsini=0.0, resolving_power=None, effects=None, orders=None):
         """Compare with the model at given parameters; returns ComparedOrders.
 
         Continua are polynomials as in a fit. Labels outside the grid are moved to its nearest point; `rv` and `vsini`
-        [km/s]; `resolving_power` None is the generator's own, as is a higher one; `orders` are positions, None for all.
-        The model is NaN in orders outside the generator's band.
+        [km/s]; `resolving_power` None is the generator's own, as is a higher one; `effects` has the values of the
+        parameters of stages; `orders` are positions, None for all. The model is NaN in orders outside the generator's
+        band. With an atmosphere among the stages, orders have its transmission, as those of `InferenceResult`.
         """
         orders = range(len(self.ranges)) if orders is None else orders
         if not len(orders):
@@ -109,12 +122,18 @@ class SpectrumComparison:
         resolving_power = power_shown(self._generator, resolving_power)
         edges, powers = [order.edges for order in chosen], [resolving_power] * len(chosen)
         observation = Observation([order.wavelength for order in chosen], edges=edges, resolving_power=powers)
-        chain = ForwardChain(self._generator, observation, limb_darkening=self._limb_darkening)
+        look = {"stages": self._stages, "limb_darkening": self._limb_darkening}
+        chain = ForwardChain(self._generator, observation, **look)
         values = dict(zip(self._generator.label_names_, map(float, np.ravel(labels)), strict=True))
+        values |= {"rv": rv, "vsini": vsini} | (effects or {})
         try:
-            fluxes = dict(zip(orders, chain.flux(values | {"rv": rv, "vsini": vsini}), strict=True))
+            fluxes = chain.flux(values)
+            clear = chain.without(Tellurics).flux(values) if self._has_air else fluxes
         except WavelengthCoverageError:
-            fluxes = {i: np.full(len(order.wavelength), np.nan) for i, order in zip(orders, chosen, strict=True)}
+            fluxes = clear = [np.full(len(order.wavelength), np.nan) for order in chosen]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            air = list(map(np.divide, fluxes, clear)) if self._has_air else [None] * len(fluxes)
+        fluxes, air = (dict(zip(orders, parts, strict=True)) for parts in (fluxes, air))
         continua = {i: np.full(len(flux), np.nan) for i, flux in fluxes.items()}
         pieces = [piece for piece in self._pieces if piece.order in fluxes]
         for piece, (pixels, level) in zip(pieces, fit_continua(pieces, fluxes), strict=True):
@@ -123,7 +142,7 @@ class SpectrumComparison:
         for i, flux in fluxes.items():
             arrays = (part[i] for part in (self._data.wavelengths, self._data.fluxes, self._data.errors))
             no_model_error = np.zeros(len(flux))
-            found[i] = OrderFit(*arrays, flux * continua[i], continua[i], no_model_error, self.numbers[i])
+            found[i] = OrderFit(*arrays, flux * continua[i], continua[i], no_model_error, self.numbers[i], air[i])
             squares.append((found[i].residual / found[i].error) ** 2)
         squares = np.concatenate(squares)
         squares = squares[np.isfinite(squares)]

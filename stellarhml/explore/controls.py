@@ -1,4 +1,4 @@
-"""Sliders and number fields: one pair for each label, each velocity and the resolving power."""
+"""Sliders and number fields: one pair for each label, velocity and parameter of an effect, and the resolving power."""
 
 import math
 from functools import partial
@@ -7,20 +7,34 @@ from bokeh.models import Checkbox, Column, Row, Slider
 
 from stellarhml.explore.page_state import LIMITS
 from stellarhml.explore.widgets import MODEL, RESIDUAL, SHEET, field, symbol_of, title_of, watch
+from stellarhml.forward.line_spread import FACTOR
+from stellarhml.forward.tellurics import AMOUNT
 
 _SLIDERS = {"rv": (-200.0, 200.0, 0.5), "vsini": (0.0, 100.0, 0.5), "power": (5000.0, 150_000.0, 1000.0)}
+_EFFECTS = {  # parts of ranges that are too wide for a slider
+    "rv_2": (-200.0, 200.0, 0.5),
+    "vsini_2": (0.0, 100.0, 0.5),
+    "vmac": (0.0, 20.0, 0.1),
+    "veiling": (0.0, 3.0, 0.01),
+    FACTOR: (0.5, 1.5, 0.01),
+}
+_AMOUNT = (0.0, 5.0, 0.01)
 _USUAL_POWER = 55_000.0
 
 
 class Controls:
-    """Pairs of a slider and a field; `change` is called with the name and the new value."""
+    """Pairs of a slider and a field; `change` is called with the name and the new value.
 
-    def __init__(self, names, bounds, change):
+    `names` are those of the labels, `bounds` (n_labels, 2) their ranges; `effects` are the ranges of the parameters of
+    `Effects` by name.
+    """
+
+    def __init__(self, names, bounds, change, effects):
         self._names, self._bounds, self._change = tuple(names), bounds, change
-        self._power = _USUAL_POWER
+        self._power, self._limits = _USUAL_POWER, LIMITS | effects
         self.sliders, self.fields = {}, {}
         ranges = {name: (*map(float, ends), _step(*ends)) for name, ends in zip(names, bounds, strict=True)}
-        pairs = [self._pair(name, *ends) for name, ends in (ranges | _SLIDERS).items()]
+        pairs = [self._pair(name, *ends) for name, ends in (ranges | _SLIDERS | _ranges(effects)).items()]
         label = "No line spread: the grid's own resolution"
         self.no_spread = Checkbox(label=label, name="no-line-spread", tags=[label], stylesheets=[SHEET])
         watch(self.no_spread, "active", lambda active: change("power", None if active else self._power))
@@ -30,13 +44,20 @@ class Controls:
         """Show a state, and mark labels at the edge of the grid."""
         self._power = state.power or self._power
         values = zip(self._names, state.labels, strict=True)
-        for name, value in (*values, ("rv", state.rv), ("vsini", state.vsini), ("power", self._power)):
+        for name, value in (
+            *values,
+            ("rv", state.rv),
+            ("vsini", state.vsini),
+            ("power", self._power),
+            *state.effects.items(),
+        ):
             slider = self.sliders[name]
             if not slider.start <= value <= slider.end:
                 slider.update(start=min(slider.start, value), end=max(slider.end, value))
             slider.value = self.fields[name].value = value
         self.no_spread.active = state.power is None
-        self.sliders["power"].disabled = self.fields["power"].disabled = state.power is None
+        for name in {"power", FACTOR} & self.sliders.keys():
+            self.sliders[name].disabled = self.fields[name].disabled = state.power is None
         edges = state.edges(self._bounds)
         for k, name in enumerate(self._names):
             title = f"{symbol_of(name)}: edge of the grid" if k in edges else title_of(name)
@@ -49,11 +70,17 @@ class Controls:
         slider = Slider(title=text, show_value=False, name=f"slider-{name}", bar_color=RESIDUAL, **ends, **look)
         act = partial(self._change, name)
         watch(slider, "value", act)
-        low, high = LIMITS.get(name, (start, end))
+        low, high = self._limits.get(name, (start, end))
         format = {"teff": "0.[00]", "power": "0"}.get(name, "0.[0000]")
         number = field(f"field-{name}", text, act, low=low, high=high, step=step, disabled=fixed, format=format)
         self.sliders[name], self.fields[name] = slider, number
         return Row(slider, number, sizing_mode="stretch_width", styles={"align-items": "end", "gap": "8px"})
+
+
+def _ranges(effects):
+    """Ends and steps of the sliders of effects by name, from the ranges of their parameters."""
+    usual = _EFFECTS | {name: _AMOUNT for name in effects if name.startswith(AMOUNT)}
+    return {name: usual.get(name, (*ends, _step(*ends))) for name, ends in effects.items()}
 
 
 def _step(low, high):

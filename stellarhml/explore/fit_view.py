@@ -13,6 +13,7 @@ from stellarhml.plotting._style import PLAIN_TEXT
 
 _POLL = 150  # ms
 _HINT = "A fit uses the resolving power set above; labels and velocities are free."
+_HINT_EFFECTS = "A fit uses the resolving power set above; all else with a slider is free."
 _NO_SPECTRUM = "No spectrum is open. Name one when you start: stellarhml explore SPECTRUM"
 
 
@@ -25,8 +26,9 @@ class FitView:
         self.start = button("Fit the spectrum", "fit", self._begin, width=140, button_type="primary")
         self.stop = button("Stop", "stop", self.cancel, width=70, disabled=True)
         self.save = button("Result as ECSV", "ecsv", lambda: export("result.ecsv", self.ecsv()), width=130)
+        hint = _HINT_EFFECTS if session.effects.parameters else _HINT
         self.start.disabled, self.save.disabled, self.text = not session.spectra, True, text("fit-text")
-        self.text.text = PANELS.note(_HINT if session.spectra else _NO_SPECTRUM, "hint")
+        self.text.text = PANELS.note(hint if session.spectra else _NO_SPECTRUM, "hint")
         self.layout = Column(row(self.start, self.stop, self.save), self.text, sizing_mode="stretch_width")
 
     def cancel(self):
@@ -62,7 +64,7 @@ class FitView:
         self._job, self.start.disabled, self.stop.disabled = None, False, True
         if job.result is not None:
             self.result, self._name = job.result, job.name
-            self.text.text = PANELS.fit(self.result, Path(self._name).name, PLAIN_TEXT, rounded)
+            self.text.text = PANELS.fit(self.result, Path(self._name).name, PLAIN_TEXT, rounded, _budget(self.result))
             self._on_result(self.result)
         elif isinstance(job.error, FitStoppedError):
             self.text.text = PANELS.note("Stopped. The sliders were not moved.", "hint")
@@ -70,3 +72,12 @@ class FitView:
             reason = " ".join(str(job.error).split()) or type(job.error).__name__
             self.text.text = PANELS.note(f"The fit failed: {reason}", "problem")
         self.save.disabled = self.result is None
+
+
+def _budget(result):
+    """Error budget of a fit with line faults, its parts that are not zero; None for others."""
+    if result.line_faults is None:
+        return None
+    table = result.error_budget().drop(columns="prior_share")
+    table = table[table["total"] > 0]
+    return table.loc[:, (table > 0).any()].rename(columns=lambda part: part.replace("_", " "))

@@ -14,7 +14,9 @@ window.explorer = {
   },
   ready(page) {
     if (window.innerWidth <= 760) {  // on a small screen the plots stay while the sliders scroll
-      for (const [name, height] of [["flux", 220], ["residual", 110]]) page.get_model_by_name(name).height = height;
+      const air = page.get_model_by_name("transmission");
+      const heights = air ? { flux: 180, transmission: 65, residual: 85 } : { flux: 220, residual: 110 };
+      for (const [name, height] of Object.entries(heights)) page.get_model_by_name(name).height = height;
     }
     const [query, file] = ["query", "file"].map((name) => page.get_model_by_name(name));
     query.properties.data.change.connect(() => this.address(query));
@@ -44,6 +46,7 @@ window.explorer = {
   plots: {
     flux: "Plot of the spectrum: model, lines and observed spectrum. The button CSV saves its values.",
     residual: "Plot of the residuals, observed minus model. The button CSV saves the fluxes.",
+    transmission: "Plot of the transmission of the Earth's atmosphere. The button CSV saves its values.",
     map: "Map of the line over two labels, with the current point.",
     response: "Plot of the equivalent width of the line along each label.",
   },

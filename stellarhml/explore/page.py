@@ -37,7 +37,7 @@ class Page:
         self.state, problems = session.read_address(
             {name: values[0].decode(errors="replace") for name, values in query}
         )
-        self.controls = Controls(session.names, session.bounds, self._move)
+        self.controls = Controls(session.names, session.bounds, self._move, session.effects.limits)
         set_window = lambda low, high: self.change(low=low, high=high)  # noqa: E731
         self.spectrum = SpectrumView(session, self.state, set_window, self._select_line)
         self.line = LineView(session.generator, self._select_line, self._step, lambda name: self.change(quantity=name))
@@ -127,7 +127,8 @@ class Page:
     def _show_result(self, result):
         """Move the sliders to the result of a fit."""
         labels = tuple(result.values[name] for name in self._session.names)
-        self.change(labels=labels, rv=result.values["rv"], vsini=result.values["vsini"])
+        effects = self._session.effects.fitted(self.state.effects, result)
+        self.change(labels=labels, rv=result.values["rv"], vsini=result.values["vsini"], effects=effects)
 
     def _export(self, name, content):
         # the number makes the second export of the same a change

@@ -1,11 +1,12 @@
 """The state of one page, and the query of its address that stores it."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 
 import numpy as np
 
 from stellarhml._bounds import near_bound
+from stellarhml.explore.effects import shown_factor
 from stellarhml.forward.chain import RV, VSINI
 
 LIMITS = {"rv": RV.bounds, "vsini": VSINI.bounds, "power": (1000.0, 500_000.0)}
@@ -26,7 +27,8 @@ class PageState:
 
     `labels` of the star; the window from `low` to `high` [angstrom]; `rv` and `vsini` [km/s]; resolving `power`, None
     for the generator's own resolution; `line`, the selected line's number in the catalogue, or None, and the `quantity`
-    on its map; `spectrum`, the number of the observed spectrum that is shown.
+    on its map; `spectrum`, the number of the observed spectrum that is shown; `effects`, values of the parameters of
+    `Effects` by name.
     """
 
     labels: tuple
@@ -38,6 +40,7 @@ class PageState:
     line: int | None = None
     quantity: str = "equivalent_width"
     spectrum: int = 0
+    effects: dict = field(default_factory=dict)
 
     @property
     def window(self):
@@ -46,11 +49,14 @@ class PageState:
 
     @property
     def star(self):
-        """Velocities and resolving power, by the names that `spectrum_in_window` uses."""
-        return {"rv": self.rv, "vsini": self.vsini, "resolving_power": self.power}
+        """Velocities, resolving power and effects, by the names that `spectrum_in_window` uses."""
+        power = None if self.power is None else self.power * shown_factor(self.effects)
+        return {"rv": self.rv, "vsini": self.vsini, "resolving_power": power, "effects": self.effects}
 
     def set(self, name, value, names):
-        """Replace the value of a label or of a field, by its name."""
+        """Replace the value of a label, of a parameter of an effect, or of a field, by its name."""
+        if name in self.effects:
+            return replace(self, effects=self.effects | {name: float(value)})
         if name not in names:
             return replace(self, **{name: int(value) if name in _INTEGERS else value})
         k = names.index(name)
@@ -85,17 +91,19 @@ class PageState:
         return np.flatnonzero(np.any(near_bound(np.array(self.labels), *np.transpose(bounds)), axis=0)).tolist()
 
 
-RESERVED = (*(part.name for part in fields(PageState)[1:]), "grid")
+_FIELDS = [part for part in fields(PageState) if part.name not in ("labels", "effects")]
+RESERVED = (*(part.name for part in _FIELDS), "grid")
 """Names that an address uses itself: no label may have them."""
 
 
-def first_state(labels, band, ranges=(), power=None):
+def first_state(labels, band, ranges=(), power=None, effects=None):
     """PageState of a new page.
 
     `band` are the ends of the generator's band, `ranges` those of the orders of an observed spectrum [angstrom]: the
-    window is the middle one of those in the band, or the middle of the band. `power` is the resolving power, if known.
+    window is the middle one of those in the band, or the middle of the band. `power` is the resolving power, if known;
+    `effects` are values of the parameters of `Effects`.
     """
-    state = PageState(tuple(map(float, labels)), *band, power=power)
+    state = PageState(tuple(map(float, labels)), *band, power=power, effects=effects or {})
     in_band = [(max(low, band[0]), min(high, band[1])) for low, high in ranges if low < band[1] and high > band[0]]
     if in_band:
         low, high = in_band[len(in_band) // 2]
@@ -106,7 +114,8 @@ def first_state(labels, band, ranges=(), power=None):
 def to_query(state, names, grid_id=None):
     """Query of the address that stores a state: texts by name."""
     query = {name: f"{value:.10g}" for name, value in zip(names, state.labels, strict=True)}
-    for part in fields(PageState)[1:]:
+    query |= {name: f"{value:.10g}" for name, value in state.effects.items()}
+    for part in _FIELDS:
         value = getattr(state, part.name)
         if value is not None and value != part.default:
             query[part.name] = value if isinstance(value, str) else f"{value:.10g}"

@@ -75,12 +75,23 @@ class LineResponse(NamedTuple):
         }
 
 
-def spectrum_in_window(generator, labels, window, *, rv=0.0, vsini=0.0, resolving_power=None, n_columns=None):
+def spectrum_in_window(
+    generator,
+    labels,
+    window,
+    *,
+    rv=0.0,
+    vsini=0.0,
+    resolving_power=None,
+    stages=(),
+    effects=None,
+    n_columns=None,
+):
     """ScreenSpectrum in a `window` of observed wavelengths [angstrom], on the generator's own shifted pixels.
 
     `rv` and `vsini` [km/s]; `resolving_power` None is the generator's own resolution, as is a higher one. Labels
-    outside the grid are moved to its nearest point. Fluxes are those of `predict` without broadening, else those of
-    `observe`. More than two pixels for each of `n_columns` are thinned, see `thin_pixels`; None keeps all.
+    outside the grid are moved to its nearest point. `stages` are those of the forward model, and `effects` has the
+    values of their parameters. Fluxes are those of `predict` without broadening and stages, else those of `observe`. More than two pixels for each of `n_columns` are thinned, see `thin_pixels`; None keeps all.
 
     Examples
     --------
@@ -100,10 +111,11 @@ def spectrum_in_window(generator, labels, window, *, rv=0.0, vsini=0.0, resolvin
     X = np.reshape(np.asarray(labels, dtype=np.float64), (1, -1))
     weights, outside = generator.interpolator_.locate(X)
     has_error = generator.error_map_ is not None
-    if resolving_power is None and not vsini:
+    if resolving_power is None and not vsini and not stages:
         flux, *std = (part[0] for part in generate(generator, X, weights, pixels, None, has_error))
     else:
-        flux = _broadened(generator, X[0], rest * shift, resolving_power, rv, vsini)
+        motion = {"rv": rv, "vsini": vsini} | (effects or {})
+        flux = _broadened(generator, X[0], rest * shift, resolving_power, motion, stages)
         std = [expected_error(generator, X, pixels)[0]] if has_error else []
     ends = np.divide(window, shift)
     inside = flux[np.searchsorted(rest, ends[0]) : np.searchsorted(rest, ends[1], side="right")]
@@ -224,12 +236,12 @@ def power_shown(generator, resolving_power):
     return None if None not in (own, resolving_power) and resolving_power >= own else resolving_power
 
 
-def _broadened(generator, labels, wavelength, resolving_power, rv, vsini):
-    """Broadened fluxes; NaN where light from beyond the band is needed."""
+def _broadened(generator, labels, wavelength, resolving_power, motion, stages):
+    """Fluxes behind rotation, stages and line spread; NaN where light from beyond the band is needed."""
     if len(wavelength) < 2:
         return np.full(len(wavelength), np.nan)
-    chain = ForwardChain(generator, Observation(wavelength, resolving_power=resolving_power))
-    values = dict(zip(generator.label_names_, labels, strict=True)) | {"rv": rv, "vsini": vsini}
+    chain = ForwardChain(generator, Observation(wavelength, resolving_power=resolving_power), stages=stages)
+    values = dict(zip(generator.label_names_, labels, strict=True)) | motion
     try:
         return chain.flux(values)[0]
     except WavelengthCoverageError:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from stellarhml.explore.comparison import SpectrumComparison
+from stellarhml.explore.effects import Effects
 from stellarhml.explore.fit_jobs import FitRunner
 from stellarhml.explore.page_state import LIMITS, RESERVED, first_state, from_query, to_query
 from stellarhml.explore.screen_data import lines_in_window, spectrum_in_window
@@ -14,7 +15,8 @@ _BEYOND = 2.0  # a window may extend by this factor outside either end of the ba
 class ExplorerSession:
     """A generator and observed spectra, which all pages share and none changes.
 
-    `spectra` holds names and spectra; a text in place of a spectrum is the reason why it could not be read. A label
+    `effects` are keyword arguments of `Effects`: what is modelled and fitted besides labels and velocities. `spectra`
+    holds names and spectra; a text in place of a spectrum is the reason why it could not be read. A label
     with a name that the page uses itself, such as rv, is a ValueError.
 
     Attributes
@@ -31,9 +33,11 @@ class ExplorerSession:
         Spectra that can be shown.
     problems : list of str
         One message for each spectrum that cannot be shown.
+    effects : Effects
+        What is modelled besides labels and velocities.
     """
 
-    def __init__(self, generator, title, spectra=()):
+    def __init__(self, generator, title, spectra=(), **effects):
         self.generator, self.title, self._runner = generator, title, FitRunner(generator)
         self.names, self.bounds = tuple(generator.label_names_), generator.interpolator_.bounds_
         if clash := sorted(set(self.names) & set(RESERVED)):
@@ -41,6 +45,7 @@ class ExplorerSession:
                 f"The generator has labels {clash}, but the explorer uses these names itself. Fit the generator with "
                 "other `label_names`."
             )
+        self.effects, self._stages = Effects(generator, **effects), []
         self.catalog = np.asarray(generator.decomposer_.line_catalog_)
         self.band = tuple(generator.wavelength_[[0, -1]].tolist())
         self.window_limits = self.band[0] / _BEYOND, self.band[1] * _BEYOND
@@ -49,7 +54,9 @@ class ExplorerSession:
             try:
                 if isinstance(spectrum, str):
                     raise ValueError(spectrum)
-                self.spectra.append((name, spectrum, SpectrumComparison(generator, spectrum)))
+                stages = self.effects.stages_of(spectrum)
+                self.spectra.append((name, spectrum, SpectrumComparison(generator, spectrum, stages=stages)))
+                self._stages.append(stages)
             except ValueError as error:
                 text = " ".join(str(error).split())
                 self.problems.append(text if name in text else f"{name}: {text}")
@@ -61,8 +68,8 @@ class ExplorerSession:
             power = self.spectra[0][1].meta["resolving_power"]
             known = power is not None and LIMITS["power"][0] <= power <= LIMITS["power"][1]
             observed = {"ranges": self.spectra[0][2].ranges, "power": float(power) if known else None}
-        start = first_state(self.bounds.mean(axis=1), self.band, **observed)
-        limits = dict(zip(self.names, self.bounds.tolist(), strict=True)) | LIMITS
+        start = first_state(self.bounds.mean(axis=1), self.band, **observed, effects=self.effects.start)
+        limits = dict(zip(self.names, self.bounds.tolist(), strict=True)) | LIMITS | self.effects.limits
         limits |= {"low": self.window_limits, "high": self.window_limits}
         limits |= {"line": (0, len(self.catalog) - 1), "spectrum": last}
         return from_query(query, start, limits, self.names, self.generator.grid_id_)
@@ -73,7 +80,9 @@ class ExplorerSession:
 
     def spectrum(self, state, n_columns=None):
         """Model spectrum in the window, see :func:`stellarhml.explore.screen_data.spectrum_in_window`."""
-        return spectrum_in_window(self.generator, state.labels, state.window, n_columns=n_columns, **state.star)
+        stages = self._stages[state.spectrum] if self.spectra else self.effects.stages
+        star = state.star | {"stages": stages, "n_columns": n_columns}
+        return spectrum_in_window(self.generator, state.labels, state.window, **star)
 
     def lines(self, state, n_lines=None):
         """Lines in the window, see :func:`stellarhml.explore.screen_data.lines_in_window`."""
@@ -97,9 +106,9 @@ class ExplorerSession:
         return [f"{n}: {low:.0f}-{high:.0f} Å" for n, (low, high) in zip(numbers, ranges, strict=True)]
 
     def fit(self, state):
-        """Start a fit of the spectrum at the resolving power of the state, as `FitJob`."""
+        """Start a fit of the spectrum at the resolving power of the state, with all effects, as `FitJob`."""
         name, spectrum, _ = self.spectra[state.spectrum]
-        return self._runner.start(name, spectrum, resolving_power=state.power)
+        return self._runner.start(name, spectrum, resolving_power=state.power, **self.effects.settings)
 
     def close(self):
         """Stop all fits."""

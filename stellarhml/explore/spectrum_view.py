@@ -1,4 +1,4 @@
-"""The plots: model spectrum with its error band, ticks of the lines, observed spectrum and residuals."""
+"""The plots: model spectrum with its error band, ticks of the lines, observed spectrum, transmission and residuals."""
 
 import numpy as np
 from bokeh.events import Tap
@@ -7,7 +7,7 @@ from bokeh.plotting import figure
 
 from stellarhml.explore.page_state import NARROWEST
 from stellarhml.explore.screen_data import line_at, lines_to_name
-from stellarhml.explore.widgets import CHOSEN, INK, MODEL, OBSERVED, QUIET, RESIDUAL, source, watch
+from stellarhml.explore.widgets import CHOSEN, INK, MODEL, OBSERVED, QUIET, RESIDUAL, SERIES, source, watch
 from stellarhml.physics.wavelength import doppler_shift
 from stellarhml.plotting._style import line_name
 
@@ -18,7 +18,7 @@ _TOOLS = "xpan,xwheel_zoom,box_zoom,undo,redo"
 
 
 class SpectrumView:
-    """The two plots; callbacks `set_window(low, high)` and `select_line(number)` change the page's state."""
+    """Two plots, and a third of the transmission where the atmosphere is modelled; callbacks `set_window(low, high)` and `select_line(number)` change the page's state."""
 
     def __init__(self, session, state, set_window, select_line):
         self._session, self._set_window, self._select_line = session, set_window, select_line
@@ -32,7 +32,7 @@ class SpectrumView:
             height=150, y_range=self._residual_range, name="residual", tools="", toolbar_location=None, **common
         )
         columns = {"band": ("x", "lower", "upper"), "noise": ("x", "lower", "upper"), "names": ("x", "text")}
-        names = ("band", "curve", "data", "residuals", "noise", "ticks", "names")
+        names = ("band", "curve", "data", "residuals", "noise", "air", "ticks", "names")
         self.sources = {name: source(name, *columns.get(name, ("x", "y"))) for name in names}
         data = {name: {"source": part} for name, part in self.sources.items()}
         top = self.top
@@ -60,7 +60,8 @@ class SpectrumView:
         bottom.visible = bool(session.spectra)
         (bottom if session.spectra else top).xaxis.axis_label = "Observed wavelength, vacuum [Å]"
         top.xaxis.major_label_text_font_size = "0px" if session.spectra else "11px"
-        self.layout = Column(top, bottom, sizing_mode="stretch_width", name="view")
+        middle = [self._transmission_plot(common)] if session.spectra and session.effects.tellurics else []
+        self.layout = Column(top, *middle, bottom, sizing_mode="stretch_width", name="view")
         for end in ("start", "end"):
             watch(self.range, end, lambda _: set_window(float(self.range.start), float(self.range.end)))
         watch(top, "inner_width", self._widen)
@@ -89,9 +90,10 @@ class SpectrumView:
         self._outside_band[0].right, self._outside_band[1].left = ends
         self.compared = self._session.compare(state)
         if self.compared is not None:
-            (x, y), (residual_x, residual), (noise_x, noise) = self.compared.thinned(state.window, self._columns)
+            (x, y), (residual_x, residual), (noise_x, noise), air = self.compared.thinned(state.window, self._columns)
             self.sources["data"].data = {"x": x, "y": y}
             self.sources["residuals"].data = {"x": residual_x, "y": residual}
+            self.sources["air"].data = dict(zip("xy", air, strict=True))
             self.sources["noise"].data = {"x": noise_x, "lower": -noise, "upper": noise}
             size = float(2 * np.nanquantile(np.abs(residual), 0.98)) if np.isfinite(residual).any() else 0.05
             # a scale that follows every change would hide that residuals shrink
@@ -101,6 +103,15 @@ class SpectrumView:
     def mark(self, center):
         """Mark the selected line at the wavelength of its center; None removes the mark."""
         self._mark.update(location=center, visible=center is not None)
+
+    def _transmission_plot(self, common):
+        """Plot of the transmission of the atmosphere, between the others."""
+        plot = figure(height=100, y_range=(-0.05, 1.08), name="transmission", tools="", toolbar_location=None, **common)
+        plot.line("x", "y", color=SERIES[2], source=self.sources["air"])
+        plot.yaxis.axis_label = "Transm."
+        plot.yaxis.ticker.desired_num_ticks = 3
+        plot.xaxis.major_label_text_font_size = "0px"
+        return plot
 
     def _widen(self, width):
         if width and width != self._columns:

@@ -576,7 +576,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         options = {"macroturbulence": macroturbulence, "companion": companion, "spots": spots, "veiling": veiling}
         if components == 1:
             options |= {"companion": None, "spots": None}
-        own = _own_stages(self.generator_, limb_darkening, **options)
+        own = own_stages(self.generator_, limb_darkening, **options)
         stages = (*own, *(tuple(stages) if isinstance(stages, Iterable) else (stages,)))
         strange = [stage for stage in stages if not isinstance(stage, Stage)]
         if strange:
@@ -791,7 +791,7 @@ def _failed(regressor, settings, message):
     options = {name: settings.get(name) for name in ("macroturbulence", "companion", "spots", "veiling")}
     if settings.get("components") != 2:
         options |= {"companion": None, "spots": None}
-    stages = (*_own_stages(regressor.generator_, 0.6, **options), *settings.get("stages", ()))
+    stages = (*own_stages(regressor.generator_, 0.6, **options), *settings.get("stages", ()))
     if settings.get("tellurics") is not None:
         stages = (*stages, as_tellurics(settings["tellurics"]))
     own = [parameter for stage in stages for parameter in stage.parameters]
@@ -804,7 +804,7 @@ def _factor_of(resolving_power_error):
     return [] if resolving_power_error is None else [factor_parameter(resolving_power_error)]
 
 
-def _own_stages(generator, limb_darkening, *, macroturbulence, companion, spots, veiling):
+def own_stages(generator, limb_darkening, *, macroturbulence, companion, spots, veiling):
     """Stages of the package before those of the caller, from the star outwards."""
     if companion and spots:
         raise ValueError(
