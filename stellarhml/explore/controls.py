@@ -43,14 +43,9 @@ class Controls:
     def show(self, state):
         """Show a state, and mark labels at the edge of the grid."""
         self._power = state.power or self._power
-        values = zip(self._names, state.labels, strict=True)
-        for name, value in (
-            *values,
-            ("rv", state.rv),
-            ("vsini", state.vsini),
-            ("power", self._power),
-            *state.effects.items(),
-        ):
+        values = dict(zip(self._names, state.labels, strict=True)) | state.effects
+        values |= {"rv": state.rv, "vsini": state.vsini, "power": self._power}
+        for name, value in values.items():
             slider = self.sliders[name]
             if not slider.start <= value <= slider.end:
                 slider.update(start=min(slider.start, value), end=max(slider.end, value))

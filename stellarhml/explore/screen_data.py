@@ -91,7 +91,8 @@ def spectrum_in_window(
 
     `rv` and `vsini` [km/s]; `resolving_power` None is the generator's own resolution, as is a higher one. Labels
     outside the grid are moved to its nearest point. `stages` are those of the forward model, and `effects` has the
-    values of their parameters. Fluxes are those of `predict` without broadening and stages, else those of `observe`. More than two pixels for each of `n_columns` are thinned, see `thin_pixels`; None keeps all.
+    values of their parameters. Fluxes are those of `predict` without broadening and stages, else those of `observe`.
+    More than two pixels for each of `n_columns` are thinned, see `thin_pixels`; None keeps all.
 
     Examples
     --------

@@ -18,7 +18,10 @@ _TOOLS = "xpan,xwheel_zoom,box_zoom,undo,redo"
 
 
 class SpectrumView:
-    """Two plots, and a third of the transmission where the atmosphere is modelled; callbacks `set_window(low, high)` and `select_line(number)` change the page's state."""
+    """Two plots, and a third of the transmission where an atmosphere is modelled.
+
+    Callbacks `set_window(low, high)` and `select_line(number)` change the page's state.
+    """
 
     def __init__(self, session, state, set_window, select_line):
         self._session, self._set_window, self._select_line = session, set_window, select_line

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from explorer_server import READY, serve
 from mock_line_list import mock_line_list
+from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
 from stellarhml import BayesianStellarRegressor, SpectrumGenerator, load, save
 from stellarhml.datasets import make_stellar_grid
@@ -62,6 +63,47 @@ def star(folder, generator):
         table = zip(orders[i], seen, 0.005 * level, strict=True)
         lines += [f"{x:.5f} {y:.5f} {error:.5f} {i}" for x, y, error in table]
     path = folder / "star.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def air(folder):
+    """A file with the transmission of two species, which resolves their lines."""
+    wavelength = np.exp(np.arange(np.log(8490), np.log(8710), 3e-7))
+    sigma = 2.5 / 299792.458
+    columns = [np.ones_like(wavelength) for _ in range(2)]
+    for column, lines in zip(columns, (np.arange(8503.3, 8700, 7.7), np.arange(8506.1, 8700, 12.3)), strict=True):
+        for line in lines:
+            column *= np.exp(-0.6 * np.exp(-0.5 * (np.log(wavelength / line) / sigma) ** 2))
+    path = folder / "air.csv"
+    rows = "\n".join(f"{x:.5f},{a:.6f},{b:.6f}" for x, a, b in zip(wavelength, *columns, strict=True))
+    path.write_text(f"wavelength,H2O,O2\n{rows}\n")
+    return path, wavelength, *columns
+
+
+AMOUNTS = {"H2O": 1.4, "O2": 0.8}
+
+
+@pytest.fixture(scope="module")
+def humid_star(folder, generator, air):
+    """A file with two orders of the mock star behind the atmosphere: fine spectra that are multiplied and convolved."""
+    rng, (_, fine, water, oxygen) = np.random.default_rng(1), air
+    labels = [[TRUTH[name] for name in generator.label_names_]]
+    motion = {name: TRUTH[name] for name in ("rv", "vsini")}
+    sharp = generator.observe(labels, fine, **motion)[0]
+    light = np.nan_to_num(sharp, nan=1.0) * water ** AMOUNTS["H2O"] * oxygen ** AMOUNTS["O2"]
+    seen = gaussian_filter1d(light, 1 / (POWER * 2.3548200450309493 * 3e-7), mode="nearest")
+    lines = ["# wavelength flux error order"]
+    for i, (low, high) in enumerate([(8503, 8597), (8603, 8697)]):
+        pixels = np.linspace(low, high, 1500)
+        width = (pixels[1] - pixels[0]) / pixels.mean() / 3e-7
+        level = 100 + 20 * np.sin(np.linspace(0, 2, len(pixels)))
+        flux = np.interp(pixels, fine, uniform_filter1d(seen, round(width)))
+        flux = level * (flux + 0.005 * rng.normal(size=len(pixels)))
+        table = zip(pixels, flux, 0.005 * level, strict=True)
+        lines += [f"{x:.5f} {y:.5f} {error:.5f} {i}" for x, y, error in table]
+    path = folder / "humid.txt"
     path.write_text("\n".join(lines) + "\n")
     return path
 

@@ -80,14 +80,15 @@ def test_drawn_orders_have_gaps_between(regressor, star):
     errors = [errors[0].copy(), errors[1]]
     errors[0][100:120] = np.inf
     compared = SpectrumComparison(regressor.generator_, (wavelengths, data, errors)).at(labels, resolving_power=POWER)
-    drawn, residuals, noise = compared.thinned((0.0, 1e9), 1000)
+    drawn, residuals, noise, air = compared.thinned((0.0, 1e9), 1000)
+    assert air.shape == (2, 0)  # no atmosphere
     assert drawn.shape == residuals.shape == noise.shape == (2, 602)
     assert np.isnan(drawn[0]).sum() == 2
     assert np.isnan(drawn[1, 100:120]).all()
     assert np.isnan(drawn[1]).sum() < 30
     order = compared.orders[1]
     np.testing.assert_allclose((drawn - residuals)[1, 301:601], order.model / order.continuum)
-    few, _, _ = compared.thinned((wavelengths[0][10], wavelengths[0][19]), 1000)
+    few, *_ = compared.thinned((wavelengths[0][10], wavelengths[0][19]), 1000)
     assert few.shape == (2, 11 + 1)
     assert len(compared.table()) == 600
 

@@ -9,11 +9,9 @@ from astropy.table import Table
 
 pytest.importorskip("bokeh", reason="needs bokeh")
 
-from bokeh.document import Document
-from bokeh.events import ButtonClick
+from opened_page import Opened
 
 from stellarhml.explore.fit_jobs import TooManyFitsError
-from stellarhml.explore.page import Page
 from stellarhml.explore.screen_data import LineResponse
 from stellarhml.explore.session import ExplorerSession
 from stellarhml.explore.widgets import PANELS
@@ -29,35 +27,6 @@ def session(generator, star):
     session = ExplorerSession(generator, "small", [("star.txt", spectrum), ("bad.fits", "bad.fits is damaged.")])
     yield session
     session.close()
-
-
-class Opened:
-    """A page in a document, whose timers run when `settle` is called."""
-
-    def __init__(self, session):
-        self.document = Document()
-        self.page = Page(self.document, session)
-
-    def __getitem__(self, name):
-        return self.document.get_model_by_name(name)
-
-    def click(self, name):
-        self.document.callbacks.trigger_event(ButtonClick(self[name]))
-
-    def settle(self):
-        """Run all pending callbacks, as the server does in time."""
-        for _ in range(10):
-            pending = self.document.session_callbacks
-            if not pending:
-                return
-            for callback in pending:
-                if callback in self.document.session_callbacks:
-                    if hasattr(callback, "timeout"):
-                        self.document.remove_timeout_callback(callback)
-                    callback.callback()
-
-    def data(self, name):
-        return {key: np.array(part, dtype=float) for key, part in self[name].data.items()}
 
 
 @pytest.fixture
