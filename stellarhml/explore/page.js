@@ -15,7 +15,7 @@ window.explorer = {
   ready(page) {
     if (window.innerWidth <= 760) {  // on a small screen the plots stay while the sliders scroll
       const air = page.get_model_by_name("transmission");
-      const heights = air ? { flux: 180, transmission: 65, residual: 85 } : { flux: 220, residual: 110 };
+      const heights = air ? { flux: 170, transmission: 60, residual: 105 } : { flux: 220, residual: 110 };
       for (const [name, height] of Object.entries(heights)) page.get_model_by_name(name).height = height;
     }
     const [query, file] = ["query", "file"].map((name) => page.get_model_by_name(name));

@@ -32,6 +32,8 @@ def test_broken_generator_is_an_error_of_one_line(tmp_path, one_error):
         (["--resolving-power", "3"], "3 is not from 1000 to 500000"),
         (["--resolving-power", "abc"], "abc is not from 1000 to 500000"),
         (["--medium", "water"], "water"),
+        (["--companion", "--spots"], "not allowed with"),
+        (["--resolving-power-error", "-1"], "-1"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments, text, exit_code, one_error):
@@ -45,6 +47,20 @@ def test_generator_without_wavelengths_is_refused(tmp_path, one_error):
     save(SpectrumGenerator().fit(grid.labels, grid.flux), tmp_path / "pixels.asdf")
     assert main(["explore", "--generator", str(tmp_path / "pixels.asdf"), "--no-browser"]) == 2
     assert "without wavelengths" in one_error()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tellurics-medium", "air"], "--tellurics-medium needs --tellurics FILE"),
+        (["--tellurics", "nowhere.csv"], "nowhere.csv"),
+        (["--resolving-power-error", "3"], "`resolving_power_error` is 3"),
+    ],
+)
+def test_effect_that_cannot_be_is_an_error_of_one_line(options, said, generator_file, one_error):
+    pytest.importorskip("bokeh")
+    assert main(["explore", "--generator", str(generator_file), "--no-browser", *options]) == 2
+    assert said in one_error()
 
 
 @pytest.mark.parametrize(

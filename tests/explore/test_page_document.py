@@ -4,6 +4,7 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from astropy.table import Table
 
@@ -15,6 +16,9 @@ from stellarhml.explore.fit_jobs import TooManyFitsError
 from stellarhml.explore.screen_data import LineResponse
 from stellarhml.explore.session import ExplorerSession
 from stellarhml.explore.widgets import PANELS
+from stellarhml.forward.stages import Parameter
+from stellarhml.inference._inference_result import InferenceResult
+from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.spectra import read_spectrum
 
 POWER = 40_000
@@ -136,6 +140,26 @@ def test_fit_moves_the_sliders_and_is_exported(opened, tmp_path):
     rest = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", "seconds", "flags", "message"]
     assert table.colnames == ["star", *names, *rest]
     assert table["rv_std"].unit == "km / s"
+
+
+def test_error_budget_of_a_fit_with_line_faults_is_shown(opened, session, monkeypatch):
+    parameters = ParameterSet((Parameter("teff", "K", (5000.0, 6000.0)), Parameter("rv", "km/s", (-5.0, 5.0))))
+    parts = {"noise": np.diag([9.0, 0.01]), "line_faults": np.diag([16.0, 0.0]), "prior": np.zeros((2, 2))}
+    for faults, shown in ((pd.DataFrame(), True), (None, False)):
+        values = {"teff": 5250.0, "logg": 4.0, "feh": 0.0, "rv": 1.0, "vsini": 2.0}
+        result = InferenceResult(parameters=parameters, values=values, covariances=parts, line_faults=faults)
+        job = SimpleNamespace(done=True, result=result, error=None, name="star.txt")
+        monkeypatch.setattr(session, "fit", lambda state, job=job: job)
+        opened.click("fit")
+        text = opened["fit-text"].text
+        assert ("Error budget" in text) is shown
+        if shown:
+            head, *rows = text.split("Error budget")[1].split("<tr>")[1:]
+            assert [part in head for part in ("noise", "line faults", "total", "prior", "generator")] == [True] * 3 + [
+                False
+            ] * 2
+            assert "<td>teff</td><td>3</td><td>4</td><td>5</td>" in rows[0]
+            assert "<td>rv</td><td>0.1</td><td>0</td><td>0.1</td>" in rows[1]
 
 
 def test_page_has_one_fit_at_a_time(opened, session, monkeypatch):
