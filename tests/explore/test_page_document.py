@@ -154,7 +154,7 @@ def test_error_budget_of_a_fit_with_line_faults_is_shown(opened, session, monkey
         text = opened["fit-text"].text
         assert ("Error budget" in text) is shown
         if shown:
-            head, *rows = text.split("Error budget")[1].split("<tr>")[1:]
+            head, *rows = text.split("Error budget:")[1].split("<tr>")[1:]
             assert [part in head for part in ("noise", "line faults", "total", "prior", "generator")] == [True] * 3 + [
                 False
             ] * 2
