@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stellarhml.exceptions import SpectrumFileError
 
-# Longitude [degrees east], latitude [degrees], height [m], to 0.01 degrees, which changes velocities by less than 0.1 m/s
+# Longitude [degrees east], latitude [degrees], height [m]; 0.01 degrees change velocities by less than 0.1 m/s
 _SITES = {
     "het": (-104.0147, 30.6814, 2026.0),
     "mcdonald": (-104.0217, 30.6716, 2075.0),
