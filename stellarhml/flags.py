@@ -55,6 +55,7 @@ class InferenceFlag(_Flag):
         "telluric lines fit worse than the rest, chi-square over 1.3 times: the atlas is not this night's air",
     )
     SECOND_IN_DOUBT = 8192, "one star explains the spectrum as well as the second star or the spots that were asked for"
+    NO_GRID_FITS = 16384, "none of several generators describes the star's lines: its labels are not to be used"
     SLOW_ROTATION = 1024, "rotation is detected at less than three standard deviations: vsini is an upper limit"
 
 

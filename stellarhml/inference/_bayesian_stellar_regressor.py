@@ -528,7 +528,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             n_jobs=self.n_jobs if n_jobs is None else n_jobs,
             verbose=self.verbose if verbose is None else verbose,
             description="Inferring stars",
-            on_death=lambda _, error: _failed(self, settings, str(error)),
+            on_death=lambda _, error: failed_result(self, settings, str(error)),
         )
 
     def _fit_settings(
@@ -774,18 +774,18 @@ def _warn(results):
         )
 
 
-def infer_or_report(regressor, settings, spectrum):
-    """Result of one star, or a failed result with the reason."""
+def infer_or_report(regressor, settings, spectrum, infer=None):
+    """Result of one star, or a failed result with the reason; `infer` stands in for the regressor's."""
     try:
-        return regressor.infer(spectrum, **settings)
+        return (infer or regressor.infer)(spectrum, **settings)
     except Exception as error:  # of any kind, also from a stage or callback of the caller: the other stars go on
         known = isinstance(error, (ValueError, TypeError))
-        return _failed(
+        return failed_result(
             regressor, settings, " ".join(str(error).split()) if known else f"{type(error).__name__}: {error}"
         )
 
 
-def _failed(regressor, settings, message):
+def failed_result(regressor, settings, message):
     """Result of a star that could not be inferred with these settings."""
     labels = label_parameters(regressor.generator_.label_names_, regressor.generator_.interpolator_.bounds_)
     options = {name: settings.get(name) for name in ("macroturbulence", "companion", "spots", "veiling")}

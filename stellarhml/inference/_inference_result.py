@@ -133,6 +133,13 @@ class InferenceResult:
     log_evidence : float or None
         Natural logarithm of the evidence of two components (a second star, or spots) over that of one, where it was
         asked for; the result is of two components if its parameters are.
+    generator_name : str or None
+        Name of the generator, where :func:`stellarhml.inference.infer_best` chose it among several.
+    generator_margin : float or None
+        Natural logarithm of its evidence over that of the next.
+    generator_trials : DataFrame or None
+        A row for each generator: `generator_name`; pixels that it covers, `n_covered`, and that were compared,
+        `n_compared`; `ln_evidence` with respect to the best; `reduced_chi2` of the quick fit.
     n_evaluations : int
         Number of evaluations of the model.
     seconds : float
@@ -177,6 +184,7 @@ class InferenceResult:
         self.frame, self.n_evaluations, self.seconds = frame, n_evaluations, seconds
         self.order_velocities = order_velocities
         self.barycentric, self.log_evidence = barycentric, None
+        self.generator_name = self.generator_margin = self.generator_trials = None
         self.draws, self.diagnostics = None, {}
 
     @classmethod
@@ -376,6 +384,9 @@ class InferenceResult:
             row[name], row[f"{name}_std"] = self.values[name], self.errors[name]
         if self.log_evidence is not None:
             row["log_evidence"] = self.log_evidence
+        if self.generator_name is not None:
+            margin = np.nan if self.generator_margin is None else self.generator_margin
+            row |= {"generator_name": self.generator_name, "generator_margin": margin}
         row |= {"reduced_chi2": self.reduced_chi2, "n_pixels": self.n_pixels, "n_rejected": self.n_rejected}
         row["rv_frame"] = self.frame or NO_FRAME
         row |= {f"rv_{frame}": value for frame, value in self.rv_by_frame.items()}
@@ -412,7 +423,7 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     -------
     table : DataFrame or Table
         One row for each star: `star`, value `NAME` and standard deviation `NAME_std` of each parameter,
-        `log_evidence` where a star has it, `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`,
+        `log_evidence`, `generator_name` and `generator_margin` where a star has them, `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`,
         `message`.
 
     Raises
@@ -435,9 +446,10 @@ def results_table(results, names=None, *, kind="pandas", status=False):
 def rows_to_frame(rows):
     """DataFrame of rows of stars (dictionaries): parameters, which may differ, then what all rows have."""
     last = ["reduced_chi2", "n_pixels", "n_rejected", "rv_frame", *_BY_FRAME, "seconds", "flags", "message"]
+    between = ("log_evidence", "generator_name", "generator_margin")
     there = dict.fromkeys(name for row in rows for name in row)
-    columns = [name for name in there if name not in last and name != "log_evidence"]
-    columns += ["log_evidence"] if "log_evidence" in there else []
+    columns = [name for name in there if name not in last and name not in between]
+    columns += [name for name in between if name in there]
     columns += [name for name in last if name in there or name not in _BY_FRAME]
     return pd.DataFrame(rows, columns=columns if rows else None)
 
@@ -483,6 +495,8 @@ _DESCRIPTIONS = LABEL_DESCRIPTIONS | {
     VSINI.name: VSINI.description,
     VMAC.name: VMAC.description,
     "log_evidence": "ln evidence of two components over that of one",
+    "generator_name": "generator with the highest evidence",
+    "generator_margin": "ln evidence of this generator over that of the next",
     "reduced_chi2": "reduced chi-square of the fit",
     "n_pixels": "pixels in use",
     "n_rejected": "pixels rejected as outliers",
