@@ -27,6 +27,7 @@ VALUES = {
         "LINES_DIFFER": 4096,
         "TELLURICS": 32768,
         "SECOND_IN_DOUBT": 8192,
+        "NO_GRID_FITS": 16384,
     },
 }
 

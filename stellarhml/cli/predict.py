@@ -46,6 +46,11 @@ input:
   masked, and marked ones (mask, dq, quality, flags, ... not 0). Fluxes may be in any unit and need not be normalised.
   The spectrum is fitted on its own pixels.
 
+several grids:
+  With several --generator, each star is fitted with the one of the highest evidence, judged from quick fits of the same
+  pixels: the columns generator_name and generator_margin, its ln evidence over that of the next. Below 10 both fit.
+  Generators that do not cover the star are named in its message. A star that none describes has the flag NO_GRID_FITS.
+
 macroturbulence:
   --macroturbulence also fits the macroturbulent velocity vmac (0 to 50 km/s) of one of two profiles:
   radial-tangential (half of the surface moves along the radius, half along the surface, each with a Gaussian
@@ -96,6 +101,7 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   resolving_power_factor, _std  with --resolving-power-error
   vmic, [X/Fe], ... of stars whose lines were taken as uncertain; empty for others
   flux_ratio, ...   of stars with a second star, spots or veiling; log_evidence of two components over one
+  generator_name, generator_margin  with several generators: the best, and its ln evidence over that of the next
   reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
   n_rejected        pixels rejected as outliers
@@ -121,6 +127,7 @@ examples:
   stellarhml predict --generator generator.asdf --figures figures --out stars.csv night1/*.fits
   stellarhml predict --generator generator.asdf --tellurics air.npz --orders 3-10,15 hpf.fits
   stellarhml predict --generator generator.asdf --tellurics atlas.fits --tellurics-mode fit --out-spectra clean hpf.fits
+  stellarhml predict --generator cool.asdf --generator hot.asdf --resolving-power 55000 --medium vacuum star.ecsv
   stellarhml predict --generator generator.asdf --standard a0v.fits --json hpf.fits
   stellarhml predict --generator generator.asdf --format igrins star.npz
   stellarhml predict --generator generator.asdf --resolving-power 45000 --medium vacuum --jobs 4 star.ecsv
@@ -142,7 +149,7 @@ _COMPONENTS = {"auto": "auto", "1": 1, "2": 2}
 def add_arguments(parser):
     """Add the arguments of the command."""
     parser.add_argument("spectra", nargs="+", metavar="SPECTRUM", help="files of observed spectra")
-    add_generator(parser, required=True)
+    add_generator(parser, required=True, several=True)
     add_spectra(parser)
     add_resolving_power(parser)
     parser.add_argument("--at-rest", action="store_true", help="fix the radial velocity and vsini to 0")
@@ -190,7 +197,7 @@ def run(arguments):
     if arguments.out_spectra is not None:
         require_folder(Path(arguments.out_spectra), "--out-spectra")
     if out is not None:
-        refuse_input(out, [*arguments.spectra, arguments.generator, arguments.tellurics, arguments.standard])
+        refuse_input(out, [*arguments.spectra, *arguments.generator, arguments.tellurics, arguments.standard])
     from stellarhml.workflows.tables import require_suffix
 
     if out is not None:
@@ -211,15 +218,21 @@ def run(arguments):
 
 def _predict(arguments, out, store):
     """Infer the stars that the store does not have, write and print the table, and return the exit code."""
-    from stellarhml.storage.result_store import digest_file
+    from stellarhml.storage.result_store import digest, digest_file
     from stellarhml.workflows.predicting import INTERRUPTED as LEFT
     from stellarhml.workflows.predicting import open_generator, predict_files
 
     # before it is opened: a file that is replaced in between is not taken for the one that made the rows
-    path = Path(arguments.generator)
-    generator_digest = digest_file(path) if store is not None and path.is_file() else None
+    paths = [Path(name) for name in arguments.generator]
+    generator_digest = None
+    if store is not None and all(path.is_file() for path in paths):
+        digests = [digest_file(path) for path in paths]
+        generator_digest = digests[0] if len(paths) == 1 else digest(repr(arguments.generator), digests)
+    generators = {
+        name: open_generator(name, trust_pickle=arguments.trust_pickle) for name in dict.fromkeys(arguments.generator)
+    }
     found = predict_files(
-        open_generator(arguments.generator, trust_pickle=arguments.trust_pickle),
+        generators if len(paths) > 1 else generators[arguments.generator[0]],
         arguments.spectra,
         resolving_power=arguments.resolving_power,
         at_rest=arguments.at_rest,

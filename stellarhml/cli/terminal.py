@@ -67,10 +67,13 @@ def add_jobs(parser, default):
     )
 
 
-def add_generator(parser, *, required):
-    """Add the file of a generator."""
+def add_generator(parser, *, required, several=False):
+    """Add the file of a generator; `several` allows more than one, and makes a list."""
     text = "generator, as saved by build or demo" + ("" if required else " [that of the packaged grid]")
-    parser.add_argument("--generator", metavar="FILE", required=required, help=text)
+    text += "; of several, each star is fitted with the best" * several
+    parser.add_argument(
+        "--generator", metavar="FILE", required=required, action="append" if several else "store", help=text
+    )
     add_trust(parser)
 
 

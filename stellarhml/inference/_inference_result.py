@@ -423,8 +423,8 @@ def results_table(results, names=None, *, kind="pandas", status=False):
     -------
     table : DataFrame or Table
         One row for each star: `star`, value `NAME` and standard deviation `NAME_std` of each parameter,
-        `log_evidence`, `generator_name` and `generator_margin` where a star has them, `reduced_chi2`, `n_pixels`, `n_rejected`, `rv_frame`, `seconds`, `flags`,
-        `message`.
+        `log_evidence`, `generator_name` and `generator_margin` where a star has them, `reduced_chi2`, `n_pixels`,
+        `n_rejected`, `rv_frame`, `seconds`, `flags`, `message`.
 
     Raises
     ------

@@ -32,7 +32,6 @@ from stellarhml.inference._bayesian_stellar_regressor import (
     infer_or_report,
     require_many,
 )
-from stellarhml.inference.quality import bound_flags
 from stellarhml.inference.second_component import WORTH
 from stellarhml.inference.telluric_frame import as_tellurics, in_frame_of
 from stellarhml.inference.trial_fit import TrialFit
@@ -42,7 +41,7 @@ _COVERS = 0.5  # of the pixels that another generator covers, for a generator to
 _COMMON = 0.25  # of the same, that all generators must have in common
 _LEAST_PIXELS = 100  # in common
 _UNEXPLAINED = 0.3  # share of the lines' signal
-_UNEXPLAINED_AT_BOUND = 0.15
+_UNEXPLAINED_AT_BOUND = 0.1
 _POOR = 1.5  # reduced chi-square
 
 
@@ -82,8 +81,10 @@ def infer_best(regressors, spectrum, *, resolving_power, **settings):
     evidence. It is conditional on the lines of the grids; what follows from the choice, such as line faults and second
     stars, is fitted with the best generator alone.
 
-    NO_GRID_FITS is set where the model leaves over 30 % of the signal of the lines, chi-square of the best continuum
-    without any, or 15 % with a label at the edge of the grid.
+    NO_GRID_FITS is set where a label at the edge of the best grid tends outwards, by over five standard deviations
+    (which the reduced chi-square inflates), two nodes and a fifth of the grid's range; or where the model leaves over
+    30 % of the lines' signal, the chi-square of a continuum without any, or 10 % with a label at the edge. A star that
+    lies less far outside has the flag AT_BOUND alone.
 
     Examples
     --------
@@ -281,6 +282,9 @@ def _compare(outcomes):
 
 def _misfit(trial, outcome, reduced_chi2):
     """Message if the best generator does not describe the star; empty if it does."""
+    beyond = trial.beyond_the_grid(reduced_chi2)
+    if beyond:
+        return f"no generator fits: the star lies beyond the edge of the best grid in {', '.join(beyond)}"
     there = np.isfinite(outcome.residual)
     left, signal = (float(np.sum(part[there] ** 2 - 1)) for part in (outcome.residual, outcome.flat))
     if reduced_chi2 < _POOR or not signal > 0:

@@ -7,9 +7,12 @@ import numpy as np
 from stellarhml.inference.likelihood import fit_continua, minimise
 from stellarhml.inference.quality import bound_flags
 from stellarhml.inference.star_fit import StarFit
+from stellarhml.inference.uncertainty import covariance_of
 
 _MAX_EVALUATIONS = 30
 _TOLERANCE = 1e-4  # relative, of the sum of squares
+_SURE, _FAR_NODES, _FAR_SHARE = 5.0, 2.0, 0.2  # beyond the grid: standard deviations, nodes, share of the range
+_MOST_MISSING = 4.0  # a lattice with more corners for each node is taken as scattered
 
 
 class Outcome(NamedTuple):
@@ -90,6 +93,30 @@ class TrialFit(StarFit):
         """Flag, with its message, of parameters that ended at a bound or at the edge of the grid."""
         return list(bound_flags(self._generator, self.likelihood, self.values))
 
+    def beyond_the_grid(self, reduced_chi2):
+        """Names of labels at the edge of the grid whose best value lies far beyond it.
+
+        The best values without bounds are those of the model linearised at the edge. Far are five standard deviations,
+        which the reduced chi-square inflates, two nodes, and a fifth of the range of the grid.
+        """
+        if not self.bound_flags():
+            return []
+        parameters = self.parameters
+        linear = self.likelihood.linearise(parameters.variables(self.values))
+        covariance = covariance_of(linear.jacobian)
+        if not np.isfinite(covariance).all():
+            return []
+        steps, far = -covariance @ (linear.jacobian.T @ linear.residuals), []
+        sigmas = np.sqrt(np.diag(covariance) * max(reduced_chi2, 1.0))
+        for name, spacing in zip(self._generator.label_names_, _spacings(self._generator), strict=True):
+            if name not in parameters.free:
+                continue
+            k, (low, high) = parameters.free.index(name), parameters.bounds[name]
+            best = self.values[name] + steps[k]
+            if max(low - best, best - high) > max(_SURE * sigmas[k], _FAR_NODES * spacing, _FAR_SHARE * (high - low)):
+                far.append(name)
+        return far
+
     def _in_use(self):
         return [np.isfinite(error) for error in self._data.errors]
 
@@ -107,6 +134,15 @@ class TrialFit(StarFit):
             i, span = self._runs[piece.order]
             self._data.extra[i][span][pixels] = (std[places[piece.order][pixels]] * level) ** 2
         self.likelihood = self._likelihood(self._runs)
+
+
+def _spacings(generator):
+    """Distance between neighbouring nodes along each label, shape (n_labels,), also of scattered nodes: on average."""
+    nodes = generator.interpolator_.nodes_
+    counts = np.array([len(np.unique(column)) for column in nodes.T])
+    if np.prod(counts, dtype=float) > _MOST_MISSING * len(nodes):
+        counts = np.full(len(counts), len(nodes) ** (1 / len(counts)))
+    return np.ptp(nodes, axis=0) / np.maximum(counts - 1, 1)
 
 
 def _without_lines(piece):

@@ -20,6 +20,7 @@ from stellarhml._text import one_line
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report
 from stellarhml.inference._inference_result import NO_FRAME, rows_to_frame
+from stellarhml.inference.best_generator import check_settings, infer_best_or_report
 from stellarhml.inference.telluric_frame import as_tellurics
 from stellarhml.spectra.reading import read_spectrum
 from stellarhml.spectra.tellurics import divide_standard, divide_tellurics, mask_tellurics
@@ -109,8 +110,9 @@ def predict_files(
 
     Parameters
     ----------
-    generator : SpectrumGenerator
-        Fitted generator.
+    generator : SpectrumGenerator or dict of str to SpectrumGenerator
+        Fitted generator. Of several by name, each star is fitted with the one of the highest evidence, see
+        :func:`stellarhml.inference.infer_best`, and the table has `generator_name` and `generator_margin`.
     paths : sequence of str or path-like
         Files of observed spectra, see :func:`stellarhml.spectra.read_spectrum`.
     resolving_power : float, "file" or "grid", default="file"
@@ -147,7 +149,8 @@ def predict_files(
         Where each row is stored when it is done; rows of earlier runs that depended on the same spectrum, generator
         and settings are read from it. None stores nothing.
     generator_digest : str, default=None
-        Digest of the generator's file, from `stellarhml.storage.result_store.digest_file`; needed with `store`.
+        Digest of the generator's file, from `stellarhml.storage.result_store.digest_file`, or of the names and files
+        of several; needed with `store`.
     n_jobs : int, default=None
         Number of worker processes.
     verbose : bool, default=None
@@ -172,7 +175,9 @@ def predict_files(
     """
     if store is not None and generator_digest is None:
         raise ValueError("`store` needs `generator_digest`: else rows of another generator could be read from it.")
-    regressor = BayesianStellarRegressor.from_generator(generator, verbose=False)
+    several = isinstance(generator, dict)
+    generators = generator if several else {"": generator}
+    regressors = {name: BayesianStellarRegressor.from_generator(one, verbose=False) for name, one in generators.items()}
     settings = {
         "fixed": AT_REST if at_rest else None,
         "macroturbulence": macroturbulence,
@@ -192,11 +197,12 @@ def predict_files(
     else:
         reading |= {"tellurics": tellurics, "tellurics_mode": tellurics_mode, "tellurics_limit": tellurics_limit}
     # a generator that cannot infer is an error, not a failure of each star
-    regressor.infer_many([], resolving_power=None, **settings)
+    check_settings(regressors, settings | {"resolving_power": None})
     versions = [__version__, np.__version__, scipy.__version__]
     identity = digest(versions, generator_digest, settings, air)
     limit = 0.3 if tellurics_limit is None else tellurics_limit
-    task = _FitFile(regressor, make_reader(**reading), resolving_power, settings | fitted, store, identity, limit)
+    fit = partial(infer_best_or_report, regressors) if several else partial(infer_or_report, regressors[""])
+    task = _FitFile(fit, make_reader(**reading), resolving_power, settings | fitted, store, identity, limit)
     before = set() if store is None else store.keys()
     nothing = [None] * len(paths)
     drawn = nothing if figures is None else figure_paths(paths, figures)
@@ -216,7 +222,7 @@ def predict_files(
             raise
         interruption = error
     found += [_Outcome(message=INTERRUPTED)] * (len(stars) - len(found))
-    names = [*generator.label_names_, *AT_REST]
+    names = [*dict.fromkeys(name for one in generators.values() for name in one.label_names_), *AT_REST]
     if macroturbulence is not None:
         names.append("vmac")
     if fitted["tellurics"] is not None:
@@ -224,7 +230,7 @@ def predict_files(
     if resolving_power_error is not None:
         names.append("resolving_power_factor")
     return Predicted(
-        tabulate(paths, names, [outcome.row or outcome.message for outcome in found]),
+        tabulate(paths, names, [outcome.row or outcome.message for outcome in found], several=several),
         [outcome.figure for outcome in found],
         {str(path): outcome.problem for path, outcome in zip(paths, found, strict=True) if outcome.problem},
         [outcome.key for outcome in found if outcome.key],
@@ -363,9 +369,13 @@ def choose_orders(spectrum, numbers):
     return spectrum.select([place for place, number in enumerate(there) if number in set(numbers)])
 
 
-def tabulate(paths, names, rows):
-    """DataFrame of many files as `predict_files` returns it; a row is a dictionary or the message of a failure."""
+def tabulate(paths, names, rows, *, several=False):
+    """DataFrame of many files as `predict_files` returns it; a row is a dictionary or the message of a failure.
+
+    `several`: whether the files were fitted with the best of several generators.
+    """
     failed = {column: np.nan for name in names for column in (name, f"{name}_std")}
+    failed |= {"generator_name": "", "generator_margin": np.nan} if several else {}
     failed |= {"reduced_chi2": np.nan, "n_pixels": 0, "n_rejected": 0, "rv_frame": NO_FRAME, "seconds": 0.0}
     failed["flags"] = InferenceFlag.FAILED.name
     table = []
@@ -416,7 +426,7 @@ class _Outcome(NamedTuple):
 class _FitFile:
     """Function from a file and the path of its figure to an _Outcome, for the workers."""
 
-    regressor: BayesianStellarRegressor
+    fit: partial  # of settings and a spectrum
     read: partial
     resolving_power: float | str
     settings: dict
@@ -439,7 +449,7 @@ class _FitFile:
         row, state = (None, "computed") if key is None else self._stored(key, figure, clean)
         if row is not None:
             return _Outcome(row, key=key, state=state, figure=figure)
-        result = infer_or_report(self.regressor, self.settings | {"resolving_power": power}, spectrum)
+        result = self.fit(self.settings | {"resolving_power": power}, spectrum)
         if result.flags & InferenceFlag.FAILED:
             return _Outcome(message="; ".join(result.messages))
         row, problem = {"status": result.status} | result.to_row(), None
