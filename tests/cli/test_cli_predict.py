@@ -305,3 +305,37 @@ def test_json_of_a_star_at_rest(star, generator_file, write_star, tmp_path, caps
     (row,) = json.loads(capsys.readouterr().out)
     assert abs(row["teff"] - star[3][0]) < 4 * row["teff_std"]
     assert "figure" not in row
+
+
+def test_of_several_generators_the_best_is_taken(grid, generator_file, star, write_star, tmp_path, capsys, one_error):
+    from stellarhml import SpectrumGenerator
+
+    rows = (grid.labels[:, 0] < 5200) | (grid.labels[:, 2] < 0)  # not the star's
+    generator = SpectrumGenerator(wavelength=grid.wavelength, label_names=("teff", "logg", "m_h"))
+    other = save(generator.fit(grid.labels[rows], grid.flux[rows]), tmp_path / "other.asdf")
+    good = write_star(tmp_path / "good.txt", *star[:3])
+    far = write_star(tmp_path / "far.txt", star[0] + 500, *star[1:3])
+    capsys.readouterr()
+    several = ["--generator", other, *AT_REST, "--out", tmp_path / "t.csv"]
+    assert _predict(generator_file, *several, good, far) == 1
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert table["generator_name"].fillna("").tolist() == [str(generator_file), ""]
+    assert table["generator_margin"][0] > 10
+    assert f"over that of {other}" in table["message"][0]
+    assert "None of 2 generators covers the star" in table["message"][1]
+    assert abs(table["teff"][0] - star[3][0]) < 4 * table["teff_std"][0]
+    assert table["m_h"].isna().all()
+    assert "feh" in table
+    # a row that is kept is that of these generators
+    captured = capsys.readouterr()
+    assert "1 stars are kept" in captured.err
+    assert _predict(generator_file, *several, good, far) == 1
+    assert "1 of 2 stars were done before" in capsys.readouterr().err
+    save(load(generator_file), other)
+    assert _predict(generator_file, *several, good) == 0
+    assert "done before" not in capsys.readouterr().err
+    assert "both fit" in pd.read_csv(tmp_path / "t.csv")["message"][0]
+    before = other.read_bytes()
+    assert _predict(generator_file, "--generator", other, "--out", other, good) == 2
+    assert "would overwrite" in one_error()
+    assert other.read_bytes() == before
