@@ -48,7 +48,8 @@ input:
 
 several grids:
   With several --generator, each star is fitted with the one of the highest evidence, judged from quick fits of the same
-  pixels: the columns generator_name and generator_margin, its ln evidence over that of the next. Below 10 both fit.
+  pixels: the columns generator_name and generator_margin, its ln evidence over the highest of the others. Below 10 both
+  fit, and one is taken for which the star is not at the edge of its grid.
   Generators that do not cover the star are named in its message. A star that none describes has the flag NO_GRID_FITS.
 
 macroturbulence:
@@ -101,7 +102,7 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   resolving_power_factor, _std  with --resolving-power-error
   vmic, [X/Fe], ... of stars whose lines were taken as uncertain; empty for others
   flux_ratio, ...   of stars with a second star, spots or veiling; log_evidence of two components over one
-  generator_name, generator_margin  with several generators: the best, and its ln evidence over that of the next
+  generator_name, generator_margin  with several generators: the best, and its ln evidence over that of others
   reduced_chi2      reduced chi-square of the fit, if the errors are known
   n_pixels          pixels in use
   n_rejected        pixels rejected as outliers

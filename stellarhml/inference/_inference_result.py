@@ -136,7 +136,7 @@ class InferenceResult:
     generator_name : str or None
         Name of the generator, where :func:`stellarhml.inference.infer_best` chose it among several.
     generator_margin : float or None
-        Natural logarithm of its evidence over that of the next.
+        Natural logarithm of its evidence over the highest of the others; below 10 both fit.
     generator_trials : DataFrame or None
         A row for each generator: `generator_name`; pixels that it covers, `n_covered`, and that were compared,
         `n_compared`; `ln_evidence` with respect to the best; `reduced_chi2` of the quick fit.
@@ -496,7 +496,7 @@ _DESCRIPTIONS = LABEL_DESCRIPTIONS | {
     VMAC.name: VMAC.description,
     "log_evidence": "ln evidence of two components over that of one",
     "generator_name": "generator with the highest evidence",
-    "generator_margin": "ln evidence of this generator over that of the next",
+    "generator_margin": "ln evidence of this generator over the highest of the others",
     "reduced_chi2": "reduced chi-square of the fit",
     "n_pixels": "pixels in use",
     "n_rejected": "pixels rejected as outliers",

@@ -1,19 +1,6 @@
-r"""Which of several generators a star belongs to, and its fit with that one.
+"""Which of several generators a star belongs to, and its fit with that one."""
 
-Each generator whose band covers the star is tried by a quick fit, with the lines of its grid, of the same runs of
-pixels: at most four, of 2,048 pixels each, of those that all cover. The evidence of generator g is estimated by the
-Bayesian information criterion,
-
-.. math:: \ln Z_g = -\frac{1}{2} \sum_i \left(\frac{r_{gi}^2}{s} + \ln \sigma_{gi}^2\right) - P_g
-   - \frac{k_g}{2} \ln n,
-
-over the n pixels i. :math:`r_{gi}` is data minus model over its standard deviation :math:`\sigma_{gi}`, the noise of
-the data and the generator's own error together; :math:`P_g` is half the sum of squares of the priors and :math:`k_g`
-the number of fitted parameters, labels and velocities. s is the least reduced chi-square of all, 1 at least: what no
-generator describes is no evidence. The polynomials of the continuum are the same for all. Pixels that every generator
-would clip are left out.
-"""
-
+import time
 from functools import partial
 from inspect import signature
 from typing import NamedTuple
@@ -46,7 +33,7 @@ _POOR = 1.5  # reduced chi-square
 
 
 def infer_best(regressors, spectrum, *, resolving_power, **settings):
-    """Infer labels, radial velocity and vsini of an observed star with the generator that it fits best.
+    r"""Infer labels, radial velocity and vsini of an observed star with the generator that it fits best.
 
     Parameters
     ----------
@@ -62,10 +49,11 @@ def infer_best(regressors, spectrum, *, resolving_power, **settings):
     Returns
     -------
     result : InferenceResult
-        That of the generator with the highest evidence. `generator_name` is its name, `generator_margin` its ln
-        evidence over that of the next, None if it was the only one that covers the star, and `generator_trials` has a
-        row for each generator. With the flag NO_GRID_FITS no generator describes the star. A margin below 10, and
-        generators that were not tried, are in `messages`.
+        That of the generator with the highest evidence, or within 10 of it, if the star is at the edge of the grid of
+        the highest alone. `generator_name` is its name, `generator_margin` its ln evidence over the highest of the
+        others, None if it was the only one that covers the star, and `generator_trials` has a row for each generator.
+        With the flag NO_GRID_FITS no generator describes the star. A margin below 10, and generators that were not
+        tried, are in `messages`.
 
     Raises
     ------
@@ -77,9 +65,21 @@ def infer_best(regressors, spectrum, *, resolving_power, **settings):
     Notes
     -----
     A generator is tried if it covers at least half of the pixels that the widest one covers, and the pixels that all
-    have in common are at least a quarter of those, and 100. See :mod:`stellarhml.inference.best_generator` for the
-    evidence. It is conditional on the lines of the grids; what follows from the choice, such as line faults and second
-    stars, is fitted with the best generator alone.
+    have in common are at least a quarter of those, and 100. Each is tried by a quick fit, with the lines of its grid,
+    of the same runs of pixels: at most four, of 2,048 pixels each, of those in common. The evidence of generator g is
+    estimated by the Bayesian information criterion,
+
+    .. math:: \ln Z_g = -\frac{1}{2} \sum_i \left(\frac{r_{gi}^2}{s} + \ln \sigma_{gi}^2\right) - P_g
+       - \frac{k_g}{2} \ln n,
+
+    over the n pixels i. :math:`r_{gi}` is data minus model over its standard deviation :math:`\sigma_{gi}`, the noise
+    of the data and the generator's own error together; :math:`P_g` is half the sum of squares of the priors and
+    :math:`k_g` the number of fitted parameters, labels and velocities. s is the least reduced chi-square of all, 1 at
+    least: what no generator describes is no evidence. The polynomials of the continuum are the same for all. Pixels
+    that every generator would clip are left out. Errors that are not given are estimated from the data alone, and are
+    too large where lines are dense.
+
+    Line faults, second stars and spots are fitted with the best generator alone, after the choice.
 
     NO_GRID_FITS is set where a label at the edge of the best grid tends outwards, by over five standard deviations
     (which the reduced chi-square inflates), two nodes and a fifth of the grid's range; or where the model leaves over
@@ -97,7 +97,7 @@ def infer_best(regressors, spectrum, *, resolving_power, **settings):
     'cool'
     """
     regressors = name_regressors(regressors)
-    settings["resolving_power"] = resolving_power
+    settings["resolving_power"], begin = resolving_power, time.perf_counter()
     with one_thread():
         choice = _choose(regressors, spectrum, settings)
     best = choice.order[0]
@@ -108,6 +108,7 @@ def infer_best(regressors, spectrum, *, resolving_power, **settings):
         result.generator_margin = float(-choice.table.set_index("generator_name")["ln_evidence"][choice.order[1]])
     if choice.none_fits:
         result.flags |= InferenceFlag.NO_GRID_FITS
+    result.seconds = time.perf_counter() - begin
     return result
 
 
@@ -188,10 +189,14 @@ def _choose(regressors, spectrum, settings):
     spectrum, powers = as_observed_spectrum(spectrum, **of_spectrum)
     trials, covered, reasons = {}, {}, {}
     for name, regressor in regressors.items():
+        low, high = regressor.generator_.wavelength_[[0, -1]]
+        if not any(((x > low) & (x < high) & np.isfinite(error)).any() for x, _, error in spectrum.orders):
+            reasons[name] = f"its band, {low:.2f} to {high:.2f} angstrom, has none of the star's good pixels"
+            continue
         try:
             trials[name] = _trial(regressor, spectrum, powers, settings)
             covered[name] = trials[name].begin()
-        except ValueError as error:  # it does not reach the star, or not its resolving power
+        except ValueError as error:  # too few pixels are left, or its resolving power is too low
             reasons[name] = one_line(error)
     counts = {name: _count(pixels) for name, pixels in covered.items()}
     names, common = _in_common(covered, counts, reasons, trials)
@@ -201,7 +206,7 @@ def _choose(regressors, spectrum, settings):
     trials = {name: trials[name] for name in names}
     outcomes = _fit(trials, common)
     evidence, reduced = _compare(outcomes)
-    order = sorted(names, key=lambda name: (-evidence[name], list(regressors).index(name)))
+    order = _sorted(trials, evidence, list(regressors))
     best = order[0]
     table = pd.DataFrame(
         {
@@ -217,9 +222,22 @@ def _choose(regressors, spectrum, settings):
     if len(order) > 1:
         margin = evidence[best] - evidence[order[1]]
         doubt = f", less than {WORTH:g}: both fit" if margin < WORTH else ""
+        doubt += ", but with that one the star is at the edge of its grid" if margin < 0 else ""
         messages.append(f"generator {best}: ln evidence {margin:+.1f} over that of {order[1]}{doubt}")
     messages += [f"generator {name} not tried: {reason}" for name, reason in reasons.items()]
     return _Choice(order, table, messages, bool(misfit))
+
+
+def _sorted(trials, evidence, names):
+    """Names of TrialFits, the best first; `names` is the sequence of those with the same evidence.
+
+    Of those that fit as well as the first, the best is the first that does not end at a bound.
+    """
+    order = sorted(trials, key=lambda name: (-evidence[name], names.index(name)))
+    fit = [name for name in order if evidence[name] > evidence[order[0]] - WORTH]
+    inside = [name for name in fit if not trials[name].bound_flags()]
+    best = inside[0] if inside else order[0]
+    return [best, *(name for name in order if name != best)]
 
 
 def _trial(regressor, spectrum, powers, settings):

@@ -9,7 +9,7 @@ from stellarhml.datasets import load_mini_grid
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference import infer_best, infer_best_each, results_table
-from stellarhml.inference.best_generator import _compare, _in_common
+from stellarhml.inference.best_generator import _compare, _in_common, _sorted
 from stellarhml.inference.trial_fit import Outcome, _spacings
 
 POWER = 40_000
@@ -116,7 +116,9 @@ def test_generators_that_do_not_cover_the_star_are_named(two, generator):
     assert (alone.generator_name, alone.generator_margin) == ("0", None)
     assert np.isnan(alone.to_row()["generator_margin"])
     far = [x + 5000 for x in star[0]], *star[1:]
-    with pytest.raises(WavelengthCoverageError, match=r"None of 2 generators covers the star\. cool: None of the"):
+    with pytest.raises(
+        WavelengthCoverageError, match=r"None of 2 generators covers the star\. cool: its band, 8450\.\d+ to"
+    ):
         infer_best(two, far, **PLAIN)
 
 
@@ -133,7 +135,7 @@ def test_labels_may_differ(two):
     place = table.columns.get_loc("generator_name")
     assert table.columns[place + 1 : place + 3].tolist() == ["generator_margin", "reduced_chi2"]
     units = results_table(results, kind="astropy")
-    assert "of the next" in units["generator_margin"].description
+    assert "highest of the others" in units["generator_margin"].description
 
 
 def test_pixels_that_all_would_clip_do_not_count(two):
@@ -146,6 +148,22 @@ def test_pixels_that_all_would_clip_do_not_count(two):
     assert counts[0] - counts[1] == pytest.approx(len(low), abs=3)
     assert after.generator_trials["reduced_chi2"].max() < 1.1
     assert after.generator_margin < 10
+
+
+def test_of_those_that_fit_one_with_the_star_inside_its_grid_is_taken():
+    class Trial:
+        def __init__(self, at_bound):
+            self.bound_flags = lambda: [1] if at_bound else []
+
+    def order(evidence, at_bound):
+        trials = {name: Trial(name in at_bound) for name in evidence}
+        return "".join(_sorted(trials, evidence, list("abcd")))
+
+    evidence = {"d": 5.0, "c": 9.0, "b": -2.0, "a": 5.0}
+    assert order(evidence, "") == "cadb"
+    assert order(evidence, "c") == "acdb"
+    assert order(evidence, "ca") == "dcab"
+    assert order(evidence, "cad") == "cadb"  # b is too far
 
 
 def test_the_evidence_is_that_of_the_formula():
