@@ -9,7 +9,7 @@ from stellarhml.datasets import load_mini_grid
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference import infer_best, infer_best_each, results_table
-from stellarhml.inference.best_generator import _compare, _in_common, _sorted
+from stellarhml.inference.best_generator import _choose, _compare, _fit, _in_common, _sorted
 from stellarhml.inference.trial_fit import Outcome, _spacings
 
 POWER = 40_000
@@ -148,6 +148,32 @@ def test_pixels_that_all_would_clip_do_not_count(two):
     assert counts[0] - counts[1] == pytest.approx(len(low), abs=3)
     assert after.generator_trials["reduced_chi2"].max() < 1.1
     assert after.generator_margin < 10
+
+
+def test_pixels_that_one_alone_would_clip_are_evidence():
+    class Trial:
+        def __init__(self, *accepted):
+            self.accepted, self.kept = lambda: [np.array(accepted)], []
+            self.choose_runs = self.fit = lambda: None
+
+        def keep(self, pixels):
+            self.kept.append(pixels[0].tolist())
+
+        def outcome(self):
+            return self.kept
+
+    outcomes = _fit({"a": Trial(True, True, False), "b": Trial(False, True, False)}, [np.ones(3, dtype=bool)])
+    assert outcomes == {name: [[True, True, True], [True, True, False]] for name in "ab"}
+
+
+def test_the_generators_own_error_is_in_the_variance(two):
+    star = Star(labels=tuple(between_nodes()[5]), snr=3000.0).spectrum
+    without = {
+        name: BayesianStellarRegressor.from_generator(one.generator_, generator_error=False)
+        for name, one in two.items()
+    }
+    reduced = [_choose(each, star, PLAIN).table["reduced_chi2"].min() for each in (two, without)]
+    assert reduced[0] < 1.1 < 1.3 < reduced[1]
 
 
 def test_of_those_that_fit_one_with_the_star_inside_its_grid_is_taken():
