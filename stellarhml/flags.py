@@ -52,7 +52,8 @@ class InferenceFlag(_Flag):
     LINES_DIFFER = 4096, "lines differ from the grid's beyond what faults of single lines describe: errors have a floor"
     TELLURICS = (
         32768,
-        "telluric lines fit worse than the rest, chi-square over 1.3 times: the atlas is not this night's air",
+        "telluric lines fit worse than the rest, chi-square over 1.3 times, or none are there: the atlas is not this "
+        "night's air, or at other wavelengths",
     )
     SECOND_IN_DOUBT = 8192, "one star explains the spectrum as well as the second star or the spots that were asked for"
     NO_GRID_FITS = 16384, "none of several generators describes the star's lines: its labels are not to be used"

@@ -197,8 +197,16 @@ def run(arguments):
         require_folder(Path(arguments.figures), "--figures")
     if arguments.out_spectra is not None:
         require_folder(Path(arguments.out_spectra), "--out-spectra")
+    read = [*arguments.spectra, *arguments.generator, arguments.tellurics, arguments.standard]
     if out is not None:
-        refuse_input(out, [*arguments.spectra, *arguments.generator, arguments.tellurics, arguments.standard])
+        refuse_input(out, read)
+    if arguments.out_spectra is not None:
+        from stellarhml.workflows.predicting import spectrum_paths
+
+        for path in spectrum_paths(arguments.spectra, arguments.out_spectra):
+            refuse_input(path, read, "--out-spectra")
+            if out is not None and path.resolve() == out.resolve():
+                raise ValueError(f"--out and --out-spectra would both write {path}. Choose another --out.")
     from stellarhml.workflows.tables import require_suffix
 
     if out is not None:

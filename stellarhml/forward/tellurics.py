@@ -88,10 +88,15 @@ class Tellurics(Stage):
 
     def __init__(self, wavelength, transmissions, *, velocity=0.0, width=False):
         columns = dict(transmissions) if isinstance(transmissions, dict) else {"air": transmissions}
-        if not columns:
-            raise ValueError("`transmissions` is empty; it needs the transmission of one species at least.")
-        wavelength = plain_array(wavelength, "angstrom", "The wavelength of `transmissions`", spectral=True)
+        if not columns or not all(isinstance(name, str) for name in columns):
+            raise ValueError(
+                f"`transmissions` has the species {list(columns)}; it needs the transmission of one at least, by name."
+            )
+        wavelength = plain_array(wavelength, "angstrom", "The wavelength of the transmissions", spectral=True)
         columns = {name: plain_array(column, "", f"The transmission of {name}") for name, column in columns.items()}
+        for name, column in columns.items():
+            if column.size and not np.isfinite(column).any():
+                raise ValueError(f"The transmission of {name} has no finite value. Leave out this species.")
         same = [column for column in columns.values() if column.shape == wavelength.shape]
         known = np.all(np.isfinite(same), axis=0) if len(same) == len(columns) else slice(None)
         tables = [

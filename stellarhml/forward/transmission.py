@@ -72,7 +72,7 @@ def checked_table(wavelength, transmission, name="`transmission`"):
         raise ValueError(f"{name} has values that are masked or not finite. Leave those points out of the table.")
     if wavelength[0] <= 0 or (np.diff(wavelength) <= 0).any():
         raise ValueError(
-            f"The wavelengths of {name} do not increase strictly, in angstrom. Sort the table by wavelength."
+            f"{name} has wavelengths that do not increase strictly, in angstrom. Sort the table by wavelength."
         )
     if transmission.min() < -_NOISE or transmission.max() > 1 + _NOISE or not transmission.max() > 0:
         raise ValueError(

@@ -6,10 +6,12 @@ from stellarhml._units import plain_number
 from stellarhml.forward.chain import RV, VSINI
 from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.forward.stages import LABEL_UNITS
+from stellarhml.forward.tellurics import RV_AIR, WIDTH_AIR
 
 UNITS = LABEL_UNITS | {velocity.name: velocity.unit for velocity in (RV, VSINI, VMAC)} | {"vmic": "km/s"}
 UNITS |= {f"{name}_2": unit for name, unit in UNITS.items()} | {"teff_spot": "K"}
-"""Units of the labels and velocities, of a second star and of spots too."""
+UNITS |= {velocity.name: velocity.unit for velocity in (RV_AIR, WIDTH_AIR)}
+"""Units of the labels and velocities, of a second star, of spots and of the air too."""
 
 _ALSO = {"logg": ("dex",), "logg_2": ("dex",)}  # other units in which a value has the same number
 

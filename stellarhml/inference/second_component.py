@@ -48,7 +48,7 @@ def fit_second(generator, templates, spectrum, powers, settings):
         exchanged = _exchanged(two.values)
         double = StarFit(*star, both)
         two = double.run(lambda _: [exchanged])
-    gain = log_evidence(single, double, one, two)
+    gain = log_evidence(single, double)
     name = "a second star" if isinstance(both.second, Companion) else "spots"
     if gain <= WORTH and settings.components == "auto":
         fit, result = single, one
@@ -69,12 +69,12 @@ def fit_second(generator, templates, spectrum, powers, settings):
     return fit, result
 
 
-def log_evidence(single, double, one, two):
-    """Difference of ln evidence of two fits (StarFit) with their results, on the pixels and errors of the second."""
+def log_evidence(single, double):
+    """Difference of ln evidence of two fits (StarFit) that have run, on the pixels and errors of the second."""
     likelihood = double.likelihood
-    cost = 0.5 * float(np.sum(likelihood.residuals(double.parameters.variables(two.values)) ** 2))
+    cost = 0.5 * float(np.sum(likelihood.residuals(double.parameters.variables(double.values)) ** 2))
     simple = Likelihood(single.likelihood.chain, single.parameters, likelihood.pieces)
-    other = minimise(simple, [one.values]).cost
+    other = minimise(simple, [single.values]).cost
     n, n_more = likelihood.n_pixels, len(double.parameters.free) - len(single.parameters.free)
     scale = max(2 * cost / max(n - likelihood.n_terms - len(double.parameters.free), 1), 1.0)
     return (other - cost) / scale - 0.5 * n_more * np.log(n)

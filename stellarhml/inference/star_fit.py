@@ -370,7 +370,7 @@ class StarFit:
             if linear.values["vsini"] < 6 * np.sqrt(total[k, k]):
                 self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
         orders = self._orders(linear.values)
-        self._flag(() if self._air is None else self._air.flags())
+        self._flag_air(linear.values, parameters, total)
         return InferenceResult(
             parameters=shown,
             values={name: linear.values[name] for name in shown.names},
@@ -428,7 +428,7 @@ class StarFit:
             if values["vsini"] < 6 * np.sqrt(total[k, k]):
                 self._flag([(InferenceFlag.SLOW_ROTATION, "vsini is an upper limit")])
         orders = self._orders(values)
-        self._flag(() if self._air is None else self._air.flags())
+        self._flag_air(values, parameters, total)
         return InferenceResult(
             parameters=shown,
             values={name: values[name] for name in shown.names},
@@ -449,6 +449,12 @@ class StarFit:
             line_faults=fault_table(self._generator, found),
             missing_lines=missing_table(found),
         )
+
+    def _flag_air(self, values, parameters, covariance):
+        """Add the flags of the atmosphere; `covariance` (n_free, n_free) of the fitted parameters."""
+        if self._air is not None:
+            errors = dict(zip(parameters.free, np.sqrt(np.diag(covariance)).tolist(), strict=True))
+            self._flag(self._air.flags(values, errors))
 
     def _flag(self, found):
         """Add flags and their messages."""

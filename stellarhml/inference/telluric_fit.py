@@ -124,7 +124,8 @@ class _Fit:
         found = uncertainty_of(linear, likelihood, None)
         factor, flags = instrument_flags(linear, self._parameters, found.reduced_chi2)
         orders = self._data.in_own_unit(self._compare(values))
-        for flag, message in (*flags, *self._air.flags()):
+        errors = dict(zip(self._parameters.free, np.sqrt(np.diag(found.noise)).tolist(), strict=True))
+        for flag, message in (*flags, *self._air.flags(values, errors)):
             evidence |= flag
             self._messages.append(message)
         air = zip(orders, self._chain.flux(values), self._air.transmission_errors(values), strict=True)

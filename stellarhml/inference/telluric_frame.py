@@ -5,6 +5,7 @@ from numbers import Real
 
 import numpy as np
 
+from stellarhml._units import plain_number
 from stellarhml.forward.tellurics import Tellurics
 from stellarhml.spectra.barycentric import barycentric_velocity
 from stellarhml.spectra.transmissions import read_atmosphere
@@ -31,6 +32,7 @@ def check_barycentric(barycentric):
     """The argument of `infer`, after a check: a float, "header" or None."""
     if barycentric is None or (isinstance(barycentric, str) and barycentric == "header"):
         return barycentric
+    barycentric = plain_number(barycentric, ["km/s"], "`barycentric`")
     number = isinstance(barycentric, Real) and not isinstance(barycentric, (bool, np.bool_))
     if not (number and abs(barycentric) <= _FASTEST):
         raise ValueError(

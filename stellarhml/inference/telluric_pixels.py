@@ -15,6 +15,7 @@ _FEW = 30  # pixels
 _CLIP = 5.0  # standard deviations: larger residuals count as these
 _WORSE = 1.3  # chi-square in telluric lines over that elsewhere
 _MOST = 1.0  # largest relative error of optical depths
+_KNOWN, _SURE = 0.05, 5.0  # error of an amount that the spectrum tells, and standard deviations of one that is not 0
 
 
 class TelluricPixels:
@@ -112,8 +113,19 @@ class TelluricPixels:
         pairs = zip(self.depths(values), self._together, strict=True)
         return [self.error * np.sqrt(n) * depth * np.exp(-depth) for depth, n in pairs]
 
-    def flags(self):
-        """Flag of an atmosphere whose lines fit worse than those of the star, with a message."""
+    def flags(self, values, errors):
+        """Flag of an atmosphere whose lines fit worse than those of the star, or are not there, with a message.
+
+        `values` and `errors`, standard deviations, of the fitted parameters by name.
+        """
+        amounts = [AMOUNT + name for name in self._species]
+        seen = [(values[name], errors[name]) for name in amounts if 0 < errors.get(name, 0.0) < _KNOWN]
+        if seen and all(value < _SURE * error for value, error in seen):
+            yield (
+                InferenceFlag.TELLURICS,
+                "no telluric lines where the table has them: see whether it is in air or vacuum, and whether the "
+                "spectrum is in the frame of the barycenter",
+            )
         if self.excess > _WORSE + 3 * np.sqrt(2 / max(self.n_pixels, 1)):
             yield (
                 InferenceFlag.TELLURICS,

@@ -114,7 +114,10 @@ def _header(source):
     if isinstance(meta, dict) and "frame" in meta:
         source = meta.get("file")
         if source is None:
-            raise SpectrumFileError("The spectrum was not read from a file, so there is no header. State the velocity.")
+            raise SpectrumFileError(
+                "The spectrum is not that of a file with a header: it was made in memory, or is a table that "
+                "ObservedSpectrum.write wrote. State the velocity in km/s."
+            )
     if not isinstance(source, (str, Path)):
         return source, "The header"
     from astropy.io import fits

@@ -199,14 +199,14 @@ def predict_files(
     # a generator that cannot infer is an error, not a failure of each star
     check_settings(regressors, settings | {"resolving_power": None})
     versions = [__version__, np.__version__, scipy.__version__]
-    identity = digest(versions, generator_digest, settings, air)
     limit = 0.3 if tellurics_limit is None else tellurics_limit
+    identity = digest(versions, generator_digest, settings, air, None if out_spectra is None else limit)
     fit = partial(infer_best_or_report, regressors) if several else partial(infer_or_report, regressors[""])
     task = _FitFile(fit, make_reader(**reading), resolving_power, settings | fitted, store, identity, limit)
     before = set() if store is None else store.keys()
     nothing = [None] * len(paths)
     drawn = nothing if figures is None else figure_paths(paths, figures)
-    clean = nothing if out_spectra is None else figure_paths(paths, out_spectra, ".fits")
+    clean = nothing if out_spectra is None else spectrum_paths(paths, out_spectra)
     stars = list(zip(paths, drawn, clean, strict=True))
     # one file a batch: joblib would learn from rows that are read to send hundreds of files at once to one worker
     options = {"n_jobs": n_jobs, "batch_size": 1, "on_death": lambda *_: _Outcome(message=DIED)}
@@ -395,6 +395,11 @@ def figure_paths(paths, folder, suffix=".png"):
         taken.add(name)
         figures.append(Path(folder) / f"{name}{suffix}")
     return figures
+
+
+def spectrum_paths(paths, folder):
+    """Path of the spectrum without tellurics of each file: ``NAME.fits``, as `figure_paths`."""
+    return figure_paths(paths, folder, ".fits")
 
 
 def draw_result(result, path):

@@ -1,6 +1,7 @@
 """`stellarhml predict`: resolving power, orders, tellurics, and JSON."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,6 +150,32 @@ def test_tellurics_fitted_with_the_star(generator_file, tmp_path, capsys):
     assert "a_H2O" not in again
     assert main(["predict", "--generator", str(generator_file), *map(str, fit[:4]), star]) == 2
     assert "does not state whether its wavelengths are in vacuum or in air" in capsys.readouterr().err
+
+
+def test_spectra_without_tellurics_do_not_replace_what_is_read(clean, generator_file, tmp_path, one_error):
+    star, air = _write(tmp_path / "star.fits", clean), tmp_path / "air.npz"
+    np.savez(air, wavelength=np.arange(8495.0, 8527.0, 0.01), H2O=_air(np.arange(8495.0, 8527.0, 0.01)))
+    before = Path(star).read_bytes()
+    fit = ["predict", "--generator", str(generator_file), "--tellurics", str(air), "--tellurics-mode", "fit"]
+    fit += ["--tellurics-medium", "vacuum", "--out-spectra", str(tmp_path)]
+    assert main([*fit, star]) == 2
+    assert "star.fits would overwrite" in one_error()
+    assert Path(star).read_bytes() == before
+    other = _write(tmp_path / "other.ecsv", clean)
+    assert main([*fit, "--out", str(tmp_path / "other.fits"), other]) == 2
+    assert "would both write" in one_error()
+
+
+def test_a_stored_star_is_written_anew_with_another_limit(clean, generator_file, tmp_path, capsys):
+    star, air = _write(tmp_path / "star.ecsv", clean), tmp_path / "air.npz"
+    x = np.arange(8495.0, 8527.0, 0.01)
+    np.savez(air, wavelength=x, H2O=_air(x) ** 4)
+    fit = ["--tellurics", air, "--tellurics-mode", "fit", "--tellurics-medium", "vacuum"]
+    fit += ["--out-spectra", tmp_path / "clean", "--out", tmp_path / "t.csv", star, tmp_path / "none.ecsv"]
+    _rows(capsys, generator_file, *fit, code=1)  # one of the two fails: what is done stays stored
+    loose = read_spectrum(tmp_path / "clean" / "star.fits").n_masked
+    _rows(capsys, generator_file, "--tellurics-limit", "1", *fit, code=1)
+    assert read_spectrum(tmp_path / "clean" / "star.fits").n_masked > loose
 
 
 def test_a_standard_takes_the_atmosphere_out(through_air, generator_file, tmp_path, capsys):

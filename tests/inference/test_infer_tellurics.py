@@ -47,6 +47,40 @@ def result(regressor, through_air, air):
     return regressor.infer(through_air.spectrum, resolving_power=through_air.power, tellurics=air)
 
 
+def test_a_table_at_other_wavelengths_is_said(regressor, through_air, air, result):
+    """A table in air that is taken for one in vacuum has no line where the spectrum has one."""
+    moved = Atmosphere(air.wavelength + 2.3, air.transmissions)
+    wrong = regressor.infer(through_air.spectrum, resolving_power=through_air.power, tellurics=moved)
+    assert wrong.flags & InferenceFlag.TELLURICS
+    assert any("no telluric lines where the table has them" in text for text in wrong.messages)
+    nothing = Tellurics(air.wavelength, np.ones(len(air.wavelength)))
+    clear = regressor.infer(through_air.spectrum, resolving_power=through_air.power, tellurics=nothing)
+    assert not clear.flags & InferenceFlag.TELLURICS  # a table without lines says nothing of wavelengths
+
+
+def test_velocities_of_the_air_with_units(regressor, through_air, air, result):
+    from astropy import units as u
+
+    settings = {"resolving_power": through_air.power, "tellurics": air}
+    fixed = regressor.infer(through_air.spectrum, fixed={"rv_air": 120 * u.m / u.s}, **settings)
+    assert fixed.values["rv_air"] == pytest.approx(0.12)
+    both = regressor.infer(through_air.spectrum, barycentric=9 * u.km / u.s, **settings).rv_by_frame
+    assert both == regressor.infer(through_air.spectrum, barycentric=9.0, **settings).rv_by_frame
+
+
+@pytest.mark.parametrize(
+    ("transmissions", "message"),
+    [
+        ({1: np.ones(20)}, "has the species .1."),
+        ({"H2O": np.ones(20), "O2": np.full(20, np.nan)}, "The transmission of O2 has no finite value"),
+        ({}, "has the species"),
+    ],
+)
+def test_tables_without_a_species(transmissions, message):
+    with pytest.raises(ValueError, match=message):
+        Tellurics(np.arange(8500.0, 8520.0), transmissions)
+
+
 def test_amounts_are_found_and_labels_are_those_without_air(regressor, make_star, through_air, air, result):
     assert np.abs(through_air.off(result)).max() < LIMIT
     for name, amount in AMOUNTS.items():

@@ -72,6 +72,14 @@ def test_a_pair_is_found_with_its_errors(regressor, pair):
     assert np.isnan(row["log_evidence"][1])
 
 
+def test_a_pair_with_wavelengths_that_may_be_off(regressor, pair):
+    spectrum, truth = pair
+    settings = {"resolving_power": POWER, "companion": {"bounds": NARROW}, "fixed": {"teff_2": truth["teff_2"]}}
+    result = regressor.infer(spectrum, wavelength_error=0.2, resolving_power_error=0.05, **settings)
+    assert result.log_evidence > 100
+    assert result.errors["rv"] > regressor.infer(spectrum, **settings).errors["rv"]
+
+
 def test_starts_of_a_pair_have_its_velocities(regressor, pair):
     (wavelengths, fluxes, errors), _ = pair
     orders = [
