@@ -84,9 +84,22 @@ class _Blend(Stage):
             mixed.tangents[name] = mixed.tangents.get(name, 0.0) + slope * difference
         for name, row in second.tangents.items():
             mixed.tangents[name] = mixed.tangents.get(name, 0.0) + share * row
-        for name in mixed.modes.keys() & second.modes.keys():
-            mixed.modes[name] = mixed.modes[name] + share * second.modes[name]
+        if "line_variance" in mixed.modes:
+            mixed.modes["line_variance"] = mixed.modes["line_variance"] + share * second.modes["line_variance"]
+        for name, row in second.modes.items():
+            mixed.tangents[self.second_modes[name]] = share * row
         return mixed
+
+    @property
+    def second_modes(self):
+        """Modes of the second photosphere's error, by name as in `Rows.modes`: their names among the tangents."""
+        names = (*self._generator.label_names_, "ln_wavelength", "line_variance")
+        return {name: f"{name} of {type(self).__name__}" for name in names}
+
+    def second_light(self, values):
+        """Generator of the second photosphere, its labels (n_labels,), and its velocity in km/s."""
+        labels, rv, _ = self._second(values)
+        return self._generator, np.array([values[name] for name in labels]), values[rv]
 
     def _spectrum(self, rows, values, own):
         """Rows of the second photosphere, rotated and shifted to the wavelengths of the star's rows."""
@@ -121,7 +134,9 @@ class _Blend(Stage):
         tangents = dict(zip(labels, by_label, strict=True))
         tangents[rv] = by_shift / (SPEED_OF_LIGHT + values[rv])
         tangents[vsini] = by_speed / SPEED_OF_LIGHT
-        return Rows(rows.wavelength, flux, tangents, {"line_variance": by_variance})
+        modes = dict(zip(self._generator.label_names_, by_label, strict=True))
+        modes |= {"ln_wavelength": by_shift, "line_variance": by_variance}
+        return Rows(rows.wavelength, flux, tangents, modes)
 
     def _ln_ratio(self, wavelength, values, own):
         """Logarithm of the ratio of the second level to the first (n,), and its derivatives (n,) by name."""

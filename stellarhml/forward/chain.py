@@ -13,7 +13,7 @@ import numpy as np
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.forward.line_columns import columns_of_order, cores_of_strong_lines, shapes_of_wide_lines
 from stellarhml.forward.line_spread import FACTOR, LineSpread, ResolutionMatrix, factor_parameter
-from stellarhml.forward.stages import Parameter, Rows, Stage, label_parameters
+from stellarhml.forward.stages import Parameter, Rows, SecondLight, Stage, label_parameters
 from stellarhml.kernels.fourier_broadening import light_reach, observe_rows
 from stellarhml.physics.broadening import line_spread_sigma
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, doppler_shift
@@ -133,6 +133,7 @@ class ForwardChain:
                 "label (`label_names`), or a parameter of a stage."
             )
         self._max_step = min((stage.step for stage in self._stages), default=np.inf)
+        self._more = ()  # tangents of stages that are no parameters
 
     def part(self, runs):
         """Restrict the model to some runs of pixels, for a first fit.
@@ -220,6 +221,28 @@ class ForwardChain:
             "ln_resolving_power" (one factor for all pixels; zero without line spread).
         """
         return self._evaluate(values, tangents=True)
+
+    def second_lights(self, values):
+        """The light of further photospheres, such as of a second star.
+
+        Parameters
+        ----------
+        values : dict of str to float
+            As in `flux`.
+
+        Returns
+        -------
+        lights : list of SecondLight
+            One for each stage that adds such light.
+        """
+        found = []
+        for stage in (stage for stage in self._stages if hasattr(stage, "second_modes")):
+            names, (generator, labels, rv) = stage.second_modes, stage.second_light(values)
+            chain = self._as(self._observation, self._changes, self._order_shifts, self.parameters)
+            chain._more = tuple(names.values())
+            modes = [{name: rows.tangents[own] for name, own in names.items()} for rows in chain.evaluate(values)]
+            found.append(SecondLight(generator, labels, _nearest_pixels(generator, self._observation, rv), modes))
+        return found
 
     def line_columns(self, values, lines):
         """Differentiate the model with respect to single lines.
@@ -359,10 +382,7 @@ class ForwardChain:
         pixels : list of ndarray of shape (n_pixels,), int
             Indices for each order.
         """
-        wavelength = np.asarray(self._generator.wavelength_)
-        middle = (wavelength[1:] + wavelength[:-1]) / 2
-        shift = doppler_shift(1.0, values["rv"])
-        return [np.searchsorted(middle, order.wavelength / shift) for order in self._observation.orders]
+        return _nearest_pixels(self._generator, self._observation, values["rv"])
 
     def _orders(self, values):
         """Orders with the line spread and the wavelengths at these values."""
@@ -414,7 +434,7 @@ class ForwardChain:
 
     def _observe(self, values, number, order, window, run, rv, vsini, margin, tangents):
         """One run of pixels of an order, as Rows."""
-        names = [*self._before, "line_variance"] if self._stages else self._of_star
+        names = [*self._before, *self._more, "line_variance"] if self._stages else self._of_star
         names = [*names, "shift", *([] if self._stages else ["by_vsini"]), "ln_resolving_power", *self._shapes]
         table = np.full((1 + len(names) if tangents else 1, len(order.wavelength)), np.nan)
         power, spread, edges = order.resolving_power, None, order.edges
@@ -496,7 +516,7 @@ class ForwardChain:
             raise ValueError(
                 f"The stages declare {', '.join(missing)} without a derivative. Pass it to `Rows.through`."
             )
-        named = (rows.tangents[name] for name in self._before)
+        named = (rows.tangents[name] for name in (*self._before, *self._more))
         return np.stack([rows.flux, *named, rows.modes["line_variance"]])
 
 
@@ -628,6 +648,14 @@ def _window(wavelength, order, rv, speed):
     )
     start, stop = (first - _MARGIN) // _GRAIN * _GRAIN, -(-(last + _MARGIN) // _GRAIN) * _GRAIN
     return good, slice(max(start, 0), min(stop, len(wavelength)))
+
+
+def _nearest_pixels(generator, observation, rv):
+    """Index of a generator's pixel, at a velocity, nearest to each pixel of the orders: int arrays (n_pixels,)."""
+    wavelength = np.asarray(generator.wavelength_)
+    middle = (wavelength[1:] + wavelength[:-1]) / 2
+    shift = doppler_shift(1.0, rv)
+    return [np.searchsorted(middle, order.wavelength / shift) for order in observation.orders]
 
 
 def _line_spreads(observation):

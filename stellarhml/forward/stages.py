@@ -5,6 +5,7 @@ the frame of the observer. It declares its parameters and maps rows to rows.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -147,6 +148,19 @@ class Rows:
         if tangents:
             tangents |= own
         return Rows(self.wavelength, flux, tangents, {name: slope * row for name, row in self.modes.items()})
+
+
+class SecondLight(NamedTuple):
+    """The light of a second photosphere in a spectrum, for the errors of its generator.
+
+    Its `generator` and `labels` (n_labels,); `places`, the index of its pixel nearest to each pixel of an order
+    (n_pixels,); `modes` of each order, as `Rows.modes`, of this light alone.
+    """
+
+    generator: object
+    labels: np.ndarray
+    places: list
+    modes: list
 
 
 class Stage:

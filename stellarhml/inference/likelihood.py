@@ -100,15 +100,17 @@ class Linear:
             parts.append(table if q is None else table - q @ (q.T @ table))
         return np.vstack(parts)
 
-    def error_projections(self, edges, names):
+    def error_projections(self, edges, names, light=None):
         """Products of the Jacobian with the modes of the generator's error, shape (n_windows, n_free, n_modes).
 
         They are :math:`J^T e` for an error of one unit along each mode (`names`, see `Rows.modes`) in each window of
         the generator's pixels (`edges`). The error is a sum over modes and windows, so its product is the same sum.
+        `light` is that of a second photosphere (SecondLight), None the star's.
         """
         jacobian = self.jacobian[: self._likelihood.n_pixels]
-        directions = np.vstack(self.weighted([_table(rows.modes, names) for rows in self.orders]))
-        places = self._likelihood.chain.generator_pixels(self.values)
+        modes = [rows.modes for rows in self.orders] if light is None else light.modes
+        directions = np.vstack(self.weighted([_table(part, names) for part in modes]))
+        places = self._likelihood.chain.generator_pixels(self.values) if light is None else light.places
         place = np.concatenate([places[piece.order][piece.pixels] for piece in self._likelihood.pieces])
         window = np.clip(np.searchsorted(edges, place, side="right") - 1, 0, len(edges) - 2)
         products = np.zeros((len(edges) - 1, jacobian.shape[1], directions.shape[1]))

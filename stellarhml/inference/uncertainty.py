@@ -59,6 +59,8 @@ def uncertainty_of(linear, likelihood, shifts, *, priors=True):
     generator = np.zeros_like(noise)
     if shifts is not None:
         generator = generator_covariance(linear, inside, shifts)
+        for light in likelihood.chain.second_lights(linear.values):
+            generator += second_covariance(linear, inside, light)
     return Uncertainty(noise, wavelength, generator, reduced, inflation)
 
 
@@ -129,9 +131,26 @@ def generator_covariance(linear, covariance, shifts):
     :math:`b_s b_s^T` over all expected errors is added to the covariance due to noise, :math:`(J^T J)^{-1}`. A
     likelihood with the data covariance :math:`D + J (\sum_s b_s b_s^T) J^T`, diagonal plus low rank, gives the same.
     """
-    products = linear.error_projections(shifts.edges, shifts.names)
     labels = np.array([linear.values[name] for name in shifts.names if name not in ERROR_DIRECTIONS])
-    moves = np.einsum("swd,wkd->sk", shifts.near(labels), products)
+    return _moved(covariance, shifts.near(labels), linear.error_projections(shifts.edges, shifts.names))
+
+
+def second_covariance(linear, covariance, light):
+    """As `generator_covariance`, due to the error of the generator at the labels of a second photosphere.
+
+    `light` is its light (SecondLight). Errors at the labels of both photospheres count as independent.
+    """
+    error_map = light.generator.error_map_
+    if error_map is None:
+        return np.zeros_like(covariance)
+    shifts = error_map.shifts
+    products = linear.error_projections(shifts.edges, shifts.names, light)
+    return _moved(covariance, shifts.near(light.labels), products)
+
+
+def _moved(covariance, shifts, products):
+    """Covariance of parameters by shifts (n_samples, n_windows, n_modes), from products as of `error_projections`."""
+    moves = np.einsum("swd,wkd->sk", shifts, products)
     moves = moves @ np.where(np.isfinite(covariance), covariance, 0.0)
     return moves.T @ moves
 

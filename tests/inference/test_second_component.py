@@ -80,6 +80,21 @@ def test_a_pair_with_wavelengths_that_may_be_off(regressor, pair):
     assert result.errors["rv"] > regressor.infer(spectrum, **settings).errors["rv"]
 
 
+def test_stars_that_are_alike_have_the_same_errors(regressor):
+    """Two stars of the same labels, light and rotation, far apart in velocity: neither is better known."""
+    generator, labels = regressor.generator_, [5400.0, 4.35, -0.2]
+    light = {"resolving_power": POWER, "vsini": 5.0}
+    rows = zip(*(generator.observe([labels], Star.pixels, rv=rv, **light) for rv in (40.0, -40.0)), strict=True)
+    flux = [a[0] + b[0] for a, b in rows]
+    error = [row / 300 for row in flux]
+    settings = {"companion": {"tied": (), "bounds": NARROW}, "fixed": {"flux_ratio": 1.0}}
+    result = regressor.infer((Star.pixels, flux, error), resolving_power=POWER, **settings)
+    budget = result.error_budget()
+    for part in ("noise", "generator"):
+        for name in ("teff", "logg", "feh", "rv"):
+            assert budget.loc[f"{name}_2", part] == pytest.approx(budget.loc[name, part], rel=0.3), (part, name)
+
+
 def test_starts_of_a_pair_have_its_velocities(regressor, pair):
     (wavelengths, fluxes, errors), _ = pair
     orders = [
