@@ -29,7 +29,7 @@ _LARGEST_END = 0.02  # of the peak: value of a kernel at the ends of its table, 
 
 def factor_parameter(error):
     """The factor of the resolving power as a Parameter, with a prior of 1 +- `error`; ValueError if it is wrong."""
-    if isinstance(error, bool) or np.ndim(error) or not 0 < error <= 1:
+    if isinstance(error, (bool, str)) or np.ndim(error) or not 0 < error <= 1:
         raise ValueError(
             f"`resolving_power_error` is {error!r}; it needs the relative standard deviation of the resolving power, "
             "over 0 and up to 1, such as 0.1 for 10 %. None takes the resolving power as exact."
@@ -431,9 +431,11 @@ class ResolutionMatrix(LineSpread):
             first, last = max(-offset, 0), n_pixels - max(offset, 0)
             rows[first:last, half + offset] = diagonal[first + offset : last + offset]
         sums = rows[half : n_pixels - half].sum(axis=1)
-        if not np.isfinite(sums).any() or not 0.8 < np.nanmedian(sums) < 1.25:
+        known = sums[np.isfinite(sums)]
+        middle = float(np.median(known)) if len(known) else np.nan
+        if not 0.8 < middle < 1.25:
             raise ValueError(
-                f"The rows of the resolution matrix have a median sum of {np.nanmedian(sums):.3g}; it must be 1. "
+                f"The rows of the resolution matrix have a median sum of {middle:.3g}; it must be 1. "
                 "Divide by it, and check that `offsets` are those of the diagonals."
             )
         rows[half : n_pixels - half][sums == 0] = np.nan  # pixels without light

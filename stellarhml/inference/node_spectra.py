@@ -148,7 +148,7 @@ class Templates:
         """
         unit = SPEED_OF_LIGHT * self.step
         first = round(rv / unit) + np.arange(-_PAIR_REACH, _PAIR_REACH + 1)
-        second = np.arange(np.ceil(rv_bounds[0] / unit), np.floor(rv_bounds[1] / unit) + 1).astype(int)
+        second = np.arange(np.round(rv_bounds[0] / unit), np.round(rv_bounds[1] / unit) + 1).astype(int)
         pad = int(np.abs(np.concatenate([first, second])).max()) + 2
         depth, weight = self._binned(orders, pad)
         seen = np.flatnonzero(weight > 0)

@@ -13,7 +13,7 @@ _WIDEST = 10.0  # standard deviations: largest shift of an order
 def check_wavelength_error(error):
     """The uncertainty of wavelengths in km/s, without a unit; None if they are exact. ValueError if it is wrong."""
     error = None if error is None else plain_number(error, ["km/s"], "`wavelength_error`")
-    if error is None or (np.ndim(error) == 0 and not isinstance(error, bool) and 0 < error <= 50):
+    if error is None or (np.ndim(error) == 0 and not isinstance(error, (bool, str)) and 0 < error <= 50):
         return error
     raise ValueError(
         f"`wavelength_error` is {error!r}; it needs a standard deviation in km/s, over 0 and up to 50, by which the "

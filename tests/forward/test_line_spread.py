@@ -242,6 +242,7 @@ def test_rows_are_the_independent_simulators(star):
         (lambda: GaussHermite(POWER, errors={"h5": 0.1}), "`errors` has 'h5': 0.1; it needs positive"),
         (lambda: GaussHermite(POWER, errors={"h3": 0.0}), "positive standard deviations of h3 or h4"),
         (lambda: TwoGaussians(POWER, wide_ratio=0.5, wide_share=0.1), "`wide_ratio` is 0.5"),
+        (lambda: ResolutionMatrix(np.full((3, 50), np.nan)), "have a median sum of nan"),
         (lambda: SampledKernels([8600.0], OFFSETS, [OFFSETS], unit="nm"), "`unit` is 'nm'"),
         (lambda: SampledKernels([8600.0, 8700.0], OFFSETS, [OFFSETS], unit="km/s"), "a row for each wavelength"),
         (lambda: SampledKernels([8600.0], -OFFSETS, [OFFSETS], unit="km/s"), "`offset` must be finite and increase"),
@@ -264,7 +265,7 @@ def test_what_cannot_be_scaled_has_no_factor(star, power):
         chain(star, power, resolving_power_error=0.1)
 
 
-@pytest.mark.parametrize("error", [0.0, 1.5, True, [0.1, 0.1]])
+@pytest.mark.parametrize("error", [0.0, 1.5, True, "a", [0.1, 0.1]])
 def test_the_error_of_a_resolving_power_is_relative(star, error):
     with pytest.raises(ValueError, match=r"`resolving_power_error` is .*such as 0\.1 for 10 %"):
         chain(star, POWER, resolving_power_error=error)

@@ -193,7 +193,7 @@ def test_scatter_between_values():
     assert np.isnan(scatter_between(np.ones(1), np.ones(1)))
 
 
-@pytest.mark.parametrize("error", [0.0, -1.0, 100.0, np.nan, True])
+@pytest.mark.parametrize("error", [0.0, -1.0, 100.0, np.nan, True, "a"])
 def test_errors_of_wavelengths_are_in_reason(regressor, make_star, error):
     with pytest.raises(ValueError, match=r"`wavelength_error` is .*it needs a standard deviation in km/s"):
         regressor.infer(make_star().spectrum, resolving_power=40_000, wavelength_error=error)

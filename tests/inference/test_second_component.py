@@ -80,6 +80,15 @@ def test_a_pair_with_wavelengths_that_may_be_off(regressor, pair):
     assert result.errors["rv"] > regressor.infer(spectrum, **settings).errors["rv"]
 
 
+@pytest.mark.parametrize("known", [{"fixed": {"rv_2": -15.0}}, {"companion": {"bounds": {"rv_2": (-17.0, -14.0)}}}])
+def test_a_velocity_that_is_known(regressor, pair, known):
+    """From an orbit, better than a pixel of the templates."""
+    settings = {"companion": {"bounds": NARROW}} | known
+    result = regressor.infer(pair[0], resolving_power=POWER, **settings)
+    assert result.log_evidence > 100
+    assert abs(result.values["rv_2"] + 15.0) < max(4 * result.errors["rv_2"], 1e-9)
+
+
 def test_stars_that_are_alike_have_the_same_errors(regressor):
     """Two stars of the same labels, light and rotation, far apart in velocity: neither is better known."""
     generator, labels = regressor.generator_, [5400.0, 4.35, -0.2]
