@@ -48,13 +48,13 @@ def fit_second(generator, templates, spectrum, powers, settings):
         exchanged = _exchanged(two.values)
         double = StarFit(*star, both)
         two = double.run(lambda _: [exchanged])
-    gain = log_evidence(single, double)
+    gain, better = log_evidence(single, double)
     name = "a second star" if isinstance(both.second, Companion) else "spots"
     if gain <= WORTH and settings.components == "auto":
         fit, result = single, one
-        if alone.lines != both.lines:
+        if alone.lines != both.lines or better is not None:
             fit = StarFit(*star, alone)
-            result = fit.run()
+            result = fit.run() if better is None else fit.run(lambda _: [better])
         result.messages += (f"{name} would change ln evidence by {gain:+.1f}, less than {WORTH:g}: left out",)
     else:
         fit, result = double, two
@@ -70,14 +70,20 @@ def fit_second(generator, templates, spectrum, powers, settings):
 
 
 def log_evidence(single, double):
-    """Difference of ln evidence of two fits (StarFit) that have run, on the pixels and errors of the second."""
+    """Difference of ln evidence of two fits (StarFit) that have run, on the pixels and errors of the second.
+
+    One photosphere is fitted once more, also from the first of the two: a fit that ended far from the minimum would
+    count as evidence. Returns the difference, and values by name if that found a better minimum, else None.
+    """
     likelihood = double.likelihood
     cost = 0.5 * float(np.sum(likelihood.residuals(double.parameters.variables(double.values)) ** 2))
     simple = Likelihood(single.likelihood.chain, single.parameters, likelihood.pieces)
-    other = minimise(simple, [single.values]).cost
+    ended, found = (minimise(simple, [start]) for start in (single.values, double.values))
+    better = single.parameters.values(found.variables) if found.cost < ended.cost - WORTH else None
+    other = min(ended.cost, found.cost)
     n, n_more = likelihood.n_pixels, len(double.parameters.free) - len(single.parameters.free)
     scale = max(2 * cost / max(n - likelihood.n_terms - len(double.parameters.free), 1), 1.0)
-    return (other - cost) / scale - 0.5 * n_more * np.log(n)
+    return (other - cost) / scale - 0.5 * n_more * np.log(n), better
 
 
 def _starts(templates, orders, stage, values, names, parameters):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stellarhml._bounds import near_bound
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import ForwardChain
@@ -34,6 +35,7 @@ from stellarhml.inference.uncertainty import prior_scales, uncertainty_of
 _ROUNDS = 3  # maximum number of fits with clipping between them
 _REACH = 30.0  # km/s: margin at the ends of the band for changes of the velocities during the fit
 _MAX_EVALUATIONS = 60
+_INSIDE = 0.5  # of the distance from the edge of the grid to its middle: start of a second fit of labels at the edge
 _FEW_EVALUATIONS = 8  # from each of many starts, of which the best go on
 
 
@@ -125,9 +127,11 @@ class StarFit:
             self._stage = f"fit {k + 1}"
             self._data.weigh(self._compare(values), jitter=self._settings.jitter)
             self.likelihood = self._likelihood()
-            solution = self._minimise([values])
+            found = self._minimise([values])
+            solution = self._off_the_edge(found) if k == 0 else found
             values = self.parameters.values(solution.variables)
-            if k == _ROUNDS - 1 or not self._data.reject(self._compare(values)):
+            rejected = k < _ROUNDS - 1 and self._data.reject(self._compare(values))
+            if k == _ROUNDS - 1 or not (rejected or solution is not found):
                 break
         if self.parameters.prior_names:
             # weigh priors against the inflated errors of the likelihood, not against those of noise alone
@@ -282,6 +286,21 @@ class StarFit:
         solution = minimise(likelihood, starts, max_evaluations=30, tolerance=1e-4)
         self._n_evaluations += solution.n_evaluations
         return parameters.values(solution.variables)
+
+    def _off_the_edge(self, solution):
+        """The better of a solution and, if labels are at the edge of the grid, one from a start away from it.
+
+        A fit that reaches the edge early, while other parameters are far off, may stay there.
+        """
+        values, moved = self.parameters.values(solution.variables), {}
+        for name in (name for name in self._generator.label_names_ if name in self.parameters.free):
+            low, high = self.parameters.bounds[name]
+            if any(near_bound(values[name], low, high)):
+                moved[name] = values[name] + _INSIDE * ((low + high) / 2 - values[name])
+        if not moved:
+            return solution
+        other = self._minimise([values | moved])
+        return other if other.cost < solution.cost else solution
 
     def _minimise(self, starts):
         solution = minimise(self.likelihood, starts, max_evaluations=_MAX_EVALUATIONS)

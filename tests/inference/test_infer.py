@@ -12,7 +12,7 @@ from specutils import Spectrum
 from stellarhml import BayesianStellarRegressor
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
-from stellarhml.inference import results_table
+from stellarhml.inference import results_table, star_fit
 from stellarhml.physics.wavelength import vacuum_to_air
 
 LIMIT = 4.5  # standard deviations; of all the comparisons of this file, chance alone brings one there in 10,000 runs
@@ -319,3 +319,26 @@ def test_the_continuum_is_as_free_as_asked_for(regressor, make_star, mini_genera
     for wrong in (-1, "spline", 2.5):
         with pytest.raises(ValueError, match="`continuum_degree` is"):
             regressor.infer(star.spectrum, resolving_power=star.power, continuum_degree=wrong)
+
+
+def test_a_fit_that_ends_at_the_edge_of_the_grid_tries_once_more(regressor, make_star, monkeypatch):
+    """As where other parameters were far off when log g reached its bound, and it stayed."""
+    star = make_star()
+    settings = {"resolving_power": star.power, "line_errors": False}
+    plain, whole, ended = regressor.infer(star.spectrum, **settings), star_fit.minimise, []
+
+    def stuck(likelihood, starts, **options):
+        solution = whole(likelihood, starts, **options)
+        if options == {"max_evaluations": 60} and not ended:  # the first fit of all pixels
+            values = likelihood.parameters.values(solution.variables) | {"logg": 4.0}
+            at = likelihood.parameters.variables(values)
+            cost = 0.5 * float(np.sum(likelihood.residuals(at) ** 2))
+            ended.append(cost)
+            return solution._replace(variables=at, cost=cost)
+        return solution
+
+    monkeypatch.setattr(star_fit, "minimise", stuck)
+    found = regressor.infer(star.spectrum, **settings)
+    assert ended
+    assert found.values["logg"] == pytest.approx(plain.values["logg"], abs=1e-3)
+    assert found.n_pixels == plain.n_pixels

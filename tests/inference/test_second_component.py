@@ -7,7 +7,7 @@ from mock_star import Star, between_nodes, observe
 from stellarhml.datasets import load_mini_grid
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.blends import Companion, Spots
-from stellarhml.inference import results_table
+from stellarhml.inference import results_table, second_component
 from stellarhml.inference.second_component import WORTH, _exchanged
 
 POWER, NARROW = 40_000, {"rv_2": (-100.0, 100.0)}
@@ -87,6 +87,22 @@ def test_a_velocity_that_is_known(regressor, pair, known):
     result = regressor.infer(pair[0], resolving_power=POWER, **settings)
     assert result.log_evidence > 100
     assert abs(result.values["rv_2"] + 15.0) < max(4 * result.errors["rv_2"], 1e-9)
+
+
+def test_a_poor_fit_of_one_star_is_no_evidence_of_two(regressor, lone, monkeypatch):
+    """The fit of one star ends far from its minimum; that from the first of the two does not."""
+    star, plain = lone
+    whole, costs = second_component.minimise, []
+
+    def stuck(likelihood, starts, **options):
+        solution = whole(likelihood, starts, **options)
+        costs.append(solution.cost)
+        return solution._replace(cost=solution.cost + 1000) if len(costs) == 1 else solution
+
+    monkeypatch.setattr(second_component, "minimise", stuck)
+    result = regressor.infer(star, resolving_power=POWER, companion={"bounds": NARROW})
+    assert result.log_evidence < 0
+    assert result.values["teff"] == pytest.approx(plain.values["teff"], abs=1.0)
 
 
 def test_stars_that_are_alike_have_the_same_errors(regressor):
