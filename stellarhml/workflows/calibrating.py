@@ -136,11 +136,14 @@ def read_labels(path, stars, names):
     """Labels of `stars`, files, by the columns `names` of a table: (n_stars, n_labels), NaN where unknown.
 
     A row belongs to the star whose path, or else whose name without its folder, is in the column `star`. ValueError if
-    there is no such column, a label is no number, or a row belongs to no star or to several; `path` None: all unknown.
+    there is no such column, a label is no number, or a row belongs to no star or to several, or two rows to one; `path`
+    None: all unknown.
     """
     labels = np.full((len(stars), len(names)), np.nan)
     if path is None:
         return labels
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist or is not a file. Pass a table of the stars' labels.")
     refuse_large(path, "text")
     try:
         text = StringIO(Path(path).read_text(encoding="utf-8-sig"))
@@ -153,6 +156,7 @@ def read_labels(path, stars, names):
             f"{path} has the columns {', '.join(map(str, table.columns))}, but `star` is needed, and one of "
             f"{', '.join(names)} or more."
         )
+    rows = {}
     for star, *values in table[["star", *columns]].itertuples(index=False):
         found = [k for k, own in enumerate(stars) if str(own) == str(star)]
         found = found or [k for k, own in enumerate(stars) if Path(own).name == str(star)]
@@ -161,6 +165,11 @@ def read_labels(path, stars, names):
                 f"{path} has a star {star!r}, which is {'several' if found else 'none'} of the {len(stars)} spectra. "
                 "Give the path of a spectrum, or the name of its file, and no rows of other stars."
             )
+        if found[0] in rows:
+            raise ValueError(
+                f"{path} has two rows, {rows[found[0]]!r} and {star!r}, of the spectrum {stars[found[0]]}. Keep one."
+            )
+        rows[found[0]] = star
         for name, value in zip(columns, values, strict=True):
             try:
                 labels[found[0], names.index(name)] = float(value)  # an empty cell is NaN

@@ -26,6 +26,7 @@ def test_rows_find_their_stars(tmp_path):
     [
         ("star,teff\nb.fits,5000\n", "'b.fits', which is several of the 2 spectra"),
         ("star,teff\nc.fits,5000\n", "'c.fits', which is none of the 2 spectra"),
+        ("star,teff\nn1/b.fits,5000\nn1/b.fits,5100\n", "has two rows, 'n1/b.fits' and 'n1/b.fits', of the spectrum"),
         (b"\x1f\x8b\x08 packed", "labels.csv is no table of labels .* Give it as CSV"),
         ("", "labels.csv is no table of labels"),
         ("star,temperature\nn1/b.fits,5000\n", "columns star, temperature, but `star` is needed, and one of teff"),
