@@ -28,7 +28,7 @@ def order_shifts(numbers, error):
     bounds, text = (-_WIDEST * error, _WIDEST * error), "error of the wavelengths"
     return tuple(
         Parameter(
-            f"wavelength shift of order {number}",
+            name,
             "km/s",
             bounds,
             text,
@@ -37,8 +37,14 @@ def order_shifts(numbers, error):
             prior=(0.0, float(error)),
             nuisance=True,
         )
-        for number in numbers
+        for name in _shift_names(numbers)
     )
+
+
+def _shift_names(numbers):
+    """Name of the shift of each order; numbers may occur twice, as of two arms, and names may not."""
+    names = [f"wavelength shift of order {number}" for number in numbers]
+    return [f"{name}, {k + 1} of {len(names)}" if names.count(name) > 1 else name for k, name in enumerate(names)]
 
 
 def velocities_of_fit(linear, likelihood, numbers, scale):
@@ -89,9 +95,9 @@ def velocity_table(values, parameters, numbers, used, change, variance):
 
     `used` orders have a `change` (n,) from rv plus their shift, with a `variance`; those without lines are left out.
     """
-    rows = []
+    rows, names = [], _shift_names(numbers)
     for order, step, squared in zip(used, change.tolist(), variance.tolist(), strict=True):
-        name = f"wavelength shift of order {numbers[order]}"
+        name = names[order]
         shift = values[name] if name in parameters.nuisances else 0.0
         if np.isfinite(squared):
             rows.append((numbers[order], values[RV.name] + shift + step, float(np.sqrt(squared))))

@@ -10,6 +10,7 @@ from stellarhml.flags import InferenceFlag
 from stellarhml.forward.line_spread import GaussHermite
 from stellarhml.inference import results_table
 from stellarhml.inference._inference_result import scatter_between
+from stellarhml.spectra import ObservedSpectrum
 
 LIMIT = 4.5  # standard deviations
 FACTOR = "resolving_power_factor"
@@ -217,3 +218,15 @@ def test_failures_have_the_same_columns(regressor, make_star):
     assert pd.isna(results_table(results).loc[1, FACTOR])
     with pytest.raises(ValueError, match="`resolving_power_error` is 7"):
         regressor.infer_many([star.spectrum], resolving_power=star.power, resolving_power_error=7)
+
+
+def test_orders_of_the_same_number_have_shifts_of_their_own(regressor, make_star):
+    """As those of two arms."""
+    star = make_star()
+    orders = list(zip(star.wavelength, star.flux, star.error, strict=True))
+    settings = {"resolving_power": star.power, "wavelength_error": 0.3}
+    apart = regressor.infer(ObservedSpectrum(orders), **settings)
+    same = regressor.infer(ObservedSpectrum(orders, {"order_numbers": [1] * len(orders)}), **settings)
+    assert len(orders) > 1
+    assert same.errors == apart.errors
+    assert same.order_velocities["rv"].tolist() == apart.order_velocities["rv"].tolist()
