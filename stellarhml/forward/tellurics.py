@@ -88,10 +88,10 @@ class Tellurics(Stage):
 
     def __init__(self, wavelength, transmissions, *, velocity=0.0, width=False):
         columns = dict(transmissions) if isinstance(transmissions, dict) else {"air": transmissions}
-        if not columns or not all(isinstance(name, str) for name in columns):
-            raise ValueError(
-                f"`transmissions` has the species {list(columns)}; it needs the transmission of one at least, by name."
-            )
+        if not columns:
+            raise ValueError("`transmissions` is empty; it needs the transmission of one species at least.")
+        if not all(isinstance(name, str) for name in columns):
+            raise ValueError(f"`transmissions` has the species {list(columns)}; it needs their names, such as 'H2O'.")
         wavelength = plain_array(wavelength, "angstrom", "The wavelength of the transmissions", spectral=True)
         columns = {name: plain_array(column, "", f"The transmission of {name}") for name, column in columns.items()}
         for name, column in columns.items():

@@ -112,6 +112,7 @@ READ = {
     "explore": {
         "--generator": ["explore", "--no-browser", "--generator", "{}"],
         "SPECTRUM": ["explore", "--no-browser", "--generator", "{good}", "--medium", "vacuum", "{}"],
+        "--tellurics": ["explore", "--no-browser", "--generator", "{good}", "--tellurics", "{}"],
     },
     "demo": {},
 }

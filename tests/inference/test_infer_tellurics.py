@@ -73,7 +73,6 @@ def test_velocities_of_the_air_with_units(regressor, through_air, air, result):
     [
         ({1: np.ones(20)}, "has the species .1."),
         ({"H2O": np.ones(20), "O2": np.full(20, np.nan)}, "The transmission of O2 has no finite value"),
-        ({}, "has the species"),
     ],
 )
 def test_tables_without_a_species(transmissions, message):
