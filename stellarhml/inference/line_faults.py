@@ -182,7 +182,7 @@ class FaultSystem:
         outward = step[: self._n_free].copy()
         if limits is not None:
             step = _step_within(step, inverse, np.append(np.arange(self._n_free), self._spread), limits)
-        variances = band_inverse_diagonal(factor) + np.einsum("ij,jk,ik->i", response, inverse, response)
+        variances = band_inverse_diagonal(factor) + np.einsum("ij,ij->i", response @ inverse, response)
         return Solved(
             system=self,
             step=step[: self._n_free],
