@@ -260,19 +260,12 @@ class ForwardChain:
             For each order, the derivatives of its lines. Stages that move light are left out, others act before
             rotation, and the resolving power is that of the middle of the order.
         """
-        rv, vsini = values["rv"], values["vsini"]
-        wavelength = np.asarray(self._generator.wavelength_)
-        shift, found = doppler_shift(1.0, rv), []
-        margin = sum(stage.margin(values) for stage in self._stages)
-        change = None if self._changes is None else partial(self._changes.apply, values=values)
-        labels = [values[name] for name in self._generator.label_names_]
-        for order in self._orders(values):
-            window = _window(wavelength, order, rv, vsini + margin)
+        wavelength, shift, found = np.asarray(self._generator.wavelength_), doppler_shift(1.0, values["rv"]), []
+        for order, window, own in self._lines_of_orders(values):
             if window is None:
                 found.append(None)
                 continue
-            good, pixels = window
-            numbers, components, form = self._generator.line_components(labels, pixels, change=change)
+            (good, pixels), (numbers, components, form) = window, own
             wanted = lines[numbers]
             flux = self._rendered(values, pixels, False)[0]
             flux = self._through_slopes(values, wavelength[pixels] * shift, flux)
@@ -283,7 +276,7 @@ class ForwardChain:
                 wavelength[pixels],
                 flux,
                 order.edges[good.start : good.stop + 1] / shift,
-                vsini=vsini / SPEED_OF_LIGHT,
+                vsini=values["vsini"] / SPEED_OF_LIGHT,
                 limb_darkening=self._limb_darkening,
                 sigma=order.median_sigma,
             )
@@ -355,19 +348,25 @@ class ForwardChain:
     def _of_strong_lines(self, values, function, nothing):
         """What a function of the lines tells of each order; `nothing` of the number of pixels outside the band."""
         shift, found = doppler_shift(1.0, values["rv"]), []
-        wavelength = np.asarray(self._generator.wavelength_)
-        change = None if self._changes is None else partial(self._changes.apply, values=values)
-        labels = [values[name] for name in self._generator.label_names_]
-        margin = sum(stage.margin(values) for stage in self._stages)
-        for order in self._orders(values):
-            window = _window(wavelength, order, values["rv"], values["vsini"] + margin)
+        for order, window, own in self._lines_of_orders(values):
             if window is None:
                 found.append(nothing(len(order.wavelength)))
                 continue
-            _, components, form = self._generator.line_components(labels, window[1], change=change)
+            _, components, form = own
             broad = light_reach(values["vsini"] / SPEED_OF_LIGHT, order.median_sigma)
             found.append(function(components, form, order.wavelength / shift, broad))
         return found
+
+    def _lines_of_orders(self, values):
+        """Each order with its window, and its lines as of `line_components`; None and None outside the band."""
+        wavelength = np.asarray(self._generator.wavelength_)
+        change = None if self._changes is None else partial(self._changes.apply, values=values)
+        labels = [values[name] for name in self._generator.label_names_]
+        speed = values["vsini"] + sum(stage.margin(values) for stage in self._stages)
+        for order in self._orders(values):
+            window = _window(wavelength, order, values["rv"], speed)
+            lines = None if window is None else self._generator.line_components(labels, window[1], change=change)
+            yield order, window, lines
 
     def generator_pixels(self, values):
         """Index of the generator's pixel nearest to each pixel of the spectrograph.
