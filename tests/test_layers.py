@@ -50,6 +50,7 @@ BELOW = {
 TOP = {
     "__init__": set(),
     "_parallel": {"storage"},
+    "io": {"spectra"},
     "pipeline": {"inference", "lines", "manifold", "preprocessing", "synthesis"},
 }
 
