@@ -50,7 +50,6 @@ BELOW = {
 TOP = {
     "__init__": set(),
     "_parallel": {"storage"},
-    "io": {"spectra"},
     "pipeline": {"inference", "lines", "manifold", "preprocessing", "synthesis"},
 }
 
