@@ -1,11 +1,12 @@
 """Stars whose physics is not that of the grid: synthetic ones of known truth, and observed ones with literature values.
 
-Run: python benchmarks/real_stars.py [--parts mismatch calibrated offgrid optical sun halves gaia]
+Run: python benchmarks/real_stars.py [--parts mismatch triplet calibrated offgrid optical sun halves gaia]
      [--half all|first|second] [--before] [--references 12] [--leave-out 6] [--folds 4] [--jobs 2] [--folder FOLDER]
 
 mismatch  24 synthetic stars of other line data, microturbulence and abundances (mismatch_dev), as HPF would see them:
           R 55,000, S/N 100, velocities within +-50 km/s, vsini 2 to 15 km/s. Choose settings on one half of them, and
           report the other: --half.
+triplet   the same stars in a window around the calcium triplet, 8460 to 8690 angstrom, R 11,500, 2,401 pixels.
 calibrated  the second half of mismatch with lines corrected from --references stars of the first, labels known or not.
           --leave-out N: all 24 in folds of N stars, with lines corrected from the others (at most --references of
           them); --folds: how many folds. All 24 stars share one wrong line list, which the corrections learn: this
@@ -37,6 +38,7 @@ NAMES = ("teff", "logg", "feh")
 RESULTS = Path(__file__).parent / "results"
 OPTICAL = ("sun_harps", "procyon_harps", "wasp120_uves", "hd22072_hires")
 GAIA = ("gaia_rvs_kepler-93", "gaia_rvs_kepler-409")
+HALVES = {"all": slice(None), "first": slice(0, 12), "second": slice(12, None)}
 ELEMENTS = ("Mg", "Si", "Ca", "Ti", "Cr", "Ni")
 _FEW = 100  # pixels of an order that is not worth fitting
 TRIPLET, WIDTH = (8500.35, 8544.44, 8664.52), 12.0  # vacuum angstrom; half width of what is left out around each
@@ -95,16 +97,15 @@ def hpf_regressor(args):
     return BayesianStellarRegressor.from_generator(tagged(sme_generator(args), "hpf"), line_errors=args.lines)
 
 
-def mock_spectra(stars, rows):
-    """Synthetic spectra as HPF would see them."""
+def mock_spectra(stars, rows, pixels=None, resolving_power=55_000):
+    """Synthetic spectra as HPF would see them, or on other pixels (n_orders, n_pixels)."""
     mock = load_tool("mock_observation")
-    pixels, spectra = mock.hpf_pixels(), []
+    pixels, spectra = mock.hpf_pixels() if pixels is None else pixels, []
     for i in np.arange(len(stars["labels"]))[rows]:
         rng = np.random.default_rng(500 + i)
         velocity = {"rv": rng.uniform(-50, 50), "vsini": rng.uniform(2, 15)}
-        observed = mock.observe(
-            stars["wavelength"], stars["flux"][i], pixels, **velocity, resolving_power=55_000, snr=100, seed=900 + i
-        )
+        settings = velocity | {"resolving_power": resolving_power, "snr": 100, "seed": 900 + i}
+        observed = mock.observe(stars["wavelength"], stars["flux"][i], pixels, **settings)
         spectra.append((list(pixels), *map(list, observed)))
     return spectra
 
@@ -123,10 +124,17 @@ def truth_beyond(stars, rows):
 
 def mismatch(args):
     stars = load_tool("shared_data").mismatch_dev()
-    rows = {"all": slice(None), "first": slice(0, 12), "second": slice(12, None)}[args.half]
+    rows = HALVES[args.half]
     results = mock_stars(args, stars, rows)
     found = summary("mismatch", results, stars["labels"][rows, :3])
     return found | {"beyond": beyond(results, truth_beyond(stars, rows))}
+
+
+def triplet(args):
+    stars, rows, power = load_tool("shared_data").mismatch_dev(), HALVES[args.half], 11_500
+    spectra = mock_spectra(stars, rows, np.linspace(8460, 8690, 2401)[None], power)
+    results = hpf_regressor(args).infer_many(spectra, resolving_power=power, n_jobs=args.jobs)
+    return summary("triplet", results, stars["labels"][rows, :3])
 
 
 def offgrid(args):
@@ -240,7 +248,9 @@ def summary(title, results, truth, own_errors=0.0, names=None):
 
 
 def main():
-    parts = {function.__name__: function for function in (mismatch, calibrated, offgrid, optical, sun, halves, gaia)}
+    parts = {
+        function.__name__: function for function in (mismatch, triplet, calibrated, offgrid, optical, sun, halves, gaia)
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--half", choices=("all", "first", "second"), default="all")

@@ -159,13 +159,14 @@ def make_changes(generator, settings, elements, molecules=()):
 class LineFit:
     """Fit of a spectrum (`data`, FitData) by a ForwardChain with changed lines.
 
-    `bounds`, `fixed` and `priors` as of `ParameterSet`; `errors` of the data, before any pixel was rejected.
+    `bounds`, `fixed` and `priors` as of `ParameterSet`; `errors` of the data, before any pixel was rejected. `n_masked`
+    pixels are left out, in the cores of strong lines.
     """
 
     def __init__(self, generator, chain, data, settings, *, bounds, fixed, priors, degree, errors):
         self._generator, self._chain, self._data, self._settings = generator, chain, data, settings
         self._bounds, self._fixed, self._priors, self._degree, self._errors = bounds, fixed, priors, degree, errors
-        self.too_different, self.n_evaluations = False, 0
+        self.too_different, self.n_evaluations, self.n_masked = False, 0, 0
         self._missing, self._n_missing = {}, 0  # pixels of missing lines by the number of the order
         self._lines_of = {}  # number of lines of each species that the star shows, by name
         self._n_lines = len(generator.decomposer_.line_catalog_)
@@ -247,10 +248,12 @@ class LineFit:
             faults, noise = solved.move(faults), max(reduced, 1.0)
             if stated.can_be_sharpened:
                 ln_power = system.ln_power_after(solved)
+            if k == _FIRST_TERM:  # faults are accepted
+                self._mask(chain.strong_cores(linear.values))
             if k:
                 shapes = self._with_missing(shapes, after, system, linear)
                 self._reject(after)
-        at_limit = faults.typical("strength") >= (1 - 1e-9) * LARGEST["strength"]
+        at_limit = any(faults.typical(kind) >= (1 - 1e-9) * LARGEST[kind] for kind in ("strength", "width"))
         if at_limit or largest > _DIVERGING:
             self.too_different = True
             if self._settings.line_errors == "auto":
@@ -345,6 +348,12 @@ class LineFit:
             ]
             found[number] = MissingLines(np.array(center), depth, std[places], sigma)
         return found
+
+    def _mask(self, cores):
+        """Leave out the cores of strong lines, bool arrays (n_pixels,): no change of a line describes their faults."""
+        for error, core in zip(self._errors, cores, strict=True):
+            self.n_masked += int(np.count_nonzero(np.isfinite(error[core])))
+            error[core] = np.inf
 
     def _reject(self, after):
         """Reject pixels whose residuals are outliers, and take others back."""

@@ -152,8 +152,12 @@ class StarFit:
         n_masked = n_before - self._data.count()
         if not n_masked:
             return solution
-        self._messages.append(f"{n_masked} pixels in the cores of strong lines masked")
+        self._tell_masked(n_masked)
         return self._fit_rounds(values)
+
+    def _tell_masked(self, n):
+        if n:
+            self._messages.append(f"{n} pixels in the cores of strong lines masked")
 
     def _fit_lines(self, values):
         """Result of the fit with changed lines (LineSolution), or None if the settings or the star need none."""
@@ -190,7 +194,8 @@ class StarFit:
         if found is None:
             self._data.errors, self._data.extra, self._data.jitter = given
         else:
-            self._data.n_rejected = self._n_spikes + n_good - self._data.count()
+            self._data.n_rejected = self._n_spikes + n_good - self._data.count() - fit.n_masked
+            self._tell_masked(fit.n_masked)
         return found
 
     def _watch(self, n=1):

@@ -426,6 +426,31 @@ def test_cores_of_strong_lines_are_left_out_where_lines_differ(regressor_of_grid
     assert infer_gaia(regressor_of_grid, spectrum, line_errors=False).values["logg"] > 4.9
 
 
+def test_cores_of_strong_lines_are_left_out_of_a_line_fit(mini_generator):
+    """Strengths of lines scatter, and the triplet is weak, as the first star of other physics has it."""
+    rng, catalog = np.random.default_rng(3), np.asarray(mini_generator.decomposer_.line_catalog_)
+    offsets = {kind: SCATTER[kind] * rng.normal(size=len(catalog)) for kind in KINDS}
+    triplet = [np.abs(catalog - center).argmin() for center in (8500.35, 8544.43, 8664.52)]
+    offsets["strength"][triplet], offsets["wing"][triplet] = -0.3, 0.0
+    pixels, labels = np.arange(8460.0, 8690.0, 0.06), [5650.0, 4.6, -0.2]
+    chain = ForwardChain(
+        mini_generator,
+        Observation([pixels], resolving_power=POWER),
+        changes=LineChanges(mini_generator, offsets=offsets),
+    )
+    truth = dict(zip(mini_generator.label_names_, labels, strict=True)) | {"rv": 0.0, "vsini": 4.0}
+    flux, error = chain.flux(truth)[0] + rng.normal(size=len(pixels)) / SNR, np.full(len(pixels), 1 / SNR)
+    found = BayesianStellarRegressor.from_generator(mini_generator).infer((pixels, flux, error), resolving_power=POWER)
+    assert found.line_faults is not None
+    masked = ~np.isfinite(found.orders[0].error)
+    assert f"{masked.sum() - found.n_rejected} pixels in the cores of strong lines masked" in found.messages
+    core = chain.strong_cores(truth)[0]
+    assert 30 < core.sum() < 150
+    assert np.count_nonzero(core & ~masked) < 5  # the mask has the velocity and labels of the fit
+    assert found.n_rejected < 10
+    assert abs(found.values["logg"] - truth["logg"]) < 2.5 * found.errors["logg"]
+
+
 def test_the_floor_is_at_most_a_prior(mini_generator, shared_data):
     star = shared_data.real_star("gaia_rvs_kepler-93")
     regressor = BayesianStellarRegressor.from_generator(mini_generator, priors={"logg": (4.47, 0.03)})
