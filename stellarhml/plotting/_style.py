@@ -16,6 +16,7 @@ _LABEL_TEXT = {
     "rv": "RV [km/s]",
     "vsini": r"$v\,\sin i$ [km/s]",
     "vmac": r"$v_\mathrm{mac}$ [km/s]",
+    "vmic": r"$v_\mathrm{mic}$ [km/s]",
 }
 _PARAMETER_TEXT = {
     "center": "center [Å]",

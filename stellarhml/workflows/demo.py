@@ -1,4 +1,8 @@
-"""The demo: build a generator on one grid, infer stars between its nodes, and compare them with the truth."""
+"""The demo: build a generator on one grid, infer stars between its nodes, and compare them with the truth.
+
+Stars of the grid's own physics come first. Where the grid brings stars of other physics, these are inferred twice: with
+the lines of the grid as they are, and with lines taken as uncertain.
+"""
 
 import time
 from pathlib import Path
@@ -7,28 +11,30 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from stellarhml._rounding import rounded
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
-from stellarhml.plotting._manifold_display import ManifoldDisplay
-from stellarhml.plotting._spectrum_fit import compare
-from stellarhml.plotting._spectrum_fit_display import SpectrumFitDisplay
-from stellarhml.plotting._style import label_text
+from stellarhml.inference._inference_result import results_table
 from stellarhml.spectra.observed_spectrum import ObservedSpectrum
 from stellarhml.storage.atomic_files import atomic_path
 from stellarhml.storage.saving import save
+from stellarhml.workflows.demo_figure import Shown, draw_demo
 from stellarhml.workflows.generators import SUFFIX, build_generator
 from stellarhml.workflows.own_pixels import add_noise, infer_rows
 from stellarhml.workflows.tables import with_mean_row, with_truth, write_table
 
-_ZOOM = 0.1  # share of the band that the second panel shows
+OWN, BEFORE, AFTER = "physics of the grid", "other physics, lines of the grid", "other physics, lines uncertain"
+"""Groups of rows of the table."""
+
+_LINE_ERRORS = {BEFORE: False, AFTER: "auto"}
 
 
 class DemoResult(NamedTuple):
     """Results of a demo.
 
     `table` has one row for each star: `star`, then `NAME_true`, `NAME`, `NAME_std` and `NAME_difference` for each
-    label, `reduced_chi2`, `seconds`, `flags`, `message`; the last row has the means of the absolute differences.
-    `files` are paths by content: "table", "figure", "generator", "spectrum". The two times are wall times.
+    label, `reduced_chi2`, `seconds`, `flags`, `message`, and its `group`, OWN, BEFORE or AFTER; the last row of each
+    group has the means of the absolute differences. Rows of AFTER also have these four for "vmic" and abundances such
+    as "[Ti/Fe]". `files` are paths by content: "table", "figure", "generator", "spectrum", and "other", the spectrum of
+    a star of other physics. The times are wall times; `other_seconds` is None without such stars.
     """
 
     table: pd.DataFrame
@@ -36,28 +42,53 @@ class DemoResult(NamedTuple):
     n_lines: int
     build_seconds: float
     infer_seconds: float
+    other_seconds: float | None
     files: dict
 
 
 def run_demo(grid, out, *, n_jobs=None, search="nodes", snr=100.0, seed=0, verbose=None):
-    """Build a generator on the nodes of a grid and infer its off-grid spectra, with noise; returns a DemoResult.
+    """Build a generator on the nodes of a grid and infer its other spectra, with noise; returns a DemoResult.
 
-    `grid` is a Bunch as `load_mini_grid` returns; files are written into the folder `out`. `snr` is the ratio of the
-    median flux of each spectrum to the standard deviation of its noise in each pixel; `seed` is that of the noise and
-    the search. ValueError if an off-grid spectrum is one of the grid, or a star cannot be inferred.
+    `grid` is a Bunch as `load_mini_grid` returns; what belongs to stars of other physics, and the line list, may be
+    missing. Files are written into the folder `out`. `snr` is the ratio of the median flux of each spectrum to the
+    standard deviation of its noise in each pixel; `seed` is that of the noise and the search. ValueError if a test
+    spectrum is one of the grid, or a star cannot be inferred.
     """
-    require_unseen(grid.flux, grid.labels, grid.flux_offgrid, grid.labels_offgrid)
+    n_own, has_others = len(grid.flux_offgrid), "flux_other" in grid
+    flux, truth = grid.flux_offgrid, grid.labels_offgrid
+    if has_others:
+        flux, truth = np.concatenate([flux, grid.flux_other]), np.concatenate([truth, grid.labels_other])
+    require_unseen(grid.flux, grid.labels, flux, truth)
     out, names = Path(out), grid.label_names
+    stars = [f"star {i + 1}" for i in range(len(flux))]
     start = time.perf_counter()
     generator = build_generator(grid, n_jobs=n_jobs, verbose=verbose)
     built = time.perf_counter()
     regressor = BayesianStellarRegressor.from_generator(generator, search=search, random_state=seed, verbose=False)
-    flux, error = add_noise(grid.flux_offgrid, snr=snr, seed=seed)
-    table = infer_rows(regressor, flux, error, n_jobs=n_jobs, verbose=verbose)
+    flux, error = add_noise(flux, snr=snr, seed=seed)
+    own = infer_rows(regressor, flux[:n_own], error[:n_own], n_jobs=n_jobs, verbose=verbose)
     inferred = time.perf_counter()
-    table.insert(0, "star", [f"star {i + 1}" for i in range(len(table))])
-    for row in table[table["status"] == "failed"].itertuples():
+    own.insert(0, "star", stars[:n_own])
+    for row in own[own["status"] == "failed"].itertuples():
         raise ValueError(f"{row.star} could not be inferred: {row.message}")
+    own = own.drop(columns=["status", "rms"])
+    tables = [with_mean_row(with_truth(own, names, truth[:n_own]), names).assign(group=OWN)]
+    if has_others:
+        generator.tag_lines(grid.line_list)
+        spectra = [(grid.wavelength, *star) for star in zip(flux[n_own:], error[n_own:], strict=True)]
+        first = {}
+        for group, line_errors in _LINE_ERRORS.items():
+            settings = {"line_errors": line_errors, "random_state": seed, "verbose": False}
+            changed = BayesianStellarRegressor.from_generator(generator, **settings)
+            results = changed.infer_many(spectra, resolving_power=None, n_jobs=n_jobs, verbose=verbose)
+            tables.append(_table_of_others(results, stars[n_own:], grid).assign(group=group))
+            first[group] = results[0]
+        shown = Shown.from_results(stars[n_own], first, names)
+    else:
+        found = own.loc[0, list(names)].to_numpy(dtype=np.float64)
+        shown = Shown.at_rest(stars[0], regressor, flux[0], error[0], found, OWN)
+    done = time.perf_counter()
+    table = pd.concat(tables, ignore_index=True)
     files = {
         "table": out / "stars.csv",
         "figure": out / "figure.png",
@@ -65,14 +96,18 @@ def run_demo(grid, out, *, n_jobs=None, search="nodes", snr=100.0, seed=0, verbo
         "spectrum": out / "star_1.fits",
     }
     with atomic_path(files["figure"]) as temporary:
-        figure = draw_demo(regressor, flux[0], error[0], table.iloc[0], title=f"{table['star'][0]}, S/N {snr:g}")
+        figure = draw_demo(table, generator, shown, snr=snr)
         figure.savefig(temporary, dpi=130)
-    table = with_mean_row(with_truth(table.drop(columns=["status", "rms"]), names, grid.labels_offgrid), names)
     write_table(table, files["table"])
-    ObservedSpectrum([(grid.wavelength, flux[0], error[0])], {"object": "star 1"}).write(files["spectrum"])
+    written = {"spectrum": 0}
+    if has_others:
+        written["other"], files["other"] = n_own, out / f"star_{n_own + 1}.fits"
+    for content, k in written.items():
+        ObservedSpectrum([(grid.wavelength, flux[k], error[k])], {"object": stars[k]}).write(files[content])
     save(generator, files["generator"])
     n_lines = len(generator.decomposer_.line_catalog_)
-    return DemoResult(table, names, n_lines, built - start, inferred - built, files)
+    other_seconds = done - inferred if has_others else None
+    return DemoResult(table, names, n_lines, built - start, inferred - built, other_seconds, files)
 
 
 def require_unseen(flux, labels, flux_test, labels_test):
@@ -86,37 +121,15 @@ def require_unseen(flux, labels, flux_test, labels_test):
             )
 
 
-def draw_demo(regressor, flux, error, row, *, title=None):
-    """Draw a star with its model, a part of both, and the manifold of a line; returns a figure not tied to a window.
-
-    The regressor must have at least two labels; `flux` and `error` (n_pixels,); `row` is the star's of `infer_rows`.
-    """
-    from matplotlib.figure import Figure
-
-    generator = regressor.generator_
-    names = generator.label_names_
-    labels = row[list(names)].to_numpy(dtype=np.float64)
-    fit = compare(regressor, flux, labels, flux_error=error)
-    line = _strong_line(generator, labels)
-    figure = Figure(figsize=(11, 10.5), layout="constrained")
-    rows = figure.add_gridspec(5, 2, height_ratios=(3, 1, 3, 1, 3.2))
-    found = ", ".join(
-        f"{label_text(name).split(' [')[0]} = {' ± '.join(rounded(row[name], row[f'{name}_std']))}" for name in names
-    )
-    text = f"{title}: {found}" if title else found
-    pairs = [[figure.add_subplot(rows[row, :]) for row in pair] for pair in ((0, 1), (2, 3))]
-    SpectrumFitDisplay.from_arrays(*fit[:2], fit.fitted, fit.flux_error, text, ax=pairs[0])
-    half = 0.5 * _ZOOM * (fit.wavelength[-1] - fit.wavelength[0])
-    centre = np.clip(line, fit.wavelength[0] + half, fit.wavelength[-1] - half)
-    window = (centre - half, centre + half)
-    SpectrumFitDisplay.from_arrays(*fit[:2], fit.fitted, fit.flux_error, ax=pairs[1], window=window)
-    axes = ("teff", "logg") if {"teff", "logg"} <= set(names) else names[:2]
-    maps = [figure.add_subplot(rows[4, column]) for column in range(2)]
-    ManifoldDisplay.from_estimator(generator, line=line, labels=axes, ax=maps)
-    return figure
-
-
-def _strong_line(generator, labels):
-    """Wavelength of the strongest line, in angstrom."""
-    table = generator.line_table(labels)
-    return float(table["equivalent_width"].idxmax() if len(table) else generator.wavelength_.mean())
+def _table_of_others(results, stars, grid):
+    """Table of the results of the stars of other physics, with truth and means; ValueError if one failed."""
+    table = results_table(results, stars, status=True)
+    for row in table[table["status"] == "failed"].itertuples():
+        raise ValueError(f"{row.star} could not be inferred: {row.message}")
+    known = {f"[{element}/Fe]": values for element, values in grid.x_fe_other.items()} | {"vmic": grid.vmic_other}
+    found = [name for name in sorted(known, reverse=True) if name in table]  # vmic first
+    names = (*grid.label_names, *found)
+    columns = [column for name in names for column in (name, f"{name}_std")]
+    truth = np.column_stack([grid.labels_other, *(known[name] for name in found)])
+    table = table[["star", *columns, "reduced_chi2", "seconds", "flags", "message"]]
+    return with_mean_row(with_truth(table, names, truth), names)

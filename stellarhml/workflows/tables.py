@@ -18,8 +18,8 @@ DECIMALS = {"teff": 1, "rv": 3, "vsini": 2, "vmac": 2, "reduced_chi2": 2, "n_pix
 DECIMALS |= {"teff_2": 1, "teff_spot": 1, "rv_2": 3, "vsini_2": 2, "log_evidence": 1}
 """Decimals of columns in text; others have three."""
 
-HEADS = {"teff": "Teff [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]"}
-"""Heads of the labels in text, with their units."""
+HEADS = {"teff": "Teff [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]", "vmic": "vmic [km/s]"}
+"""Heads of the parameters in text, with their units."""
 
 MEAN_ROW = "mean |difference|"
 """Name of the last row of a table with the truth."""
