@@ -23,7 +23,7 @@ FLOORS = {
     "synthesis": {"forward", "grids", "kernels", "lines", "manifold", "physics", "storage"},
     "inference": {"forward", "kernels", "physics", "spectra", "synthesis"},
     "calibration": {"forward", "inference", "lines", "manifold", "physics", "spectra", "synthesis"},
-    "datasets": {"grids"},
+    "datasets": {"grids", "lines"},
     "model_selection": set(),
     "plotting": {"physics", "synthesis"},
     "explore": {"forward", "inference", "physics", "plotting", "spectra", "synthesis"},

@@ -21,7 +21,7 @@ output, in the folder --out:
   star_1.fits     the first star with its noise, as an example for `stellarhml predict`
   star_7.fits     a star of other physics, likewise
 The table is printed too. Standard deviations include the noise and the generator's own error, which is measured on
-held-out nodes, and with uncertain lines what these leave open.
+held-out nodes, and that of uncertain lines.
 
 examples:
   stellarhml demo
@@ -38,8 +38,8 @@ def add_arguments(parser):
         "--search",
         choices=("nodes", "bayes"),
         default="nodes",
-        help="nodes: start at the nearest grid nodes; bayes: the paper's Gaussian process, slower, for the six stars of "
-        "the grid's physics only [%(default)s]",
+        help="nodes: start at the nearest grid nodes; bayes: the paper's Gaussian process, slower, for stars of the "
+        "grid's physics only [%(default)s]",
     )
     parser.add_argument(
         "--snr", metavar="X", type=positive, default=100.0, help="signal-to-noise ratio per pixel [%(default)g]"
@@ -86,9 +86,7 @@ def run(arguments):
     for group, rows in groups.items():
         print(f"  {group}: {_means(rows.iloc[-1], names)}")
     print("No test star is in the training grid (checked).")
-    print(
-        "Standard deviations (std) include the noise and the generator's own error, and what uncertain lines leave open."
-    )
+    print("Standard deviations (std) include the noise, the generator's own error, and that of uncertain lines.")
     print(
         f"Generator of {result.n_lines} lines built in {result.build_seconds:.1f} s; stars of the grid's physics "
         f"inferred in {result.infer_seconds:.1f} s, of other physics, twice, in {result.other_seconds:.1f} s with "

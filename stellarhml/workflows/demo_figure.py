@@ -87,7 +87,7 @@ def _draw_errors(axes, groups, name, colours):
         axes.text(x.mean(), -0.03, group.replace(", ", ",\n"), fontsize="small", **place)
         unit = label_text(name).partition(" [")[2].partition("(")[0].removesuffix("]")
         text = f"mean error\n{mean:.{decimals(mean)}f} {unit}"
-        axes.text(x.mean(), 0.97, text, fontsize="large", fontweight="bold", **place)
+        axes.text(x.mean(), 0.97, text, fontweight="bold", **place)
         start += len(stars) + 1.5
     axes.axhline(0, color="0.3", lw=1)
     low, high = axes.get_ylim()
@@ -97,7 +97,7 @@ def _draw_errors(axes, groups, name, colours):
 
 def _draw_spectrum(top, bottom, shown, generator, colours):
     """Draw a part of a spectrum with its models, and what they leave."""
-    low, high = _window(shown, generator)
+    low, high = part_to_draw(shown, generator)
     inside = (shown.wavelength >= low) & (shown.wavelength <= high)
     x, flux = shown.wavelength[inside], shown.flux[inside]
     top.step(x, flux, where="mid", color=OBSERVED, lw=0.7, label=shown.star)
@@ -120,13 +120,15 @@ def _draw_spectrum(top, bottom, shown, generator, colours):
     bottom.set(ylabel="Residual", xlabel="Vacuum wavelength [Å]")
 
 
-def _window(shown, generator):
+def part_to_draw(shown, generator):
     """Ends [angstrom] of the part to draw: where the last model fits what the first does not, or the strongest line."""
     fits = [np.abs(shown.flux - model) < _MISSED * shown.error for model in shown.models.values()]  # masked: no
     if len(fits) > 1:
         n = min(int(_WIDTH / np.median(np.diff(shown.wavelength))), len(shown.flux) - 1)
         total = np.cumsum(np.where(fits[-1], ~fits[0], -1.0))
-        start = int(np.argmax(total[n:] - total[:-n]))
+        score = total[n:] - total[:-n]
+        best = np.flatnonzero(score == score.max())
+        start = best[len(best) // 2]
         return shown.wavelength[start], shown.wavelength[start + n]
     table = generator.line_table(shown.labels)
     line = table["equivalent_width"].idxmax() if len(table) else shown.wavelength.mean()

@@ -7,8 +7,10 @@ from sklearn.utils import Bunch
 
 from stellarhml import BayesianStellarRegressor
 from stellarhml.datasets import make_stellar_grid
+from stellarhml.lines.line_lists import LineList
 from stellarhml.spectra import read_spectrum
-from stellarhml.workflows.demo import require_unseen, run_demo
+from stellarhml.workflows.demo import AFTER, BEFORE, OWN, require_unseen, run_demo
+from stellarhml.workflows.demo_figure import Shown, part_to_draw
 from stellarhml.workflows.generators import continuum_settings
 from stellarhml.workflows.own_pixels import add_noise, infer_rows
 from stellarhml.workflows.predicting import open_generator, predict_files
@@ -39,7 +41,8 @@ def test_table_is_what_was_computed(result, grid):
     table = pd.read_csv(result.files["table"])
     parts = ("{}_true", "{}", "{}_std", "{}_difference")
     columns = [part.format(name) for name in grid.label_names for part in parts]
-    assert table.columns.tolist() == ["star", *columns, "reduced_chi2", "seconds", "flags", "message"]
+    assert table.columns.tolist() == ["star", *columns, "reduced_chi2", "seconds", "flags", "message", "group"]
+    assert set(table["group"]) == {OWN}
     assert table["star"].tolist() == ["star 1", "star 2", MEAN_ROW]
     stars, mean = table.iloc[:2], table.iloc[2]
     for k, name in enumerate(grid.label_names):
@@ -53,6 +56,62 @@ def test_table_is_what_was_computed(result, grid):
     # a tenth of the grid's steps, 250 K and 0.5 dex
     assert mean["teff_difference"] < 25
     assert mean["feh_difference"] < 0.05
+
+
+@pytest.fixture(scope="module")
+def others(grid):
+    """The held-out stars with lines that are stronger or weaker than the grid's, at random, and its line list."""
+    rng = np.random.default_rng(2)
+    full = make_stellar_grid(n_teff=5, n_logg=3, n_feh=3, n_pixels=400, n_lines=15, random_state=1)
+    strength = np.exp(rng.normal(scale=0.12, size=len(full.line_centers)))
+    nearest = np.abs(grid.wavelength[:, None] - full.line_centers).argmin(axis=1)
+    n = len(full.line_centers)
+    species = np.array(["Fe I", "Ti I", "Ti I"])[np.arange(n) % 3]
+    return Bunch(
+        **grid,
+        flux_other=grid.flux_offgrid ** strength[nearest],
+        labels_other=grid.labels_offgrid,
+        vmic_other=np.array([1.0, 1.1]),
+        x_fe_other={"Ti": np.array([0.0, 0.1])},
+        line_list=LineList(species, full.line_centers, np.full(n, 2.0), np.zeros(n)),
+    )
+
+
+def test_stars_of_other_physics_are_inferred_with_the_lines_as_they_are_and_uncertain(others, result, tmp_path):
+    demo = run_demo(others, tmp_path, snr=200, verbose=False)
+    table = pd.read_csv(demo.files["table"])
+    assert table["group"].tolist() == [OWN] * 3 + [BEFORE] * 3 + [AFTER] * 3
+    assert table["star"].tolist() == ["star 1", "star 2", MEAN_ROW] + ["star 3", "star 4", MEAN_ROW] * 2
+    same = [name for name in result.table if name != "seconds"]
+    pd.testing.assert_frame_equal(demo.table.loc[:2, same], result.table[same])
+    before, after = (table[table["group"] == group] for group in (BEFORE, AFTER))
+    assert before["vmic"].isna().all()
+    np.testing.assert_allclose(after["vmic_true"][:2], others.vmic_other)
+    np.testing.assert_allclose(after["vmic_difference"][:2], (after["vmic"] - after["vmic_true"])[:2], atol=1e-9)
+    for rows in (before, after):
+        np.testing.assert_allclose(rows["teff_true"][:2], others.labels_other[:, 0])
+        stars, mean = rows.iloc[:2], rows.iloc[2]
+        assert mean["teff_difference"] == pytest.approx(stars["teff_difference"].abs().mean())
+    # optical depths off by 12 %, at a signal-to-noise ratio of 200: the lines of the grid do not fit, uncertain ones do
+    assert (before["reduced_chi2"][:2] > 2).all()
+    assert (after["reduced_chi2"][:2] < 1.3).all()
+    for name in (*others.label_names, "vmic", "[Ti/Fe]"):
+        assert (after[f"{name}_difference"][:2].abs() < 3 * after[f"{name}_std"][:2]).all(), name
+    (order,) = read_spectrum(demo.files["other"]).orders
+    assert np.median(order.flux / order.error) == pytest.approx(200, rel=0.01)
+    assert open_generator(demo.files["generator"]).tags_.tagged.any()
+    assert demo.other_seconds > 0
+
+
+def test_the_part_of_the_spectrum_is_where_the_better_model_fits():
+    wavelength = 8500 + 0.01 * np.arange(5000)
+    near = [np.exp(-(((wavelength - center) / 0.5) ** 2)) for center in (8510.0, 8530.0)]
+    flux = 1 - 0.5 * near[0] - 0.3 * near[1]
+    models = {"first": np.ones(5000), "last": 1 - 0.3 * near[1]}  # misses the deeper line, too
+    shown = Shown("star", wavelength, flux, np.full(5000, 0.01), models, np.zeros(3), 0.0)
+    low, high = part_to_draw(shown, None)
+    assert low < 8529 < 8531 < high < low + 11
+    assert abs((low + high) / 2 - 8530) < 1.5
 
 
 def test_printed_table_has_the_same_numbers(result):
