@@ -14,7 +14,8 @@ from stellarhml.workflows.tables import MEAN_ROW
 _COLOURS = (SERIES[0], "0.55", MODEL)  # of the groups, in the order of the table
 _WIDTH = 10.0  # angstrom of the spectrum that is shown
 _N_LINES, _DEPTH = 8, 0.02  # at most so many lines have their species, and all are deeper than this
-_MISSED = 3.0  # residual over error of a pixel that a model does not fit
+_MISSED, _PENALTY = 4.0, 10  # residual over error where a model does not fit, and weight of such pixels
+_MEAN_OF = 7  # pixels over which residuals are averaged
 _ROOM = 0.85  # part of the height of the panel that the spectrum takes, below the names
 
 
@@ -122,10 +123,11 @@ def _draw_spectrum(top, bottom, shown, generator, colours):
 
 def part_to_draw(shown, generator):
     """Ends [angstrom] of the part to draw: where the last model fits what the first does not, or the strongest line."""
-    fits = [np.abs(shown.flux - model) < _MISSED * shown.error for model in shown.models.values()]  # masked: no
+    limit = _MISSED * shown.error / np.sqrt(_MEAN_OF)
+    fits = [np.abs(_smooth(shown.flux - model)) < limit for model in shown.models.values()]  # not where it is masked
     if len(fits) > 1:
         n = min(int(_WIDTH / np.median(np.diff(shown.wavelength))), len(shown.flux) - 1)
-        total = np.cumsum(np.where(fits[-1], ~fits[0], -1.0))
+        total = np.cumsum(np.where(fits[-1], ~fits[0], -_PENALTY))
         score = total[n:] - total[:-n]
         best = np.flatnonzero(score == score.max())
         start = best[len(best) // 2]
@@ -137,9 +139,9 @@ def part_to_draw(shown, generator):
     return center - _WIDTH / 2, center + _WIDTH / 2
 
 
-def _smooth(residual, n=7):
-    """Mean of `n` pixels, with less noise than a pixel has."""
-    return np.convolve(residual, np.full(n, 1 / n), mode="same")
+def _smooth(residual):
+    """Mean of neighbouring pixels, with less noise than a pixel has."""
+    return np.convolve(residual, np.full(_MEAN_OF, 1 / _MEAN_OF), mode="same")
 
 
 def _draw_found(axes, stars, name, colour):
