@@ -62,7 +62,7 @@ def load_mini_grid(*, return_X_y=False):
     >>> grid.flux.shape, grid.flux_offgrid.shape, grid.flux_other.shape
     ((66, 25001), (6, 25001), (6, 25001))
     >>> grid.line_list.species[:3].tolist()
-    ['Fe I', 'Fe I', 'Fe I']
+    ['Cr I', 'Y I', 'Ti I']
     """
     wavelength = mini_grid_wavelength()
     with np.load(MINI_GRID_FILE, allow_pickle=False) as data:
