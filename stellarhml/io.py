@@ -6,9 +6,9 @@ import warnings
 _SPECTRA = importlib.import_module("stellarhml.spectra")
 __all__ = [*_SPECTRA.__all__]
 
-warnings.warn("stellarhml.io is now called stellarhml.spectra", DeprecationWarning, stacklevel=2)
-
 
 def __getattr__(name):
     """Take every name from `stellarhml.spectra`."""
-    return getattr(_SPECTRA, name)
+    found = getattr(_SPECTRA, name)
+    warnings.warn("stellarhml.io is now called stellarhml.spectra", DeprecationWarning, stacklevel=2)
+    return found
