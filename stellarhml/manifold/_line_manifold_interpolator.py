@@ -9,14 +9,19 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, Transf
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from stellarhml._sklearn import StrOptions, fit_context
+from stellarhml._sklearn import HasMethods, StrOptions, fit_context
 from stellarhml._state import StateError, check_keys, estimator_state, make_estimator, take, take_array
 from stellarhml._validation import check_label_names, feature_names, is_plain, take_feature_names
-from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError
+from stellarhml.exceptions import ExtrapolationWarning, LabelsOutsideGridError, PersistenceError
+from stellarhml.manifold.estimator_weights import EstimatorWeights
 from stellarhml.manifold.lattice import LATTICE_SHARE, LatticeWeights
 from stellarhml.manifold.line_tables import LineBank, LineFactors
+from stellarhml.manifold.regression import MOST_NODES, RegressionWeights
 from stellarhml.manifold.scattered import ScatteredWeights
 from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
+
+
+_MOST_VALUES = 8192  # about so many values of each node show how well a regression predicts
 
 
 class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixin, BaseEstimator):
@@ -29,15 +34,21 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
 
     Parameters
     ----------
-    method : {"auto", "linear", "scattered"}, default="auto"
+    method : {"auto", "linear", "scattered", "regression"}, default="auto"
         "linear" is the paper's, multilinear, and needs every node of a rectilinear grid. "auto" is piecewise cubic in
         labels of three values and more; it takes grids with missing nodes, which are interpolated between their
         neighbours, and falls back to "scattered" where nodes fill less than half of the grid: linear on a Delaunay
-        triangulation for two and three labels, inverse distances for more.
+        triangulation for two and three labels, inverse distances for more. "regression" is for many labels, scattered
+        or on a grid: smooth functions of the labels, learnt from up to 5000 nodes, see `regressor`.
+    regressor : estimator, default=None
+        With method="regression", a regressor of scikit-learn that learns several outputs. It is fitted on the labels,
+        each scaled from -1 to 1 over the nodes, and the principal components of the nodes' values; derivatives are
+        central differences. None takes, of Gaussian processes with a length scale for each label, and of polynomials
+        with all interactions up to degree 4, those that predict held-out nodes best.
     absent : {"fade", "vanish"}, default="fade"
         Treatment of a line that is absent at some of the surrounding nodes. "vanish" is the paper's rule: the log
         amplitude is -1000 at those nodes and lines below -100 are dropped, so that the line is gone at a tenth of the
-        way.
+        way. In a regression neither is used: an absent line has its mean shape and its smallest amplitude.
     breaks : dict, default=None
         Values at which the grid jumps, such as ``{"teff": [5050]}`` for the jump of PHOENIX-ACES between 5000 and
         5100 K: with method="auto", the cubic does not use nodes across a jump, and cells with a jump are linear. None:
@@ -83,7 +94,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
     """
 
     _parameter_constraints: dict = {
-        "method": [StrOptions({"auto", "linear", "scattered"})],
+        "method": [StrOptions({"auto", "linear", "scattered", "regression"})],
+        "regressor": [HasMethods(["fit", "predict"]), None],
         "absent": [StrOptions({"fade", "vanish"})],
         "breaks": [dict, None],
         "extrapolate": [StrOptions({"raise", "nan", "nearest"})],
@@ -96,6 +108,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         self,
         *,
         method="auto",
+        regressor=None,
         absent="fade",
         breaks=None,
         extrapolate="raise",
@@ -104,6 +117,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         variables=None,
     ):
         self.method = method
+        self.regressor = regressor
         self.absent = absent
         self.breaks = breaks
         self.extrapolate = extrapolate
@@ -112,7 +126,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         self.variables = variables
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, flux=None):
         """Store the lines of each node.
 
         Parameters
@@ -121,6 +135,9 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             Labels. Rows that occur more than once are averaged.
         y : array-like or sparse matrix of shape (n_nodes, n_outputs) or (n_nodes,)
             Line parameters. Lines may be absent in a sparse matrix, or as NaN in an array.
+        flux : array-like of shape (n_nodes, n_pixels), default=None
+            Fluxes of the nodes, which may be a memory map: a regression is the one that predicts them best. None: that
+            predicts `y` best, all columns alike. A :class:`SpectrumGenerator` passes its spectra.
 
         Returns
         -------
@@ -133,8 +150,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
             If ``method="linear"`` and nodes are missing.
         ValueError
             If the numbers of rows differ, a value is not finite, lines are absent and the number of columns is not a
-            multiple of the number of parameters, or `variables` has an unknown name, or a variable that is undefined
-            at a node.
+            multiple of the number of parameters, `variables` has an unknown name, or a variable that is undefined at a
+            node, there is a `regressor` with another method, or a regression has more than 5000 nodes or `breaks`.
         """
         X = validate_data(self, X, dtype=np.float64)
         if y is None:
@@ -148,7 +165,6 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         check_consistent_length(X, y)
         names = check_label_names(self.label_names, X.shape[1])
         nodes, member = np.unique(X, axis=0, return_inverse=True)
-        weights = make_weights(nodes, names, method=self.method, variables=self.variables, breaks=self.breaks)
         table = y
         if sparse.issparse(y) or np.isnan(y).any():
             n_parameters = self._n_parameters()
@@ -158,6 +174,16 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
                     f"`parameters` {tuple(self.parameters)}. Set `parameters` to those of the line profile."
                 )
             table = LineBank.from_table(y, n_parameters)
+        options = {"method": self.method, "variables": self.variables, "breaks": self.breaks}
+        if self.method == "regression":
+            table, values = self._regressed(table, flux, member.ravel())
+            options |= {"regressor": self.regressor, "values": values}
+        elif self.regressor is not None:
+            raise ValueError(
+                f"`regressor` is set, but method={self.method!r} does not use it. Set method='regression', or "
+                "regressor=None."
+            )
+        weights = make_weights(nodes, names, **options)
         self._set_fitted(weights, member.ravel(), table, sparse_output=sparse.issparse(y))
         return self
 
@@ -407,6 +433,11 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
                 "feature_names": feature_names(self),
             }
         state = estimator_state(self, fitted)
+        if self.regressor is not None:
+            raise PersistenceError(
+                f"The LineManifoldInterpolator has the `regressor` {type(self.regressor).__name__}, of scikit-learn, "
+                "which an ASDF file cannot hold. Save to a name that ends in .joblib, or fit with regressor=None."
+            )
         plain = {"parameters": list(self.parameters)}
         if self.label_names is not None:
             plain["label_names"] = [str(name) for name in self.label_names]
@@ -419,10 +450,12 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
     def from_state(cls, state):
         """Rebuild from its state; StateError if that is invalid."""
         interpolator, fitted = make_estimator(cls, state)
+        if interpolator.regressor is not None:
+            raise StateError("`regressor` must be None in a file.")
         if fitted is None:
             return interpolator
         check_keys(fitted, ("weights", "node_of_row", "table", "sparse_output", "feature_names"))
-        weights = take(fitted, "weights", (LatticeWeights, ScatteredWeights))
+        weights = take(fitted, "weights", (LatticeWeights, ScatteredWeights, RegressionWeights))
         n_nodes, n_labels = weights.nodes.shape
         member = take_array(fitted, "node_of_row", dtype="i8", shape=(None,), low=0, high=n_nodes - 1)
         if (np.bincount(member, minlength=n_nodes) == 0).any():
@@ -444,10 +477,35 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         interpolator._set_fitted(weights, member, table, sparse_output=take(fitted, "sparse_output", bool))
         return interpolator
 
+    @classmethod
+    def from_state_1_0(cls, state):
+        """Rebuild from a state of version 1.0, which has no regressor; StateError if it is invalid."""
+        parameters = state.get("parameters") if isinstance(state, dict) else None
+        if not isinstance(parameters, dict):
+            return cls.from_state(state)
+        if "regressor" in parameters:
+            raise StateError("An interpolator before version 1.1 has no `regressor`.")
+        return cls.from_state(state | {"parameters": parameters | {"regressor": None}})
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.single_output = True
         return tags
+
+    def _regressed(self, table, flux, member):
+        """Table of a regression, of lines that all nodes have, and what it predicts, (n_nodes, n_values)."""
+        if isinstance(table, LineBank):
+            table = table.completed(tuple(self.parameters).index("log_amplitude"))
+            values = table.values.reshape(table.n_nodes, -1) if flux is None else flux
+        else:
+            values = table if flux is None else flux
+        if len(values) != len(member):
+            raise ValueError(f"`flux` has {len(values)} rows, but X has {len(member)}. Pass the flux of each node.")
+        values = np.asarray(values).reshape(len(member), -1)
+        values = np.asarray(values[:, :: max(values.shape[1] // _MOST_VALUES, 1)], dtype=np.float64)
+        mean = np.zeros((member.max() + 1, values.shape[1]))
+        np.add.at(mean, member, values)
+        return table, mean / np.bincount(member)[:, None]
 
     def _set_fitted(self, weights, member, table, *, sparse_output):
         nodes = weights.nodes
@@ -484,11 +542,13 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         return len(self.parameters)
 
 
-def make_weights(nodes, names, *, method, variables, breaks):
+def make_weights(nodes, names, *, method, variables, breaks, regressor=None, values=None):
     """Weights of distinct nodes (n_nodes, n_labels), in their variables; options as in `LineManifoldInterpolator`.
 
-    Raises ValueError if `variables` or `breaks` do not match the labels, and GridIncompleteError if ``method="linear"``
-    and nodes are missing.
+    `values` (n_nodes, n_values) are those that a regression predicts.
+
+    Raises ValueError if `variables` or `breaks` do not match the labels, or a regression has too many nodes, and
+    GridIncompleteError if ``method="linear"`` and nodes are missing.
     """
     grid = method == "linear" or (method == "auto" and LatticeWeights.share(nodes) >= LATTICE_SHARE)
     if variables is None:
@@ -497,10 +557,27 @@ def make_weights(nodes, names, *, method, variables, breaks):
     variables = check_variables(variables, names)
     check_variable_values(nodes, variables, names)
     breaks = _check_breaks(breaks or {}, names)
+    if method == "regression":
+        return _make_regression(nodes, variables, values, regressor, breaks)
     if not grid and len(names) > 1:
         return ScatteredWeights(nodes, variables)
     full_for = names if method == "linear" else None
     return LatticeWeights(nodes, smooth=method == "auto", full_for=full_for, variables=variables, breaks=breaks)
+
+
+def _make_regression(nodes, variables, values, regressor, breaks):
+    if any(breaks):
+        raise ValueError(
+            "`breaks` is set, but a regression is smooth. Set method='auto', or fit a generator on each side."
+        )
+    if regressor is not None:
+        return EstimatorWeights(nodes, variables, values, regressor)
+    if len(nodes) > MOST_NODES:
+        raise ValueError(
+            f"There are {len(nodes)} nodes; a regression without a `regressor` takes at most {MOST_NODES}. Pass fewer, "
+            "set method='auto' if they are a grid, or set a `regressor`."
+        )
+    return RegressionWeights.learn(nodes, variables, values)
 
 
 def _check_breaks(breaks, names):

@@ -209,6 +209,12 @@ class LineBank:
         values[node, self.line] = self.values
         return values
 
+    def completed(self, amplitude):
+        """The same lines, all present at every node; those that were absent as in `to_array`."""
+        values = self.to_array(amplitude).reshape(-1, self.origin.shape[1])
+        line = np.tile(np.arange(self.n_lines, dtype=np.int32), self.n_nodes)
+        return LineBank(np.arange(self.n_nodes + 1, dtype=np.int64) * self.n_lines, line, values, self.origin)
+
     def at_node(self, node):
         """Catalogue indices (n,), int32, and parameters (n, n_parameters), float64, of the lines of one node."""
         span = slice(self.indptr[node], self.indptr[node + 1])

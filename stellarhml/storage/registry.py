@@ -17,10 +17,14 @@ READERS = {
     "voigt_line_decomposer-1.0.0": "stellarhml.lines._voigt_line_decomposer:VoigtLineDecomposer.from_state",
     "line_prior-1.0.0": "stellarhml.lines.prior:LinePrior.from_state",
     "line_manifold_interpolator-1.0.0": (
+        "stellarhml.manifold._line_manifold_interpolator:LineManifoldInterpolator.from_state_1_0"
+    ),
+    "line_manifold_interpolator-1.1.0": (
         "stellarhml.manifold._line_manifold_interpolator:LineManifoldInterpolator.from_state"
     ),
     "lattice_weights-1.0.0": "stellarhml.manifold.lattice:LatticeWeights.from_state",
     "scattered_weights-1.0.0": "stellarhml.manifold.scattered:ScatteredWeights.from_state",
+    "regression_weights-1.0.0": "stellarhml.manifold.regression:RegressionWeights.from_state",
     "coded_rows-1.0.0": "stellarhml.manifold.residual:CodedRows.from_state",
     "line_bank-1.0.0": "stellarhml.manifold.line_tables:LineBank.from_state",
     "line_factors-1.0.0": "stellarhml.manifold.line_tables:LineFactors.from_state",

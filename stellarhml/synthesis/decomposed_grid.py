@@ -154,13 +154,13 @@ def fit_interpolator(interpolator, labels, theta, parameters, label_names, flux=
     """Clone an interpolator (None: default parameters) and fit it to the lines of a grid.
 
     `theta`, csr_matrix or ndarray (n_rows, n_parameters * n_lines), NaN in a dense array where a line is absent;
-    `flux`, normalised (n_rows, n_pixels), in which to find jumps of the grid.
+    `flux`, normalised (n_rows, n_pixels), in which to find jumps of the grid, and which a regression is to predict.
     """
     interpolator = LineManifoldInterpolator() if interpolator is None else clone(interpolator)
     interpolator.set_params(parameters=parameters, label_names=label_names)
     if flux is not None and interpolator.breaks is None and interpolator.method == "auto":
         interpolator.set_params(breaks=find_breaks(labels, flux, label_names))
-    return interpolator.fit(labels, theta if sparse.issparse(theta) else _as_sparse(theta))
+    return interpolator.fit(labels, theta if sparse.issparse(theta) else _as_sparse(theta), flux=flux)
 
 
 @contextmanager
