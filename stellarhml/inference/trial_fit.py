@@ -12,7 +12,6 @@ from stellarhml.inference.uncertainty import covariance_of
 _MAX_EVALUATIONS = 30
 _TOLERANCE = 1e-4  # relative, of the sum of squares
 _SURE, _FAR_NODES, _FAR_SHARE = 5.0, 2.0, 0.2  # beyond the grid: standard deviations, nodes, share of the range
-_MOST_MISSING = 4.0  # a lattice with more corners for each node is taken as scattered
 
 
 class Outcome(NamedTuple):
@@ -108,7 +107,7 @@ class TrialFit(StarFit):
             return []
         steps, far = -covariance @ (linear.jacobian.T @ linear.residuals), []
         sigmas = np.sqrt(np.diag(covariance) * max(reduced_chi2, 1.0))
-        for name, spacing in zip(self._generator.label_names_, _spacings(self._generator), strict=True):
+        for name, spacing in zip(self._generator.label_names_, self._generator.interpolator_.spacings_, strict=True):
             if name not in parameters.free:
                 continue
             k, (low, high) = parameters.free.index(name), parameters.bounds[name]
@@ -134,15 +133,6 @@ class TrialFit(StarFit):
             i, span = self._runs[piece.order]
             self._data.extra[i][span][pixels] = (std[places[piece.order][pixels]] * level) ** 2
         self.likelihood = self._likelihood(self._runs)
-
-
-def _spacings(generator):
-    """Distance between neighbouring nodes along each label, shape (n_labels,), also of scattered nodes: on average."""
-    nodes = generator.interpolator_.nodes_
-    counts = np.array([len(np.unique(column)) for column in nodes.T])
-    if np.prod(counts, dtype=float) > _MOST_MISSING * len(nodes):
-        counts = np.full(len(counts), len(nodes) ** (1 / len(counts)))
-    return np.ptp(nodes, axis=0) / np.maximum(counts - 1, 1)
 
 
 def _without_lines(piece):

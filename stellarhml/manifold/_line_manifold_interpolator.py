@@ -17,7 +17,7 @@ from stellarhml.manifold.estimator_weights import EstimatorWeights
 from stellarhml.manifold.lattice import LATTICE_SHARE, LatticeWeights
 from stellarhml.manifold.line_tables import LineBank, LineFactors
 from stellarhml.manifold.regression import MOST_NODES, RegressionWeights
-from stellarhml.manifold.scattered import ScatteredWeights
+from stellarhml.manifold.scattered import ScatteredWeights, node_spacings
 from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
 
 
@@ -353,6 +353,12 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         """Index in `nodes_` of each row of the training `X`, ndarray of shape (n_rows,), int."""
         check_is_fitted(self)
         return self._member
+
+    @property
+    def spacings_(self):
+        """Distance between neighbouring nodes along each label, on average where they are scattered: (n_labels,)."""
+        check_is_fitted(self)
+        return node_spacings(self.nodes_)
 
     def split_at_breaks(self, X):
         """Replace labels in cells with a jump by the two nodes at its ends, see `stellarhml.manifold.breaks`.

@@ -12,6 +12,8 @@ from stellarhml.manifold.variables import VARIABLES, take_nodes
 _MAX_SIMPLEX_LABELS = 3  # a triangulation grows exponentially with the number of labels
 _EDGE = 1e-9
 
+_MOST_MISSING = 4.0  # a lattice with more corners for each node is taken as scattered
+
 _STORED_NODES, _STORED_SIMPLICES = 3000, 15
 """Limits for a file: nodes to triangulate, and simplices per node, of which some sets of nodes have very many."""
 
@@ -161,6 +163,20 @@ class ScatteredWeights:
     def _nearest(self, point):
         node = int(np.argmin(((self._points - point) ** 2).sum(axis=1)))
         return np.array([node]), np.ones(1), np.zeros((1, len(point)))
+
+
+def node_spacings(nodes):
+    """Distance between neighbouring nodes (n_nodes, n_labels) along each label: median, of scattered nodes on average.
+
+    It is 1 for a label with one value.
+    """
+    axes = [np.unique(column) for column in nodes.T]
+    steps = np.array([np.median(np.diff(axis)) if len(axis) > 1 else 1.0 for axis in axes])
+    if np.prod([float(len(axis)) for axis in axes]) > _MOST_MISSING * len(nodes):
+        varied = np.array([len(axis) > 1 for axis in axes])
+        count = len(nodes) ** (1 / np.count_nonzero(varied))
+        steps[varied] = np.ptp(nodes, axis=0)[varied] / max(count - 1, 1)
+    return steps
 
 
 def _check_triangulation(nodes):

@@ -59,7 +59,7 @@ class LabelShifts:
     axis : ndarray of shape (n_samples,), int
         Label along which the node was predicted; -1 for all, -2 for the compression error at a node.
     steps : ndarray of shape (n_labels,)
-        Median spacing of the nodes.
+        Spacing of the nodes.
     across : ndarray of shape (n_samples,), bool
         Whether a jump of the grid lies between the nodes of the prediction.
     broken : list of ndarray of shape (n_cells, 2)
@@ -98,14 +98,14 @@ class LabelShifts:
         edges = np.concatenate([[0], *edges])
         scale = np.concatenate([_scale(samples, sum(squares)), np.ones(len(rows))])
         values = np.concatenate(values, axis=1) * scale[:, None, None]
-        steps = [np.median(np.diff(np.unique(column))) if np.ptp(column) > 0 else 1.0 for column in labels.T]
+        steps = interpolator.spacings_
         axis = np.concatenate([samples.axis, np.full(len(rows), -2)])
         # diverged line fits have no finite shift
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
         across = np.concatenate([samples.scale == JUMP_SCALE, np.zeros(len(rows), dtype=bool)])
         broken = _broken_cells(labels, interpolator)
         names = shift_names(interpolator.label_names)
-        return cls(edges, values, names, places, axis, np.array(steps), across, broken, scale, interpolator)
+        return cls(edges, values, names, places, axis, steps, across, broken, scale, interpolator)
 
     def with_interpolator(self, interpolator):
         """The same shifts with another interpolator, a shallow copy."""

@@ -10,7 +10,7 @@ from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.inference import infer_best, infer_best_each, results_table
 from stellarhml.inference.best_generator import _choose, _compare, _fit, _in_common, _sorted
-from stellarhml.inference.trial_fit import Outcome, _spacings
+from stellarhml.inference.trial_fit import Outcome
 
 POWER = 40_000
 PLAIN = {"resolving_power": POWER, "line_errors": False}
@@ -229,15 +229,6 @@ def test_pixels_in_common():
         "right": "it has 100 pixels in common with all, left, too few to compare",
         "few": "it covers 450 of 1000 good pixels, another one 1000",
     }
-
-
-def test_distance_of_nodes(two):
-    np.testing.assert_allclose(_spacings(two["cool"].generator_), [100, 0.5, 0.5])
-
-    class Scattered:
-        interpolator_ = type("Nodes", (), {"nodes_": np.random.default_rng(0).uniform(size=(27, 3)) * [1000, 1, 2]})
-
-    np.testing.assert_allclose(_spacings(Scattered), [500, 0.5, 1.0], rtol=0.2)
 
 
 def test_mistakes_are_errors_of_the_caller(two):

@@ -7,6 +7,7 @@ from threadpoolctl import threadpool_limits
 
 from stellarhml import LineManifoldInterpolator
 from stellarhml.exceptions import LabelsOutsideGridError
+from stellarhml.manifold.scattered import node_spacings
 
 LOW, HIGH = np.array([5000.0, 3.0, -0.5]), np.array([5900.0, 5.0, 0.2])
 
@@ -57,3 +58,10 @@ def test_scattered_nodes_of_one_metallicity_know_no_other():
     ours = LineManifoldInterpolator().fit(nodes, nodes[:, 0])
     with pytest.raises(LabelsOutsideGridError):
         ours.predict([[5500.0, 4.0, 0.9]])
+
+
+def test_distance_of_nodes():
+    nodes = np.array([[teff, logg, 0.0] for teff in (5000, 5100, 5200, 5400) for logg in (3.0, 3.5, 4.0)])
+    np.testing.assert_allclose(node_spacings(nodes), [100, 0.5, 1])
+    nodes = np.random.default_rng(0).uniform(size=(27, 3)) * [1000, 1, 2]
+    np.testing.assert_allclose(node_spacings(nodes), [500, 0.5, 1.0], rtol=0.2)
