@@ -37,10 +37,11 @@ def train(activation, x, y, n_steps, *, held=None, seed=0):
     return network, miss
 
 
-def fit_payne(labels, flux, *, seed=0, store=None):
+def fit_payne(labels, flux, *, seed=0, store=None, checks=CHECKS, at_most=None):
     """Components, mean spectrum, function from labels to amplitudes, what was chosen, errors of all that was tried.
 
-    With a path as `store` the network is kept there, and read the next time.
+    With a path as `store` the network is kept there, and read the next time. The number of steps is one of `checks`;
+    `at_most` so many components are learnt.
     """
     low, high = labels.min(axis=0), labels.max(axis=0)
     mean = flux.mean(axis=0)
@@ -48,7 +49,7 @@ def fit_payne(labels, flux, *, seed=0, store=None):
     if store is not None and store.is_file():
         saved = torch.load(store, weights_only=False)
     else:
-        saved = learn(labels, (labels - low) / (high - low) - 0.5, centered, seed)
+        saved = learn(labels, (labels - low) / (high - low) - 0.5, centered, seed, checks, at_most)
         if store is not None:
             torch.save(saved, store)
     vectors, values, chosen = saved["vectors"], saved["values"], saved["chosen"]
@@ -68,11 +69,12 @@ def fit_payne(labels, flux, *, seed=0, store=None):
     return basis, mean, weights, f"{chosen[0]}, {chosen[1]} steps", rms
 
 
-def learn(labels, scaled, centered, seed):
+def learn(labels, scaled, centered, seed, checks, at_most):
     """Components of the training spectra, and a network for their amplitudes."""
     # components by the small matrix of products: there are far fewer spectra than pixels
     values, vectors = np.linalg.eigh(centered.astype(np.float64) @ centered.T.astype(np.float64))
     kept = values > values[-1] * 1e-12
+    kept[: -at_most if at_most else 0] = False
     values, vectors = values[kept], vectors[:, kept]
     amplitude = vectors * np.sqrt(values)
     unit = float(np.sqrt((amplitude**2).sum(axis=1).mean()))
@@ -82,7 +84,7 @@ def learn(labels, scaled, centered, seed):
     rest = np.setdiff1d(np.arange(len(labels)), held)
     tried = {}
     for activation in ACTIVATIONS:
-        for n_steps in CHECKS:
+        for n_steps in checks:
             tried[activation, n_steps] = train(activation, x[rest], y[rest], n_steps, held=(x[held], y[held]))[1]
     chosen = min(tried, key=tried.get)
     network, _ = train(chosen[0], x, y, chosen[1], seed=seed)

@@ -16,8 +16,8 @@ from scipy.special import j1
 C_KMS = 299792.458
 STEP_KMS = 1.0
 N_TERMS = 6  # of the polynomial of an order
-SCALES = np.array([100.0, 0.1, 0.1, 1.0, 1.0])
-STEPS = np.array([1.0, 0.002, 0.002, 0.02, 0.02])
+SCALES = [100.0, 0.1]  # of Teff in K, and of all other labels
+STEPS = [1.0, 0.002]
 FWHM = 2 * np.sqrt(2 * np.log(2))
 
 
@@ -130,14 +130,17 @@ class Fitter:
     def __init__(self, model, pixels, labels):
         self.model, self.edges, self.basis = model, pixel_edges(pixels), polynomials(pixels)
         self.bounds = np.array([labels.min(axis=0), labels.max(axis=0)])
+        others = labels.shape[1] - 1
+        self.scales = np.array([SCALES[0], *SCALES[1:] * others, 1.0, 1.0])
+        self.steps = np.array([STEPS[0], *STEPS[1:] * others, 0.02, 0.02])
 
     def residuals(self, values, flux, error):
-        model = self.model.observe(values[:3], values[3], values[4], self.edges)
+        model = self.model.observe(values[:-2], values[-2], values[-1], self.edges)
         return ((flux - with_continuum(flux, model, error, self.basis)) / error).ravel()
 
     def jacobian(self, values, flux, error):
         ends = np.append(self.bounds[1], [np.inf, np.inf])
-        steps = np.where(values + STEPS > ends, -STEPS, STEPS)
+        steps = np.where(values + self.steps > ends, -self.steps, self.steps)
         start = self.residuals(values, flux, error)
         moved = [self.residuals(values + row, flux, error) for row in np.diag(steps)]
         return (np.array(moved) - start).T / steps
@@ -159,7 +162,7 @@ class Fitter:
         start = np.array([*center, self.first_velocity(center, flux, error), 8.0])
         low, high = [*self.bounds[0], -200, 0.1], [*self.bounds[1], 200, 50]
         found = least_squares(
-            self.residuals, start, self.jacobian, bounds=(low, high), x_scale=SCALES, xtol=1e-6, args=(flux, error)
+            self.residuals, start, self.jacobian, bounds=(low, high), x_scale=self.scales, xtol=1e-6, args=(flux, error)
         )
         std = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac)))
         return found.x, std, time.process_time() - begin

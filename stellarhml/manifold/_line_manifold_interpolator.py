@@ -20,7 +20,6 @@ from stellarhml.manifold.regression import MOST_NODES, RegressionWeights
 from stellarhml.manifold.scattered import ScatteredWeights, node_spacings
 from stellarhml.manifold.variables import DEFAULT_VARIABLES, check_variable_values, check_variables
 
-
 _MOST_VALUES = 8192  # about so many values of each node show how well a regression predicts
 
 
