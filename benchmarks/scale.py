@@ -133,10 +133,8 @@ def scattered(args):
     begin = time.process_time()
     results = [regressor.infer(spectrum, resolving_power=POWER) for spectrum in spectra]
     seconds = (time.process_time() - begin) / len(results)
-    found, std = (
-        np.array([[getattr(result, what)[name] for name in names] for result in results])
-        for what in ("values", "errors")
-    )
+    found = np.array([[result.values[name] for name in names] for result in results])
+    std = np.array([[result.errors[name] for name in names] for result in results])
     figures["ours"] |= label_errors("regression", names, found - truth, std) | {"seconds_a_star": seconds}
     fits = [fitter.fit(*spectrum[1:]) for spectrum in spectra]
     found, std, seconds = (np.array(part) for part in zip(*fits, strict=True))
@@ -168,15 +166,10 @@ def scattered_stars(data):
     mock, pixels, spectra, truth = load_tool("mock_observation"), mock_pixels(), [], []
     for i, (labels, flux) in enumerate(zip(data["labels_test"], data["flux_test"], strict=True)):
         rng = np.random.default_rng(i)
-        star = {
-            "rv": rng.uniform(-50, 50),
-            "vsini": rng.uniform(2, 15),
-            "resolving_power": POWER,
-            "snr": SNR,
-            "seed": i,
-        }
+        rv, vsini = rng.uniform(-50, 50), rng.uniform(2, 15)
+        star = {"rv": rv, "vsini": vsini, "resolving_power": POWER, "snr": SNR, "seed": i}
         spectra.append((pixels, *mock.observe(data["wavelength"], flux, pixels, **star)))
-        truth.append([*labels, star["rv"], star["vsini"]])
+        truth.append([*labels, rv, vsini])
     return spectra, np.array(truth)
 
 
