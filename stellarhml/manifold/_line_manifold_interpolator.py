@@ -38,7 +38,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         labels of three values and more; it takes grids with missing nodes, which are interpolated between their
         neighbours, and falls back to "scattered" where nodes fill less than half of the grid: linear on a Delaunay
         triangulation for two and three labels, inverse distances for more. "regression" is for many labels, scattered
-        or on a grid: smooth functions of the labels, learnt from up to 5000 nodes, see `regressor`.
+        or on a grid: smooth functions of the labels, learnt from up to 3000 nodes, see `regressor`.
     regressor : estimator, default=None
         With method="regression", a regressor of scikit-learn that learns several outputs. It is fitted on the labels,
         each scaled from -1 to 1 over the nodes, and the principal components of the nodes' values; derivatives are
@@ -150,7 +150,7 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
         ValueError
             If the numbers of rows differ, a value is not finite, lines are absent and the number of columns is not a
             multiple of the number of parameters, `variables` has an unknown name, or a variable that is undefined at a
-            node, there is a `regressor` with another method, or a regression has more than 5000 nodes or `breaks`.
+            node, there is a `regressor` with another method, or a regression has more than 3000 nodes or `breaks`.
         """
         X = validate_data(self, X, dtype=np.float64)
         if y is None:

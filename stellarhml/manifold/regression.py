@@ -10,11 +10,13 @@ and add up to 1. Without the node i, the others predict it with the weights :mat
 held-out nodes cost no more than one fit. They choose the length scale of each label, and the kind of the regression.
 """
 
+from functools import cached_property
 from itertools import combinations_with_replacement
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
@@ -22,11 +24,13 @@ from stellarhml._state import StateError, check_keys, take, take_array, take_num
 from stellarhml.manifold.leave_one_out import ErrorSamples
 from stellarhml.manifold.variables import VARIABLES, take_nodes
 
-MOST_NODES = 5000
+MOST_NODES = 3000
 """Nodes of a regression: its matrices grow with their square, its time with their cube."""
 
 _LEARN_FROM = 1000  # nodes from which length scales are learnt, of more than that
 _EDGE = 1e-9
+_DETERMINED = 1e-9  # smallest inverse variance of a node that the others determine, in that of the process
+_DEPENDENT = 1e-8  # of the length of a polynomial: one with less of its own depends on the others
 _LENGTHS = 0.05, 200.0  # shortest and longest length scale, in half ranges of the labels
 _NOISE = 1e-7, 1.0  # of the variance of the process; less than 1e-7 is lost in rounding
 _MAX_ITER = 60
@@ -65,20 +69,21 @@ class RegressionWeights:
         self.kernel, self.lengths, self.noise, self.degree = kernel, lengths, noise, degree
         self._scaling = Scaling(nodes, variables)
         self._points = self._scaling.points(nodes)[0]
-        self._terms = polynomial_terms(self._points, degree)
-        powers = _polynomials(self._points, self._terms)
+
+    @cached_property
+    def _system(self):
+        """Matrices of all nodes, which take a second for 1000: not computed before they are needed."""
         with threadpool_limits(1):  # as many threads would round differently
-            orthogonal, self._triangle = np.linalg.qr(powers)
-            covariance = _covariance(self._points, self._points, kernel, lengths)[0]
-            covariance[np.diag_indices(len(nodes))] += noise if kernel else 1.0
-            self._from_kernel, self._from_powers, self._spread = _kriging(covariance, orthogonal)
-            own = np.diag(self._from_kernel)
-            # variance of each node as predicted from the others; without others, it cannot be
-            self._held_out = 1 / np.maximum(own, 1e-12 * max(own.max(), 1e-300))
-            points = np.random.default_rng(0).uniform(-1, 1, (_POINTS, nodes.shape[1]))
-            inside = self._solve(np.where(self._scaling.constant, 0.0, points))[1]
-        tested = self._held_out[inner_nodes(nodes)]
-        self._scale = float(np.sqrt(inside.mean() / tested.mean())) if len(tested) else 1.0
+            return _System.of(self._points, self.kernel, self.lengths, self.noise, self.degree)
+
+    @cached_property
+    def _scale(self):
+        """Standard deviation inside the ranges over that of held-out nodes."""
+        held_out = self._system.held_out
+        points = np.random.default_rng(0).uniform(-1, 1, (_POINTS, self.nodes.shape[1]))
+        inside = self._solve(np.where(self._scaling.constant, 0.0, points))[1]
+        inside, known = inside[inside <= held_out.max()], inner_nodes(self.nodes) & np.isfinite(held_out)
+        return float(np.sqrt(inside.mean() / held_out[known].mean())) if len(inside) and known.any() else 1.0
 
     @classmethod
     def learn(cls, nodes, variables, values):
@@ -97,12 +102,9 @@ class RegressionWeights:
         with threadpool_limits(1):
             gram = values @ values.T
             for setting in _settings(points, scaling.constant):
-                error = np.inf
                 if setting["kernel"] is not None:
                     setting = _learn_lengths(points, gram, setting)
-                held_out = _held_out(points, gram, **setting)
-                if held_out is not None:
-                    error = held_out[inner if inner.any() else slice(None)].sum()
+                error = _held_out(points, gram, setting)[inner if inner.any() else slice(None)].sum()
                 if error < 0.999 * least:  # the first of equal ones
                     best, least = setting, error
         return cls(nodes, variables, **best)
@@ -133,12 +135,9 @@ class RegressionWeights:
         noise = take_number(state, "noise", low=_NOISE[0], high=_NOISE[1])
         degree = take_number(state, "degree", low=0, high=_MOST_DEGREE, integer=True)
         n_terms = _n_terms(nodes.shape[1], degree)
-        if n_terms > max(len(nodes), 1):
+        if n_terms > len(nodes):
             raise StateError(f"{n_terms} polynomials of degree {degree} need as many nodes; there are {len(nodes)}.")
-        try:
-            return cls(nodes, variables, kernel=kernel, lengths=lengths, noise=noise, degree=degree)
-        except LinAlgError as error:
-            raise StateError(f"The nodes do not determine a regression: {error}.") from None
+        return cls(nodes, variables, kernel=kernel, lengths=lengths, noise=noise, degree=degree)
 
     def weights(self, labels, derivatives=False):
         """Weights of the nodes at labels (n, n_labels), moved into the ranges of the nodes; and which are outside.
@@ -149,7 +148,7 @@ class RegressionWeights:
         """
         points, beyond, rate = self._scaling.points(labels)
         weights, variance = self._solve(points)
-        outside = beyond.any(axis=1) | (variance > (1 + 1e-6) * self._held_out.max())
+        outside = beyond.any(axis=1) | (variance > (1 + 1e-6) * self._system.held_out.max())
         if not derivatives:
             return full_rows(weights), outside
         return full_rows(weights), outside, [full_rows(slope) for slope in self._slopes(points, rate)]
@@ -163,43 +162,38 @@ class RegressionWeights:
 
     def leave_one_out(self):
         """Held-out predictions that measure the error of the regression, of nodes inside the ranges, at most 512."""
-        inner = np.flatnonzero(inner_nodes(self.nodes))
-        if len(self.nodes) < len(self._terms) + 1:
-            inner = inner[:0]
+        inner = np.flatnonzero(inner_nodes(self.nodes) & np.isfinite(self._system.held_out))
+        matrix = self._system.from_kernel
         inner = inner[np.unique(np.linspace(0, len(inner) - 1, min(len(inner), _MOST_SAMPLES)).round().astype(int))]
-        weights = -self._from_kernel[inner] / self._from_kernel[inner, inner][:, None]
+        weights = -matrix[inner] / matrix[inner, inner][:, None]
         weights[np.arange(len(inner)), inner] = 0.0
         return held_out_samples(self.nodes, inner, weights, self._scale)
 
     def _solve(self, points):
         """Weights (n, n_nodes) at points, and the variance of a node there, in that of the process."""
+        system = self._system
         near = _covariance(points, self._points, self.kernel, self.lengths)[0]
-        powers = self._orthogonal(_polynomials(points, self._terms))
-        weights = near @ self._from_kernel + powers @ self._from_powers.T
+        powers = system.polynomials(points)
+        weights = near @ system.from_kernel + powers @ system.from_powers.T
         variance = (
             1.0
             + (self.noise if self.kernel else 0.0)
-            - (near * (weights + powers @ self._from_powers.T)).sum(axis=1)
-            + ((powers @ self._spread) * powers).sum(axis=1)
+            - (near * (weights + powers @ system.from_powers.T)).sum(axis=1)
+            + ((powers @ system.spread) * powers).sum(axis=1)
         )
         return weights, variance
 
     def _slopes(self, points, rate):
         """Derivatives of the weights by each label, a list of arrays (n, n_nodes); `rate` of points by labels."""
+        system, slopes = self._system, []
         _, falls = _covariance(points, self._points, self.kernel, self.lengths)
-        slopes = []
         for k, length in enumerate(self.lengths):
-            powers = self._orthogonal(_polynomials(points, self._terms, along=k))
-            slope = powers @ self._from_powers.T
+            slope = system.polynomials(points, along=k) @ system.from_powers.T
             if self.kernel:
                 apart = points[:, k, None] - self._points[:, k]
-                slope += (2 * falls * apart / length**2) @ self._from_kernel
+                slope += (2 * falls * apart / length**2) @ system.from_kernel
             slopes.append(slope * rate[:, k, None])
         return slopes
-
-    def _orthogonal(self, powers):
-        """Polynomials that are orthonormal over the nodes."""
-        return np.linalg.solve(self._triangle.T, powers.T).T
 
 
 class Scaling:
@@ -249,25 +243,55 @@ def full_rows(values):
     return sparse.csr_matrix((values.ravel(), columns, np.arange(n + 1, dtype=np.int32) * n_columns), values.shape)
 
 
-def polynomial_terms(points, degree):
-    """Labels that are multiplied in each polynomial up to a degree: tuples of their columns, () for the constant.
+class _System(NamedTuple):
+    """The matrices of a regression: `from_kernel` B, `from_powers` C, and `spread`, the inverse of P^T K^-1 P.
 
-    Powers that the values of a label cannot tell apart are left out: a label with two values has no square.
+    The polynomials P are orthonormal over the nodes: products of the labels in `terms`, times the inverse of
+    `triangle`. `held_out` (n_nodes,) is the variance of each node as predicted from the others.
     """
-    counts = [len(np.unique(column)) for column in points.T]
-    usable = [k for k, count in enumerate(counts) if count > 1]
-    terms = [()]
-    for size in range(1, degree + 1):
-        terms += [
-            term
-            for term in combinations_with_replacement(usable, size)
-            if all(term.count(k) < counts[k] for k in set(term))
-        ]
-    return terms
+
+    terms: list
+    triangle: np.ndarray
+    from_kernel: np.ndarray
+    from_powers: np.ndarray
+    spread: np.ndarray
+    held_out: np.ndarray
+
+    @classmethod
+    def of(cls, points, kernel, lengths, noise, degree):
+        """Matrices of nodes at `points`, the rest as in `RegressionWeights`."""
+        terms, powers, triangle = _orthonormal(points, degree)
+        covariance = _covariance(points, points, kernel, lengths)[0]
+        covariance[np.diag_indices(len(points))] += noise if kernel else 1.0
+        from_kernel, from_powers, spread = _kriging(covariance, powers)
+        own = np.diag(from_kernel)
+        # without others that suffice for all polynomials a node cannot be predicted
+        held_out = np.full(len(own), np.inf)
+        np.divide(1, own, out=held_out, where=own > _DETERMINED)
+        return cls(terms, triangle, from_kernel, from_powers, spread, held_out)
+
+    def polynomials(self, points, along=None):
+        """Orthonormal polynomials at points, (n, n_terms), or their derivatives along a label."""
+        return np.linalg.solve(self.triangle.T, _polynomials(points, self.terms, along).T).T
+
+
+def _orthonormal(points, degree):
+    """Independent products of labels up to a degree, orthonormal over the points, and the triangle that makes them so.
+
+    A product is a tuple of columns, () for the constant. The square of a label with two values depends on the constant.
+    """
+    columns = range(points.shape[1])
+    terms = [term for size in range(degree + 1) for term in combinations_with_replacement(columns, size)]
+    powers = _polynomials(points, terms)
+    triangle = np.linalg.qr(powers, mode="r")
+    size = np.linalg.norm(powers, axis=0)
+    kept = np.abs(np.diag(triangle)) > _DEPENDENT * np.maximum(size[: len(triangle)], 1e-300)
+    terms = [term for term, keep in zip(terms, kept, strict=False) if keep]
+    return terms, *np.linalg.qr(powers[:, : len(kept)][:, kept])
 
 
 def _n_terms(n_labels, degree):
-    """Largest number of `polynomial_terms`."""
+    """Number of products of labels up to a degree."""
     count = 1
     for k in range(1, degree + 1):
         count = count * (n_labels + k) // k
@@ -298,8 +322,10 @@ def _covariance(points, others, kernel, lengths):
 
 def _kriging(covariance, powers):
     """Matrices B (n_nodes, n_nodes), C (n_nodes, n_terms) and the inverse of P^T K^-1 P, of orthonormal `powers` P."""
-    inverse = cho_solve(cho_factor(covariance, lower=True), np.eye(len(covariance)))
-    inverse = (inverse + inverse.T) / 2
+    inverse, failed = dpotri(np.linalg.cholesky(covariance), lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("singular covariance")
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
     product = inverse @ powers
     spread = np.linalg.inv(powers.T @ product)
     from_powers = product @ spread
@@ -310,34 +336,29 @@ def _settings(points, constant):
     """Regressions to try: polynomials, as far as nodes suffice, and processes with a linear trend."""
     n, n_labels = points.shape
     lengths = np.ones(n_labels)
-    for degree in range(_MOST_DEGREE + 1):
-        if len(polynomial_terms(points, degree)) < n:
-            yield {"kernel": None, "lengths": lengths, "noise": 1.0, "degree": degree}
-    trend = int(len(polynomial_terms(points, 1)) < n)
+    degrees = [degree for degree in range(_MOST_DEGREE + 1) if degree == 0 or _n_terms(n_labels, degree) < n]
+    for degree in degrees:
+        yield {"kernel": None, "lengths": lengths, "noise": 1.0, "degree": degree}
     if n > 2 and not constant.all():
         for kernel in KERNELS:
-            yield {"kernel": kernel, "lengths": lengths, "noise": 1e-5, "degree": trend}
+            yield {"kernel": kernel, "lengths": lengths, "noise": 1e-5, "degree": min(1, max(degrees))}
 
 
-def _held_out(points, gram, *, kernel, lengths, noise, degree):
-    """Squared error of each held-out node, (n_nodes,); None if the nodes do not determine it."""
-    powers = np.linalg.qr(_polynomials(points, polynomial_terms(points, degree)))[0]
-    covariance = _covariance(points, points, kernel, lengths)[0]
-    covariance[np.diag_indices(len(points))] += noise if kernel else 1.0
+def _held_out(points, gram, setting):
+    """Squared error of each held-out node, (n_nodes,); infinite where the others do not determine it."""
     try:
-        matrix = _kriging(covariance, powers)[0]
-    except LinAlgError:
-        return None
-    own = np.diag(matrix)
-    if own.min() <= 1e-10 * own.max():
-        return None
-    return ((matrix @ gram) * matrix).sum(axis=1) / own**2
+        matrix = _System.of(points, **setting).from_kernel
+    except np.linalg.LinAlgError:
+        return np.full(len(points), np.inf)
+    own, error = np.diag(matrix), ((matrix @ gram) * matrix).sum(axis=1)
+    held_out = np.full(len(own), np.inf)
+    return np.divide(error, own**2, out=held_out, where=own > _DETERMINED)
 
 
 def _learn_lengths(points, gram, setting):
     """Setting with the length scales and the noise of largest likelihood of held-out nodes."""
     degree, kernel = setting["degree"], setting["kernel"]
-    powers = np.linalg.qr(_polynomials(points, polynomial_terms(points, degree)))[0]
+    powers = _orthonormal(points, degree)[1]
     gram = gram / max(np.trace(gram), 1e-300)
 
     def loss(x):
@@ -361,7 +382,7 @@ def _held_out_likelihood(points, gram, powers, kernel, lengths, noise):
     value[np.diag_indices(len(points))] += noise
     try:
         matrix = _kriging(value, powers)[0]
-    except LinAlgError:
+    except np.linalg.LinAlgError:
         return np.inf, np.zeros(len(lengths) + 1)
     n, own = len(points), np.maximum(np.diag(matrix), 1e-300)
     product = matrix @ gram @ matrix  # of the errors times own

@@ -281,7 +281,7 @@ def test_blocks_are_compared_unless_that_is_left_out(small, tmp_path):
 
 def test_newer_tags_ask_for_an_upgrade(small, tmp_path):
     tree, arrays = attacks.unpack(small[0])
-    tree["estimator"] = Tagged("line_manifold_interpolator-1.1.0", tree["estimator"].state)
+    tree["estimator"] = Tagged("line_manifold_interpolator-1.2.0", tree["estimator"].state)
     (tmp_path / "new.asdf").write_bytes(attacks.pack(tree, arrays))
     with pytest.raises(PersistenceError, match="upgrade stellarhml"):
         load(tmp_path / "new.asdf")
