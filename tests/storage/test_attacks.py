@@ -56,8 +56,9 @@ def _nodes(*axes, share=1.0):
         ("scattered_weights", _nodes(2_000, 2)),
         ("scattered_weights", np.linspace(1, 6, 2_500)[:, None] ** [1, 2, 3]),  # a simplex for each pair of nodes
         ("scattered_weights", np.random.default_rng(0).random((20_000, 3)) + 1),
+        ("regression_weights", np.random.default_rng(0).random((20_000, 3)) + 1),
     ],
-    ids=["holes", "axis", "scattered", "thin", "curve", "many"],
+    ids=["holes", "axis", "scattered", "thin", "curve", "many", "regression"],
 )
 def test_nodes_that_would_take_too_long(tmp_path, tag, nodes):
     tree, _ = attacks.unpack(FIXTURES / f"{tag}-1.0.0.asdf")
