@@ -35,6 +35,7 @@ ESTIMATORS = [
     VoigtLineDecomposer(**QUICK),
     VoigtLineDecomposer(solver="adam", profile="pseudo-voigt", n_lines=1, max_iter=2),
     LineManifoldInterpolator(),
+    LineManifoldInterpolator(method="regression"),
 ]
 SLOW_ESTIMATORS = [
     SpectrumGenerator(),
