@@ -63,8 +63,8 @@ def check_line_settings(generator, line_errors, abundances, microturbulence, dam
             if element not in known:
                 raise ValueError(
                     f"`abundances` names {element!r}, but the tagged lines are of {', '.join(sorted(known)) or 'none'} "
-                    "(iron is [Fe/H]). Call SpectrumGenerator.tag_lines(line_list) on the generator, with a list that "
-                    "has the element."
+                    "(iron is [Fe/H], and elements that are labels do not count). Call "
+                    "SpectrumGenerator.tag_lines(line_list) on the generator, with a list that has the element."
                 )
     if generator.resolving_power is not None:  # its lines have the widths of the spectrograph, and are blends
         if microturbulence is True or damping or isinstance(abundances, tuple):
@@ -105,10 +105,12 @@ def _is_molecule(species):
 
 
 def _elements_of(generator):
-    """Elements other than iron and hydrogen of the tagged lines."""
+    """Elements of the tagged lines other than iron, hydrogen, and those that are labels, such as "si_fe"."""
     if generator.tags_ is None:
         return set()
-    return {element for name in generator.tags_.species for element in atoms_of(name)} - {"Fe", "H"}
+    found = {element for name in generator.tags_.species for element in atoms_of(name)} - {"Fe", "H"}
+    labels = {name.lower().strip("[]").replace("/", "_") for name in generator.label_names_}
+    return {element for element in found if f"{element.lower()}_fe" not in labels}
 
 
 class MissingLines(NamedTuple):
@@ -296,7 +298,8 @@ class LineFit:
         for species, n in self._lines_of.items():
             for element in atoms_of(species):
                 total[element] = total.get(element, 0.0) + n
-        return tuple(element for element, n in total.items() if n > _FEW_LINES and element not in ("Fe", "H"))
+        known = _elements_of(self._generator)
+        return tuple(element for element, n in total.items() if n > _FEW_LINES and element in known)
 
     def _parameters(self, changes):
         chain = self._chain.with_changes(changes)

@@ -1,7 +1,10 @@
 """A generator of many labels at scattered nodes."""
 
+import copy
+
 import numpy as np
 import pytest
+from mock_line_grid import tag_in_turn
 from scipy.stats import qmc
 from sklearn.ensemble import ExtraTreesRegressor
 
@@ -108,6 +111,13 @@ def test_five_labels_of_a_star(generator, stars):
     assert np.sqrt(np.mean(np.square(away))) < 2
     hot = observe(np.array([6900.0, 4.2, -0.2, 1.4, 0.0]))
     assert InferenceFlag.AT_BOUND in regressor.infer((WAVELENGTH, hot, error), **settings).flags
+
+
+def test_an_element_that_is_a_label_is_no_abundance_besides(generator, stars):
+    regressor = BayesianStellarRegressor.from_generator(tag_in_turn(copy.copy(generator), ["Mg I", "Si I", "Fe I"]))
+    star = WAVELENGTH, spectra(stars[:1])[0], np.full(len(WAVELENGTH), 0.003)
+    with pytest.raises(ValueError, match=r"'Mg', but the tagged lines are of Si .*labels do not count"):
+        regressor.infer(star, resolving_power=1e6, abundances=["Mg"])
 
 
 def test_a_regressor_of_scikit_learn(tmp_path, stars):
