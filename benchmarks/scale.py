@@ -195,12 +195,13 @@ def label_errors(name, names, difference, std):
     return {what: row.tolist() for what, row in figures.items()} | {"inside_68_all": float(inside[:, :-2].mean())}
 
 
+METHODS = "auto", "regression"
 PLANES = {0: (5500.0, 6250.0), 1: (4.0,), 2: (-0.5,)}  # of `optical_grid`, left out one at a time
 
 
 def regression(args):
     grid, figures = load_tool("shared_data").optical_grid(), {}
-    for method in ("auto", "regression"):
+    for method in METHODS:
         generator = SpectrumGenerator(
             wavelength=grid["wavelength"], interpolator=LineManifoldInterpolator(method=method), n_jobs=args.jobs
         )

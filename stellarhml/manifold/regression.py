@@ -21,6 +21,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from stellarhml._state import StateError, check_keys, take, take_array, take_number
+from stellarhml.manifold.lattice import LATTICE_SHARE, LatticeWeights
 from stellarhml.manifold.leave_one_out import ErrorSamples
 from stellarhml.manifold.variables import VARIABLES, take_nodes
 
@@ -32,7 +33,11 @@ _EDGE = 1e-9
 _DETERMINED = 1e-9  # smallest inverse variance of a node that the others determine, in that of the process
 _DEPENDENT = 1e-8  # of the length of a polynomial: one with less of its own depends on the others
 _LENGTHS = 0.05, 200.0  # shortest and longest length scale, in half ranges of the labels
-_NOISE = 1e-7, 1.0  # of the variance of the process; less than 1e-7 is lost in rounding
+_NOISE = 1e-6, 1.0  # of the variance of the process; less is lost in rounding
+_FAR = 2.0  # times the largest variance of a held-out node: a label with more is outside
+_MOST_SCALE = 2.0
+"""Limit of the factor from held-out nodes to labels between them. On a grid a held-out node is predicted along the
+finest label, and errors in cells are larger: on the optical SME grid 4 times by the process, 1.3 times in fact."""
 _MAX_ITER = 60
 _MOST_DEGREE = 4  # of polynomials alone
 _MOST_SAMPLES = 512
@@ -69,6 +74,9 @@ class RegressionWeights:
         self.kernel, self.lengths, self.noise, self.degree = kernel, lengths, noise, degree
         self._scaling = Scaling(nodes, variables)
         self._points = self._scaling.points(nodes)[0]
+        self._lattice = None
+        if nodes.shape[1] > 1 and LatticeWeights.share(nodes) >= LATTICE_SHARE:
+            self._lattice = LatticeWeights(nodes, smooth=False, variables=variables)
 
     @cached_property
     def _system(self):
@@ -78,12 +86,16 @@ class RegressionWeights:
 
     @cached_property
     def _scale(self):
-        """Standard deviation inside the ranges over that of held-out nodes."""
+        """Standard deviation inside the ranges over that of held-out nodes, by the process."""
         held_out = self._system.held_out
         points = np.random.default_rng(0).uniform(-1, 1, (_POINTS, self.nodes.shape[1]))
         inside = self._solve(np.where(self._scaling.constant, 0.0, points))[1]
-        inside, known = inside[inside <= held_out.max()], inner_nodes(self.nodes) & np.isfinite(held_out)
-        return float(np.sqrt(inside.mean() / held_out[known].mean())) if len(inside) and known.any() else 1.0
+        if self._lattice is None:
+            inside = inside[inside <= _FAR * held_out.max()]
+        known = inner_nodes(self.nodes) & np.isfinite(held_out)
+        if not len(inside) or not known.any():
+            return 1.0
+        return float(min(np.sqrt(inside.mean() / held_out[known].mean()), _MOST_SCALE))
 
     @classmethod
     def learn(cls, nodes, variables, values):
@@ -142,13 +154,15 @@ class RegressionWeights:
     def weights(self, labels, derivatives=False):
         """Weights of the nodes at labels (n, n_labels), moved into the ranges of the nodes; and which are outside.
 
-        Weights are a csr_matrix (n, n_nodes), whose rows sum to 1. Outside are labels outside the ranges, or farther
-        from the nodes, by their variance, than any node from the others. With `derivatives`, a list follows:
-        derivatives of the weights by each label, whose rows sum to 0; zero where a label was moved.
+        Weights are a csr_matrix (n, n_nodes), whose rows sum to 1. Outside are labels outside the ranges; on a grid, in
+        cells without a corner; of scattered nodes, where the variance is twice that of any node as predicted from the
+        others. With `derivatives`, a list follows: derivatives of the weights by each label, whose rows sum to 0; zero
+        where a label was moved.
         """
         points, beyond, rate = self._scaling.points(labels)
         weights, variance = self._solve(points)
-        outside = beyond.any(axis=1) | (variance > (1 + 1e-6) * self._system.held_out.max())
+        far = variance > _FAR * self._system.held_out.max()
+        outside = beyond.any(axis=1) | (far if self._lattice is None else self._lattice.weights(labels)[1])
         if not derivatives:
             return full_rows(weights), outside
         return full_rows(weights), outside, [full_rows(slope) for slope in self._slopes(points, rate)]
