@@ -42,8 +42,8 @@ class LineManifoldInterpolator(MultiOutputMixin, RegressorMixin, TransformerMixi
     regressor : estimator, default=None
         With method="regression", a regressor of scikit-learn that learns several outputs. It is fitted on the labels,
         each scaled from -1 to 1 over the nodes, and the principal components of the nodes' values; derivatives are
-        central differences. None takes, of Gaussian processes with a length scale for each label, and of polynomials
-        with all interactions up to degree 4, those that predict held-out nodes best.
+        central differences. None takes, of a Gaussian process with a length scale for each label, and of polynomials
+        with all interactions up to degree 4, what predicts held-out nodes best.
     absent : {"fade", "vanish"}, default="fade"
         Treatment of a line that is absent at some of the surrounding nodes. "vanish" is the paper's rule: the log
         amplitude is -1000 at those nodes and lines below -100 are dropped, so that the line is gone at a tenth of the

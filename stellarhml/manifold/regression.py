@@ -7,7 +7,8 @@ data determine freely, the weights at labels x are those of universal kriging,
 .. math:: w(x) = B\,k(x) + C\,p(x), \quad C = K^{-1} P\,(P^T K^{-1} P)^{-1}, \quad B = K^{-1} - C P^T K^{-1},
 
 and add up to 1. Without the node i, the others predict it with the weights :math:`-B_{ij} / B_{ii}`: the errors of all
-held-out nodes cost no more than one fit. They choose the length scale of each label, and the kind of the regression.
+held-out nodes cost no more than one fit. They choose between process and polynomials; the length scales of the labels
+are those of the largest likelihood.
 """
 
 from functools import cached_property
@@ -44,6 +45,9 @@ _MOST_SAMPLES = 512
 _POINTS = 512  # at which the standard deviation inside the ranges is compared with that of held-out nodes
 
 
+MATERN = "matern"
+
+
 def _matern(squares):
     """Matern covariance of smoothness 7/2, and its derivative by the squared distance."""
     r = np.sqrt(7 * squares)
@@ -51,21 +55,12 @@ def _matern(squares):
     return (1 + r + 0.4 * r**2 + r**3 / 15) * decay, -0.7 * (1 + r + r**2 / 3) * decay
 
 
-def _squared_exponential(squares):
-    """Squared exponential covariance, and its derivative by the squared distance."""
-    value = np.exp(-0.5 * squares)
-    return value, -0.5 * value
-
-
-KERNELS = {"matern": _matern, "squared_exponential": _squared_exponential}
-
-
 class RegressionWeights:
     """Weights of nodes by regression on the labels.
 
-    `nodes` (n_nodes, n_labels) are distinct; `variables` names the variable of each label, or is None. `kernel` is a
-    key of `KERNELS`, with a length scale of each label in `lengths` (n_labels,), in units of half its range, and a
-    variance `noise` of the nodes relative to that of the process; or None for polynomials alone. `degree` is that of
+    `nodes` (n_nodes, n_labels) are distinct; `variables` names the variable of each label, or is None. `kernel` is
+    "matern", with a length scale of each label in `lengths` (n_labels,), in units of half its range, and a variance
+    `noise` of the nodes relative to that of the process; or None for polynomials alone. `degree` is that of
     the polynomials, with all their interactions.
     """
 
@@ -101,9 +96,8 @@ class RegressionWeights:
     def learn(cls, nodes, variables, values):
         """Regression that predicts held-out nodes best.
 
-        `values` (n_nodes, n_values), all in the same unit, are those to predict. Gaussian processes have the length
-        scales of largest likelihood of the held-out nodes; of them and of polynomials, those with the smallest
-        held-out error are taken.
+        `values` (n_nodes, n_values), all in the same unit, are those to predict. The Gaussian process has the length
+        scales of largest likelihood; of it and of polynomials, the one with the smallest held-out error is taken.
         """
         rows = np.unique(np.linspace(0, len(nodes) - 1, min(_LEARN_FROM, len(nodes))).round().astype(int))
         scaling = Scaling(nodes[rows], variables)
@@ -140,8 +134,8 @@ class RegressionWeights:
         if len(nodes) > MOST_NODES:
             raise StateError(f"There are {len(nodes)} nodes of a regression; a file holds at most {MOST_NODES}.")
         kernel = take(state, "kernel", (str, type(None)))
-        if kernel is not None and kernel not in KERNELS:
-            raise StateError(f"`kernel` is {kernel!r:.100}; it must be None or one of {sorted(KERNELS)}.")
+        if kernel not in (None, MATERN):
+            raise StateError(f"`kernel` is {kernel!r:.100}; it must be None or {MATERN!r}.")
         low, high = _LENGTHS
         lengths = take_array(state, "lengths", dtype="f8", shape=(nodes.shape[1],), low=low, high=high)
         noise = take_number(state, "noise", low=_NOISE[0], high=_NOISE[1])
@@ -329,9 +323,11 @@ def _covariance(points, others, kernel, lengths):
     """Covariances (n, n_others) and their derivatives by the squared distance; zeros without a kernel."""
     if kernel is None:
         return np.zeros((len(points), len(others))), None
-    a, b = points / lengths, others / lengths
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return KERNELS[kernel](np.maximum(squares, 0.0))
+    return _matern(_squared_distances(points / lengths, others / lengths))
+
+
+def _squared_distances(a, b):
+    return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0.0)
 
 
 def _kriging(covariance, powers):
@@ -347,15 +343,14 @@ def _kriging(covariance, powers):
 
 
 def _settings(points, constant):
-    """Regressions to try: polynomials, as far as nodes suffice, and processes with a linear trend."""
+    """Regressions to try: polynomials, as far as nodes suffice, and a process with a linear trend."""
     n, n_labels = points.shape
     lengths = np.ones(n_labels)
     degrees = [degree for degree in range(_MOST_DEGREE + 1) if degree == 0 or _n_terms(n_labels, degree) < n]
     for degree in degrees:
         yield {"kernel": None, "lengths": lengths, "noise": 1.0, "degree": degree}
     if n > 2 and not constant.all():
-        for kernel in KERNELS:
-            yield {"kernel": kernel, "lengths": lengths, "noise": 1e-5, "degree": min(1, max(degrees))}
+        yield {"kernel": MATERN, "lengths": lengths, "noise": 1e-5, "degree": min(1, max(degrees))}
 
 
 def _held_out(points, gram, setting):
@@ -370,42 +365,36 @@ def _held_out(points, gram, setting):
 
 
 def _learn_lengths(points, gram, setting):
-    """Setting with the length scales and the noise of largest likelihood of held-out nodes."""
-    degree, kernel = setting["degree"], setting["kernel"]
-    powers = _orthonormal(points, degree)[1]
+    """Setting with the length scales and the noise of largest likelihood."""
+    powers = _orthonormal(points, setting["degree"])[1]
     gram = gram / max(np.trace(gram), 1e-300)
 
     def loss(x):
-        return _held_out_likelihood(points, gram, powers, kernel, np.exp(x[:-1]), np.exp(x[-1]))
+        return _likelihood(points, gram, powers, np.exp(x[:-1]), np.exp(x[-1]))
 
     start = np.log(np.append(2.0 * setting["lengths"], setting["noise"]))
     bounds = [tuple(np.log(_LENGTHS))] * points.shape[1] + [tuple(np.log(_NOISE))]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _MAX_ITER})
     values = np.exp(found.x)
-    lengths = np.clip(values[:-1], *_LENGTHS)
-    return setting | {"lengths": lengths, "noise": float(np.clip(values[-1], *_NOISE))}
+    return setting | {"lengths": np.clip(values[:-1], *_LENGTHS), "noise": float(np.clip(values[-1], *_NOISE))}
 
 
-def _held_out_likelihood(points, gram, powers, kernel, lengths, noise):
-    r"""Negative ln likelihood of held-out nodes, and its derivatives by the ln of each length scale and of the noise.
+def _likelihood(points, gram, powers, lengths, noise):
+    r"""Negative ln likelihood of the nodes, and its derivatives by the ln of each length scale and of the noise.
 
-    Node i has the error e_i and the variance :math:`v / B_{ii}`, with v the best common factor. With the derivative
-    :math:`dB = -B\,dK\,B`, those of all elements of K are a matrix M, and a parameter's is the sum of M dK.
+    It is restricted to what the m polynomials leave of n nodes, and the variance of the process is the best one:
+    :math:`(n - m) \ln \mathrm{tr}(B G) + \ln|K| + \ln|P^T K^{-1} P|`, with the products G of the nodes. Its derivatives
+    by all elements of K are a matrix M, and a parameter's is the sum of M dK.
     """
-    value, fall = _covariance(points, points, kernel, lengths)
+    value, fall = _matern(_squared_distances(points / lengths, points / lengths))
     value[np.diag_indices(len(points))] += noise
     try:
-        matrix = _kriging(value, powers)[0]
+        matrix, _, spread = _kriging(value, powers)
     except np.linalg.LinAlgError:
         return np.inf, np.zeros(len(lengths) + 1)
-    n, own = len(points), np.maximum(np.diag(matrix), 1e-300)
-    product = matrix @ gram @ matrix  # of the errors times own
-    size = np.diag(product) / own  # squared errors over their variances
-    total = size.sum()
-    loss = n * np.log(total) - np.log(own).sum()
-    change = -2 * n / total * (matrix / own) @ product
-    change += (matrix * (n / total * size / own + 1 / own)) @ matrix
-    change = (change + change.T) / 2
+    n_free, total = len(points) - powers.shape[1], max((matrix * gram).sum(), 1e-300)
+    loss = n_free * np.log(total) + np.linalg.slogdet(value)[1] - np.linalg.slogdet(spread)[1]
+    change = matrix - n_free / total * matrix @ gram @ matrix
     falling = change * fall
     scaled = points / lengths
     apart = (falling.sum(axis=1) @ scaled**2 - (scaled * (falling @ scaled)).sum(axis=0)) * 2

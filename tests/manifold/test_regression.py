@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -19,10 +19,10 @@ from stellarhml.manifold.regression import RegressionWeights, inner_nodes
 LENGTHS = np.array([1.5, 4.0, 2.5])
 SETTINGS = [
     {"kernel": "matern", "lengths": LENGTHS, "noise": 1e-4, "degree": 1},
-    {"kernel": "squared_exponential", "lengths": LENGTHS, "noise": 1e-4, "degree": 0},
+    {"kernel": "matern", "lengths": LENGTHS, "noise": 1e-2, "degree": 0},
     {"kernel": None, "lengths": np.ones(3), "noise": 1.0, "degree": 2},
 ]
-NAMES = [str(setting["kernel"]) for setting in SETTINGS]
+NAMES = ["process", "noisy process", "polynomials"]
 LOW, HIGH = np.array([5000.0, 3.0, -1.0]), np.array([7000.0, 5.0, 0.5])
 
 
@@ -74,32 +74,27 @@ def test_held_out_nodes_are_predicted_as_if_they_had_never_been_there(nodes, set
         assert samples.weights[i, held_out[i]] == 0
 
 
-@pytest.mark.parametrize(
-    ("kernel", "theirs"),
-    [("matern", Matern(LENGTHS, nu=3.5)), ("squared_exponential", RBF(LENGTHS))],
-)
-def test_gaussian_processes_are_those_of_scikit_learn(nodes, kernel, theirs):
+def test_the_gaussian_process_is_that_of_scikit_learn(nodes):
     """Ordinary kriging is the limit of a process with a constant of large variance."""
     points = 2 * (nodes - nodes.min(axis=0)) / np.ptp(nodes, axis=0) - 1
     values, noise = smooth(np.pad(points, ((0, 0), (0, 1)))), 1e-3
-    reference = GaussianProcessRegressor(ConstantKernel(1e5) + theirs, alpha=noise, optimizer=None)
+    reference = GaussianProcessRegressor(ConstantKernel(1e5) + Matern(LENGTHS, nu=3.5), alpha=noise, optimizer=None)
     x = np.random.default_rng(2).uniform(-0.9, 0.9, (9, 3))
     labels = nodes.min(axis=0) + (x + 1) / 2 * np.ptp(nodes, axis=0)
-    ours = RegressionWeights(nodes, kernel=kernel, lengths=LENGTHS, noise=noise, degree=0)
+    ours = RegressionWeights(nodes, kernel="matern", lengths=LENGTHS, noise=noise, degree=0)
     want, std = reference.fit(points, values).predict(x, return_std=True)
     np.testing.assert_allclose(ours.weights(labels)[0] @ values, want, atol=1e-4)
     # ours is of a node, with its noise
     np.testing.assert_allclose(ours._solve(x)[1], std[:, 0] ** 2 + noise, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", regression.KERNELS)
-def test_derivatives_of_the_likelihood(nodes, kernel):
+def test_derivatives_of_the_likelihood(nodes):
     points = 2 * (nodes - LOW) / (HIGH - LOW) - 1
     values = smooth(np.pad(points, ((0, 0), (0, 1))))
     powers = regression._orthonormal(points, 1)[1]
 
     def loss(x):
-        return regression._held_out_likelihood(points, values @ values.T, powers, kernel, np.exp(x[:-1]), np.exp(x[-1]))
+        return regression._likelihood(points, values @ values.T, powers, np.exp(x[:-1]), np.exp(x[-1]))
 
     at = np.log([*LENGTHS, 1e-3])
     reference = [(loss(at + step)[0] - loss(at - step)[0]) / 2e-5 for step in 1e-5 * np.eye(4)]
