@@ -55,6 +55,7 @@ def check(estimator, folder):
         {"interpolator": LineManifoldInterpolator(breaks={"teff": np.array([5150.0])}, label_names=NAMES)},
         {"interpolator": LineManifoldInterpolator(breaks={}, variables={}, absent="vanish", extrapolate="nan")},
         {"interpolator": LineManifoldInterpolator(method="scattered", variables={"teff": "log"})},
+        {"interpolator": LineManifoldInterpolator(method="regression", variables={"teff": "inverse"})},
         {"preprocessor": PhoenixPreprocessor(continuum="none", window=(8501.0, 8508.0))},
         {"preprocessor": PhoenixPreprocessor(continuum="each", peak_distance=20, degree=2, anchor_width=3)},
     ],
