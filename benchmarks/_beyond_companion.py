@@ -1,7 +1,8 @@
 """Two stars in one spectrum, and spots: mock stars of known truth, and two spotted stars that were observed.
 
 pairs           24 pairs of stars between the nodes of the SME grid, flux ratios 0.05 to 0.8, velocities 5 to 60 km/s
-                apart, and the same 24 primaries alone.
+                apart, and the same 24 primaries alone. Both have their own [Fe/H], and both are free.
+siblings        the same with second stars whose [Fe/H] differs by less than 0.06 dex, and a prior of this (`alike`).
 spots           24 stars of log g 4.5 at nodes of the grid, of which 10 to 60 % are covered by the spectrum of a node
                 that is 500 to 1000 K cooler, and the same stars without spots.
 observed_spots  LkCa 4 and S1063 with the PHOENIX grid of the H band.
@@ -23,6 +24,7 @@ NAMES = ("teff", "logg", "feh", "rv")
 WINDOW = (15_550.0, 16_250.0)  # vacuum angstrom, of the observed stars
 ORDERS = (2, 6, 11, 15, 20, 25)
 N_STARS = 24
+ALIKE = 0.05  # dex: standard deviation of the difference of [Fe/H] of siblings
 POWER, SNR = 55_000, 100.0
 
 
@@ -47,23 +49,36 @@ class Mocks:
 
 
 def pairs(args):
-    """Pairs of stars, and the same primaries alone."""
+    """Pairs of stars with [Fe/H] of their own, and the same primaries alone."""
+    return _pairs(args, 7000, {"tied": ()}, 10.0)
+
+
+def siblings(args):
+    """Pairs of stars of nearly the same [Fe/H], and the same primaries alone."""
+    return _pairs(args, 7500, {"alike": {"feh": ALIKE}}, 1.2 * ALIKE)
+
+
+def _pairs(args, seed, companion, most):
+    """Pairs of stars whose [Fe/H] differs by `most` dex at most, fitted with options of the `companion`."""
     mocks, regressor = Mocks(args), _regressor(args)
     blends, single, truth = [], [], []
     for first in range(N_STARS):
-        rng = np.random.default_rng(7000 + args.seed + first)
-        cooler = np.flatnonzero(mocks.labels[:, 0] < mocks.labels[first, 0] + 100)
-        second = rng.choice(cooler[cooler != first])
+        rng = np.random.default_rng(seed + args.seed + first)
+        others = np.flatnonzero(np.abs(mocks.labels[:, 2] - mocks.labels[first, 2]) < most)
+        others = others[others != first]
+        cooler = others[mocks.labels[others, 0] < mocks.labels[first, 0] + 100]
+        second = rng.choice(cooler if len(cooler) else others)
         ratio, apart = np.exp(rng.uniform(np.log(0.05), np.log(0.8))), rng.uniform(5, 60) * rng.choice([-1, 1])
         star = {"rv": rng.uniform(-50, 50), "vsini": rng.uniform(2, 10), "seed": args.seed + first}
         scale = ratio * mocks.level[first] / mocks.level[second]
         other = {"flux": mocks.flux[second] * scale, "rv": star["rv"] + apart, "vsini": rng.uniform(2, 10)}
         blends.append(mocks.spectrum(mocks.flux[first], companion=other, **star))
         single.append(mocks.spectrum(mocks.flux[first], **star))
-        truth.append([*mocks.labels[first], star["rv"], ratio, mocks.labels[second, 0], other["rv"]])
-    names = (*NAMES, "flux_ratio", "teff_2", "rv_2")
-    # the stars of the set have their own [Fe/H]
-    return _judge(args, regressor, blends, single, np.array(truth), names, {"companion": {"tied": ()}})
+        truth.append([*mocks.labels[first], star["rv"], ratio, *mocks.labels[second, [0, 2]], other["rv"]])
+    truth = np.array(truth)
+    print(f"difference of [Fe/H], root mean square: {np.sqrt(np.mean((truth[:, 6] - truth[:, 2]) ** 2)):.3f} dex")
+    names = (*NAMES, "flux_ratio", "teff_2", "feh_2", "rv_2")
+    return _judge(args, regressor, blends, single, truth, names, {"companion": companion})
 
 
 def spots(args):

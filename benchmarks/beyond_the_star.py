@@ -1,13 +1,14 @@
 """What a spectrum has besides one star of the grid: the atmosphere, other stars, a spectrograph not known well.
 
-Run: python benchmarks/beyond_the_star.py [--parts tellurics standard pairs spots observed_spots spread velocities]
+Run: python benchmarks/beyond_the_star.py [--parts tellurics standard pairs siblings spots observed_spots spread velocities]
      [--seed 0] [--stars 24] [--black-body] [--all-orders] [--jobs 2] [--folder FOLDER]
 
 tellurics  24 off-grid stars through an atmosphere of 1 to 8 mm of water at airmass 1 to 2, 8100 to 9250 angstrom, R
            55,000, S/N 100: amounts fitted with the star, against the same stars without an atmosphere, with masks, and
            with an atlas whose lines are wrong.
 standard   an observed A0V star (HPF): what is left of its water lines, with a picture.
-pairs, spots, observed_spots  two stars and spots, see _beyond_companion.py; --black-body and --all-orders are for them.
+pairs, siblings, spots, observed_spots  two stars and spots, see _beyond_companion.py; --black-body and --all-orders are
+           for them.
 spread, velocities  see _beyond_spread.py; --stars is theirs.
 
 Settings are chosen with other seeds than those that are reported. Generators are fitted once and kept in --folder.
@@ -18,7 +19,7 @@ import time
 import warnings
 from pathlib import Path
 
-from _beyond_companion import observed_spots, pairs, spots
+from _beyond_companion import observed_spots, pairs, siblings, spots
 from _beyond_spread import spread, velocities
 from _beyond_tellurics import standard, tellurics
 from shared import finish
@@ -26,7 +27,7 @@ from shared import finish
 from stellarhml.exceptions import StellarHMLWarning
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = {f.__name__: f for f in (tellurics, standard, pairs, spots, observed_spots, spread, velocities)}
+PARTS = {f.__name__: f for f in (tellurics, standard, pairs, siblings, spots, observed_spots, spread, velocities)}
 
 
 def main():

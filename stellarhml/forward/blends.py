@@ -178,7 +178,11 @@ class Companion(_Blend):
     primary : SpectrumGenerator, default=None
         Model of the first star. None: `generator`.
     tied : sequence of str, default=None
-        Labels that both stars have in common. None: all labels of both generators but teff and logg, such as [Fe/H].
+        Labels that both stars have in common. None: all labels of both generators but teff and logg, such as [Fe/H],
+        and but those in `alike`.
+    alike : dict of str to float, default=None
+        Labels in which both stars differ little, as stars of one cloud do in [Fe/H]: standard deviation of a normal
+        prior of the difference by name, such as ``{"feh": 0.05}``.
     bounds : dict of str to tuple of (float, float), default=None
         Lowest and highest value of parameters by name, within those that they have: the grid's for labels, 0 to 1.2 for
         flux_ratio, -300 to 300 km/s for rv_2, 0 to 200 km/s for vsini_2.
@@ -211,15 +215,31 @@ class Companion(_Blend):
     """
 
     def __init__(
-        self, generator, *, primary=None, tied=None, bounds=None, priors=None, reference=None, limb_darkening=0.6
+        self,
+        generator,
+        *,
+        primary=None,
+        tied=None,
+        alike=None,
+        bounds=None,
+        priors=None,
+        reference=None,
+        limb_darkening=0.6,
     ):
         super().__init__(generator, primary, limb_darkening)
-        names = generator.label_names_
+        names, alike = generator.label_names_, dict(alike or {})
         common = [name for name in names if name in self._primary.label_names_]
-        tied = [name for name in common if name not in ("teff", "logg")] if tied is None else list(tied)
-        strange = [name for name in tied if name not in common]
-        if strange:
-            raise ValueError(f"`tied` names {strange[0]!r}; the labels of both stars are {', '.join(common)}.")
+        tied = [name for name in common if name not in ("teff", "logg", *alike)] if tied is None else list(tied)
+        for argument, given in (("tied", tied), ("alike", alike)):
+            strange = [name for name in given if name not in common]
+            if strange:
+                raise ValueError(f"`{argument}` names {strange[0]!r}; the labels of both stars are {', '.join(common)}.")
+        for name, difference in alike.items():
+            if name in tied or isinstance(difference, (bool, str)) or np.ndim(difference) or not difference > 0:
+                raise ValueError(
+                    f"`alike` has {name!r}: {difference!r}; it needs the standard deviation of the difference, a "
+                    "positive number, of labels that are not in `tied`."
+                )
         self._labels = tuple(name if name in tied else f"{name}_2" for name in names)
         self.reference = float(np.mean(generator.wavelength_[[0, -1]]) if reference is None else reference)
         if not 0 < self.reference < np.inf:
@@ -228,7 +248,8 @@ class Companion(_Blend):
         for name, (low, high) in zip(names, generator.interpolator_.bounds_, strict=True):
             if name not in tied:
                 text = f"{LABEL_DESCRIPTIONS.get(name, name)}, of the second star"
-                own.append(Parameter(f"{name}_2", LABEL_UNITS.get(name, ""), (float(low), float(high)), text))
+                near = {"prior": (0.0, float(alike[name])), "alike": name} if name in alike else {}
+                own.append(Parameter(f"{name}_2", LABEL_UNITS.get(name, ""), (float(low), float(high)), text, **near))
         speeds = {"start": 0.0, "scale": 10.0}
         own.append(Parameter("rv_2", "km/s", (-300.0, 300.0), "radial velocity of the second star", **speeds))
         speeds = {"start": 5.0, "scale": 10.0, "softening": 3.0, "physical_floor": True}
@@ -352,5 +373,6 @@ def _narrowed(parameters, bounds, priors):
             )
         start = None if parameter.start is None else float(np.clip(parameter.start, low, high))
         floor = parameter.physical_floor and low == least
-        prior = priors.get(parameter.name)
-        yield replace(parameter, bounds=(low, high), start=start, physical_floor=floor, prior=prior)
+        if parameter.name in priors:
+            parameter = replace(parameter, prior=priors[parameter.name], alike=None)
+        yield replace(parameter, bounds=(low, high), start=start, physical_floor=floor)

@@ -49,6 +49,8 @@ class Parameter:
         Whether the lower bound is a physical limit (no rotation), so that a value at it raises no flag.
     nuisance : bool, default=False
         Whether it is fitted and marginalised, and left out of results.
+    alike : str, default=None
+        Name of another parameter: the prior is then that of the difference from its value.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Parameter:
     prior: tuple | None = None
     physical_floor: bool = False
     nuisance: bool = False
+    alike: str | None = None
 
     def __post_init__(self):
         low, high = self.bounds

@@ -19,8 +19,8 @@ _ALSO = {"logg": ("dex",), "logg_2": ("dex",)}  # other units in which a value h
 class ParameterSet:
     """Parameters of a fit, and the map between their values and the variables of the optimiser.
 
-    `bounds` narrow those of the parameters; `priors`, mean and standard deviation by name, replace their own. Names of
-    absent parameters, and of priors of fixed ones, are ignored.
+    `bounds` narrow those of the parameters; `priors`, mean and standard deviation by name, replace their own, also
+    those of differences (`Parameter.alike`). Names of absent parameters, and of priors of fixed ones, are ignored.
 
     Attributes
     ----------
@@ -57,8 +57,11 @@ class ParameterSet:
             self._origin[name] = low if scale is None and finite else 0.0
             self._unit[name] = scale or (high - low if finite else 1.0)
         declared = {name: parameter.prior for name, parameter in self._parameters.items() if parameter.prior}
-        priors = {name: prior for name, prior in (declared | (priors or {})).items() if name in self.free}
+        given, alike = priors or {}, {name: parameter.alike for name, parameter in self._parameters.items()}
+        priors = {name: prior for name, prior in (declared | given).items() if name in self.free}
         self.prior_names = tuple(name for name in self.free if name in priors)
+        # parameters to whose values the means of priors are relative, or None
+        self._alike = tuple(None if name in given else alike[name] for name in self.prior_names)
         self._prior = np.array([priors[name] for name in self.prior_names], dtype=np.float64).reshape(-1, 2)
         self.prior_scale = np.ones(len(self.prior_names))
 
@@ -100,7 +103,8 @@ class ParameterSet:
 
     def prior_residuals(self, values):
         """Deviations from the prior means in standard deviations, times `prior_scale`, shape (n_priors,)."""
-        at = np.array([values[name] for name in self.prior_names])
+        pairs = zip(self.prior_names, self._alike, strict=True)
+        at = np.array([values[name] - (values[other] if other else 0.0) for name, other in pairs])
         return (at - self._prior[:, 0]) / self._prior[:, 1] * self.prior_scale
 
     def prior_jacobian(self):
@@ -108,6 +112,8 @@ class ParameterSet:
         jacobian = np.zeros((len(self.prior_names), len(self.free)))
         for row, name in enumerate(self.prior_names):
             jacobian[row, self.free.index(name)] = self.prior_scale[row] / self._prior[row, 1]
+            if self._alike[row] in self.free:
+                jacobian[row, self.free.index(self._alike[row])] = -self.prior_scale[row] / self._prior[row, 1]
         return jacobian
 
     def physical_floor(self, name):
@@ -121,7 +127,8 @@ class ParameterSet:
     def shown(self):
         """The parameters that results have."""
         kept = [parameter for parameter in self._parameters.values() if not parameter.nuisance]
-        priors = dict(zip(self.prior_names, map(tuple, self._prior.tolist()), strict=True))
+        rows = zip(self.prior_names, self._alike, map(tuple, self._prior.tolist()), strict=True)
+        priors = {name: prior for name, other, prior in rows if other is None}
         return ParameterSet(kept, bounds=self.bounds, priors=priors)
 
     def shown_matrix(self, block):

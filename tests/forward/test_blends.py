@@ -177,6 +177,12 @@ def test_pixels_without_the_light_of_the_second_star_are_not_covered(photosphere
 def test_wrong_arguments_are_named(photospheres):
     with pytest.raises(ValueError, match=r"`tied` names 'logg'; the labels of both stars are teff, feh"):
         Companion(photospheres, tied=["logg"])
+    with pytest.raises(ValueError, match=r"`alike` names 'logg'; the labels of both stars are teff, feh"):
+        Companion(photospheres, alike={"logg": 0.1})
+    with pytest.raises(ValueError, match=r"`alike` has 'feh': 0.05; .* labels that are not in `tied`"):
+        Companion(photospheres, tied=["feh"], alike={"feh": 0.05})
+    with pytest.raises(ValueError, match=r"`alike` has 'feh': -1; it needs the standard deviation"):
+        Companion(photospheres, alike={"feh": -1})
     with pytest.raises(ValueError, match=r"`bounds` of 'teff_2' are .*within 4000 to 6000"):
         Companion(photospheres, bounds={"teff_2": (3000, 5000)})
     with pytest.raises(ValueError, match=r"`bounds` names 'teff', but the parameters are teff_spot, f_spot"):

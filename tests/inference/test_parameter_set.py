@@ -100,3 +100,19 @@ def test_bounds_narrow_a_copy():
     limits = {"teff": (5000.0, 6000.0), "rv": (-500.0, 500.0)}
     assert check_bounds({"rv": (-20, 20)}, limits) == {"teff": (5000.0, 6000.0), "rv": (-20.0, 20.0)}
     assert limits["rv"] == (-500.0, 500.0)
+
+
+@pytest.mark.parametrize("fixed", [{}, {"feh": -0.3}])
+def test_a_prior_of_a_difference(fixed):
+    """Its residual is the difference from the other parameter, with derivatives for those that are free."""
+    both = Parameter("feh", bounds=(-1.0, 0.5)), Parameter("feh_2", "", (-1.0, 0.5), prior=(0.0, 0.05), alike="feh")
+    parameters = ParameterSet(both, fixed=fixed)
+    values = {"feh": -0.3, "feh_2": -0.2}
+    assert parameters.prior_residuals(values) == pytest.approx([2.0])
+    for name in parameters.free:
+        change = parameters.prior_residuals(values | {name: values[name] + 1e-3}) - parameters.prior_residuals(values)
+        assert parameters.prior_jacobian()[0, parameters.free.index(name)] == pytest.approx(change[0] / 1e-3)
+    assert parameters.shown().prior_residuals(values) == pytest.approx([2.0])
+    absolute = ParameterSet(both, fixed=fixed, priors={"feh_2": (-0.25, 0.1)})
+    assert absolute.prior_residuals(values) == pytest.approx([0.5])
+    assert np.count_nonzero(absolute.prior_jacobian()) == 1

@@ -72,6 +72,26 @@ def test_a_pair_is_found_with_its_errors(regressor, pair):
     assert np.isnan(row["log_evidence"][1])
 
 
+def test_stars_of_one_cloud(regressor):
+    """A prior of the difference of [Fe/H] brings the two together, and makes the errors of both smaller."""
+    generator, light = regressor.generator_, {"resolving_power": POWER, "vsini": 5.0}
+    stars = ([5500.0, 4.35, -0.2], 30.0), ([5200.0, 4.45, -0.2], -20.0)
+    rows = zip(*(generator.observe([labels], Star.pixels, rv=rv, **light) for labels, rv in stars), strict=True)
+    spectrum = noisy([a[0] + 0.6 * b[0] for a, b in rows], 2)
+    settings = {"resolving_power": POWER, "components": 2, "line_errors": False}
+    free = regressor.infer(spectrum, companion={"tied": (), "bounds": NARROW}, **settings)
+    near = regressor.infer(spectrum, companion={"alike": {"feh": 0.01}, "bounds": NARROW}, **settings)
+    for result in (free, near):
+        assert abs(result.values["feh"] + 0.2) < 4 * result.errors["feh"]
+        i, k = (result.names.index(name) for name in ("feh", "feh_2"))
+        difference = result.covariance[i, i] + result.covariance[k, k] - 2 * result.covariance[i, k]
+        # the generator's error at both labels is independent, and not the prior's to reduce
+        assert (np.sqrt(difference) < 0.03) == (result is near)
+    assert abs(near.values["feh_2"] - near.values["feh"]) < 0.02
+    assert near.errors["feh"] < 0.9 * free.errors["feh"]
+    assert near.errors["feh_2"] < 0.6 * free.errors["feh_2"]
+
+
 def test_a_pair_with_wavelengths_that_may_be_off(regressor, pair):
     spectrum, truth = pair
     settings = {"resolving_power": POWER, "companion": {"bounds": NARROW}, "fixed": {"teff_2": truth["teff_2"]}}
