@@ -1,7 +1,7 @@
 """What a spectrum has besides one star of the grid: the atmosphere, other stars, a spectrograph not known well.
 
-Run: python benchmarks/beyond_the_star.py [--parts tellurics standard pairs siblings spots observed_spots spread velocities]
-     [--seed 0] [--stars 24] [--black-body] [--all-orders] [--jobs 2] [--folder FOLDER]
+Run: python benchmarks/beyond_the_star.py [--parts tellurics standard pairs siblings spots observed_spots spread
+     velocities] [--seed 0] [--stars 24] [--black-body] [--all-orders] [--jobs 2] [--folder FOLDER]
 
 tellurics  24 off-grid stars through an atmosphere of 1 to 8 mm of water at airmass 1 to 2, 8100 to 9250 angstrom, R
            55,000, S/N 100: amounts fitted with the star, against the same stars without an atmosphere, with masks, and

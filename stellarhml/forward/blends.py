@@ -233,7 +233,8 @@ class Companion(_Blend):
         for argument, given in (("tied", tied), ("alike", alike)):
             strange = [name for name in given if name not in common]
             if strange:
-                raise ValueError(f"`{argument}` names {strange[0]!r}; the labels of both stars are {', '.join(common)}.")
+                known = ", ".join(common)
+                raise ValueError(f"`{argument}` names {strange[0]!r}; the labels of both stars are {known}.")
         for name, difference in alike.items():
             if name in tied or isinstance(difference, (bool, str)) or np.ndim(difference) or not difference > 0:
                 raise ValueError(

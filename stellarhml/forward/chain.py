@@ -60,6 +60,8 @@ class ForwardChain:
     resolving_power_error : float, default=None
         Relative standard deviation of the resolving power, of which one factor for all orders is a parameter. None: the
         resolving power is exact.
+    order_factors : sequence of Parameter, default=None
+        For each order a factor of its resolving power, beside that of all. None: there is none.
     order_shifts : sequence of Parameter, default=None
         For each order a parameter in km/s, by which its stated wavelengths are too long. None: they are exact.
 
@@ -98,12 +100,13 @@ class ForwardChain:
         limb_darkening=0.6,
         watch=None,
         resolving_power_error=None,
+        order_factors=None,
         order_shifts=None,
     ):
         self._generator, self._stages = generator, tuple(stages)
         self._observation = observation.seen_from(_own_power(generator))
         _refuse_sharp_stages(generator, self._stages)
-        _refuse_free_power(generator, resolving_power_error)
+        _refuse_free_power(generator, resolving_power_error, order_factors)
         self._changes = changes
         self._limb_darkening = _check("limb_darkening", limb_darkening, 0.0, 1.0, "")
         self._watch = watch
@@ -113,13 +116,16 @@ class ForwardChain:
         own = [parameter for stage in self._stages for parameter in stage.parameters]
         before = (*labels, RV, VSINI, *own)
         self._before = tuple(parameter.name for parameter in before)
-        self._power_error, self._order_shifts = resolving_power_error, order_shifts
+        self._power_error = resolving_power_error
+        self._order_factors, self._order_shifts = order_factors, order_shifts
         factor = () if resolving_power_error is None else (factor_parameter(resolving_power_error),)
+        factor += () if order_factors is None else tuple(order_factors)
         if factor and not all(order.can_be_sharpened for order in observation.orders):
+            argument = "resolving_power_scatter" if resolving_power_error is None else "resolving_power_error"
             raise ValueError(
-                "`resolving_power_error` asks for a factor of the resolving power, but an order has a resolution "
-                "matrix, or the generator's own resolution (None), which cannot be scaled. Leave the error out, or "
-                "state a resolving power or kernels."
+                f"`{argument}` asks for a factor of the resolving power, but an order has a resolution matrix, or the "
+                "generator's own resolution (None), which cannot be scaled. Leave it out, or state a resolving power "
+                "or kernels."
             )
         shapes = {p.name: p for power in _line_spreads(observation) for p in power.parameters}
         self._shapes = tuple(shapes)
@@ -148,16 +154,15 @@ class ForwardChain:
         chain : ForwardChain
             The same model with each run as an order.
         """
-        shifts = None if self._order_shifts is None else [self._order_shifts[i] for i, _ in runs]
-        return self._as(self._observation.part(runs), self._changes, shifts, self.parameters)
+        return self._as(self._observation.part(runs), self._changes, self.parameters, orders=[i for i, _ in runs])
 
     def with_changes(self, changes):
         """The same model with other changes of lines (LineChanges)."""
-        return self._as(self._observation, changes, self._order_shifts)
+        return self._as(self._observation, changes)
 
     def sharpened(self, factor):
         """The same model with resolving powers times a factor, see `Observation.sharpened`."""
-        return self._as(self._observation.sharpened(factor), self._changes, self._order_shifts)
+        return self._as(self._observation.sharpened(factor), self._changes)
 
     @property
     def can_be_sharpened(self):
@@ -167,9 +172,14 @@ class ForwardChain:
     def without(self, kind):
         """The same model without the stages of a class."""
         kept = [s for s in self._stages if not isinstance(s, kind)]
-        return self._as(self._observation, self._changes, self._order_shifts, stages=kept)
+        return self._as(self._observation, self._changes, stages=kept)
 
-    def _as(self, observation, changes, order_shifts, parameters=None, stages=None):
+    def _as(self, observation, changes, parameters=None, stages=None, orders=None):
+        """The same model of another observation, of whose `orders` (indices; None: all) it has the parameters."""
+
+        def of_orders(own):
+            return own if own is None or orders is None else [own[i] for i in orders]
+
         chain = ForwardChain(
             self._generator,
             observation,
@@ -178,7 +188,8 @@ class ForwardChain:
             limb_darkening=self._limb_darkening,
             watch=self._watch,
             resolving_power_error=self._power_error,
-            order_shifts=order_shifts,
+            order_factors=of_orders(self._order_factors),
+            order_shifts=of_orders(self._order_shifts),
         )
         if parameters is not None:  # of orders that are left out, too
             chain.parameters = parameters
@@ -238,7 +249,7 @@ class ForwardChain:
         found = []
         for stage in (stage for stage in self._stages if hasattr(stage, "second_modes")):
             names, (generator, labels, rv) = stage.second_modes, stage.second_light(values)
-            chain = self._as(self._observation, self._changes, self._order_shifts, self.parameters)
+            chain = self._as(self._observation, self._changes, self.parameters)
             chain._more = tuple(names.values())
             modes = [{name: rows.tangents[own] for name, own in names.items()} for rows in chain.evaluate(values)]
             found.append(SecondLight(generator, labels, _nearest_pixels(generator, self._observation, rv), modes))
@@ -388,12 +399,13 @@ class ForwardChain:
         orders = self._observation.orders
         if self._is_exact:
             return orders
-        shifts = [0.0] * len(orders)
+        shifts, factors = [0.0] * len(orders), [values.get(FACTOR, 1.0)] * len(orders)
         if self._order_shifts is not None:
             shifts = [values[parameter.name] for parameter in self._order_shifts]
-        factor = values.get(FACTOR, 1.0)
-        pairs = zip(orders, shifts, strict=True)
-        return [order.at(factor, values, doppler_shift(1.0, shift)) for order, shift in pairs]
+        if self._order_factors is not None:
+            factors = [factors[0] * values[parameter.name] for parameter in self._order_factors]
+        rows = zip(orders, factors, shifts, strict=True)
+        return [order.at(factor, values, doppler_shift(1.0, shift)) for order, factor, shift in rows]
 
     def _evaluate(self, values, *, tangents):
         if self._watch is not None:
@@ -489,11 +501,15 @@ class ForwardChain:
             by_power = -2 * line_spread_sigma(power) ** 2 * by_variance
         if FACTOR in values and self._power_error is not None:
             named[FACTOR] = by_power / values[FACTOR]
-        if self._order_shifts is not None:
+        if self._order_shifts is not None or self._order_factors is not None:
             nothing = np.zeros(len(order.wavelength))
             named |= {parameter.name: nothing for parameter in self.parameters if parameter.name not in named}
+        if self._order_shifts is not None:
             name = self._order_shifts[number].name
             named[name] = by_shift / (SPEED_OF_LIGHT + values[name])
+        if self._order_factors is not None:
+            name = self._order_factors[number].name
+            named[name] = by_power / values[name]
         modes = {name: named[name] for name in self._generator.label_names_}
         modes |= {"ln_wavelength": named["rv"] * (SPEED_OF_LIGHT + rv), "line_variance": by_variance}
         return Rows(order.wavelength, table[0], named | {"ln_resolving_power": by_power}, modes)
@@ -573,14 +589,17 @@ def _refuse_sharp_stages(generator, stages):
         )
 
 
-def _refuse_free_power(generator, resolving_power_error):
+def _refuse_free_power(generator, resolving_power_error, order_factors):
     """Raise ValueError if the resolving power is free, which may then exceed that of the generator's spectra."""
-    if resolving_power_error is not None and _own_power(generator) is not None:
-        raise ValueError(
-            f"`resolving_power_error` is {resolving_power_error}, but the spectra of this generator are broadened to a "
-            f"resolving power of {_own_power(generator):g}, which a free one may exceed. Use a generator built without "
-            "--resolving-power, or leave it out."
-        )
+    if (resolving_power_error is None and order_factors is None) or _own_power(generator) is None:
+        return
+    given = "`resolving_power_scatter` is given"
+    if resolving_power_error is not None:
+        given = f"`resolving_power_error` is {resolving_power_error}"
+    raise ValueError(
+        f"{given}, but the spectra of this generator are broadened to a resolving power of {_own_power(generator):g}, "
+        "which a free one may exceed. Use a generator built without --resolving-power, or leave it out."
+    )
 
 
 def _rendered(generator, values, pixels, tangents, changes=None):

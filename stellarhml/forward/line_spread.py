@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from stellarhml._validation import check_wavelength
-from stellarhml.forward.stages import Parameter
+from stellarhml.forward.stages import Parameter, numbered_names
 from stellarhml.kernels.fourier_broadening import GAUSS_REACH
 from stellarhml.kernels.line_spread import SampledForms, SampledTransform, ScaledForm, gauss_hermite, two_gaussians
 from stellarhml.physics.broadening import line_spread_sigma
@@ -22,6 +22,8 @@ from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 FACTOR = "resolving_power_factor"
 """Name of the factor by which the resolving power differs from the stated one."""
+FACTOR_BOUNDS = 0.2, 5.0
+"""Lowest and highest value of such a factor."""
 
 _HERMITE_REACH = 7.5  # sigmas: the polynomials make 1e-9 of the function lie further
 _LARGEST_END = 0.02  # of the peak: value of a kernel at the ends of its table, beyond which it is zero
@@ -35,7 +37,30 @@ def factor_parameter(error):
             "over 0 and up to 1, such as 0.1 for 10 %. None takes the resolving power as exact."
         )
     text = "resolving power over the stated one"
-    return Parameter(FACTOR, "", (0.2, 5.0), text, start=1.0, scale=0.1, prior=(1.0, float(error)))
+    return Parameter(FACTOR, "", FACTOR_BOUNDS, text, start=1.0, scale=0.1, prior=(1.0, float(error)))
+
+
+def order_factors(numbers, scatter):
+    """Factor of the resolving power of each order as a Parameter with a prior of 1 +- `scatter`; None if that is None.
+
+    It multiplies that of all orders. `numbers` of orders may occur twice. ValueError if the scatter is wrong.
+    """
+    if scatter is None:
+        return None
+    if isinstance(scatter, (bool, str)) or np.ndim(scatter) or not 0 < scatter <= 1:
+        raise ValueError(
+            f"`resolving_power_scatter` is {scatter!r}; it needs the relative standard deviation between orders of the "
+            "resolving power, over 0 and up to 1, such as 0.03 for 3 %. None takes its changes with order as stated."
+        )
+    names = numbered_names([f"{FACTOR}_{number}" for number in numbers])
+    limits = {"bounds": FACTOR_BOUNDS, "start": 1.0, "scale": 0.1, "prior": (1.0, float(scatter))}
+    text = "resolving power of one order over the stated one, and over the factor of all"
+    return tuple(Parameter(name, description=text, **limits) for name in names)
+
+
+def is_factor(name):
+    """Whether a parameter is a factor of the resolving power, of all orders or of one."""
+    return name.startswith(FACTOR)
 
 
 class LineSpread:

@@ -108,6 +108,11 @@ def label_parameters(names, bounds):
     )
 
 
+def numbered_names(names):
+    """Names by which orders differ, also those that occur twice, as of two arms."""
+    return [f"{name}, {k + 1} of {len(names)}" if names.count(name) > 1 else name for k, name in enumerate(names)]
+
+
 @dataclass(frozen=True)
 class Rows:
     """A spectrum with its derivatives, on one set of wavelengths.

@@ -20,10 +20,11 @@ from stellarhml.physics.wavelength import SPEED_OF_LIGHT
 
 AMOUNT = "a_"
 """Beginning of the names of amounts."""
+AMOUNTS = 0.0, 20.0
+"""Lowest and highest amount, in units of the table."""
 
 _VARIABLE = ("H2O", "air")  # species whose column changes with the weather, or is not known
 _WIDE, _NARROW = 3.0, 0.7  # standard deviations of the priors of amounts: of the weather, and of airmass
-_MOST = 20.0  # largest amount
 _WIND = 0.3  # km/s: winds, and errors of the wavelengths of observatories and line lists
 _FLOOR = 1e-6  # smallest transmission: beyond, the optical depth is unknown
 _GAP = 10.0  # median steps: the transmission is unknown in wider gaps
@@ -224,7 +225,7 @@ def _amount(name):
     """Parameter of the amount of a species."""
     prior = 1.0, _WIDE if name in _VARIABLE else _NARROW
     described = f"amount of {name} in the atmosphere, in units of its table"
-    return Parameter(AMOUNT + name, "", (0.0, _MOST), described, start=1.0, scale=1.0, prior=prior, physical_floor=True)
+    return Parameter(AMOUNT + name, "", AMOUNTS, described, start=1.0, scale=1.0, prior=prior, physical_floor=True)
 
 
 class AirChain:

@@ -18,11 +18,12 @@ from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.blends import Companion, Spots
 from stellarhml.forward.chain import RV, VSINI
-from stellarhml.forward.line_spread import factor_parameter
+from stellarhml.forward.line_spread import FACTOR, FACTOR_BOUNDS, factor_parameter, order_factors
 from stellarhml.forward.macroturbulence import VMAC, Macroturbulence
 from stellarhml.forward.stages import Stage, label_parameters
+from stellarhml.forward.tellurics import AMOUNT, AMOUNTS, RV_AIR, WIDTH_AIR
 from stellarhml.forward.transmission import Transmission
-from stellarhml.forward.veiling import Veiling
+from stellarhml.forward.veiling import VEILING, Veiling
 from stellarhml.inference._inference_result import InferenceResult, draw_within
 from stellarhml.inference.line_fit import check_line_settings, limits_of_changes
 from stellarhml.inference.node_spectra import NodeSpectra
@@ -64,13 +65,14 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         normalisation of a noisy spectrum is never exact. None compares the fluxes directly, as the paper does.
     bounds : dict, default=None
         Lowest and highest value of labels by name, within those of the grid, such as ``{"teff": (5000, 6000)}``; for
-        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300), "vmac", "vmic", "damping", and
-        abundances such as "[Si/Fe]" where they are fitted. With astropy units or without.
+        `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300), and where they are fitted of
+        "vmac", "vmic", "damping", abundances such as "[Si/Fe]", "veiling", amounts of the atmosphere such as "a_H2O",
+        "rv_air", "width_air", and "resolving_power_factor". With astropy units or without.
     priors : dict, default=None
         Mean and standard deviation of a normal prior by name, such as ``{"logg": (4.4, 0.1)}``: of labels, and for
-        `infer` of all that `bounds` can name. Microturbulence, damping and abundances have priors of their own, see
-        `infer`, which these replace; other priors are flat between the bounds. A prior of "teff" may come from a color,
-        see :func:`stellarhml.inference.teff_from_gaia`.
+        `infer` of all that `bounds` can name. Microturbulence, damping, abundances, the atmosphere and the resolving
+        power have priors of their own, see `infer`, which these replace; other priors are flat between the bounds. A
+        prior of "teff" may come from a color, see :func:`stellarhml.inference.teff_from_gaia`.
     generator_error : bool, default=True
         Whether the generator's own error, see `SpectrumGenerator.error_map_`, is included: in the variance of the
         pixels where flux errors are given, and in the standard deviations of the labels.
@@ -297,6 +299,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         damping=False,
         macroturbulence=None,
         resolving_power_error=None,
+        resolving_power_scatter=None,
         wavelength_error=None,
         companion=None,
         spots=None,
@@ -367,6 +370,10 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Relative standard deviation of the resolving power, such as 0.1: the factor by which that of all pixels
             differs from the stated one, "resolving_power_factor", is then fitted, with a normal prior of 1 and this
             standard deviation. In slow rotators it is nearly degenerate with vsini. None: it is exact.
+        resolving_power_scatter : float, default=None
+            Relative standard deviation between orders of the resolving power, such as 0.03: a factor of each order,
+            "resolving_power_factor_N" with its number, is then fitted, with a normal prior of 1 and this standard
+            deviation, beside that of all orders if `resolving_power_error` is given. None: there is none.
         wavelength_error : float, default=None
             Standard deviation in km/s by which the wavelengths of each order, as a whole, may be off. Shifts of the
             orders are then fitted with this prior and marginalised. None: wavelengths are exact.
@@ -439,6 +446,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             damping=damping,
             macroturbulence=macroturbulence,
             resolving_power_error=resolving_power_error,
+            resolving_power_scatter=resolving_power_scatter,
             wavelength_error=wavelength_error,
             companion=companion,
             spots=spots,
@@ -542,6 +550,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         damping=False,
         macroturbulence=None,
         resolving_power_error=None,
+        resolving_power_scatter=None,
         wavelength_error=None,
         companion=None,
         spots=None,
@@ -590,6 +599,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             stages = (*stages, as_tellurics(tellurics))
         limits = {p.name: p.bounds for stage in stages for p in stage.parameters}
         limits |= {p.name: p.bounds for p in _factor_of(resolving_power_error)}
+        order_factors((), resolving_power_scatter)  # its checks
         limits |= limits_of_changes(self.generator_) | self.bounds_
         line_errors = self.line_errors if line_errors is None else line_errors
         second = next((stage for stage in own if isinstance(stage, (Companion, Spots))), None)
@@ -624,6 +634,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             lines=lines,
             barycentric=check_barycentric(barycentric),
             resolving_power_error=resolving_power_error,
+            resolving_power_scatter=resolving_power_scatter,
             wavelength_error=check_wavelength_error(wavelength_error),
             second=second,
             components=components,
@@ -731,7 +742,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         names, ends = generator.label_names_, generator.interpolator_.bounds_
         limits = {name: (float(low), float(high)) for name, (low, high) in zip(names, ends, strict=True)}
         limits |= {RV.name: RV.bounds, VSINI.name: VSINI.bounds}
-        every = limits_of_changes(generator) | {VMAC.name: VMAC.bounds} | limits
+        every = limits_of_changes(generator) | _limits_of_effects((self.bounds or {}, self.priors or {})) | limits
         bounds = check_bounds(self.bounds, every, labels=names)
         self.bounds_ = {name: bounds[name] for name in (*limits, *(n for n in self.bounds or () if n not in limits))}
         self._priors = check_priors(self.priors, every)
@@ -797,6 +808,20 @@ def failed_result(regressor, settings, message):
     own = [parameter for stage in stages for parameter in stage.parameters]
     own += _factor_of(settings.get("resolving_power_error"))
     return InferenceResult.failed(ParameterSet((*labels, RV, VSINI, *own), bounds=regressor.bounds_), message)
+
+
+def _limits_of_effects(given):
+    """Bounds of parameters that stages and the spectrograph may have, by name.
+
+    Species, and so amounts, and orders are not known: they are those that are named in `given`, two dictionaries.
+    """
+    limits = {one.name: one.bounds for one in (VMAC, VEILING, RV_AIR, WIDTH_AIR)} | {FACTOR: FACTOR_BOUNDS}
+    for name in (name for names in given if isinstance(names, dict) for name in names):
+        if str(name).startswith(AMOUNT):
+            limits[name] = AMOUNTS
+        elif str(name).startswith(f"{FACTOR}_"):
+            limits[name] = FACTOR_BOUNDS
+    return limits
 
 
 def _factor_of(resolving_power_error):

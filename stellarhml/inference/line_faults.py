@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
-from stellarhml.forward.line_spread import FACTOR
+from stellarhml.forward.line_spread import is_factor
 from stellarhml.kernels.line_columns import KINDS, add_columns, band_inverse_diagonal, band_products
 
 START = {"strength": 0.2, "velocity": 0.15, "width": 0.05, "wing": 0.2}
@@ -130,7 +130,7 @@ class FaultSystem:
         self._spread = first  # the last of the border
         for number, order in self._orders.items():
             column = np.nan_to_num(linear.orders[number].tangents["ln_resolving_power"]) * order.weight
-            if FACTOR in parameters.free:  # which is the same change, with its own prior
+            if any(map(is_factor, parameters.free)):  # which is the same change, with its own prior
                 column = np.zeros(len(column))
             order.append(column[:, None], np.array([first]))
         self._n_narrow, m = len(self.line) - self.n_wide, first + 1

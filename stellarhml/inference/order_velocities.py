@@ -5,7 +5,7 @@ import pandas as pd
 
 from stellarhml._units import plain_number
 from stellarhml.forward.chain import RV
-from stellarhml.forward.stages import Parameter
+from stellarhml.forward.stages import Parameter, numbered_names
 
 _WIDEST = 10.0  # standard deviations: largest shift of an order
 
@@ -42,9 +42,8 @@ def order_shifts(numbers, error):
 
 
 def _shift_names(numbers):
-    """Name of the shift of each order; numbers may occur twice, as of two arms, and names may not."""
-    names = [f"wavelength shift of order {number}" for number in numbers]
-    return [f"{name}, {k + 1} of {len(names)}" if names.count(name) > 1 else name for k, name in enumerate(names)]
+    """Name of the shift of each order."""
+    return numbered_names([f"wavelength shift of order {number}" for number in numbers])
 
 
 def velocities_of_fit(linear, likelihood, numbers, scale):

@@ -4,7 +4,7 @@ import numpy as np
 
 from stellarhml._bounds import AT_BOUND, near_bound
 from stellarhml.flags import InferenceFlag
-from stellarhml.forward.line_spread import FACTOR
+from stellarhml.forward.line_spread import FACTOR, is_factor
 from stellarhml.forward.macroturbulence import VMAC
 from stellarhml.inference.uncertainty import covariance_of
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, refraction
@@ -103,7 +103,8 @@ def instrument_flags(linear, parameters, reduced_chi2, *, lines_differ=False):
     narrow = [name for name in _BROADENING if linear.values.get(name, 0.0) <= _LEAST_BROADENING]
     others = [k for k, name in enumerate(parameters.free) if name not in narrow]
     sharpness = linear.project([rows.tangents["ln_resolving_power"][:, None] for rows in linear.orders])[:, 0]
-    change, sigma = (0.0, np.inf) if FACTOR in parameters.free else _score(linear, sharpness, scale, others)
+    fitted = any(map(is_factor, parameters.free))
+    change, sigma = (0.0, np.inf) if fitted else _score(linear, sharpness, scale, others)
     factor = float(np.exp(np.clip(change, -5, 5))), sigma
     if abs(change) > max(_SURE * sigma, _LEAST_POWER) and not (lines_differ and change < 0):
         found.append((InferenceFlag.RESOLVING_POWER, f"lines fit better at {_better(change)} resolving power"))
@@ -116,19 +117,25 @@ def instrument_flags(linear, parameters, reduced_chi2, *, lines_differ=False):
 
 
 def fitted_power_flags(values, parameters, covariance, *, line_faults=False, lines_differ=False):
-    """As the test of the resolving power in `instrument_flags`, where its factor was fitted.
+    """As the test of the resolving power in `instrument_flags`, where its factor or those of orders were fitted.
 
-    `covariance` (n_free, n_free) is that of the fitted parameters. Returns the factor with the standard deviation of
-    its logarithm, and flags.
+    `covariance` (n_free, n_free) is that of the fitted parameters. Returns the factor of all orders with the standard
+    deviation of its logarithm, 1 and infinity if it was not fitted, and flags.
     """
-    k, factor = parameters.free.index(FACTOR), values[FACTOR]
-    change, sigma = np.log(factor), float(np.sqrt(covariance[k, k])) / factor
-    least = _LEAST_POWER_WITH_FAULTS if line_faults else _LEAST_POWER
-    flags = []
-    if abs(change) > max(_SURE * sigma, least) and not (lines_differ and change < 0):
-        text = f"the resolving power is {factor:.3g} times the stated one"
-        flags.append((InferenceFlag.RESOLVING_POWER, text))
-    return (factor, sigma), flags
+    least, found, factor = _LEAST_POWER_WITH_FAULTS if line_faults else _LEAST_POWER, {}, (1.0, np.inf)
+    for k, name in enumerate(parameters.free):
+        if not is_factor(name):
+            continue
+        change, sigma = np.log(values[name]), float(np.sqrt(covariance[k, k])) / values[name]
+        if name == FACTOR:
+            factor = values[name], sigma
+        if abs(change) > max(_SURE * sigma, least) and not (lines_differ and change < 0):
+            found[name] = f"{values[name]:.3g} times"
+    texts = [f"the resolving power is {found.pop(FACTOR)} the stated one"] if FACTOR in found else []
+    if found:
+        orders = ", ".join(f"{text} in {name.removeprefix(FACTOR + '_')}" for name, text in found.items())
+        texts.append(f"the resolving power of some orders differs: {orders}")
+    return factor, [(InferenceFlag.RESOLVING_POWER, text) for text in texts]
 
 
 def grid_ends_near(generator, values, parameters):

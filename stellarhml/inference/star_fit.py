@@ -9,7 +9,7 @@ from stellarhml._bounds import near_bound
 from stellarhml.exceptions import WavelengthCoverageError
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.chain import ForwardChain
-from stellarhml.forward.line_spread import FACTOR
+from stellarhml.forward.line_spread import is_factor, order_factors
 from stellarhml.forward.observation import Observation
 from stellarhml.forward.tellurics import Tellurics
 from stellarhml.inference._inference_result import InferenceResult
@@ -55,6 +55,7 @@ class FitSettings(NamedTuple):
     lines: object  # LineSettings; None: lines are those of the grid
     barycentric: float | None = None  # km/s, of the observatory towards the star; None: not known
     resolving_power_error: float | None = None
+    resolving_power_scatter: float | None = None
     wavelength_error: float | None = None
     second: object = None  # Companion or Spots among the stages
     components: object = "auto"  # 1, 2 or "auto": see stellarhml.inference.second_component
@@ -85,6 +86,7 @@ class StarFit:
             limb_darkening=settings.limb_darkening,
             watch=None if settings.callback is None else self._watch,
             resolving_power_error=settings.resolving_power_error,
+            order_factors=order_factors(self._data.numbers, settings.resolving_power_scatter),
             order_shifts=order_shifts(self._data.numbers, settings.wavelength_error),
         )
         self.parameters = ParameterSet(
@@ -376,7 +378,7 @@ class StarFit:
         parts = {"noise": found.noise, "generator": found.generator}
         total = sum(parts.values())
         factor, flags = instrument_flags(linear, parameters, found.reduced_chi2, lines_differ=self._too_different)
-        if FACTOR in parameters.free:
+        if any(map(is_factor, parameters.free)):
             factor, fitted = fitted_power_flags(linear.values, parameters, total, lines_differ=self._too_different)
             flags += fitted
         self._flag(flags)
@@ -442,7 +444,7 @@ class StarFit:
         self._flag(rejection_flags(self._data, self._data.n_rejected))
         total = sum(parts.values())
         factor, flags = line_instrument_flags(found)
-        if FACTOR in parameters.free:
+        if any(map(is_factor, parameters.free)):
             factor, fitted = fitted_power_flags(values, parameters, total, line_faults=True)
             flags += fitted
         self._flag(flags)

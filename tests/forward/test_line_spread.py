@@ -5,7 +5,7 @@ import pytest
 from mock_star import C, OneSpectrum, observe
 
 from stellarhml.forward.chain import ForwardChain
-from stellarhml.forward.line_spread import GaussHermite, ResolutionMatrix, SampledKernels, TwoGaussians
+from stellarhml.forward.line_spread import GaussHermite, ResolutionMatrix, SampledKernels, TwoGaussians, order_factors
 from stellarhml.forward.macroturbulence import Macroturbulence
 from stellarhml.forward.observation import Observation
 from stellarhml.forward.stages import Parameter, Stage
@@ -72,8 +72,9 @@ FREE = [
 @pytest.mark.parametrize("power", FREE, ids=["series", "widths", "two", "kernels"])
 def test_tangents_equal_differences(star, power, stages):
     shift = Parameter("shift", "km/s", (-5.0, 5.0), start=0.0)
-    model = chain(star, power, stages=stages, resolving_power_error=0.1, order_shifts=[shift])
-    values = STAR | {"resolving_power_factor": 1.15, "shift": 0.4}
+    own = {"order_shifts": [shift], "order_factors": order_factors([7], 0.1)}
+    model = chain(star, power, stages=stages, resolving_power_error=0.1, **own)
+    values = STAR | {"resolving_power_factor": 1.15, "resolving_power_factor_7": 0.95, "shift": 0.4}
     values |= {parameter.name: parameter.start * 0.9 for parameter in power.parameters}
     values |= {"vmac": 4.0} if len(stages) > 1 else {}
     assert {parameter.name for parameter in model.parameters} == set(values)
@@ -263,6 +264,12 @@ def test_messages_say_what_is_wrong(make, message):
 def test_what_cannot_be_scaled_has_no_factor(star, power):
     with pytest.raises(ValueError, match="which cannot be scaled"):
         chain(star, power, resolving_power_error=0.1)
+
+
+@pytest.mark.parametrize("scatter", [0.0, -1.0, 2.0, True, "a", np.nan, [0.1]])
+def test_scatters_between_orders_are_in_reason(star, scatter):
+    with pytest.raises(ValueError, match=r"`resolving_power_scatter` is .*such as 0\.03 for 3 %"):
+        order_factors([1, 2], scatter)
 
 
 @pytest.mark.parametrize("error", [0.0, 1.5, True, "a", [0.1, 0.1]])

@@ -58,6 +58,27 @@ def test_a_table_at_other_wavelengths_is_said(regressor, through_air, air, resul
     assert not clear.flags & InferenceFlag.TELLURICS  # a table without lines says nothing of wavelengths
 
 
+def test_bounds_and_priors_of_the_air(regressor, through_air, air):
+    """Of species that only the star's atmosphere has, with units."""
+    from astropy import units as u
+
+    given = {
+        "bounds": {"a_H2O": (1.0, 2.0), "rv_air": (-100, 100) * u.m / u.s},
+        "priors": {"a_O2": (0.9, 1e-4), "rv_air": (0.05, 1e-4)},
+    }
+    own = BayesianStellarRegressor.from_generator(regressor.generator_, **given)
+    result = own.infer(through_air.spectrum, resolving_power=through_air.power, tellurics=air)
+    assert result.values["a_H2O"] == pytest.approx(2.0, abs=1e-6)  # 2.6, cut
+    assert result.flags & InferenceFlag.AT_BOUND
+    assert result.bounds["rv_air"] == pytest.approx((-0.1, 0.1))
+    assert result.values["a_O2"] == pytest.approx(0.9, abs=1e-3)
+    assert result.values["rv_air"] == pytest.approx(0.05, abs=1e-3)
+    with pytest.raises(ValueError, match=r"`bounds` of 'a_CO2' .* lie within 0 to 20"):
+        BayesianStellarRegressor.from_generator(regressor.generator_, bounds={"a_CO2": (0, 30)})
+    with pytest.raises(ValueError, match=r"`priors` names 'water', but the parameters are .*rv_air"):
+        BayesianStellarRegressor.from_generator(regressor.generator_, priors={"water": (1, 0.1)})
+
+
 def test_velocities_of_the_air_with_units(regressor, through_air, air, result):
     from astropy import units as u
 

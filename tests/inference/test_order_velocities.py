@@ -60,6 +60,58 @@ def test_a_right_resolving_power_raises_no_flag(regressor, make_star):
     assert fixed.errors[FACTOR] == 0
 
 
+def test_factors_of_orders(regressor, make_star):
+    """Each order has a resolving power that is stated wrong by another factor."""
+    star = make_star(snr=200.0)
+    wrong = [0.65, 1.1]
+    stated = [factor * star.power for factor in wrong]
+    result = regressor.infer(star.spectrum, resolving_power=stated, resolving_power_scatter=0.25)
+    names = [f"{FACTOR}_{number}" for number in range(len(wrong))]
+    assert result.names[-2:] == tuple(names)
+    for name, factor in zip(names, wrong, strict=True):
+        assert abs(result.values[name] - 1 / factor) < LIMIT * result.errors[name] < 0.5
+    assert result.values[names[0]] - result.values[names[1]] > 0.25
+    assert np.abs(star.off(result)).max() < LIMIT
+    assert result.flags & InferenceFlag.RESOLVING_POWER
+    text = f"the resolving power of some orders differs: {result.values[names[0]]:.3g} times in 0"
+    assert text in "; ".join(result.messages)
+    # with a factor of both orders beside them, theirs are relative to it
+    both = regressor.infer(
+        star.spectrum, resolving_power=stated, resolving_power_error=0.3, resolving_power_scatter=0.25
+    )
+    for name in names:
+        assert both.values[FACTOR] * both.values[name] == pytest.approx(result.values[name], rel=0.03)
+        assert both.errors[name] > 1.2 * result.errors[name]
+    assert both.resolving_power_factor[0] == both.values[FACTOR]
+
+
+def test_factors_of_orders_that_are_right_raise_no_flag(regressor, make_star):
+    """And with line faults they take the place of the common change of the line spread."""
+    star = make_star()
+    settings = {"resolving_power": star.power, "resolving_power_scatter": 0.05}
+    for line_errors in (False, True):
+        result = regressor.infer(star.spectrum, line_errors=line_errors, **settings)
+        assert not result.flags & InferenceFlag.RESOLVING_POWER, result.messages
+        for number in range(len(star.wavelength)):
+            name = f"{FACTOR}_{number}"
+            assert abs(result.values[name] - 1) < 3 * result.errors[name] < 0.2
+        assert np.abs(star.off(result)).max() < LIMIT
+
+
+def test_bounds_and_priors_of_the_factor(regressor, make_star):
+    star = make_star()
+    given = {"bounds": {FACTOR: (0.9, 1.1)}, "priors": {FACTOR: (1.05, 1e-4), f"{FACTOR}_1": (0.97, 1e-4)}}
+    own = BayesianStellarRegressor.from_generator(regressor.generator_, **given)
+    settings = {"resolving_power_error": 0.2, "resolving_power_scatter": 0.2}
+    result = own.infer(star.spectrum, resolving_power=star.power, **settings)
+    assert result.bounds[FACTOR] == (0.9, 1.1)
+    assert result.values[FACTOR] == pytest.approx(1.05, abs=1e-3)
+    assert result.values[f"{FACTOR}_1"] == pytest.approx(0.97, abs=1e-3)
+    assert FACTOR not in own.infer(star.spectrum, resolving_power=star.power).names
+    with pytest.raises(ValueError, match=r"`bounds` of 'resolving_power_factor' .* lie within 0.2 to 5"):
+        BayesianStellarRegressor.from_generator(regressor.generator_, bounds={FACTOR: (0.1, 1)})
+
+
 def test_of_a_slow_rotator_the_prior_remains(regressor, make_star):
     """Without rotation only a product of widths is known: a narrow prior narrows the factor."""
     star = make_star(vsini=2.0)
