@@ -4,10 +4,13 @@ Nothing is downloaded: places come from geodetic keywords of the header or a sho
 rotation of the Earth from the tables that astropy has; without them, the error is below 1 m/s.
 """
 
+import json
 import warnings
+from itertools import chain
 from pathlib import Path
 
 from stellarhml.exceptions import SpectrumFileError
+from stellarhml.spectra.tables import META_KEY
 
 # Longitude [degrees east], latitude [degrees], height [m]; 0.01 degrees change velocities by less than 0.1 m/s
 _SITES = {
@@ -40,6 +43,9 @@ _GEODETIC = (
     ("GEOLON", "GEOLAT", "GEOELEV"),
 )
 _EXPOSURES = ("EXPTIME", "EXPOSURE", "ITIME", "DARKTIME")
+_GEOCENTRIC, _NAMES = ("OBSGEO-X", "OBSGEO-Y", "OBSGEO-Z"), ("TELESCOP", "OBSERVAT")
+_TARGETS, _TIMES = (("QRA", "QDEC"), ("RA", "DEC")), ("DATE-OBS", "MJD-OBS")
+_USED = {*_STATED, *_EXPOSURES, *_GEOCENTRIC, *_NAMES, *_TIMES, *chain(*_GEODETIC), *chain(*_TARGETS)}
 
 
 def barycentric_velocity(source):
@@ -51,7 +57,8 @@ def barycentric_velocity(source):
     Parameters
     ----------
     source : ObservedSpectrum, str, path-like, or mapping
-        A spectrum that was read from a FITS file, such a file, or its header. A correction that a pipeline stated
+        A spectrum that was read from a FITS file, also one that `ObservedSpectrum.write` wrote since, such a file, or
+        its header. A correction that a pipeline stated
         (`BERV`) is taken as it is. Else it is computed from the middle of the exposure (`DATE-OBS`, or `MJD-OBS`,
         and `EXPTIME`; its beginning where there is none), the place (geodetic keywords, `OBSGEO-X` to `OBSGEO-Z`, or
         an observatory of a short list) and the target (`RA` and `DEC`, in degrees or sexagesimal; `QRA` and `QDEC` of
@@ -85,7 +92,7 @@ def barycentric_velocity(source):
 
     place = _place(header, name)
     ra, dec = next(
-        ((header[a], header[b]) for a, b in (("QRA", "QDEC"), ("RA", "DEC")) if a in header and b in header),
+        ((header[a], header[b]) for a, b in _TARGETS if a in header and b in header),
         (None, None),
     )
     if ra is None:
@@ -108,15 +115,21 @@ def barycentric_velocity(source):
     return float(correction.to_value(u.km / u.s))
 
 
+def used_cards(headers):
+    """Cards of the headers (dicts) of a file from which the velocity is computed, by keyword; the first counts."""
+    return {key: value for header in reversed(headers) for key, value in header.items() if key in _USED}
+
+
 def _header(source):
     """The header of a file, with the keywords of all extensions, and the name of the file."""
     meta = getattr(source, "meta", None)
     if isinstance(meta, dict) and "frame" in meta:
+        if meta.get("header"):
+            return meta["header"], meta.get("file") or "The header"
         source = meta.get("file")
         if source is None:
             raise SpectrumFileError(
-                "The spectrum is not that of a file with a header: it was made in memory, or is a table that "
-                "ObservedSpectrum.write wrote. State the velocity in km/s."
+                "The spectrum is not that of a file with a header: it was made in memory. State the velocity in km/s."
             )
     if not isinstance(source, (str, Path)):
         return source, "The header"
@@ -127,10 +140,8 @@ def _header(source):
             headers = [dict(part.header) for part in file]
     except OSError as error:
         raise SpectrumFileError(f"{source} is no FITS file, so it has no header. State the velocity.") from error
-    joined = {}
-    for header in headers:
-        joined |= {key: value for key, value in header.items() if key not in joined}
-    return joined, str(source)
+    headers += [json.loads(header[META_KEY])["meta"].get("header", {}) for header in headers if META_KEY in header]
+    return used_cards(headers), str(source)
 
 
 def _place(header, name):
@@ -142,10 +153,10 @@ def _place(header, name):
         if all(_is_number(header.get(key)) for key in keys):
             longitude, latitude, height = (float(header[key]) for key in keys)
             return EarthLocation.from_geodetic(longitude * u.deg, latitude * u.deg, height * u.m)
-    geocentric = [header.get(f"OBSGEO-{axis}") for axis in "XYZ"]
+    geocentric = [header.get(key) for key in _GEOCENTRIC]
     if all(map(_is_number, geocentric)):
         return EarthLocation.from_geocentric(*(float(x) for x in geocentric), unit=u.m)
-    words = " ".join(str(header.get(key, "")) for key in ("TELESCOP", "OBSERVAT")).lower()
+    words = " ".join(str(header.get(key, "")) for key in _NAMES).lower()
     found = next((site for site in _SITES if site in words), None)
     if found is None:
         raise _missing(name, f"place (OBSGEO-X, -Y and -Z, or a TELESCOP among {', '.join(_SITES)})")

@@ -32,8 +32,9 @@ class ObservedSpectrum:
         wavelengths, "vacuum" or "air"; the orders are in vacuum), `frame` (of the wavelengths: "telescope",
         "barycenter", "heliocenter", "star" if they are shifted to its rest frame, or None if not stated; see
         `statements.FRAMES`), `resolving_power` (float, or None), `errors_known`
-        (False if the errors are placeholders), `flux_unit` (str, or None), `order_numbers` (list of int) and `notes`
-        (list of str: changes made to the data). Missing entries are added. Stored as a copy.
+        (False if the errors are placeholders), `flux_unit` (str, or None), `order_numbers` (list of int), `notes`
+        (list of str: changes made to the data), and `header` of a FITS file (dict: the keywords of place, time and
+        target, from which the velocity of the observatory follows). Missing entries are added. Stored as a copy.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from stellarhml.exceptions import SpectrumFileError
 from stellarhml.spectra.archive_texts import TEXTS, read_archive_text, read_gaia_fits, recognise_text
 from stellarhml.spectra.archives import ARCHIVES
 from stellarhml.spectra.array_files import read_hdf5, read_npz
+from stellarhml.spectra.barycentric import used_cards
 from stellarhml.spectra.echelle import list_extensions
 from stellarhml.spectra.format_names import FORMATS
 from stellarhml.spectra.hpf import is_hpf, read_hpf
@@ -151,7 +152,10 @@ def _read(path, format, medium, sky, error_file):
                 raise
             raise SpectrumFileError(f"{error} Or leave `format` out: this kind of file needs no specutils.") from error
     if container == "fits":
-        return _read_fits(path, format, medium, sky, error_file)
+        content = list_extensions(path)
+        orders, meta = _read_fits(path, content, format, medium, sky, error_file)
+        cards = used_cards(content["headers"])
+        return orders, {"header": cards} | meta if cards else meta
     accepted = {"npz": ("npz", "igrins"), "hdf5": ("hdf5",), "text": ("table", *TEXTS)}[container]
     if format is not None and format not in accepted:
         raise SpectrumFileError(
@@ -188,9 +192,8 @@ def _is_known(path, container):
     return found is not None or is_hpf(content) or is_igrins(content) or any(content["tables"])
 
 
-def _read_fits(path, format, medium, sky, error_file):
-    """Orders and meta of a FITS file, by its extensions."""
-    content = list_extensions(path)
+def _read_fits(path, content, format, medium, sky, error_file):
+    """Orders and meta of a FITS file, by its extensions (`list_extensions`)."""
     if format == "gaia":
         return read_gaia_fits(path, medium)
     own = META_KEY in content["keys"]
