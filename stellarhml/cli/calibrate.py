@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from stellarhml._text import escaped
 from stellarhml.cli.reading import add_reading, add_resolving_power, check_tellurics, reading_of
 from stellarhml.cli.terminal import (
     DONE,
@@ -12,6 +13,7 @@ from stellarhml.cli.terminal import (
     at_least,
     positive,
     refuse_input,
+    report,
     report_error,
     require_file,
 )
@@ -82,7 +84,8 @@ def add_arguments(parser):
     parser.add_argument(
         "--sun",
         action="store_true",
-        help="the spectra are of the Sun: its [X/Fe] are 0, and those of other stars are relative to it",
+        help="the spectra are of the Sun (warned of if they seem not to be): its [X/Fe] are 0, and those of other "
+        "stars are relative to it",
     )
     parser.add_argument("--out", metavar="FILE", required=True, help="file to write: NAME.asdf or NAME.joblib")
     parser.add_argument("--table", metavar="FILE", help="table to write: NAME.csv, .json, .ecsv or .fits")
@@ -121,12 +124,14 @@ def run(arguments):
         n_rounds=arguments.rounds,
         grid_microturbulence=arguments.grid_microturbulence,
         macroturbulence=arguments.macroturbulence,
-        abundance_scatter=0.0 if arguments.sun else 0.05,
+        sun=arguments.sun,
         n_jobs=arguments.jobs,
         **reading_of(arguments),
     )
     for path, message in found.failed.items():
         report_error(path, message)
+    for path, doubt in found.doubts.items():
+        report(f"warning: {escaped(path)}: {doubt}")
     save_generator(found.calibrator.generator_, out)
     if table is not None:
         write_corrections(found.calibrator, table)

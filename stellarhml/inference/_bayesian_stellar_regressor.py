@@ -23,7 +23,7 @@ from stellarhml.forward.macroturbulence import VMAC, Macroturbulence
 from stellarhml.forward.stages import Stage, label_parameters
 from stellarhml.forward.tellurics import AMOUNT, AMOUNTS, RV_AIR, WIDTH_AIR
 from stellarhml.forward.transmission import Transmission
-from stellarhml.forward.veiling import VEILING, Veiling
+from stellarhml.forward.veiling import SLOPE, VEILING, Veiling
 from stellarhml.inference._inference_result import InferenceResult, draw_within
 from stellarhml.inference.line_fit import check_line_settings, limits_of_changes
 from stellarhml.inference.node_spectra import NodeSpectra
@@ -66,8 +66,8 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     bounds : dict, default=None
         Lowest and highest value of labels by name, within those of the grid, such as ``{"teff": (5000, 6000)}``; for
         `infer` also of "rv" and "vsini" in km/s (default -500 to 500 and 0 to 300), and where they are fitted of
-        "vmac", "vmic", "damping", abundances such as "[Si/Fe]", "veiling", amounts of the atmosphere such as "a_H2O",
-        "rv_air", "width_air", and "resolving_power_factor". With astropy units or without.
+        "vmac", "vmic", "damping", abundances such as "[Si/Fe]", "veiling", "veiling_slope", amounts of the atmosphere
+        such as "a_H2O", "rv_air", "width_air", and "resolving_power_factor". With astropy units or without.
     priors : dict, default=None
         Mean and standard deviation of a normal prior by name, such as ``{"logg": (4.4, 0.1)}``: of labels, and for
         `infer` of all that `bounds` can name. Microturbulence, damping, abundances, the atmosphere and the resolving
@@ -815,7 +815,7 @@ def _limits_of_effects(given):
 
     Species, and so amounts, and orders are not known: they are those that are named in `given`, two dictionaries.
     """
-    limits = {one.name: one.bounds for one in (VMAC, VEILING, RV_AIR, WIDTH_AIR)} | {FACTOR: FACTOR_BOUNDS}
+    limits = {one.name: one.bounds for one in (VMAC, VEILING, SLOPE, RV_AIR, WIDTH_AIR)} | {FACTOR: FACTOR_BOUNDS}
     for name in (name for names in given if isinstance(names, dict) for name in names):
         if str(name).startswith(AMOUNT):
             limits[name] = AMOUNTS

@@ -6,6 +6,7 @@ from stellarhml._bounds import AT_BOUND, near_bound
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.line_spread import FACTOR, is_factor
 from stellarhml.forward.macroturbulence import VMAC
+from stellarhml.forward.veiling import SLOPE, VEILING
 from stellarhml.inference.uncertainty import covariance_of
 from stellarhml.physics.wavelength import SPEED_OF_LIGHT, refraction
 
@@ -18,6 +19,8 @@ _SURE = 5.0  # standard deviations at which a score test raises a flag
 _LEAST_POWER = 0.05  # change of ln resolving power below which no flag is raised
 _DRIFT = 0.02  # km/s: drift of the wavelengths of lists and spectrographs over a band
 _BROADENING = ("vsini", "vmac")
+_OF_AMOUNT = {SLOPE.name: VEILING.name}
+_DETECTED = 3.0  # standard deviations
 _LEAST_BROADENING = 0.5  # km/s; slower rotation or macroturbulence cannot decrease enough to narrow the lines
 
 
@@ -27,7 +30,9 @@ def fit_flags(generator, likelihood, linear, uncertainty, *, lines_differ=False)
     `lines_differ`: faults of single lines were tried, and do not describe how the star's lines differ from the grid's.
     """
     parameters = likelihood.parameters
-    yield from bound_flags(generator, likelihood, linear.values)
+    total = uncertainty.noise + uncertainty.generator
+    errors = dict(zip(parameters.free, np.sqrt(np.diag(total)).tolist(), strict=True))
+    yield from bound_flags(generator, likelihood, linear.values, errors)
     inflation = uncertainty.inflation.max(initial=1.0)
     if lines_differ:
         yield InferenceFlag.LINES_DIFFER, "many lines differ from the grid's: errors include a floor"
@@ -42,10 +47,11 @@ def fit_flags(generator, likelihood, linear, uncertainty, *, lines_differ=False)
         yield InferenceFlag.WEAK_LINES, "lines are hardly detected above the noise"
 
 
-def bound_flags(generator, likelihood, values):
-    """Flag of parameters (`values` by name) at a bound, with a message about this star."""
+def bound_flags(generator, likelihood, values, errors=None):
+    """Flag of parameters (`values` and `errors` by name) at a bound, with a message about this star."""
     parameters = likelihood.parameters
     at = [name for name in parameters.free if _at_bound(parameters, name, values[name])]
+    at = [name for name in at if not _means_nothing(name, values, errors or {})]
     if not at and grid_ends_near(generator, values, parameters):
         at = ["the labels"]
     if at:
@@ -157,6 +163,12 @@ def _at_bound(parameters, name, value):
     low, high = parameters.bounds[name]
     at_low, at_high = near_bound(value, low, high)
     return bool(at_high or (at_low and not parameters.physical_floor(name)))
+
+
+def _means_nothing(name, values, errors):
+    """Whether the value of a parameter means nothing, since the amount to which it belongs may be zero."""
+    amount = _OF_AMOUNT.get(name)
+    return amount in errors and values[amount] < _DETECTED * errors[amount]
 
 
 def _better(change):

@@ -304,6 +304,11 @@ def _require_increasing(i, wavelength):
     try:
         if len(wavelength) < 2:
             raise ValueError(f"`wavelength` has {len(wavelength)} pixels, but at least two are needed.")
+        if np.all(np.diff(wavelength) < 0):
+            raise ValueError(
+                f"`wavelength` must increase strictly, but decreases from {wavelength[0]:.4f} to {wavelength[-1]:.4f} "
+                "angstrom. Reverse it (wavelength[::-1]), and flux, error and all else that has a value for each pixel."
+            )
         check_wavelength(wavelength)
     except ValueError as error:
         raise ValueError(f"Order {i}: {error}") from error

@@ -31,7 +31,8 @@ def read_transmission(path):
         An npz file, a FITS table or a table in text, CSV or ECSV with a column each of wavelength (in angstrom, or in
         the unit that the column states; in vacuum unless the file says air) and transmission (1 where the air is
         clear). Columns are found by
-        name (`wavelength`, `wavelength_A`, `wave` or `lambda`; `transmission`, `trans` or `flux`), or by position if
+        name (`wavelength`, `wavelength_A`, `wave` or `lambda`; `transmission`, `trans` or `flux`, else columns by
+        species as of `read_atmosphere`, which are multiplied: their amounts are those of the table), or by position if
         there are two without names. Rows may be in any order.
 
     Returns
@@ -236,7 +237,7 @@ def _columns(path):
     """Wavelength in angstrom and transmission, by name or by order."""
     head = read_bytes(path, 9)
     if head.startswith(b"PK\x03\x04"):
-        columns, headers = _npz_columns(path, lambda name: _is_wavelength(name) or _is_transmission(name))
+        columns, headers = _npz_columns(path, lambda name: _is_transmission(name) or _is_of_atmosphere(name))
     elif head == b"SIMPLE  =":
         columns, headers, _ = read_fits_columns(path)
     else:
@@ -254,6 +255,9 @@ def _columns(path):
             arrays[column.name] = _vacuum(column, headers, path)
         elif _is_transmission(column.name):
             arrays[column.name] = numbers(column, path)
+    species = _species_columns({column.name.strip().lower(): column for column in columns})
+    if species and not any(map(_is_transmission, arrays)):
+        arrays["trans"] = np.prod([numbers(column, path) for column in species.values()], axis=0)
     chosen = []
     by_preference = sorted(filter(_is_transmission, arrays), key=lambda name: _TRANSMISSION.index(name.strip().lower()))
     for accepted, names in (
@@ -304,7 +308,7 @@ def _npz_columns(path, wanted):
 
 
 def _is_header(words):
-    return any(map(_is_wavelength, words)) and any(map(_is_transmission, words))
+    return _is_atmosphere_header(words) or (any(map(_is_wavelength, words)) and any(map(_is_transmission, words)))
 
 
 def _is_wavelength(name):

@@ -12,6 +12,7 @@ from stellarhml._text import one_line
 from stellarhml.calibration._line_calibrator import LineCalibrator
 from stellarhml.exceptions import InferenceWarning
 from stellarhml.flags import InferenceFlag
+from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor
 from stellarhml.storage.file_sizes import refuse_large
 from stellarhml.workflows.predicting import power_of, read_spectra
 from stellarhml.workflows.tables import number, text_of, write_table
@@ -36,17 +37,23 @@ DESCRIPTIONS = {
 """Descriptions of these columns."""
 
 
+SUN = 5772.0
+"""Effective temperature of the Sun in K."""
+_NEAR_SUN = 200.0  # K: what grids without corrections are off by for the Sun, beyond quoted errors
+
+
 class Calibrated(NamedTuple):
     """What `calibrate_files` found.
 
-    `calibrator` is fitted to the files that could be read and fitted; `failed` has the reasons of the others, by file.
-    `n_known` is the number of stars with a known label, of `n_stars`.
+    `calibrator` is fitted to the files that could be read and fitted; `failed` has the reasons of the others, by file,
+    and `doubts` why one may not be of the Sun. `n_known` is the number of stars with a known label, of `n_stars`.
     """
 
     calibrator: LineCalibrator
     failed: dict
     n_known: int
     n_stars: int
+    doubts: dict
 
 
 def calibrate_files(
@@ -58,7 +65,7 @@ def calibrate_files(
     n_rounds=3,
     grid_microturbulence=1.0,
     macroturbulence=None,
-    abundance_scatter=0.05,
+    sun=False,
     n_jobs=None,
     verbose=None,
     **reading,
@@ -78,8 +85,11 @@ def calibrate_files(
         As in :func:`stellarhml.workflows.predicting.predict_files`.
     n_rounds : int, default=3
         Number of times that all stars are fitted.
-    grid_microturbulence, macroturbulence, abundance_scatter : object
+    grid_microturbulence, macroturbulence : object
         As of :class:`stellarhml.LineCalibrator`.
+    sun : bool, default=False
+        Whether the stars are the Sun, whose [X/Fe] are 0 by definition. A spectrum whose temperature, with the lines as
+        they are, is not near the Sun's is doubted.
     n_jobs : int, default=None
         Number of worker processes.
     verbose : bool, default=None
@@ -117,7 +127,7 @@ def calibrate_files(
         n_rounds=n_rounds,
         grid_microturbulence=grid_microturbulence,
         macroturbulence=macroturbulence,
-        abundance_scatter=abundance_scatter,
+        abundance_scatter=0.0 if sun else 0.05,
         n_jobs=n_jobs,
         verbose=verbose,
     )
@@ -129,7 +139,25 @@ def calibrate_files(
         if result.flags & InferenceFlag.FAILED:
             failed[str(path)] = "; ".join(result.messages)
     n_known = sum(np.isfinite(row).any() for row in rows)
-    return Calibrated(calibrator, failed, int(n_known), len(spectra))
+    doubts = {}
+    if sun and "teff" in generator.label_names_:
+        stars = [(path, *star) for path, *star in zip(used, spectra, powers, strict=True) if str(path) not in failed]
+        found = {str(path): _doubt_of_sun(generator, *star) for path, *star in stars}
+        doubts = {path: doubt for path, doubt in found.items() if doubt}
+    return Calibrated(calibrator, failed, int(n_known), len(spectra), doubts)
+
+
+def _doubt_of_sun(generator, spectrum, power):
+    """Why a spectrum may not be that of the Sun, by a fit of the grid's own lines; empty if it may."""
+    regressor = BayesianStellarRegressor.from_generator(generator, line_errors=False)
+    result = regressor.infer(spectrum, resolving_power=power)
+    value, error = result.values["teff"], result.errors["teff"]
+    if abs(value - SUN) < _NEAR_SUN + 5 * error:
+        return ""
+    return (
+        f"with the generator's lines as they are it has {value:.0f} +- {error:.0f} K, and the Sun {SUN:.0f} K: check "
+        "that it is a spectrum of the Sun, and its resolving power, or leave --sun out"
+    )
 
 
 def read_labels(path, stars, names):

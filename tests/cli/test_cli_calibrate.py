@@ -63,7 +63,7 @@ def test_it_does_what_the_estimator_does(generator_file, stars, tmp_path, capsys
     assert f"table: {table}" in text
 
 
-def test_options_are_those_of_the_estimator(generator_file, stars, tmp_path, monkeypatch):
+def test_options_are_those_of_the_estimator(generator_file, stars, tmp_path, monkeypatch, capsys):
     given = {}
 
     class Recorder(LineCalibrator):
@@ -72,14 +72,22 @@ def test_options_are_those_of_the_estimator(generator_file, stars, tmp_path, mon
             super().__init__(generator, **parameters)
 
     monkeypatch.setattr(calibrating, "LineCalibrator", Recorder)
+    monkeypatch.setattr(calibrating, "SUN", 5250.0)  # which this star has
     star, out = stars / "a.txt", tmp_path / "g.asdf"
     options = ["--grid-microturbulence", "1.4", "--macroturbulence", "gaussian", "--sun", star]
     assert _calibrate(generator_file, out, *options) == 0
     expected = {"grid_microturbulence": 1.4, "macroturbulence": "gaussian", "abundance_scatter": 0.0}
     assert {name: given[name] for name in expected} == expected
+    assert "warning" not in capsys.readouterr().err
     assert _calibrate(generator_file, out, star) == 0
     expected = {"grid_microturbulence": 1.0, "macroturbulence": None, "abundance_scatter": 0.05}
     assert {name: given[name] for name in expected} == expected
+    assert "warning" not in capsys.readouterr().err
+    monkeypatch.setattr(calibrating, "SUN", 9000.0)
+    assert _calibrate(generator_file, out, "--sun", star) == 0
+    doubt = capsys.readouterr().err
+    assert f"warning: {star}: with the generator's lines as they are it has 5" in doubt
+    assert "and the Sun 9000 K: check that it is a spectrum of the Sun" in doubt
 
 
 def test_species_and_units_in_a_table(generator_file, stars, tmp_path, capsys):

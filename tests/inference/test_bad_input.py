@@ -47,7 +47,11 @@ def test_an_order_outside_the_band(regressor, make_star):
 def test_wavelengths_that_do_not_increase(regressor, make_star):
     star = make_star()
     star.wavelength[0] = star.wavelength[0][::-1]
-    with pytest.raises(ValueError, match="Order 0: `wavelength` must increase strictly"):
+    with pytest.raises(ValueError, match=r"Order 0: .* must increase strictly, but decreases from .* Reverse it"):
+        infer(regressor, star)
+    star.wavelength[0] = star.wavelength[0][::-1]
+    star.wavelength[0][7] = star.wavelength[0][6]
+    with pytest.raises(ValueError, match=r"Order 0: `wavelength` must increase strictly, but pixel 7"):
         infer(regressor, star)
 
 

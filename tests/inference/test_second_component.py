@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from mock_star import Star, between_nodes, observe
 
+from stellarhml import BayesianStellarRegressor
 from stellarhml.datasets import load_mini_grid
 from stellarhml.flags import InferenceFlag
 from stellarhml.forward.blends import Companion, Spots
@@ -205,6 +206,19 @@ def test_a_veiled_star(regressor):
     assert abs(result.values["veiling"] - 0.3) < 0.03 + 3 * result.errors["veiling"]
     assert result.log_evidence is None
     assert result.line_faults is None
+    steep = BayesianStellarRegressor.from_generator(regressor.generator_, bounds={"veiling_slope": (4, 5)})
+    wrong = steep.infer((star.wavelength, veiled, [e / 1.3 for e in star.error]), veiling="sloped", **settings)
+    assert "veiling_slope at a bound" in "; ".join(wrong.messages)
+
+
+def test_the_slope_of_a_veiling_that_is_not_there(regressor):
+    """It means nothing, and raises no flag at its bound."""
+    star = Star(seed=2)
+    settings = {"resolving_power": POWER, "veiling": "sloped"}
+    result = regressor.infer(star.spectrum, fixed={"logg": star.labels[1]}, **settings)
+    assert result.values["veiling"] < 3 * result.errors["veiling"]
+    assert abs(result.values["veiling_slope"]) > 4.99
+    assert not result.flags & InferenceFlag.AT_BOUND
 
 
 def test_photosphere_and_spots_exchanged_are_the_same_star():

@@ -7,7 +7,7 @@ from astropy.table import Table
 
 from stellarhml.exceptions import SpectrumFileError
 from stellarhml.physics.wavelength import air_to_vacuum
-from stellarhml.spectra import Atmosphere, barycentric_velocity, read_atmosphere, read_spectrum
+from stellarhml.spectra import Atmosphere, barycentric_velocity, read_atmosphere, read_spectrum, read_transmission
 
 X = np.arange(8000.0, 8010.0, 0.05)
 WATER, OXYGEN = (1 - depth * np.exp(-0.5 * ((X - at) / 0.1) ** 2) for depth, at in ((0.4, 8003.0), (0.7, 8006.0)))
@@ -82,6 +82,25 @@ def test_gaps_are_unknown(tmp_path):
 def test_the_total_is_a_product_of_powers():
     air = Atmosphere(X, {"H2O": WATER, "O2": OXYGEN})
     np.testing.assert_allclose(air.total({"H2O": 2.0}), WATER**2 * OXYGEN)
+
+
+@pytest.mark.parametrize("name", ["air.csv", "air.npz"])
+def test_a_table_by_species_masks_and_divides(tmp_path, name):
+    """By the product of its species, as the table has them; a total of its own counts."""
+    path, columns = tmp_path / name, {"wavelength": X, "H2O": WATER, "trans_O2": OXYGEN}
+
+    def write(columns):
+        if name == "air.npz":
+            np.savez(path, **columns)
+        else:
+            np.savetxt(path, np.column_stack(list(columns.values())), header=",".join(columns), delimiter=",")
+
+    write(columns)
+    wavelength, transmission = read_transmission(path)
+    np.testing.assert_allclose(wavelength, X)
+    np.testing.assert_allclose(transmission, WATER * OXYGEN)
+    write(columns | {"transmission": WATER})
+    np.testing.assert_allclose(read_transmission(path)[1], WATER)
 
 
 def test_the_pipeline_of_hpf_finds_the_same_velocity(shared_data):

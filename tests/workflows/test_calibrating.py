@@ -54,7 +54,7 @@ def test_text_of_a_calibration():
     columns = {"zero_point": [0.0521, -0.1], "zero_point_std": [0.021, 0.05], "n_stars": [1, 1]}
     species = pd.DataFrame(columns, index=pd.Index(["Si", "CN"], name="species"))
     calibrator = SimpleNamespace(corrections_=lines, species_=species)
-    assert format_calibration(Calibrated(calibrator, {}, 1, 1)).splitlines() == [
+    assert format_calibration(Calibrated(calibrator, {}, 1, 1, {})).splitlines() == [
         "1 star, 1 with known labels: 2 of 3 lines are shown, 1 of them are absent, 1 were added.",
         "Corrections of these lines, root mean square: strength 0.354 dex, velocity 0.100 km/s, width 2.0 %.",
         "species zero point [dex] error stars",
