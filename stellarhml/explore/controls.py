@@ -25,15 +25,15 @@ _USUAL_POWER = 55_000.0
 class Controls:
     """Pairs of a slider and a field; `change` is called with the name and the new value.
 
-    `names` are those of the labels, `bounds` (n_labels, 2) their ranges; `effects` are the ranges of the parameters of
-    `Effects` by name.
+    `names` are those of the labels, `grid_ranges` their ranges and those of labels of a second photosphere by name;
+    `effects` are the ranges of the parameters of `Effects` by name.
     """
 
-    def __init__(self, names, bounds, change, effects):
-        self._names, self._bounds, self._change = tuple(names), bounds, change
+    def __init__(self, names, grid_ranges, change, effects):
+        self._names, self._grid_ranges, self._change = tuple(names), grid_ranges, change
         self._power, self._limits = _USUAL_POWER, LIMITS | effects
         self.sliders, self.fields = {}, {}
-        ranges = {name: (*map(float, ends), _step(*ends)) for name, ends in zip(names, bounds, strict=True)}
+        ranges = {name: (*map(float, grid_ranges[name]), _step(*grid_ranges[name])) for name in names}
         pairs = [self._pair(name, *ends) for name, ends in (ranges | _SLIDERS | _ranges(effects)).items()]
         label = "No line spread: the grid's own resolution"
         self.no_spread = Checkbox(label=label, name="no-line-spread", tags=[label], stylesheets=[SHEET])
@@ -53,10 +53,10 @@ class Controls:
         self.no_spread.active = state.power is None
         for name in {"power", FACTOR} & self.sliders.keys():
             self.sliders[name].disabled = self.fields[name].disabled = state.power is None
-        edges = state.edges(self._bounds)
-        for k, name in enumerate(self._names):
-            title = f"{symbol_of(name)}: edge of the grid" if k in edges else title_of(name)
-            self.sliders[name].update(title=title, bar_color=MODEL if k in edges else RESIDUAL)
+        edges = state.edges(self._grid_ranges)
+        for name in self._grid_ranges:
+            title = f"{symbol_of(name)}: edge of the grid" if name in edges else title_of(name)
+            self.sliders[name].update(title=title, bar_color=MODEL if name in edges else RESIDUAL)
 
     def _pair(self, name, start, end, step):
         text, fixed = title_of(name), not end > start

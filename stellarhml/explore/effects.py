@@ -80,6 +80,12 @@ class Effects:
         return {n: float(np.mean(self.limits[n])) if value is None else float(value) for n, value in starts.items()}
 
     @property
+    def labels(self):
+        """Ranges by name of the labels of a second photosphere, which end where the grid does."""
+        names = {name for stage in self.stages for name in getattr(stage, "second_labels", ())}
+        return {name: ends for name, ends in self.limits.items() if name in names}
+
+    @property
     def tellurics(self):
         """Whether the atmosphere is modelled."""
         return any(isinstance(stage, Tellurics) for stage in self.stages)

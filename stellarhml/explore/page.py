@@ -37,7 +37,7 @@ class Page:
         self.state, problems = session.read_address(
             {name: values[0].decode(errors="replace") for name, values in query}
         )
-        self.controls = Controls(session.names, session.bounds, self._move, session.effects.limits)
+        self.controls = Controls(session.names, session.grid_ranges, self._move, session.effects.limits)
         set_window = lambda low, high: self.change(low=low, high=high)  # noqa: E731
         self.spectrum = SpectrumView(session, self.state, set_window, self._select_line)
         self.line = LineView(session.generator, self._select_line, self._step, lambda name: self.change(quantity=name))
@@ -181,5 +181,5 @@ class Page:
 
     def _show_status(self):
         """Say which labels are at the edge of the grid, and how many pixels are drawn."""
-        edges = [plain_symbol(self._session.names[k]) for k in self.state.edges(self._session.bounds)]
+        edges = [plain_symbol(name) for name in self.state.edges(self._session.grid_ranges)]
         self._status.text = PANELS.status(edges, self.spectrum.curve, self.spectrum.compared)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 
-import numpy as np
-
 from stellarhml._bounds import near_bound
 from stellarhml.explore.effects import shown_factor
 from stellarhml.forward.chain import RV, VSINI
@@ -86,9 +84,13 @@ class PageState:
             low, high = center - (high - low) / 2, center + (high - low) / 2
         return replace(self, line=index, low=low, high=high)
 
-    def edges(self, bounds):
-        """Numbers of the labels at an end of their range in the grid."""
-        return np.flatnonzero(np.any(near_bound(np.array(self.labels), *np.transpose(bounds)), axis=0)).tolist()
+    def edges(self, ranges):
+        """Names of the labels at an end of their range in the grid.
+
+        `ranges` are those of the labels, and of labels of a second photosphere among the effects, by name.
+        """
+        values = dict(zip(ranges, self.labels, strict=False)) | self.effects
+        return [name for name, ends in ranges.items() if any(near_bound(values[name], *ends))]
 
 
 _FIELDS = [part for part in fields(PageState) if part.name not in ("labels", "effects")]

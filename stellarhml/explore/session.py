@@ -25,6 +25,8 @@ class ExplorerSession:
         Names of the labels.
     bounds : ndarray of shape (n_labels, 2)
         Ranges of the labels.
+    grid_ranges : dict of str to (float, float)
+        Ranges of the labels, and of those of a second photosphere, by name.
     band, window_limits : tuple of (float, float)
         Ends of the generator's band, and the limits of a window, in angstrom.
     catalog : ndarray of shape (n_lines,)
@@ -46,6 +48,7 @@ class ExplorerSession:
                 "other `label_names`."
             )
         self.effects, self._stages = Effects(generator, **effects), []
+        self.grid_ranges = dict(zip(self.names, self.bounds.tolist(), strict=True)) | self.effects.labels
         self.catalog = np.asarray(generator.decomposer_.line_catalog_)
         self.band = tuple(generator.wavelength_[[0, -1]].tolist())
         self.window_limits = self.band[0] / _BEYOND, self.band[1] * _BEYOND

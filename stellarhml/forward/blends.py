@@ -96,6 +96,11 @@ class _Blend(Stage):
         names = (*self._generator.label_names_, "ln_wavelength", "line_variance")
         return {name: f"{name} of {type(self).__name__}" for name in names}
 
+    @property
+    def second_labels(self):
+        """Names of the parameters that are labels of the second photosphere, also those that both share."""
+        return self._labels
+
     def second_light(self, values):
         """Generator of the second photosphere, its labels (n_labels,), and its velocity in km/s."""
         labels, rv, _ = self._second(values)

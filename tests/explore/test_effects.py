@@ -129,6 +129,21 @@ def test_addresses_hold_the_effects(generator):
     assert "veiling=-1" in problems[0]
 
 
+@pytest.mark.parametrize(("effects", "name"), [({"companion": True}, "teff_2"), ({"spots": True}, "teff_spot")])
+def test_the_edge_of_the_grid_is_marked_for_a_second_photosphere_too(generator, effects, name):
+    opened = Opened(ExplorerSession(generator, "small", **effects))
+    slider, inside = opened[f"slider-{name}"], opened[f"slider-{name}"].bar_color
+    slider.value = generator.interpolator_.bounds_[0, 1]
+    opened.settle()
+    assert slider.title.endswith(": edge of the grid")
+    assert slider.bar_color != inside
+    assert f"{slider.title.removesuffix(': edge of the grid')} at the edge of the grid" in opened["status"].text
+    slider.value -= 40.0
+    opened.settle()
+    assert slider.bar_color == inside
+    assert "edge of the grid" not in slider.title + opened["status"].text
+
+
 def test_effects_that_exclude_each_other_are_refused(generator):
     with pytest.raises(ValueError, match="`companion` and `spots`"):
         Effects(generator, companion=True, spots=True)

@@ -78,10 +78,14 @@ def test_first_window_is_an_order_in_the_band():
 
 
 def test_edges_of_the_grid():
-    assert START.edges(BOUNDS) == []
-    assert PageState((6000.0, 4.001), 0.0, 1.0).edges(BOUNDS) == [0, 1]
+    ranges = dict(zip(("teff", "logg"), BOUNDS, strict=True))
+    assert START.edges(ranges) == []
+    assert PageState((6000.0, 4.001), 0.0, 1.0).edges(ranges) == ["teff", "logg"]
+    # of a second star, whose label is among the effects; others of these have no edge
+    pair = PageState((5500.0, 4.5), 0.0, 1.0, effects={"teff_2": 5000.0, "flux_ratio": 0.0})
+    assert pair.edges(ranges | {"teff_2": (5000.0, 6000.0)}) == ["teff_2"]
     # a label with one value has no edge
-    assert PageState((5500.0, 4.0), 0.0, 1.0).edges([(5000.0, 6000.0), (4.0, 4.0)]) == []
+    assert PageState((5500.0, 4.0), 0.0, 1.0).edges({"teff": (5000.0, 6000.0), "logg": (4.0, 4.0)}) == []
 
 
 @pytest.mark.parametrize(
