@@ -114,7 +114,8 @@ class Corrections:
         elements = np.array([name.startswith("[") for name in self._species["name"]], dtype=float)
         covariance = self._species_covariance + np.diag(elements * self._abundance_scatter**2)
         modes = np.concatenate([self._modes, strength_modes(covariance, self._responses)])
-        generator.calibration_ = CalibrationErrors(self._between, self._own_variances(), modes.astype(np.float32))
+        errors = self._between, self._own_variances(), modes.astype(np.float32)
+        generator.calibration_ = CalibrationErrors(*errors, shifts=self._total())
         return generator
 
     def species(self):

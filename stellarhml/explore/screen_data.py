@@ -53,7 +53,8 @@ class LineResponse(NamedTuple):
     and `saturation`, empty if the line is absent; `tag` has its `species`, the `share` of that in the line, and
     `excitation` [eV] and `log_gf` of its strongest transition, empty if it is not tagged. By label: `slopes`, the
     derivatives of `equivalent_width` and of `depth` per unit; and `curves`, values over its range in the grid and
-    equivalent widths there, all other labels as given.
+    equivalent widths there, all other labels as given. `corrections` has what a calibration changed, by kind: value and
+    standard deviation, in dex for "strength" and "wing", km/s for "velocity" and percent for "width".
     """
 
     name: float
@@ -61,6 +62,7 @@ class LineResponse(NamedTuple):
     tag: dict
     slopes: dict
     curves: dict
+    corrections: dict
 
     def scaled_curves(self, labels):
         """Curves of the labels that vary, on one scale: by label, (fractions, equivalent widths, current fraction).
@@ -221,7 +223,12 @@ def line_response(generator, labels, index, *, n_points=25):
     curves = dict(zip(names, zip(ranges, widths.reshape(len(names), n_points), strict=True), strict=True))
     tag = {name: column[0] for name, column in tag_columns(generator, [index]).items()}
     tag = tag if tag.get("species") else {}
-    return LineResponse(float(decomposer.line_catalog_[index]), values, tag, responses, curves)
+    corrections = {}
+    if generator.calibration_ is not None:
+        units = {"strength": np.log(10), "wing": np.log(10), "width": 0.01}
+        found = generator.calibration_.of_line(index)
+        corrections = {kind: (x / units.get(kind, 1.0), std / units.get(kind, 1.0)) for kind, (x, std) in found.items()}
+    return LineResponse(float(decomposer.line_catalog_[index]), values, tag, responses, curves, corrections)
 
 
 def _pixels_of(generator, window, shift):

@@ -1,5 +1,7 @@
 """The page on the side of the server, without a browser."""
 
+import copy
+import re
 import time
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ from stellarhml.forward.stages import Parameter
 from stellarhml.inference._inference_result import InferenceResult
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.spectra import read_spectrum
+from stellarhml.synthesis.calibration_errors import CalibrationErrors
 
 POWER = 40_000
 
@@ -70,6 +73,28 @@ def test_label_at_the_edge_is_marked(opened, generator):
     assert "log g at the edge of the grid" in opened["status"].text
 
 
+def test_a_calibrated_line_has_its_corrections(generator):
+    """In the units of a table of corrections, with the errors of its own and of the zero point together."""
+    n = len(generator.decomposer_.line_catalog_)
+    shifts, variances, modes = np.zeros((4, n)), np.zeros((4, n)), np.zeros((2, 4, n), dtype=np.float32)
+    shifts[:, 5] = np.log(10) * 0.2, 0.35, 0.04, -np.log(10) * 0.1
+    variances[0, 5], modes[:, 0, 5] = (0.03 * np.log(10)) ** 2, 0.04 * np.log(10) / np.sqrt(2)
+    calibrated = copy.copy(generator)
+    calibrated.calibration_ = CalibrationErrors(np.ones(4), variances, modes, shifts)
+    page = Opened(ExplorerSession(calibrated, "small"))
+    page["field-line"].value = float(generator.decomposer_.line_catalog_[5])
+    page.settle()
+    rows = re.findall(r"<td>(\w+ \[\S+\])</td>\s*<td>(\S+)</td><td>(\S+)</td>", page["line"].text)
+    assert ("strength [dex]", "+0.200", "0.050") in rows
+    assert ("velocity [km/s]", "+0.350", "0.000") in rows
+    assert ("width [%]", "+4.000", "0.000") in rows
+    assert ("wing [dex]", "-0.100", "0.000") in rows
+    plain = Opened(ExplorerSession(generator, "small"))
+    plain["field-line"].value = float(generator.decomposer_.line_catalog_[5])
+    plain.settle()
+    assert "Correction" not in plain["line"].text
+
+
 def test_selected_line_has_a_table_a_map_and_a_mark(opened, generator):
     opened["field-line"].value = float(generator.decomposer_.line_catalog_[5])
     opened.settle()
@@ -109,7 +134,7 @@ def test_selected_line_is_named_by_its_species(tagged):
 def test_absent_line_is_named_by_its_species():
     tag = {"species": "CN", "share": 1.0, "excitation": 0.5, "log_gf": -2.0}
     for found, name, shown in (({}, "8500.00", "at 8500.00"), (tag, "CN 8500.00", "CN 8500.00")):
-        text = PANELS.line(LineResponse(8500.0, {}, found, {}, {}), name, {}, str, {})
+        text = PANELS.line(LineResponse(8500.0, {}, found, {}, {}, {}), name, {}, str, {})
         assert f"The line {shown} Å is absent at these labels." in text
 
 
