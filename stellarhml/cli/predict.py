@@ -75,7 +75,9 @@ resolving power:
   Wavelength over the full width at half maximum of the line-spread function. By default the file must state it, as
   those of HPF and IGRINS do. Give grid if the grid was broadened to the resolving power of the spectrograph before the
   generator was built. With --resolving-power-error X, its relative standard deviation, a factor of it is fitted, with a
-  prior of 1 +- X: the column resolving_power_factor. In slow rotators it is nearly degenerate with vsini.
+  prior of 1 +- X: the column resolving_power_factor. In slow rotators it is nearly degenerate with vsini. With
+  --resolving-power-scatter X each order N has a factor of its own, resolving_power_factor_N, with a prior of 1 +- X,
+  by which that of all orders is multiplied.
 
 wavelengths:
   With --wavelength-error X the wavelengths of each order, as a whole, may be off by X km/s (standard deviation): the
@@ -83,7 +85,8 @@ wavelengths:
 
 tellurics:
   By default the model has no absorption of the Earth's atmosphere. IGRINS files are divided by a standard star already.
-  --tellurics takes a transmission: a table or npz of vacuum wavelength and transmission (1 in clear air). Pixels below
+  --tellurics takes a transmission: a table or npz of vacuum wavelength and transmission (1 in clear air), or columns
+  by species, which are multiplied: their amounts are then those of the table. Pixels below
   --tellurics-limit are masked, or the spectrum is divided by it, for which both need the same resolution. Pixels
   outside its range are masked. --standard divides by an A0V star of the same spectrograph and masks its hydrogen lines.
   Both need wavelengths in the frame of the telescope, as in HPF and IGRINS files, not of the barycenter.
@@ -99,7 +102,7 @@ output, a table on standard output and in --out (with units in ECSV and FITS):
   NAME, NAME_std    label and its standard deviation: all errors together
   rv, vsini, _std   velocities in km/s; with --macroturbulence also vmac
   a_H2O, ..., rv_air  with --tellurics-mode fit: amounts in units of the table, velocity of the air in km/s
-  resolving_power_factor, _std  with --resolving-power-error
+  resolving_power_factor, _std  with --resolving-power-error; _N of order N with --resolving-power-scatter
   vmic, [X/Fe], ... of stars whose lines were taken as uncertain; empty for others
   flux_ratio, ...   of stars with a second star, spots or veiling; log_evidence of two components over one
   generator_name, generator_margin  with several generators: the best, and its ln evidence over that of others
@@ -161,6 +164,12 @@ def add_arguments(parser):
         default="auto",
         help="with --companion or --spots: two components where the data show them, always one, or always two "
         "[%(default)s]",
+    )
+    parser.add_argument(
+        "--resolving-power-scatter",
+        metavar="X",
+        type=positive,
+        help="relative standard deviation of the resolving power between orders: fit a factor of each order, too",
     )
     parser.add_argument(
         "--wavelength-error",
@@ -245,6 +254,7 @@ def _predict(arguments, out, store):
         arguments.spectra,
         resolving_power=arguments.resolving_power,
         at_rest=arguments.at_rest,
+        resolving_power_scatter=arguments.resolving_power_scatter,
         wavelength_error=arguments.wavelength_error,
         components=_COMPONENTS[arguments.components],
         line_errors=_LINE_ERRORS[arguments.line_errors],

@@ -87,6 +87,7 @@ def predict_files(
     at_rest=False,
     macroturbulence=None,
     resolving_power_error=None,
+    resolving_power_scatter=None,
     wavelength_error=None,
     companion=None,
     spots=None,
@@ -124,6 +125,8 @@ def predict_files(
         Profile of macroturbulence, whose velocity vmac is then fitted.
     resolving_power_error : float, default=None
         Relative standard deviation of the resolving power, of which a factor is then fitted. None: it is exact.
+    resolving_power_scatter : float, default=None
+        Relative standard deviation of the resolving power between orders, each of which then has a factor of its own.
     wavelength_error : float, default=None
         Standard deviation in km/s by which the wavelengths of each order may be off. None: they are exact.
     companion, spots, veiling, components : object
@@ -182,6 +185,7 @@ def predict_files(
         "fixed": AT_REST if at_rest else None,
         "macroturbulence": macroturbulence,
         "resolving_power_error": resolving_power_error,
+        "resolving_power_scatter": resolving_power_scatter,
         "wavelength_error": wavelength_error,
         "companion": companion,
         "spots": spots,

@@ -94,10 +94,12 @@ def test_errors_of_the_spectrograph(generator_file, write_star, tmp_path, exit_c
     file, out = tmp_path / "star.txt", tmp_path / "t.csv"
     write_star(file, x, flux + rng.normal(size=len(x)) / 300, np.full(len(x), 1 / 300))
     errors = ["--resolving-power", "33000", "--resolving-power-error", "0.2", "--wavelength-error", "0.5"]
+    errors += ["--resolving-power-scatter", "0.02"]
     assert _predict(generator_file, *errors, "--out", out, file) == 0
     table = pd.read_csv(out)
     assert abs(table["resolving_power_factor"][0] - 30 / 33) < 4.5 * table["resolving_power_factor_std"][0] < 0.9
     assert 0.5 <= table["rv_std"][0] < 0.6  # one order
+    assert abs(table["resolving_power_factor_0"][0] - 1) < 0.02  # which follows the prior
     assert exit_code(["predict", "--generator", str(generator_file), "--wavelength-error", "0", str(file)]) == 2
 
 
