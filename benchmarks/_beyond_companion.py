@@ -7,9 +7,10 @@ spots           24 stars of log g 4.5 at nodes of the grid, of which 10 to 60 % 
                 that is 500 to 1000 K cooler, and the same stars without spots.
 observed_spots  LkCa 4 and S1063 with the PHOENIX grid of the H band.
 
-Mock stars are observed by ../shared/tools/mock_observation.py: six orders like HPF's, or all 28 with --all-orders, R
+Mock stars are observed by ../shared/tools/mock_observation.py: 28 orders like HPF's, or six with --six-orders, R
 55,000, S/N 100. The generator of normalised SME spectra learns its flux levels from the raw ones; --black-body takes
 black bodies instead. Errors are those of fits with two components, of the stars in which the data show the second.
+quoted_over_alone is what the data allow: the ratio of the quoted errors of labels to those of the stars alone.
 """
 
 import numpy as np
@@ -39,7 +40,7 @@ class Mocks:
         self.level = np.median(self.flux[:, at] / flat["flux"][:, at], axis=1)
         self.observe = load_tool("mock_observation").observe
         self.pixels = load_tool("mock_observation").hpf_pixels()
-        if not args.all_orders:
+        if args.six_orders:
             self.pixels = self.pixels[list(ORDERS)]
 
     def spectrum(self, flux, **star):
@@ -193,8 +194,12 @@ def _judge(args, regressor, blends, single, truth, names, options):
         print(f"  {text}; ln evidence {result.log_evidence:.0f} {result.flag_names}")
     gain, false = (np.array([result.log_evidence for result in part]) for part in (results, asked))
     shown = gain > WORTH
+    mean, mean_alone = (np.abs(part[shown][:, :3]).mean(axis=0) for part in (off, off_alone))
+    limit, limit_alone = (part[shown][:, :3].mean(axis=0) for part in (quoted, quoted_alone))
     found = {
         "n_stars": len(results),
+        "labels_over_alone": np.round(mean / mean_alone, 2).tolist(),
+        "quoted_over_alone": np.round(limit / limit_alone, 2).tolist(),
         "found": int(shown.sum()),
         "found_wrongly": int((false > WORTH).sum()),
         "log_evidence": gain.round(1).tolist(),

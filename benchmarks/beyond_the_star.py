@@ -1,13 +1,13 @@
 """What a spectrum has besides one star of the grid: the atmosphere, other stars, a spectrograph not known well.
 
 Run: python benchmarks/beyond_the_star.py [--parts tellurics standard pairs siblings spots observed_spots spread
-     velocities] [--seed 0] [--stars 24] [--black-body] [--all-orders] [--jobs 2] [--folder FOLDER]
+     velocities] [--seed 0] [--stars 24] [--black-body] [--six-orders] [--jobs 2] [--folder FOLDER]
 
 tellurics  24 off-grid stars through an atmosphere of 1 to 8 mm of water at airmass 1 to 2, 8100 to 9250 angstrom, R
            55,000, S/N 100: amounts fitted with the star, against the same stars without an atmosphere, with masks, and
            with an atlas whose lines are wrong.
 standard   an observed A0V star (HPF): what is left of its water lines, with a picture.
-pairs, siblings, spots, observed_spots  two stars and spots, see _beyond_companion.py; --black-body and --all-orders are
+pairs, siblings, spots, observed_spots  two stars and spots, see _beyond_companion.py; --black-body and --six-orders are
            for them.
 spread, velocities  see _beyond_spread.py; --stars is theirs.
 
@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stars", type=int, default=24)
     parser.add_argument("--black-body", action="store_true", help="flux levels of mock stars from black bodies")
-    parser.add_argument("--all-orders", action="store_true", help="all 28 orders of mock stars, not six")
+    parser.add_argument("--six-orders", action="store_true", help="six orders of mock stars, not all 28")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where generators and pictures are kept")
     args = parser.parse_args()
