@@ -30,8 +30,9 @@ def fit_flags(generator, likelihood, linear, uncertainty, *, lines_differ=False)
     `lines_differ`: faults of single lines were tried, and do not describe how the star's lines differ from the grid's.
     """
     parameters = likelihood.parameters
-    total = uncertainty.noise + uncertainty.generator
-    errors = dict(zip(parameters.free, np.sqrt(np.diag(total)).tolist(), strict=True))
+    # that of a shift of an order, which is another part, may be below zero by rounding
+    variances = np.maximum(np.diag(uncertainty.noise + uncertainty.generator), 0.0)
+    errors = dict(zip(parameters.free, np.sqrt(variances).tolist(), strict=True))
     yield from bound_flags(generator, likelihood, linear.values, errors)
     inflation = uncertainty.inflation.max(initial=1.0)
     if lines_differ:
