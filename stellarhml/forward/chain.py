@@ -118,9 +118,10 @@ class ForwardChain:
         self._before = tuple(parameter.name for parameter in before)
         self._power_error = resolving_power_error
         self._order_factors, self._order_shifts = order_factors, order_shifts
-        factor = () if resolving_power_error is None else (factor_parameter(resolving_power_error),)
-        factor += () if order_factors is None else tuple(order_factors)
-        if factor and not all(order.can_be_sharpened for order in observation.orders):
+        factors = () if resolving_power_error is None else (factor_parameter(resolving_power_error),)
+        # an order may have several runs of pixels
+        factors = {parameter.name: parameter for parameter in (*factors, *(order_factors or ()))}
+        if factors and not all(order.can_be_sharpened for order in observation.orders):
             argument = "resolving_power_scatter" if resolving_power_error is None else "resolving_power_error"
             raise ValueError(
                 f"`{argument}` asks for a factor of the resolving power, but an order has a resolution matrix, or the "
@@ -130,8 +131,8 @@ class ForwardChain:
         shapes = {p.name: p for power in _line_spreads(observation) for p in power.parameters}
         self._shapes = tuple(shapes)
         shifts = {} if order_shifts is None else {parameter.name: parameter for parameter in order_shifts}
-        self.parameters = (*before, *factor, *shapes.values(), *shifts.values())
-        self._is_exact = not (factor or shapes or shifts)
+        self.parameters = (*before, *factors.values(), *shapes.values(), *shifts.values())
+        self._is_exact = not (factors or shapes or shifts)
         names = [parameter.name for parameter in self.parameters]
         if len(set(names)) < len(names):
             raise ValueError(

@@ -96,6 +96,17 @@ def test_a_factor_is_another_resolving_power(star):
     np.testing.assert_allclose(scaled, plain, rtol=0, atol=1e-13)
 
 
+def test_runs_of_one_order_share_its_factor(star):
+    """As in a first fit, to some runs of pixels."""
+    whole = chain(star, POWER, order_factors=order_factors([4], 0.1))
+    values = STAR | {"resolving_power_factor_4": 0.8}
+    runs = [(0, slice(100, 300)), (0, slice(600, 900))]
+    parts = whole.part(runs).evaluate(values)
+    for (_, pixels), rows in zip(runs, parts, strict=True):
+        np.testing.assert_allclose(rows.flux, whole.flux(values)[0][pixels], rtol=0, atol=1e-6)
+        assert np.abs(rows.tangents["resolving_power_factor_4"]).max() > 1e-3
+
+
 def test_a_shift_moves_star_and_atmosphere(star):
     """Stated wavelengths that are too long by 2 km/s: those of the pixels are shorter."""
     shift = Parameter("shift", "km/s", (-5.0, 5.0), start=0.0)
