@@ -33,7 +33,8 @@ READERS = {
     "spectrum_generator-1.1.0": "stellarhml.synthesis._spectrum_generator:SpectrumGenerator.from_state_1_1",
     "spectrum_generator-1.2.0": "stellarhml.synthesis._spectrum_generator:SpectrumGenerator.from_state_1_2",
     "spectrum_generator-1.3.0": "stellarhml.synthesis._spectrum_generator:SpectrumGenerator.from_state_1_3",
-    "spectrum_generator-1.4.0": "stellarhml.synthesis._spectrum_generator:SpectrumGenerator.from_state",
+    "spectrum_generator-1.4.0": "stellarhml.synthesis._spectrum_generator:SpectrumGenerator.from_state_1_4",
+    "spectrum_generator-1.5.0": "stellarhml.synthesis._spectrum_generator:SpectrumGenerator.from_state",
     "error_model-1.0.0": "stellarhml.synthesis.error_model:ErrorModel.from_state",
     "label_shifts-1.0.0": "stellarhml.synthesis.error_model:LabelShifts.from_state",
     "bayesian_stellar_regressor-1.0.0": (

@@ -741,10 +741,21 @@ class SpectrumGenerator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Rebuild from a state of version 1.3, which has no resolving power; StateError if it is invalid."""
         parameters = state.get("parameters") if isinstance(state, dict) else None
         if not isinstance(parameters, dict):
-            return cls.from_state(state)
+            return cls.from_state_1_4(state)
         if "resolving_power" in parameters:
             raise StateError("A generator before version 1.4 has no `resolving_power`.")
-        return cls.from_state(state | {"parameters": parameters | {"resolving_power": None}})
+        return cls.from_state_1_4(state | {"parameters": parameters | {"resolving_power": None}})
+
+    @classmethod
+    def from_state_1_4(cls, state):
+        """Rebuild from a state of version 1.4, whose calibration has no corrections; StateError if it is invalid."""
+        fitted = state.get("fitted") if isinstance(state, dict) else None
+        calibration = fitted.get("calibration") if isinstance(fitted, dict) else None
+        if not isinstance(calibration, dict):
+            return cls.from_state(state)
+        if "shifts" in calibration:
+            raise StateError("The calibration of a generator before version 1.5 has no `shifts`.")
+        return cls.from_state(state | {"fitted": fitted | {"calibration": calibration | {"shifts": None}}})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -33,17 +33,18 @@ class CalibrationErrors(NamedTuple):
         return dict(zip(KINDS, zip(shifts.tolist(), std.tolist(), strict=True), strict=True))
 
     def to_state(self):
-        """State for a file: the fields by their names, without those that are None."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        """State for a file: the fields by their names."""
+        return self._asdict()
 
     @classmethod
     def from_state(cls, state, n_lines):
         """Rebuild the errors of `n_lines` lines from their state; StateError if it is invalid."""
-        check_keys(state, ("scatter", "variances", "modes"), optional=("shifts",))
+        check_keys(state, cls._fields)
+        shifts = state["shifts"]
         n_kinds, limit = len(KINDS), {"low": -1e10, "high": 1e10}
         return cls(
             take_array(state, "scatter", dtype="f8", shape=(n_kinds,), low=1e-10, high=1e10),
             take_array(state, "variances", dtype="f8", shape=(n_kinds, n_lines), low=0, high=1e10),
             take_array(state, "modes", dtype="f4", shape=(None, n_kinds, n_lines), **limit),
-            take_array(state, "shifts", dtype="f8", shape=(n_kinds, n_lines), **limit) if "shifts" in state else None,
+            None if shifts is None else take_array(state, "shifts", dtype="f8", shape=(n_kinds, n_lines), **limit),
         )

@@ -280,3 +280,16 @@ def test_a_file_keeps_all_but_the_fits(calibrator, generator, tmp_path):
     ):
         with pytest.raises(StateError):
             LineCalibrator.from_state(state | {"fitted": wrong})
+
+
+def test_a_generator_of_version_1_4_has_no_corrections(calibrator):
+    state = calibrator.generator_.to_state()
+    calibration = dict(state["fitted"]["calibration"])
+    with pytest.raises(StateError, match="has no `shifts`"):
+        SpectrumGenerator.from_state_1_4(state)
+    del calibration["shifts"]
+    before = SpectrumGenerator.from_state_1_4(state | {"fitted": state["fitted"] | {"calibration": calibration}})
+    assert before.calibration_.shifts is None
+    np.testing.assert_array_equal(before.calibration_.variances, calibrator.generator_.calibration_.variances)
+    with pytest.raises(StateError):
+        SpectrumGenerator.from_state(state | {"fitted": state["fitted"] | {"calibration": calibration}})

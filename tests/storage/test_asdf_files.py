@@ -148,7 +148,7 @@ def test_a_generator_stands_once_in_a_regressor(tmp_path, plain, regressor):
     got = load(save(regressor, tmp_path / "r.asdf"))
     assert got.generator is got.generator_
     tree, _ = attacks.unpack(tmp_path / "r.asdf")
-    assert str(tree).count("tag='spectrum_generator-1.4.0'") == 1
+    assert str(tree).count("tag='spectrum_generator-1.5.0'") == 1
 
 
 def test_unfitted_estimators_come_back(tmp_path):
