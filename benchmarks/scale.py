@@ -1,6 +1,6 @@
 """Many stars and several grids: which grid a star belongs to.
 
-Run: python benchmarks/scale.py [--parts which] [--seeds 2] [--jobs 2] [--folder FOLDER]
+Run: python benchmarks/scale.py [--parts which wide] [--seeds 2] [--jobs 2] [--every 1] [--folder FOLDER]
 
 which  three generators: SME, 8445 to 8855 angstrom, of 5000 to 5500 K and of 5400 to 6000 K, and PHOENIX in H, which
        does not cover the stars. 24 SME stars between the nodes for each seed, as HPF would see them (R 55,000, S/N 100,
@@ -10,6 +10,9 @@ scattered  600 spectra at Sobol points of eight labels, 6000 to 6320 angstrom, b
        others, half of which served to choose settings; mock stars of them (R 50,000, S/N 100, rv, vsini); the same with
        The Payne's method.
 regression  a grid by regression and by cubics: planes of `optical_grid` that are left out, and spectra between nodes.
+wide   518 SME spectra of 3500 to 12000 K: 24 spectra between the nodes by the generator, its lines alone, and pixels
+       that are interpolated linearly and cubically; labels of mock stars from [Fe/H] of -0.5 and 0. Fitting takes
+       about 15 minutes of processor time, half of it with --every 2.
 
 Generators are fitted once and kept in --folder.
 """
@@ -20,6 +23,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from _wide import wide
 from inference import RESOLVING_POWER, observe_stars, read_hband
 from scipy import stats
 from shared import finish, load_tool
@@ -218,7 +222,7 @@ def regression(args):
     return figures
 
 
-PARTS = {function.__name__: function for function in (which, scattered, regression)}
+PARTS = {function.__name__: function for function in (which, scattered, regression, wide)}
 
 
 def main():
@@ -226,6 +230,7 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=2, help="mock observations of each star")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, help="take each n-th pixel of the wide grid")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where generators are kept")
     args = parser.parse_args()
     warnings.simplefilter("ignore", StellarHMLWarning)

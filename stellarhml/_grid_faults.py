@@ -25,6 +25,7 @@ _LEVEL = 90  # percentile of a spectrum that stands for its continuum: emission 
 _FADING = 1e-12  # of the largest flux: zeros beside less light than this are an underflow
 _CONTINUUM = np.array([0.98, 1.3])  # of the level of all others: equal pixels between are a continuum without lines
 _EQUAL = 1e-6  # of the largest flux: larger differences are more than rounding to float32
+_STEP = 1e-4  # of the flux: a stretch that begins and ends with smaller steps is a maximum or minimum in 16 bits
 
 
 def stretch_without_light(flux):
@@ -32,7 +33,8 @@ def stretch_without_light(flux):
 
     These are 50 pixels or more that are zero or negative, or exactly equal and not at the level (90th percentile) of
     all others, as a continuum is. Excepted are stretches beside fluxes below 1e-12 of the largest: the blue light of a
-    cool model fades below the smallest number of float32. `flux` (n_pixels,) must be finite.
+    cool model fades below the smallest number of float32; and those without a step at either end: the flux between
+    wide lines, stored in 16 bits. `flux` (n_pixels,) must be finite.
     """
     for first, stop in _stretches(flux <= 0, FEWEST_PIXELS):
         dark = not flux[first:stop].any()
@@ -42,7 +44,7 @@ def stretch_without_light(flux):
         stop = stop + 1
         value, others = flux[first], np.delete(flux, slice(first, stop))
         low, high = _CONTINUUM * np.percentile(others, _LEVEL) if others.size else (value, value)
-        if value > 0 and not low <= value <= high and not _is_faded(flux, first, stop):
+        if value > 0 and not (low <= value <= high or _is_faded(flux, first, stop) or _is_smooth(flux, first, stop)):
             return first, stop, f"the same number, {value:g},"
     return None
 
@@ -52,6 +54,13 @@ def _is_faded(flux, first, stop):
     beside = [flux[i] for i in (first - 1, stop) if 0 <= i < flux.size]
     rest = max(flux[:first].max(initial=0.0), flux[stop:].max(initial=0.0))
     return rest > 0 and max(beside) <= _FADING * rest
+
+
+def _is_smooth(flux, first, stop):
+    """Whether a stretch of equal pixels inside a spectrum begins and ends without a step."""
+    if first == 0 or stop == flux.size:
+        return False
+    return bool(np.abs(flux[[first - 1, stop]] - flux[first]).max() <= _STEP * flux[first])
 
 
 def check_grid_spectra(flux, wavelength, *, normalised, nodes=None, pixels=slice(None), preprocessor=None):

@@ -73,10 +73,11 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         Whether a spectrum is fitted with all lines of the catalogue, or only with those detected in it (the paper).
     learning_rate : float, default=0.05
         Step of Adam, in angstrom for centers and in natural logarithms for the rest.
-    noise : float, default=0.01
+    noise : float, default=None
         Standard deviation of the flux for "lm", which sets the weight of the data against the priors: the smaller, the
         closer the fit; the larger, the smoother the parameters from spectrum to spectrum. At several times the default,
-        the prior biases lines that move by several pixels over the grid.
+        the prior biases lines that move by several pixels over the grid. None: 0.01, and 0.005 if there are lines of
+        hydrogen as wide as in hot stars.
     n_rounds : int, default=3
         Largest number of rounds in which "lm" adds lines where the residuals of the training spectra have minima of
         the given prominence.
@@ -153,7 +154,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         "match_tolerance": [Interval(Real, 0, None, closed="left")],
         "fit_undetected": ["boolean"],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "noise": [Interval(Real, 0, None, closed="neither")],
+        "noise": [Interval(Real, 0, None, closed="neither"), None],
         "n_rounds": [Interval(Integral, 0, None, closed="left")],
         "rms_tol": [Interval(Real, 0, None, closed="left")],
         "subsample": [Interval(Integral, 1, None, closed="left"), None],
@@ -181,7 +182,7 @@ class VoigtLineDecomposer(TransformerMixin, BaseEstimator):
         match_tolerance=2.0,
         fit_undetected=True,
         learning_rate=0.05,
-        noise=0.01,
+        noise=None,
         n_rounds=3,
         rms_tol=0.001,
         subsample=32,

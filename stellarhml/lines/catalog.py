@@ -18,6 +18,7 @@ from stellarhml.kernels.linking import group_medians, link_apart, mutual_nearest
 SPEED_OF_LIGHT = 299792.458  # km/s
 FWHM_PER_SIGMA = 2.355  # as in gully/blase
 _TRACKED_AT_ONCE = 200_000  # detections
+_WIDE_SPEED, _WIDE_RATIO = 40.0, 10.0  # km/s, and widths of the usual line; the calcium triplet has 20 km/s
 
 
 class Detections(NamedTuple):
@@ -116,6 +117,14 @@ def detect_lines(wavelength, flux, *, prominence, distance=4, edge=0.0, n_lines=
         keep = np.sort(np.argsort(-prominences, kind="stable")[:n_lines])
         return pixels[keep], prominences[keep], widths[keep]
     return pixels, prominences, widths
+
+
+def wide_lines(centers, widths, usual):
+    """Mask of lines as wide as those of hydrogen in hot stars, from centers and widths (n_lines,) [angstrom].
+
+    `usual` is the width of the usual line [angstrom].
+    """
+    return (widths > _WIDE_SPEED / SPEED_OF_LIGHT * centers) & (widths > _WIDE_RATIO * usual)
 
 
 def velocity_scale(wavelength):

@@ -7,6 +7,7 @@ import numpy as np
 from stellarhml._parallel import map_items, map_stored
 from stellarhml.lines.catalog import Detections, LineCatalog, merge_detections
 from stellarhml.lines.decomposition import find_minima, fit_and_search
+from stellarhml.lines.hydrogen import with_hydrogen
 from stellarhml.lines.prior import LinePrior
 
 # Criteria for added lines, chosen by the error at held-out nodes of the SME grid and of the PHOENIX H band
@@ -29,7 +30,8 @@ def learn_catalog(X, labels, settings, *, n_jobs, verbose):
     detections = list(map_items(partial(find_minima, settings), X, **options))
     found = merge_detections(detections, settings.scale, labels=labels, tolerance=settings.match_tolerance)
     centers = [np.interp(each.positions, settings.scale, settings.wavelength) for each in detections]
-    return LineCatalog.of_detections(*found[:4]), list(zip(found.members, centers, strict=True))
+    tracks = list(zip(found.members, centers, strict=True))
+    return with_hydrogen(LineCatalog.of_detections(*found[:4]), tracks, settings, detections)
 
 
 def refine_catalog(X, labels, settings, tracks, *, n_rounds, rms_tol, subsample, store, n_jobs, verbose):
@@ -90,7 +92,8 @@ def add_lines(settings, missed, labels):
     """
     scale, catalog = settings.scale, settings.catalog
     found = merge_detections(missed, scale, labels=labels, tolerance=settings.match_tolerance)
-    free = _far_from_lines(settings.wavelength, catalog)[found.pixels]
+    # in a wide line there are others
+    free = _far_from_lines(settings.wavelength, catalog.only(~settings.wide_lines))[found.pixels]
     # compare widths as velocities, since the width of pixels varies over a spectrum
     speed = np.gradient(scale) / np.gradient(settings.wavelength)
     usual = np.median((catalog.widths * speed[catalog.pixels])[~catalog.added])

@@ -21,7 +21,14 @@ from stellarhml.flags import LineFlag, SpectrumFlag, name_flags
 from stellarhml.kernels.line_profiles import get_profile
 from stellarhml.kernels.rendering import line_depths, render_lines
 from stellarhml.kernels.second_order import fit_lines
-from stellarhml.lines.catalog import Detections, LineCatalog, detect_lines, match_to_catalog, refine_minima
+from stellarhml.lines.catalog import (
+    Detections,
+    LineCatalog,
+    detect_lines,
+    match_to_catalog,
+    refine_minima,
+    wide_lines,
+)
 from stellarhml.lines.prior import LinePrior, blase_start, first_guess
 from stellarhml.storage.result_store import digest
 from stellarhml.storage.row_files import GrowingArray, is_mapped
@@ -33,7 +40,10 @@ N_WINDOWS = 20
 """Windows of equally many pixels in which the RMS of the residuals is reported."""
 
 ABSENT_DEPTH = 1e-4  # of the continuum; a hundredth of the residual RMS of the SME grid
-FIRST_NOISE = 10.0  # factor on `noise` before a prior is learnt, so that lines of a blend do not drift apart
+NOISE, WIDE_NOISE = 0.01, 0.005
+"""Standard deviations of the flux: the usual one, and that of grids with wide lines, which a closer fit keeps apart."""
+
+FIRST_NOISE = 10.0  # factor on the noise before a prior is learnt, so that lines of a blend do not drift apart
 _SATURATED = 0.9  # share of the limiting depth
 
 
@@ -57,7 +67,7 @@ class FitSettings:
     match_tolerance: float
     fit_undetected: bool
     learning_rate: float
-    noise: float
+    noise: float | None
     max_iter: int
     tol: float
     backend: str
@@ -79,6 +89,26 @@ class FitSettings:
         ends = self.wavelength[0] + self.loss_margin, self.wavelength[-1] - self.loss_margin
         first, last = np.searchsorted(self.wavelength, ends[0]), np.searchsorted(self.wavelength, ends[1], side="right")
         return slice(int(first), int(last))
+
+    @property
+    def fit_noise(self):
+        """Standard deviation of the flux in a fit."""
+        if self.noise is not None:
+            return self.noise
+        return WIDE_NOISE if self.wide_lines.any() else NOISE
+
+    @property
+    def has_wavelengths(self):
+        """Whether wavelengths are in angstrom, and not the pixel index."""
+        return bool(self.scale[0])
+
+    @property
+    def wide_lines(self):
+        """Lines of the catalogue as wide as those of hydrogen, (n_catalog_lines,), bool."""
+        widths = self.catalog.widths
+        if not (self.has_wavelengths and len(widths)):
+            return np.zeros(len(widths), dtype=bool)
+        return wide_lines(self.wavelength[self.catalog.pixels], widths, np.median(widths))
 
     @property
     def line_parameters(self):
@@ -151,7 +181,7 @@ def fit_and_search(settings, item):
     start = first_guess(settings, flux)
     if len(item) > 1:
         start.theta[item[1], 0] = item[2]
-    theta, _, _ = _solve(settings, flux, start, noise=settings.noise * (1 if settings.prior else FIRST_NOISE))
+    theta, _, _ = _solve(settings, flux, start, noise=settings.fit_noise * (1 if settings.prior else FIRST_NOISE))
     residual = flux - settings.render(theta)
     rms = float(np.sqrt(np.mean(residual[settings.loss_pixels] ** 2)))
     return theta, find_minima(settings, 1 + residual), rms
@@ -271,7 +301,7 @@ def _solve(settings, flux, start, noise=None):
         profile=settings.profile,
         wing_cut=settings.wing_cut,
         pixels=settings.loss_pixels,
-        noise=noise or settings.noise,
+        noise=noise or settings.fit_noise,
         max_iter=settings.max_iter,
         tol=settings.tol,
     )

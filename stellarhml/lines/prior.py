@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from stellarhml._state import Sizes, StateError, check_keys, take_array, take_number
 from stellarhml.kernels.second_order import Start
@@ -33,7 +34,11 @@ _LOG_WING = -3.0  # wings of a twentieth of the core, as in weak lines of the SM
 # amplitude and depth let one broad line absorb a blend at some nodes
 _PRIOR_WEAK, _PRIOR_STRONG = (0.3, 3.0, 0.3, 0.5, 0.25, 1.0), (0.5, 1.5, 0.4, 0.7, 0.12, 1.0)
 _REACH_WEAK, _REACH_STRONG = (1.0, 3.0, 1.0, 2.0, 3.0, 3.0), (1.0, 4.0, 2.0, 3.0, 5.0, 4.0)
+# of hydrogen, whose centers are known: in cool stars they would become wings of other lines
+_PRIOR_WIDE, _REACH_WIDE = (0.03, 1.5, 0.7, 0.7, 0.5, 1.0), (0.15, 6.0, 3.0, 3.0, 5.0, 4.0)
 _SHRINK = 0.1  # factor on the prior's widths once it is centred on the prediction
+_NARROW, _WIDER = 4.0, 1.0  # widths of the usual line, and ln of how much wider such lines become beside hydrogen
+_AROUND = 25  # widths of the usual line to either side of it, within which the flux reaches its level
 _STEP = (0.5, 0.7, 0.7, 0.7, 0.7, 0.7)
 
 
@@ -130,11 +135,11 @@ def limiting_depth(depth):
     return np.maximum(_LIMITING_DEPTH, np.minimum(depth + 0.05, 0.97))
 
 
-def second_order_start(centers, depths, prominences, widths, parameters):
+def second_order_start(centers, depths, prominences, widths, parameters, wide=False):
     """Start, prior and bounds of the second-order fit, each of shape (n_lines, n_parameters).
 
     `centers` (n_lines,) are in angstrom, `depths` those of this spectrum at the lines, `prominences` the largest of
-    each line over all spectra, `widths` its median width [angstrom].
+    each line over all spectra, `widths` its median width [angstrom]; `wide` (n_lines,) are as wide as hydrogen's.
     """
     n_parameters = len(parameters)
     theta = blase_start(centers, np.clip(np.minimum(prominences, depths), 1e-3, 0.95), widths, parameters)
@@ -144,9 +149,9 @@ def second_order_start(centers, depths, prominences, widths, parameters):
         theta[:, 1] = np.log(depth / (limit - depth))
         theta[:, 2], theta[:, 3] = np.log(0.9 * widths), np.log(widths) + 1
         theta[:, 4] = np.log(limit / (1 - limit))
-    strong = (prominences > STRONG)[:, None]
-    prior = np.where(strong, _PRIOR_STRONG, _PRIOR_WEAK)[:, :n_parameters]
-    reach = np.where(strong, _REACH_STRONG, _REACH_WEAK)[:, :n_parameters]
+    strong, wide = (prominences > STRONG)[:, None], np.broadcast_to(wide, len(centers))[:, None]
+    prior = np.where(wide, _PRIOR_WIDE, np.where(strong, _PRIOR_STRONG, _PRIOR_WEAK))[:, :n_parameters]
+    reach = np.where(wide, _REACH_WIDE, np.where(strong, _REACH_STRONG, _REACH_WEAK))[:, :n_parameters]
     step = np.tile(_STEP, (len(centers), 1))[:, :n_parameters]
     for scale in (prior, reach, step):
         scale[:, 0] *= widths
@@ -158,8 +163,10 @@ def first_guess(settings, flux):
 
     They are from the prior for the lines that it predicts.
     """
-    catalog, prior = settings.catalog, settings.prior
+    catalog, prior, wide = settings.catalog, settings.prior, settings.wide_lines
     depths, theta = 1 - flux[catalog.pixels], None
+    if wide.any():
+        depths = _depths_beside_wide_lines(settings, flux, wide)
     if prior is not None:
         theta = prior.predict(flux)
         if not catalog.predicted.all():
@@ -167,8 +174,30 @@ def first_guess(settings, flux):
             residual = settings.render(theta) - flux
             depths = np.where(catalog.predicted, depths, residual[catalog.pixels])
     centers = settings.wavelength[catalog.pixels]
-    start = second_order_start(centers, depths, catalog.prominences, catalog.widths, settings.line_parameters)
+    start = second_order_start(centers, depths, catalog.prominences, catalog.widths, settings.line_parameters, wide)
+    if wide.any():
+        # narrow lines would widen from pass to pass, and share the profile of a wide one
+        narrow = catalog.widths < _NARROW * np.median(catalog.widths)
+        start.reach[narrow, 2:4] = np.minimum(start.reach[narrow, 2:4], _WIDER)
+        if prior is not None:
+            limit = np.where(narrow[:, None], start.theta[:, 2:4] + _WIDER, np.inf)[catalog.predicted]
+            theta[:, 2:4] = np.minimum(theta[:, 2:4], limit)
     if prior is not None:
         start.theta[catalog.predicted] = theta
         start.prior_width[catalog.predicted] *= max(_SHRINK, prior.leverage)
     return start
+
+
+def _depths_beside_wide_lines(settings, flux, wide):
+    """Depths of the lines of the catalogue (n_catalog_lines,), where some are `wide`, in a spectrum (n_pixels,).
+
+    Those of weak lines are relative to the flux around them, which wide lines lower. Wide lines, all of hydrogen, grow
+    and fade together: the weakest one, which nothing else deepens, tells how strong they are.
+    """
+    pixels, prominences = settings.catalog.pixels, settings.catalog.prominences
+    reach = _AROUND * np.median(settings.catalog.widths) / np.median(np.diff(settings.wavelength))
+    size = 2 * int(reach) + 1
+    level = uniform_filter1d(maximum_filter1d(flux, size), size)[pixels]
+    depths = np.where(prominences > STRONG, 1 - flux[pixels], 1 - flux[pixels] / np.maximum(level, _DARKEST))
+    depths[wide] = np.clip(np.min((1 - level[wide]) / prominences[wide]), 0, 1) * prominences[wide]
+    return depths

@@ -25,6 +25,7 @@ _NARROWEST, _AT_ONCE = 512, 1 << 20
 _MIN_SHARE = 0.99  # share of lines present at the nodes, from which absent lines are replaced by their mean
 _EFFECT_NODES = 3
 _SLACK = 1.5  # tolerated factor on the held-out error of the lines: the residual replaces their last factors
+_MISSED, _LEFT_OUT = 3e-3, 2e-4  # but not changes of the flux by more than the first, RMS: then the second is allowed
 TOLERANCE = 1.5e-4
 """Largest rounding error of a pixel in a stored component of the residuals, whose coefficients are at most 1."""
 
@@ -81,7 +82,7 @@ def learn_from_grid(
     options = {"n_jobs": n_jobs, "verbose": verbose}
     samples = interpolator.error_samples()
     interpolator = interpolator.with_table(
-        compressed_lines(interpolator, samples, profile=line_options["profile"], n_factors=n_factors)
+        compressed_lines(interpolator, samples, wavelength, profile=line_options["profile"], n_factors=n_factors)
     )
     lines = LineModel(interpolator, wavelength, **line_options)
     grid = Grid(lines, flux, interpolator.locate(labels)[0])
@@ -93,12 +94,12 @@ def learn_from_grid(
     return LearntModel(interpolator, lines, residual, error_map)
 
 
-def compressed_lines(interpolator, samples, *, profile, n_factors):
+def compressed_lines(interpolator, samples, wavelength, *, profile, n_factors):
     """Compress the lines of an interpolator to LineFactors, or return its LineBank.
 
     With `n_factors` "auto" the number that predicts held-out nodes (`samples`) best is taken, if there are such nodes
-    and 99 % of the lines are present; otherwise, and with None, the bank is kept. In factors, a line that is absent at
-    a node has its mean shape and its smallest amplitude.
+    and 99 % of the lines are present, and more if lines on `wavelength` (n_pixels,) need them; otherwise, and with
+    None, the bank is kept. In factors, a line that is absent at a node has its mean shape and its smallest amplitude.
     """
     bank = interpolator.table_
     automatic = n_factors == "auto"
@@ -111,7 +112,8 @@ def compressed_lines(interpolator, samples, *, profile, n_factors):
     for row in chosen:
         lines, theta = bank.at_node(row)
         effect[lines] += line_effects(theta, profile) ** 2
-    choose = partial(choose_rank, samples=samples, slack=_SLACK) if automatic else partial(_at_most, n_factors)
+    extent = np.ptp(wavelength) or 1.0
+    choose = partial(_enough_factors, samples=samples, extent=extent) if automatic else partial(_at_most, n_factors)
     amplitude = tuple(interpolator.parameters).index("log_amplitude")
     return LineFactors.learn(bank, np.sqrt(effect / len(chosen)), choose, amplitude)
 
@@ -146,6 +148,13 @@ def learn_residual(grid, samples, rank, *, n_jobs, verbose):
     project = np.vstack([np.full(len(grid.flux), 1 / len(grid.flux)), (vectors * largest).T])
     pieces = map_items(partial(_encode, grid, project), windows, description="Storing residuals", **options)
     return ResidualBasis(CodedRows.join(list(pieces)), vectors / largest)
+
+
+def _enough_factors(scores, samples, extent):
+    """Number of factors; `scores` (n_nodes, n) are in flux times the root of angstroms, as is the root of `extent`."""
+    rank = choose_rank(scores, samples, slack=_SLACK)
+    left_out = np.sqrt(np.cumsum((scores**2).mean(axis=0)[::-1])[::-1] / extent)
+    return rank if left_out[rank:].max(initial=0.0) < _MISSED else int(np.count_nonzero(left_out > _LEFT_OUT))
 
 
 def _at_most(rank, scores):
