@@ -1,6 +1,7 @@
 """Many stars and several grids: which grid a star belongs to.
 
-Run: python benchmarks/scale.py [--parts which wide] [--seeds 2] [--jobs 2] [--every 1] [--folder FOLDER]
+Run: python benchmarks/scale.py [--parts which scattered regression wide] [--seeds 2] [--jobs 2] [--every 1]
+     [--folder FOLDER]
 
 which  three generators: SME, 8445 to 8855 angstrom, of 5000 to 5500 K and of 5400 to 6000 K, and PHOENIX in H, which
        does not cover the stars. 24 SME stars between the nodes for each seed, as HPF would see them (R 55,000, S/N 100,
