@@ -13,7 +13,8 @@ batch: spectra a second, 60 of them in one launch, the layout of their windows i
 adam: nodes an hour of the paper's training, 100 epochs at 6,000 pixels a line, by spectra at once.
 --sweep: times for other sizes of blocks and numbers of warps.
 
-Without a CUDA device it says so; `--device cpu --lines 30 --pixels 3000 --width 400` tries the script itself.
+benchmarks/on_a_card.sh runs the tests on a card as well. Without a CUDA device it says so;
+`--device cpu --lines 30 --pixels 3000 --width 400` tries the script itself.
 """
 
 import argparse

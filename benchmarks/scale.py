@@ -1,4 +1,4 @@
-"""Many stars and several grids: which grid a star belongs to.
+"""Large grids, many stars and several grids: what a build takes, how good generators are, which grid a star is of.
 
 Run: python benchmarks/scale.py [--parts which scattered regression wide] [--seeds 2] [--jobs 2] [--every 1]
      [--folder FOLDER]
@@ -14,6 +14,10 @@ regression  a grid by regression and by cubics: planes of `optical_grid` that ar
 wide   518 SME spectra of 3500 to 12000 K: 24 spectra between the nodes by the generator, its lines alone, and pixels
        that are interpolated linearly and cubically; labels of mock stars from [Fe/H] of -0.5 and 0. Fitting takes
        about 15 minutes of processor time, half of it with --every 2.
+big    `stellarhml build` of 1,314 nodes and 126,000 pixels (_large_grid.py), killed twice on the way: hours, memory of
+       a process, size of the file, time and error of a spectrum. Only if asked for.
+same   `stellarhml build` of 54 nodes, in one process, in two and killed twice, and on dask: whether bits are the same.
+exponents  time and memory of `stellarhml build` against the number of nodes, pixels, lines and labels.
 
 Generators are fitted once and kept in --folder.
 """
@@ -24,6 +28,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from _large_build import big, exponents, same
 from _wide import wide
 from inference import RESOLVING_POWER, observe_stars, read_hband
 from scipy import stats
@@ -223,12 +228,13 @@ def regression(args):
     return figures
 
 
-PARTS = {function.__name__: function for function in (which, scattered, regression, wide)}
+PARTS = {function.__name__: function for function in (which, scattered, regression, wide, big, same, exponents)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    short = [name for name in PARTS if name != "big"]
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=short, help="[all but big, which takes hours]")
     parser.add_argument("--seeds", type=int, default=2, help="mock observations of each star")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, help="take each n-th pixel of the wide grid")

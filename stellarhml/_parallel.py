@@ -1,9 +1,11 @@
 """Parallel work: joblib over independent items, with results in order."""
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections import Counter, deque
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from tqdm.auto import tqdm
 
 from stellarhml.exceptions import StoreWarning, WorkerDiedError
 from stellarhml.storage.result_store import digest
+
+_LOOK = 1.0  # s: how often a worker looks whether its parent is alive
 
 
 def map_items(function, items, *, n_jobs=None, verbose=None, description="", total=None, on_death=None, spectra=None):
@@ -291,8 +295,25 @@ def _on_one_thread(function, item):
     in_worker = multiprocessing.current_process().name.startswith("LokyProcess")
     if in_worker and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end_with_parent()
     with one_thread():
         return function(item)
+
+
+@cache
+def _end_with_parent():
+    """Let this worker end soon after its parent, also when that was killed.
+
+    joblib's workers would wait forever, with all their memory, to hand over a result that nobody reads.
+    """
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @cache

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from killed import start, wait_until
 
 from stellarhml._parallel import map_items
 from stellarhml.exceptions import WorkerDiedError
@@ -83,3 +84,51 @@ def test_workers_may_have_workers():
         return sum(map_items(inner, [item, 1], n_jobs=2))
 
     assert list(map_items(outer, range(4), n_jobs=2)) == [2 * item + 2 for item in range(4)]
+
+
+WITH_WORKERS = """
+import os
+import sys
+from pathlib import Path
+
+from stellarhml._parallel import map_items
+
+folder = Path(sys.argv[1])
+
+
+def function(item):
+    (folder / str(os.getpid())).touch()
+    return b"x" * 1_000_000  # more than fits into a pipe
+
+
+for _ in map_items(function, range(10_000), n_jobs=2):
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(tmp_path):
+    """Also if it is killed while they hand over results, which nobody reads then."""
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    (tmp_path / "job.py").write_text(WITH_WORKERS)
+    job = start([tmp_path / "job.py", pids], tmp_path)
+    wait_until(job, lambda: len(list(pids.iterdir())) == 2)
+    job.kill()
+    job.wait()
+
+    def alive():
+        return [path for path in pids.iterdir() if _runs(int(path.name))]
+
+    deadline = time.monotonic() + 30
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive()
+
+
+def _runs(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

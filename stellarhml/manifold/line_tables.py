@@ -5,6 +5,8 @@ With factors, the parameters of all lines at node k are :math:`\theta_k = \bar\t
 scores of the nodes are interpolated; the components left out carry noise from node to node.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import sparse
 
@@ -203,10 +205,13 @@ class LineBank:
         """
         values = np.zeros((self.n_nodes, *self.origin.shape), dtype=np.float32)
         least = np.zeros(self.n_lines, dtype=np.float32)
-        np.minimum.at(least, self.line, self.values[:, amplitude])
+        spans = [slice(*ends) for ends in pairwise(self.indptr.tolist())]
+        for span in spans:
+            lines = self.line[span]
+            least[lines] = np.minimum(least[lines], self.values[span, amplitude])
         values[:, :, amplitude] = least
-        node = np.repeat(np.arange(self.n_nodes), np.diff(self.indptr))
-        values[node, self.line] = self.values
+        for node, span in zip(values, spans, strict=True):  # node by node, which takes no memory besides
+            node[self.line[span]] = self.values[span]
         return values
 
     def completed(self, amplitude):

@@ -126,7 +126,8 @@ class Encoder:
     Attributes
     ----------
     arrays : list of ndarray
-        Content of each block. An array that occurs twice is one block.
+        Content of each block. An array that occurs twice is one block, and so are large ones of the same content, such
+        as the wavelengths of several steps.
     grid : str or None
         The first `grid_id_` that an object has.
     """
@@ -134,6 +135,7 @@ class Encoder:
     def __init__(self):
         self.arrays, self.grid = [], None
         self._known = {}  # id -> (value, its node); the value is kept so that its id stays its own
+        self._large = {}  # form and hash of the content -> node
 
     def encode(self, value, where, depth=0):
         """Turn a value into a node.
@@ -194,8 +196,13 @@ class Encoder:
             array = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="F" if fortran else "C")
             if type(value) not in (np.ndarray, np.memmap) or array.dtype not in _NAMED_DTYPES:
                 raise _refusal(where, f"a {type(value).__name__} of dtype {value.dtype}")
-            self.arrays.append(array)
-            node = Array(len(self.arrays) - 1, array.dtype, array.shape, "F" if fortran else "C")
+            node = Array(len(self.arrays), array.dtype, array.shape, "F" if fortran else "C")
+            # small ones stay apart: once read, only large ones may be maps, which nobody changes
+            if array.nbytes >= _MAPPED_FROM:
+                content = node.dtype.str, node.shape, node.order, _md5(_bytes_of(array))
+                node = self._large.setdefault(content, node)
+            if node.source == len(self.arrays):
+                self.arrays.append(array)
             self._known[id(value)] = value, node
         return self._known[id(value)][1]
 

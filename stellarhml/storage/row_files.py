@@ -68,6 +68,31 @@ def is_mapped(array):
     return False
 
 
+def file_in(array, folder):
+    """Path of the .npy file in `folder` or below that an array is a map of, whole; None of any other array."""
+    root = array
+    while isinstance(root, np.ndarray) and isinstance(root.base, np.ndarray):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.filename is None:
+        return None
+    path = Path(root.filename)
+    whole = (root.shape, root.dtype, root.ctypes.data) == (array.shape, array.dtype, array.ctypes.data)
+    return path if whole and path.suffix == ".npy" and path.is_relative_to(Path(folder).absolute()) else None
+
+
+def release(array):
+    """Let the system take back the memory of a map of a file; what is used again is read from the file again.
+
+    Copy-on-write maps (mode "c") and arrays in memory are left alone.
+    """
+    base = array
+    while isinstance(base, np.ndarray) and getattr(base, "mode", None) != "c":
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 class GrowingArray:
     """A one-dimensional array that grows, in memory or in a file; a context manager, which closes the file.
 

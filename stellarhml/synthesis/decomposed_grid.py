@@ -15,7 +15,7 @@ from stellarhml.lines._voigt_line_decomposer import VoigtLineDecomposer
 from stellarhml.manifold._line_manifold_interpolator import LineManifoldInterpolator
 from stellarhml.manifold.breaks import find_breaks
 from stellarhml.storage.result_store import ResultStore, digest
-from stellarhml.storage.row_files import is_mapped, write_rows
+from stellarhml.storage.row_files import is_mapped, release, write_rows
 from stellarhml.storage.working_folders import scratch_folder
 from stellarhml.synthesis.flux_level import FluxLevel, sample_pixels
 from stellarhml.synthesis.grid_faults import warn_of_equal_spectra, warn_of_misplaced_spectra
@@ -74,6 +74,8 @@ class DecomposedGrid(NamedTuple):
         interpolator = fit_interpolator(
             generator.interpolator, self.labels, self.theta, decomposer.line_parameters, names, self.normalised
         )
+        for table in (self.theta.data, self.theta.indices) if sparse.issparse(self.theta) else ():
+            release(table)  # the interpolator has its own
         learnt = learn_from_grid(
             interpolator,
             self.labels,
@@ -141,6 +143,7 @@ def decompose_grid(generator, labels, flux):
     _with_defaults(decomposer, wavelength=wavelength, n_jobs=generator.n_jobs, verbose=generator.verbose)
     store = _store(decomposer)
     with normalised_rows(preprocessor, flux, teff, None if store is None else store.folder) as normalised:
+        release(flux)
         if preprocessor is not None:
             check_grid_spectra(
                 normalised, wavelength, normalised=True, nodes=(labels, names), preprocessor=preprocessor

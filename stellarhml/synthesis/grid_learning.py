@@ -1,11 +1,12 @@
 """Learning from a grid with fitted lines: factors of the lines, components of the residuals, and the error.
 
 The spectra are read at most four times, in windows of pixels, and never held in memory together: a window of all
-spectra has at most 8 MB, and the error is measured from a few spectra at a time. Lines are rendered again each time,
+spectra has at most 32 MB, and the error is measured from a few spectra at a time. Lines are rendered again each time,
 which takes milliseconds.
 """
 
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,13 @@ from stellarhml.kernels.rendering import line_effects
 from stellarhml.manifold.line_tables import LineFactors, choose_rank, principal_components
 from stellarhml.manifold.residual import CodedRows, ResidualBasis
 from stellarhml.storage.result_store import digest
+from stellarhml.storage.row_files import file_in
 from stellarhml.synthesis.error_model import MEASURE_VERSION, ErrorModel, LabelShifts, csr_arrays, thin
 from stellarhml.synthesis.evaluation import LineModel
 
 _WINDOW = 8192
 """Pixels of a window, a multiple of `kernels.combine.BLOCK`."""
-_NARROWEST, _AT_ONCE = 512, 1 << 20
+_NARROWEST, _AT_ONCE = 512, 1 << 22
 """Fewest pixels of a window, and the pixels of all spectra from which windows are narrower."""
 _MIN_SHARE = 0.99  # share of lines present at the nodes, from which absent lines are replaced by their mean
 _EFFECT_NODES = 3
@@ -34,12 +36,18 @@ class Grid(NamedTuple):
     """The spectra of a grid and their lines, window by window.
 
     `flux` is normalised (n_rows, n_pixels) and may be a memory map; `weights`, csr_matrix (n_rows, n_rows), interpolate
-    at the labels of the rows.
+    at the labels of the rows. Workers see all files in `folder`, if there is one: a map of such a file goes to them by
+    its path, not by its content, as joblib itself does with its own processes, but not with dask's.
     """
 
     lines: object
     flux: np.ndarray
     weights: object
+    folder: Path | None = None
+
+    def __reduce__(self):
+        path = None if self.folder is None else file_in(self.flux, self.folder)
+        return _open_grid, (self.lines, self.flux if path is None else path, self.weights, self.folder)
 
     def windows(self, *, narrow=False):
         """Windows of pixels, as slices; `narrow` ones can hold all rows of a large grid together."""
@@ -59,6 +67,12 @@ class Grid(NamedTuple):
         """Flux minus line model of `rows`, on a window of pixels, shape (n_rows, n_wanted), float64."""
         model = self.render(self.weights[rows], pixels)
         return np.subtract(self.flux[rows, pixels], model, out=model)
+
+
+def _open_grid(lines, flux, weights, folder):
+    """Grid whose flux is an array, or the path of a file of it."""
+    flux = np.load(flux, mmap_mode="r", allow_pickle=False) if isinstance(flux, Path) else flux
+    return Grid(lines, flux, weights, folder)
 
 
 class LearntModel(NamedTuple):
@@ -85,7 +99,7 @@ def learn_from_grid(
         compressed_lines(interpolator, samples, wavelength, profile=line_options["profile"], n_factors=n_factors)
     )
     lines = LineModel(interpolator, wavelength, **line_options)
-    grid = Grid(lines, flux, interpolator.locate(labels)[0])
+    grid = Grid(lines, flux, interpolator.locate(labels)[0], None if store is None else store.folder)
     residual = None if residual_rank is None else learn_residual(grid, samples, residual_rank, **options)
     few = thin(samples)
     options |= {"store": store, "settings": "" if store is None else _digest(grid, few, residual, labels)}

@@ -305,6 +305,18 @@ def test_shared_arrays_are_stored_once(tmp_path):
     assert got.wavelength[0] is got.wavelength[1]
 
 
+def test_large_arrays_of_the_same_content_are_stored_once(tmp_path):
+    wavelength = np.linspace(8000.0, 8001.0, 512)  # 4096 bytes
+    other = wavelength.copy()
+    other[-1] += 1e-9
+    steps = [PhoenixPreprocessor(wavelength=w) for w in (wavelength, wavelength.copy(), other, wavelength[:511].copy())]
+    steps += [PhoenixPreprocessor(wavelength=wavelength[:511].copy())]
+    path = save(make_pipeline(*steps), tmp_path / "five.asdf")
+    assert len(attacks.unpack(path)[1]) == 4
+    for (_, got), step in zip(load(path).steps, steps, strict=True):
+        np.testing.assert_array_equal(got.wavelength, step.wavelength)
+
+
 @pytest.mark.parametrize("text", [b"", b"a", b"[1]", b"--- {}\n--- {}\n", b"!!set {a}", b"{a: &x 1}", b"? [a]\n: 1"])
 def test_text_that_is_not_a_header(text):
     with pytest.raises(HeaderError):

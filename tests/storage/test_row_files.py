@@ -1,13 +1,15 @@
 """Files of rows: the same as NumPy's, mapped, and an error where the disk is full."""
 
 import pickle
+import re
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stellarhml.exceptions import StoreError
-from stellarhml.storage.row_files import GrowingArray, is_mapped, write_rows
+from stellarhml.storage.row_files import GrowingArray, is_mapped, release, write_rows
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
@@ -68,3 +70,35 @@ def test_a_growing_array_on_a_full_disk(tmp_path, monkeypatch):
         pytest.raises(StoreError, match=r"lines of the spectra could not be written .*No space left"),
     ):
         growing.extend(np.ones(3))
+
+
+def _mapped_mb():
+    """Memory of this process that holds pages of files, in MB."""
+    return int(re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_released_maps_take_no_memory_and_keep_their_values(tmp_path):
+    values = np.arange(4_000_000.0)  # 32 MB
+    with GrowingArray(np.float64, on_disk=True, folder=tmp_path) as growing:
+        growing.extend(values)
+        grown = growing.finish()
+    np.save(tmp_path / "values.npy", values)
+    for mapped in (grown, np.load(tmp_path / "values.npy", mmap_mode="r")):
+        before = _mapped_mb()
+        total = mapped.sum()
+        assert _mapped_mb() > before + 25
+        release(mapped)
+        assert _mapped_mb() < before + 5
+        assert mapped.sum() == total
+    grown[7] = -1.0
+    release(grown)
+    assert grown[7] == -1.0
+
+
+def test_changed_maps_and_arrays_in_memory_are_left_alone(tmp_path):
+    np.save(tmp_path / "values.npy", np.ones(5000))
+    for array in (np.ones(5000), np.load(tmp_path / "values.npy", mmap_mode="c")):
+        array[3] = 2.0
+        release(array)
+        assert array[3] == 2.0

@@ -1,5 +1,6 @@
 """Grids that are larger than the memory: windows, memory maps, workers, and files of normalised spectra."""
 
+import pickle
 import tempfile
 import tracemalloc
 import warnings
@@ -14,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from stellarhml import PhoenixPreprocessor, SpectrumGenerator, VoigtLineDecomposer
 from stellarhml.datasets import make_stellar_grid
 from stellarhml.manifold import misplaced
+from stellarhml.storage.row_files import is_mapped
 from stellarhml.storage.saving import load, save
 from stellarhml.synthesis import decomposed_grid, grid_learning
 
@@ -178,3 +180,30 @@ def test_clones_keep_parameters_and_forget_the_fit(generator):
     assert ours.keys() == theirs.keys() >= {"n_factors", "residual_rank", "device", "n_jobs"}
     np.testing.assert_array_equal(ours.pop("wavelength"), theirs.pop("wavelength"))
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("part", "folder", "by_path"),
+    [
+        (np.s_[:], "store", True),
+        (np.s_[:], "elsewhere", False),
+        (np.s_[:], None, False),
+        (np.s_[1:], "store", False),
+        (np.s_[:, :-1], "store", False),
+    ],
+)
+def test_workers_get_the_path_of_spectra_in_the_store(tmp_path, part, folder, by_path):
+    """Else each task on dask would take the spectra along."""
+    (tmp_path / "store" / "scratch").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    flux = np.random.default_rng(0).normal(size=(4, 9000)).astype(np.float32)
+    np.save(tmp_path / "store" / "scratch" / "flux.npy", flux)
+    mapped = np.load(tmp_path / "store" / "scratch" / "flux.npy", mmap_mode="r")[part]
+    for table in (mapped, np.asarray(mapped)):
+        grid = grid_learning.Grid("lines", table, "weights", None if folder is None else tmp_path / folder)
+        content = pickle.dumps(grid)
+        assert (len(content) < 1000) == by_path
+        again = pickle.loads(content)
+        np.testing.assert_array_equal(again.flux, flux[part])
+        assert (again.lines, again.weights, again.folder) == (grid.lines, grid.weights, grid.folder)
+        assert is_mapped(again.flux) or not by_path
