@@ -1,7 +1,7 @@
 """Large grids, many stars and several grids: what a build takes, how good generators are, which grid a star is of.
 
-Run: python benchmarks/scale.py [--parts which scattered regression wide] [--seeds 2] [--jobs 2] [--every 1]
-     [--folder FOLDER]
+Run: python benchmarks/scale.py [--parts which scattered regression wide survey] [--seeds 2] [--jobs 2] [--every 1]
+     [--stars 200] [--plain 24] [--nodes 99] [--folder FOLDER]
 
 which  three generators: SME, 8445 to 8855 angstrom, of 5000 to 5500 K and of 5400 to 6000 K, and PHOENIX in H, which
        does not cover the stars. 24 SME stars between the nodes for each seed, as HPF would see them (R 55,000, S/N 100,
@@ -18,11 +18,17 @@ big    `stellarhml build` of 1,314 nodes and 126,000 pixels (_large_grid.py), ki
        a process, size of the file, time and error of a spectrum. Only if asked for.
 same   `stellarhml build` of 54 nodes, in one process, in two and killed twice, and on dask: whether bits are the same.
 exponents  time and memory of `stellarhml build` against the number of nodes, pixels, lines and labels.
+survey  --stars mock observations of the 24 SME stars between the nodes on the same pixels, S/N 100, velocities within
+       +-50 km/s, vsini 2 to 15 km/s: 8,575 pixels at R 22,500 from 8450 angstrom on, like APOGEE's in number, and 2,401
+       from 8450 to 8700 at R 11,500, like those of Gaia's RVS. `infer_many` with --jobs workers, which start anew:
+       seconds, stars a second, processor-seconds a star, coverage of the 68 % intervals; and --plain of the stars by
+       `infer` alone, in the same run: processor-seconds, and the differences in standard deviations.
 
-Generators are fitted once and kept in --folder.
+Generators are fitted once and kept in --folder; the survey's has --nodes of the SME grid, full band.
 """
 
 import argparse
+import resource
 import time
 import warnings
 from pathlib import Path
@@ -30,7 +36,8 @@ from pathlib import Path
 import numpy as np
 from _large_build import big, exponents, same
 from _wide import wide
-from inference import RESOLVING_POWER, observe_stars, read_hband
+from inference import RESOLVING_POWER, observe_stars, read_hband, sme_generator
+from joblib.externals.loky import get_reusable_executor
 from scipy import stats
 from shared import finish, load_tool
 
@@ -228,7 +235,79 @@ def regression(args):
     return figures
 
 
-PARTS = {function.__name__: function for function in (which, scattered, regression, wide, big, same, exponents)}
+SPECTROGRAPHS = {
+    "apogee": (8450.0 * np.exp(4.14 / 299792.458 * np.arange(8575)), 22_500),
+    "rvs": (np.linspace(8450.0, 8700.0, 2401), 11_500),
+}
+"""Pixels in angstrom, and resolving power."""
+
+
+def observe_survey(n_stars, pixels, power):
+    """Mock observations on the same pixels, and their true parameters."""
+    stars, mock = load_tool("shared_data").sme_hpf_offgrid(), load_tool("mock_observation")
+    near = (stars["wavelength"] > pixels[0] - 30) & (stars["wavelength"] < pixels[-1] + 30)
+    spectra, truth = [], []
+    for seed in range(n_stars):
+        rng, i = np.random.default_rng(seed), seed % len(stars["labels"])
+        rv, vsini = rng.uniform(-50, 50), rng.uniform(2, 15)
+        star = {"rv": rv, "vsini": vsini, "resolving_power": power, "snr": 100, "seed": seed}
+        flux, error = mock.observe(stars["wavelength"][near], stars["flux"][i][near], pixels, **star)
+        spectra.append((pixels, flux, error))
+        truth.append([*stars["labels"][i], rv, vsini])
+    return spectra, np.array(truth)
+
+
+def processor_seconds():
+    """Of this process, and of its workers, which are ended to be counted."""
+    get_reusable_executor().shutdown(wait=True)
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in usage)
+
+
+def survey(args):
+    regressor, figures = BayesianStellarRegressor.from_generator(sme_generator(args)), {}
+    for name, (pixels, power) in SPECTROGRAPHS.items():
+        spectra, truth = observe_survey(args.stars, pixels, power)
+        regressor.infer(spectra[0], resolving_power=power)  # what is compiled is loaded
+
+        def timed(spectra, *, power=power, **options):
+            begin, before = time.perf_counter(), processor_seconds()
+            results = regressor.infer_many(spectra, resolving_power=power, verbose=False, **options)
+            return results, time.perf_counter() - begin, (processor_seconds() - before) / len(spectra)
+
+        results, seconds, own = timed(spectra, n_jobs=args.jobs)
+        alone, _, plain = timed(spectra[: args.plain], n_jobs=1, survey=False)
+        columns = results[0].names
+        found, std, of_alone, error = (
+            np.array([[getattr(result, what)[column] for column in columns] for result in some])
+            for some in (results, alone)
+            for what in ("values", "errors")
+        )
+        difference = np.abs(found[: len(alone)] - of_alone) / error
+        inside = (np.abs(found - truth) < std).mean(axis=0)
+        text = (
+            "{}, {} pixels: {} stars in {:.1f} s with {} jobs, {:.1f} a second, {:.3f} processor-seconds a star; alone "
+            "{:.3f}, {:.1f} times as much"
+        )
+        rate = len(spectra) / seconds
+        print(text.format(name, len(pixels), len(spectra), seconds, args.jobs, rate, own, plain, plain / own))
+        print("in 68 % intervals: " + ", ".join(f"{n} {100 * x:.0f} %" for n, x in zip(columns, inside, strict=True)))
+        print(f"from `infer` alone: median {np.median(difference):.4f}, at most {difference.max():.3f} sigma")
+        figures[name] = {
+            "n_stars": len(spectra),
+            "seconds": seconds,
+            "stars_a_second": rate,
+            "processor_seconds_a_star": own,
+            "alone": plain,
+            "ratio": plain / own,
+            "inside_68": dict(zip(columns, inside.tolist(), strict=True)),
+            "median_difference": float(np.median(difference)),
+            "largest_difference": float(difference.max()),
+        }
+    return figures
+
+
+PARTS = {function.__name__: function for function in (which, scattered, regression, wide, survey, big, same, exponents)}
 
 
 def main():
@@ -238,6 +317,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=2, help="mock observations of each star")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, help="take each n-th pixel of the wide grid")
+    parser.add_argument("--stars", type=int, default=200, help="of each survey")
+    parser.add_argument("--plain", type=int, default=24, help="stars of a survey that are fitted alone, too")
+    parser.add_argument("--nodes", type=int, choices=(66, 99), default=99, help="of the SME grid")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where generators are kept")
     args = parser.parse_args()
     warnings.simplefilter("ignore", StellarHMLWarning)

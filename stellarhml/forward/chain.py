@@ -671,10 +671,13 @@ def _window(wavelength, order, rv, speed):
 
 def _nearest_pixels(generator, observation, rv):
     """Index of a generator's pixel, at a velocity, nearest to each pixel of the orders: int arrays (n_pixels,)."""
-    wavelength = np.asarray(generator.wavelength_)
-    middle = (wavelength[1:] + wavelength[:-1]) / 2
-    shift = doppler_shift(1.0, rv)
-    return [np.searchsorted(middle, order.wavelength / shift) for order in observation.orders]
+    wavelength, shift, found = np.asarray(generator.wavelength_), doppler_shift(1.0, rv), []
+    for order in observation.orders:
+        rest = order.wavelength / shift
+        above = np.clip(np.searchsorted(wavelength, rest), 1, len(wavelength) - 1)
+        middle = (wavelength[above] + wavelength[above - 1]) / 2
+        found.append(above - (rest <= middle))
+    return found
 
 
 def _line_spreads(observation):

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
+from copy import copy
 from functools import partial
 from inspect import signature
 from numbers import Integral, Real
@@ -33,6 +35,7 @@ from stellarhml.inference.posterior import check_sampling, sample_posterior
 from stellarhml.inference.rest_fit import RestSettings, fit_at_rest
 from stellarhml.inference.second_component import fit_second
 from stellarhml.inference.star_fit import FitSettings, StarFit
+from stellarhml.inference.survey import Survey, check_survey, few_of, is_survey
 from stellarhml.inference.telluric_frame import as_tellurics, check_barycentric, in_frame_of
 from stellarhml.spectra.conversion import as_observed_spectrum
 from stellarhml.synthesis._spectrum_generator import SpectrumGenerator
@@ -466,6 +469,10 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         settings = in_frame_of(spectrum, settings)
         with one_thread():
             star = self.generator_, self.node_spectra_.templates, spectrum, powers
+            if getattr(self, "_survey", None) is not None:
+                result = self._survey.fit(*star, settings)
+                if result is not None:
+                    return result
             if settings.second is None:
                 fit = StarFit(*star, settings)
                 result = fit.run()
@@ -475,7 +482,7 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 sample_posterior(fit, result, method=posterior, n_draws=n_draws, random_state=random_state)
         return result
 
-    def infer_many(self, spectra, *, resolving_power, n_jobs=None, verbose=None, **settings):
+    def infer_many(self, spectra, *, resolving_power, survey="auto", n_jobs=None, verbose=None, **settings):
         """Infer many stars; a star that fails does not stop the others.
 
         Parameters
@@ -484,6 +491,11 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Spectra, each as `infer` takes it.
         resolving_power : float or sequence
             As in `infer`, the same for all.
+        survey : bool or "auto", default="auto"
+            Whether stars on the same pixels share a table of model spectra, which takes a quarter of the time. Results
+            are those of `infer` to a few percent of a standard deviation, and do not depend on the other stars.
+            "auto": for 16 stars or more. It serves up to four labels, and fits of rv, vsini and labels alone, with
+            line errors or without; other stars, and those on other pixels, are fitted as `infer` does.
         n_jobs : int, default=None
             Number of joblib workers, over stars. None takes that of the regressor.
         verbose : bool, default=None
@@ -502,17 +514,17 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         TypeError
             If `spectra` is one spectrum, such as a tuple (wavelength, flux, error), and not a list of them.
         """
-        settings["resolving_power"] = resolving_power
+        settings |= {"resolving_power": resolving_power, "survey": survey}
         return list(self.infer_each(spectra, n_jobs=n_jobs, verbose=verbose, **settings))
 
-    def infer_each(self, spectra, *, resolving_power, n_jobs=None, verbose=None, **settings):
+    def infer_each(self, spectra, *, resolving_power, survey="auto", n_jobs=None, verbose=None, **settings):
         """Infer many stars like `infer_many`, and yield each result as soon as it is ready.
 
         A star whose worker process is killed is tried once more, alone, and if that fails too has a failed result.
 
         Parameters
         ----------
-        spectra, resolving_power, n_jobs, verbose, **settings : object
+        spectra, resolving_power, survey, n_jobs, verbose, **settings : object
             As in `infer_many`.
 
         Yields
@@ -530,14 +542,53 @@ class BayesianStellarRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         # a mistake of the caller is an error, not a failure of each star
         signature(self.infer).bind(None, **settings)
         self._fit_settings(**settings)
+        check_survey(survey)
         yield from map_items(
-            partial(infer_or_report, self, settings),
+            partial(infer_or_report, self._for_survey(spectra, survey, settings), settings),
             spectra,
             n_jobs=self.n_jobs if n_jobs is None else n_jobs,
             verbose=self.verbose if verbose is None else verbose,
             description="Inferring stars",
             on_death=lambda _, error: failed_result(self, settings, str(error)),
         )
+
+    def _for_survey(self, spectra, survey, settings):
+        """Itself, or a copy for the stars of a survey if `spectra` are one."""
+        n = len(spectra) if hasattr(spectra, "__getitem__") else 0
+        if not is_survey(n, survey):
+            return self
+        stars, options = [], {name: settings.get(name) for name in ("medium", "mask", "resolving_power")}
+        for k in few_of(n):
+            with suppress(Exception):  # of any kind, as for a star that fails
+                stars.append(as_observed_spectrum(spectra[k], **options))
+        return self.with_survey(stars, settings)[0]
+
+    def with_survey(self, stars, settings):
+        """Prepare for the stars of a survey, if they are one.
+
+        Parameters
+        ----------
+        stars : list of (ObservedSpectrum, list)
+            A few of them, with the resolving power of each order.
+        settings : dict
+            Parameters of `infer`.
+
+        Returns
+        -------
+        regressor : BayesianStellarRegressor
+            A shallow copy for these pixels.
+        survey : Survey or None
+            None, with this regressor, if no two of the stars have the same pixels, or a table does not serve the
+            settings.
+        """
+        survey = None
+        if settings.get("posterior", "laplace") == "laplace":
+            survey = Survey.of(self.generator_, self._fit_settings(**settings), stars)
+        if survey is None:
+            return self, None
+        regressor = copy(self)
+        regressor._survey = survey
+        return regressor, survey
 
     def _fit_settings(
         self,

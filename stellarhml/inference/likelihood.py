@@ -193,6 +193,58 @@ def minimise(likelihood, starts, *, max_evaluations=60, tolerance=1e-8):
     return Solution(best.x, float(best.cost), best.status > 0, sum(run.nfev for run in runs))
 
 
+def descend(likelihood, start, *, max_evaluations, settled):
+    """Find the minimum near a start, by Gauss-Newton steps that are damped where they fail; returns a Solution.
+
+    `start` is a dict of values as of `minimise`. The last step, which is taken, is shorter than `settled` standard
+    deviations: as near a minimum steps shorten tenfold and more, the error is a small part of that. The model is not
+    evaluated after it, and the cost is that before.
+    """
+    parameters = likelihood.parameters
+    if not parameters.free:
+        return minimise(likelihood, [start])
+    low, high = parameters.limits.T
+    variables = np.clip(parameters.variables(start), low, high)
+    linear, n_evaluations, damping = likelihood.linearise(variables), 1, 0.0
+    cost = 0.5 * float(linear.residuals @ linear.residuals)
+    while True:
+        jacobian = linear.jacobian * parameters.slopes(linear.values)
+        curvature, gradient = jacobian.T @ jacobian, jacobian.T @ linear.residuals
+        while True:
+            damped = curvature + damping * np.diag(np.diag(curvature))
+            step = _bounded_step(damped, gradient, low - variables, high - variables)
+            size = float(np.sqrt(step @ curvature @ step))
+            if n_evaluations >= max_evaluations:
+                return Solution(variables, cost, False, n_evaluations)
+            moved = np.clip(variables + step, low, high)
+            if size < settled:
+                return Solution(moved, cost, damping < 1, n_evaluations)
+            tried = likelihood.linearise(moved)
+            n_evaluations += 1
+            found = 0.5 * float(tried.residuals @ tried.residuals)
+            if found <= cost:
+                break
+            damping = max(10 * damping, 1e-3)
+        variables, linear, cost, damping = moved, tried, found, 0.1 * damping if damping > 1e-3 else 0.0
+
+
+def _bounded_step(curvature, gradient, low, high):
+    """Step (n,) to the minimum of a quadratic form, within `low` and `high`; zero where the form is flat."""
+    scale = np.sqrt(np.diag(curvature))
+    free, step = scale > 1e-12 * scale.max(initial=0.0), np.zeros(len(gradient))
+    while free.any():
+        own = np.ix_(free, free)
+        right = gradient[free] + curvature[np.ix_(free, ~free)] @ step[~free]
+        unit = curvature[own] / np.outer(scale[free], scale[free])
+        step[free] = -np.linalg.lstsq(unit, right / scale[free], rcond=1e-13)[0] / scale[free]
+        beyond = np.where(free, np.maximum(low - step, step - high) * scale, 0.0)
+        if not (beyond > 0).any():
+            break
+        k = int(np.argmax(beyond))
+        step[k], free[k] = np.clip(step[k], low[k], high[k]), False
+    return step
+
+
 def fit_continua(pieces, fluxes):
     """Fit the continuum of each piece, for the `fluxes` (n_pixels,) of a model by the index of the order.
 

@@ -368,7 +368,7 @@ class FaultSystem:
         likelihood, linear, free = self._likelihood, self._linear, self._likelihood.parameters.free
         tangents = [_table(rows, free) for rows in linear.orders]
         weighted, levels = linear.weighted(tangents), linear.levels()
-        orders, term, pixel, scale = {}, len(free), 0, 1 / np.sqrt(noise)
+        orders, terms, term, pixel, scale = {}, [], len(free), 0, 1 / np.sqrt(noise)
         for piece, table, level in zip(likelihood.pieces, weighted, levels, strict=True):
             n_all = len(linear.orders[piece.order].wavelength)
             order = orders.setdefault(piece.order, _Order(n_all, len(free)))
@@ -380,8 +380,10 @@ class FaultSystem:
                 model = np.nan_to_num(linear.orders[piece.order].flux[piece.pixels])
                 own = np.zeros((n_all, piece.basis.shape[1]))
                 own[piece.pixels] = piece.basis * (model * piece.weight * scale)[:, None]
-                order.append(own, np.arange(term, term + own.shape[1]))
+                terms.append((order, own, np.arange(term, term + own.shape[1])))
                 term += own.shape[1]
+        for order, own, index in terms:
+            order.append(own, index)
         return orders
 
     def _unknowns(self, columns):
@@ -532,12 +534,20 @@ class _Order:
 
     def __init__(self, n_pixels, n_free):
         self.weight, self.residual = np.zeros(n_pixels), np.zeros(n_pixels)
-        self.dense, self.index = np.zeros((n_pixels, n_free)), np.arange(n_free)
+        self._parts, self.index = [np.zeros((n_pixels, n_free))], np.arange(n_free)
         self.columns, self.own = None, None
+
+    @property
+    def dense(self):
+        """Dense columns, (n_pixels, n)."""
+        if len(self._parts) > 1:
+            self._parts = [np.column_stack(self._parts)]
+        return self._parts[0]
 
     def append(self, table, index):
         """Add dense columns with their numbers in the border."""
-        self.dense, self.index = np.column_stack([self.dense, table]), np.concatenate([self.index, index])
+        self._parts.append(table)
+        self.index = np.concatenate([self.index, index])
 
 
 def _table(rows, names):

@@ -192,8 +192,9 @@ class LineFit:
                 changes = self._changes(self._elements(solved))
                 parameters = self._parameters(changes)
                 values = parameters.start(values)
-            saturation = self._saturation(changes, values, faults)
-            render = partial(self._with_faults, changes, saturation, faults)
+            if k:
+                saturation = self._saturation(changes, values, faults)
+                render = partial(self._with_faults, changes, saturation, faults)
             # at first, the grid's own lines
             chain = render(faults.values) if k else self._chain.with_changes(changes)
             likelihood = Likelihood(chain, parameters, self._data.pieces(self._degree))

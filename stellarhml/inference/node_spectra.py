@@ -26,6 +26,7 @@ _ROTATION = 0.47  # standard deviation of a rotation profile over vsini
 _MAX_NODES = 400  # maximum number of templates
 _SCAN_PIXELS = 4096  # number of pixels that a scan of nodes compares: those in which the nodes differ most
 _N_VELOCITY_NODES = 24  # templates that are cross-correlated
+_CUT = 3.0  # widths of the running mean by which templates extend beyond a star's pixels
 _N_PAIR_NODES, _PAIR_REACH = 8, 9  # templates of a pair; pixels by which the first may move
 _ALIKE = 0.02  # one minus squared correlation below which two templates cannot be told apart
 _BLOCKS = 16  # of an order; the first continuum is fitted to their bright levels
@@ -102,36 +103,8 @@ class Templates:
         `orders` has ln wavelength, depth (one minus flux over continuum) and weight of the good pixels of each order.
         Bounds of the velocities [km/s] have equal ends for a fixed one.
         """
-        n = self.depth.shape[1]
-        pad = int(np.ceil(max(map(abs, rv_bounds)) / SPEED_OF_LIGHT / self.step)) + 2
-        depth, weight = self._binned(orders, pad)
-        size = fft.next_fast_len(n + 4 * pad, real=True)
-        data, mass = fft.rfft(weight * depth, size), fft.rfft(weight, size)
-        spins = [v for v in _SPINS if vsini_bounds[0] <= v <= vsini_bounds[1]] or [float(np.mean(vsini_bounds))]
-        shifts = np.arange(-pad, pad + 1)
-        velocity = SPEED_OF_LIGHT * np.expm1(shifts * self.step)
-        allowed = (velocity >= rv_bounds[0] - _STEP) & (velocity <= rv_bounds[1] + _STEP)
-        few = np.unique(np.linspace(0, len(self.nodes) - 1, _N_VELOCITY_NODES).round().astype(int))
-        spectra = fft.rfft(self.depth[few].astype(np.float64), size, axis=1)
-        best = (-np.inf, 0, spins[0])
-        for spin in spins:
-            broad = spectra * _gaussian(size, _ROTATION * spin / SPEED_OF_LIGHT / self.step)
-            up = fft.irfft(data * np.conj(broad), size, axis=1)[:, shifts + pad]
-            squares = fft.rfft(fft.irfft(broad, size, axis=1) ** 2, axis=1)
-            down = fft.irfft(mass * np.conj(squares), size, axis=1)[:, shifts + pad]
-            gain = np.where(allowed & (up > 0) & (down > 1e-9 * down.max()), up**2 / np.maximum(down, 1e-300), -np.inf)
-            k = np.unravel_index(np.argmax(gain), gain.shape)
-            if gain[k] > best[0]:
-                best = (gain[k], _peak(shifts, gain[k[0]], k[1]) * self.step, spin)
-        _, shift, spin = best
-        at = int(np.round(shift / self.step)) + pad
-        every = fft.rfft(self.depth.astype(np.float64), size, axis=1)
-        every = fft.irfft(every * _gaussian(size, _ROTATION * spin / SPEED_OF_LIGHT / self.step), size, axis=1)[:, :n]
-        part = slice(at, at + n)
-        distance = ((depth[part] - every) ** 2) @ weight[part]
-        order = np.argsort(distance, kind="stable")[:n_starts]
-        rv = float(np.clip(SPEED_OF_LIGHT * np.expm1(shift), *rv_bounds))
-        return Start(self.nodes[order], rv, float(spin))
+        ends = min(x[0] for x, _, _ in orders), max(x[-1] for x, _, _ in orders)
+        return StartSearch(self, ends, rv_bounds, vsini_bounds).find_start(orders, n_starts)
 
     def find_pairs(self, orders, rv, rv_bounds, n_pairs):
         """Find pairs of stars whose light together may be that of a spectrum, the best first.
@@ -150,7 +123,7 @@ class Templates:
         first = round(rv / unit) + np.arange(-_PAIR_REACH, _PAIR_REACH + 1)
         second = np.arange(np.round(rv_bounds[0] / unit), np.round(rv_bounds[1] / unit) + 1).astype(int)
         pad = int(np.abs(np.concatenate([first, second])).max()) + 2
-        depth, weight = self._binned(orders, pad)
+        depth, weight = self.binned(orders, pad)
         seen = np.flatnonzero(weight > 0)
         depth, root = depth[seen].astype(np.float32), np.sqrt(weight[seen]).astype(np.float32)
         few = np.unique(np.linspace(0, len(self.nodes) - 1, _N_PAIR_NODES).round().astype(int))
@@ -187,7 +160,7 @@ class Templates:
             gain[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2] = -np.inf
         return pairs
 
-    def _binned(self, orders, pad):
+    def binned(self, orders, pad):
         """Depth, less its running mean, and weight on the pixels of the templates and `pad` more at both ends."""
         n = self.depth.shape[1] + 2 * pad
         x, depth, weight = (np.concatenate(parts) for parts in zip(*orders, strict=True))
@@ -196,6 +169,71 @@ class Templates:
         depth, weight = _means(place[inside], depth[inside], weight[inside], n, fill=False)
         there = weight > 0
         return np.where(there, depth - _smooth(depth[None], there[None].astype(float), self.step)[0], 0.0), weight
+
+
+class StartSearch:
+    """Search for the starting points of stars, with the transforms of templates that they share.
+
+    `templates` are cut to ln wavelengths between the `ends` of the stars' pixels, with a margin. Bounds of the
+    velocities [km/s] have equal ends for a fixed one.
+    """
+
+    def __init__(self, templates, ends, rv_bounds, vsini_bounds):
+        self.ends, self._rv_bounds, self._vsini_bounds = ends, rv_bounds, vsini_bounds
+        step = templates.step
+        self._pad = pad = int(np.ceil(max(map(abs, rv_bounds)) / SPEED_OF_LIGHT / step)) + 2
+        margin = pad + int(np.ceil(_CUT * _BROAD / SPEED_OF_LIGHT / step))
+        first, last = (int(np.floor((x - templates.start) / step)) for x in ends)
+        n_all = templates.depth.shape[1]
+        first, last = max(min(first - margin, n_all - 1), 0), max(min(last + margin + 1, n_all), 1)
+        self.nodes = templates.nodes
+        self._templates = Templates(
+            templates.nodes, templates.start + first * step, step, templates.depth[:, first:last]
+        )
+        self._size = fft.next_fast_len(last - first + 4 * pad, real=True)
+        self._few = np.unique(np.linspace(0, len(self.nodes) - 1, _N_VELOCITY_NODES).round().astype(int))
+        self._spins = [v for v in _SPINS if vsini_bounds[0] <= v <= vsini_bounds[1]] or [float(np.mean(vsini_bounds))]
+        spectra = fft.rfft(self._templates.depth[self._few].astype(np.float64), self._size, axis=1)
+        self._broad = [spectra * self._rotation(spin) for spin in self._spins]
+        self._squares = [fft.rfft(fft.irfft(broad, self._size, axis=1) ** 2, axis=1) for broad in self._broad]
+        self._every = {}  # all templates, by spin
+
+    def find_start(self, orders, n_starts):
+        """Start of a star; `orders` as of `Templates.find_start`."""
+        pad, size, step = self._pad, self._size, self._templates.step
+        depth, weight = self._templates.binned(orders, pad)
+        data, mass = fft.rfft(weight * depth, size), fft.rfft(weight, size)
+        shifts = np.arange(-pad, pad + 1)
+        velocity = SPEED_OF_LIGHT * np.expm1(shifts * step)
+        allowed = (velocity >= self._rv_bounds[0] - _STEP) & (velocity <= self._rv_bounds[1] + _STEP)
+        best = (-np.inf, 0, self._spins[0])
+        for spin, broad, squares in zip(self._spins, self._broad, self._squares, strict=True):
+            up = fft.irfft(data * np.conj(broad), size, axis=1)[:, shifts + pad]
+            down = fft.irfft(mass * np.conj(squares), size, axis=1)[:, shifts + pad]
+            gain = np.where(allowed & (up > 0) & (down > 1e-9 * down.max()), up**2 / np.maximum(down, 1e-300), -np.inf)
+            k = np.unravel_index(np.argmax(gain), gain.shape)
+            if gain[k] > best[0]:
+                best = (gain[k], _peak(shifts, gain[k[0]], k[1]) * step, spin)
+        _, shift, spin = best
+        at, every = int(np.round(shift / step)) + pad, self._rotated(spin)
+        part = slice(at, at + every.shape[1])
+        distance = ((depth[part] - every) ** 2) @ weight[part]
+        order = np.argsort(distance, kind="stable")[:n_starts]
+        rv = float(np.clip(SPEED_OF_LIGHT * np.expm1(shift), *self._rv_bounds))
+        return Start(self.nodes[order], rv, float(spin))
+
+    def _rotation(self, spin):
+        """Transform of a rotation of `spin` km/s."""
+        return _gaussian(self._size, _ROTATION * spin / SPEED_OF_LIGHT / self._templates.step)
+
+    def _rotated(self, spin):
+        """All templates with a rotation of `spin` km/s."""
+        if spin not in self._every:
+            depth = self._templates.depth
+            every = fft.rfft(depth.astype(np.float64), self._size, axis=1)
+            every = fft.irfft(every * self._rotation(spin), self._size, axis=1)
+            self._every[spin] = every[:, : depth.shape[1]]
+        return self._every[spin]
 
 
 class NodeSpectra:

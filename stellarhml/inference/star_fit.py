@@ -34,7 +34,7 @@ from stellarhml.inference.uncertainty import prior_scales, uncertainty_of
 
 _ROUNDS = 3  # maximum number of fits with clipping between them
 _REACH = 30.0  # km/s: margin at the ends of the band for changes of the velocities during the fit
-_MAX_EVALUATIONS = 60
+MAX_EVALUATIONS = 60
 _INSIDE = 0.5  # of the distance from the edge of the grid to its middle: start of a second fit of labels at the edge
 _FEW_EVALUATIONS = 8  # from each of many starts, of which the best go on
 
@@ -75,26 +75,14 @@ class StarFit:
         self._stage, self._n_watched = "start", 0
         self._data, self._frame = FitData.of(spectrum), spectrum.meta.get("frame")
         self._observation = Observation(self._data.wavelengths, resolving_power=resolving_powers)
-        changes = None
-        if settings.lines is not None and settings.lines.line_errors is False:
-            changes = make_changes(generator, settings.lines, settings.lines.abundances or ())
-        self._chain = ForwardChain(
-            generator,
-            self._observation,
-            changes=changes,
-            stages=settings.stages,
-            limb_darkening=settings.limb_darkening,
-            watch=None if settings.callback is None else self._watch,
-            resolving_power_error=settings.resolving_power_error,
-            order_factors=order_factors(self._data.numbers, settings.resolving_power_scatter),
-            order_shifts=order_shifts(self._data.numbers, settings.wavelength_error),
-        )
+        self._chain = self._make_chain()
         self.parameters = ParameterSet(
             self._chain.parameters, bounds=settings.bounds, fixed=settings.fixed, priors=settings.priors
         )
         self._air = TelluricPixels.of(settings.stages, self._observation)
         self.inflation = 1.0
         self._flags, self._messages, self._n_evaluations = InferenceFlag(0), [], 0
+        self._known = None  # values and the generator's own error there
         self._too_different = False  # whether line faults do not describe how the star's lines differ
 
     def run(self, find_starts=None):
@@ -119,9 +107,26 @@ class StarFit:
         if self._too_different:
             solution = self._fit_without_cores(solution)
         if not solution.converged:
-            self._flag([(InferenceFlag.NOT_CONVERGED, f"no convergence in {_MAX_EVALUATIONS} evaluations")])
+            self._flag([(InferenceFlag.NOT_CONVERGED, f"no convergence in {MAX_EVALUATIONS} evaluations")])
         self._stage = "errors"
         return self._report(solution)
+
+    def _make_chain(self):
+        """The forward model of the star."""
+        settings, changes = self._settings, None
+        if settings.lines is not None and settings.lines.line_errors is False:
+            changes = make_changes(self._generator, settings.lines, settings.lines.abundances or ())
+        return ForwardChain(
+            self._generator,
+            self._observation,
+            changes=changes,
+            stages=settings.stages,
+            limb_darkening=settings.limb_darkening,
+            watch=None if settings.callback is None else self._watch,
+            resolving_power_error=settings.resolving_power_error,
+            order_factors=order_factors(self._data.numbers, settings.resolving_power_scatter),
+            order_shifts=order_shifts(self._data.numbers, settings.wavelength_error),
+        )
 
     def _fit_rounds(self, values):
         """Solution of fits with clipping between them, from given values."""
@@ -213,7 +218,7 @@ class StarFit:
         bounds = self.parameters.bounds
         low, high = np.log(self._generator.wavelength_[[0, -1]])
         self._require_pixels(sum(int(((x > low) & (x < high)).sum()) for x, _, _ in orders))
-        start = self._templates.find_start(orders, bounds["rv"], bounds["vsini"], self._settings.n_starts)
+        start = self._find_start(orders)
         names = self._generator.label_names_
         values = self.parameters.start(dict(zip(names, start.nodes[0].tolist(), strict=True)))
         values["vsini"] = min(start.vsini + _REACH, bounds["vsini"][1])
@@ -225,6 +230,11 @@ class StarFit:
             text = f"orders {', '.join(map(str, outside))} lie more than half outside the generator's band"
             self._flag([(InferenceFlag.ORDER_OUTSIDE, text)])
         return start
+
+    def _find_start(self, orders):
+        """Start of the star, whose depths `orders` has as `Templates.find_start` takes them."""
+        bounds = self.parameters.bounds
+        return self._templates.find_start(orders, bounds["rv"], bounds["vsini"], self._settings.n_starts)
 
     def _mask_beyond_stages(self):
         """Mask pixels that receive light from wavelengths outside the range of a stage."""
@@ -310,7 +320,7 @@ class StarFit:
         return other if other.cost < solution.cost else solution
 
     def _minimise(self, starts):
-        solution = minimise(self.likelihood, starts, max_evaluations=_MAX_EVALUATIONS)
+        solution = minimise(self.likelihood, starts, max_evaluations=MAX_EVALUATIONS)
         self._n_evaluations += solution.n_evaluations
         return solution
 
@@ -341,12 +351,20 @@ class StarFit:
             continua[piece.order][pixels] = level
         errors = [np.zeros(len(flux)) for flux in fluxes]
         if self._settings.generator_error and self._generator.error_map_ is not None:
-            labels = np.array([values[name] for name in self._generator.label_names_])
-            std = np.nan_to_num(self._generator.expected_error(labels))
-            for place, continuum, error in zip(self._chain.generator_pixels(values), continua, errors, strict=True):
-                error[:] = std[place] * np.abs(np.nan_to_num(continuum))
+            for own, continuum, error in zip(self._expected_errors(values), continua, errors, strict=True):
+                error[:] = own * np.abs(np.nan_to_num(continuum))
         orders = self._data.compare(fluxes, continua, errors)
         return orders if self._air is None else self._air.compare(orders, values)
+
+    def _expected_errors(self, values):
+        """The generator's own error in the pixels of each order, in units of the continuum."""
+        if self._known is None or self._known[0] != values:
+            places = self._chain.generator_pixels(values)
+            first, last = min(place[0] for place in places), max(place[-1] for place in places)
+            labels = np.array([values[name] for name in self._generator.label_names_])
+            std = np.nan_to_num(self._generator.expected_error(labels, slice(first, last + 1)))
+            self._known = dict(values), [std[place - first] for place in places]
+        return self._known[1]
 
     def _orders(self, values):
         """Data and model of each order, in the unit of the spectrum, with the transmission of the air."""

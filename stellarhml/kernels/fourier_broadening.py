@@ -230,7 +230,7 @@ def observe_rows(
         reach, least = light_reach(vsini, sigma.max()) + margin, sigma.min()
     else:
         reach, least = vsini + spread.reach + margin, spread.least
-    x, step, values, thin = _uniform(wavelength, rows, edges, reach, least, max_step)
+    x, step, values, thin = uniform_rows(wavelength, rows, edges, reach, least, max_step)
     n = len(x)
     if between is not None:
         values = between(x, _rotate(values, step, n, vsini, limb_darkening, derivatives))
@@ -269,10 +269,10 @@ def broaden_rows(rows, step, transform):
     """
     values = _join_ends(rows, 1)
     n_points = values.shape[1]
-    return irfft(rfft(values) * transform(_wave_numbers(n_points, step)), n_points)[:, : rows.shape[1]]
+    return irfft(rfft(values) * transform(wave_numbers(n_points, step)), n_points)[:, : rows.shape[1]]
 
 
-def _uniform(wavelength, rows, edges, reach, sigma, max_step):
+def uniform_rows(wavelength, rows, edges, reach, sigma, max_step):
     """Uniform points in ln wavelength around pixels, their step, and rows on them, padded to be periodic.
 
     Also the thinning factor: one of so many points is enough once rows are broadened by `sigma`.
@@ -304,7 +304,7 @@ def _join_ends(rows, thin):
     return values
 
 
-def _wave_numbers(n_points, step):
+def wave_numbers(n_points, step):
     """Wave numbers of the transform of real rows of `n_points` at a `step`."""
     return 2 * np.pi / (n_points * step) * np.arange(n_points // 2 + 1)
 
@@ -312,7 +312,7 @@ def _wave_numbers(n_points, step):
 def _rotate(values, step, n, vsini, limb_darkening, derivatives):
     """Rows broadened by rotation, and derivatives of the first by ln of a shift, by vsini and by a variance."""
     n_points = values.shape[1]
-    k = _wave_numbers(n_points, step)
+    k = wave_numbers(n_points, step)
     waves = rfft(values)
     turned, slope = np.ones(len(k)), np.zeros(len(k))
     if vsini:
@@ -338,7 +338,7 @@ def _convolve(values, step, n, thin, vsini, limb_darkening, spread, derivatives)
     Of `thin` points one is kept.
     """
     n_points = values.shape[1]
-    k = _wave_numbers(n_points, step)
+    k = wave_numbers(n_points, step)
     square = k * k / 2
     low, high = spread.min() ** 2, spread.max() ** 2
     live = len(k) if not low else int(np.searchsorted(square * low, FAINTEST))
@@ -369,7 +369,7 @@ def _convolve_form(values, step, x, thin, vsini, limb_darkening, spread, derivat
     Also what the first row gains by a shift that moves it to where the function is another one, or None.
     """
     n_points, n = values.shape[1], len(x)
-    k = _wave_numbers(n_points, step)
+    k = wave_numbers(n_points, step)
     k = k[: np.searchsorted(k, spread.faint)]
     waves = rfft(values)[:, : len(k)]
     turned, slope = np.ones(len(k)), np.zeros(len(k))

@@ -5,6 +5,7 @@ spectra nor fits pile up in memory, and whatever ends the command, stored rows r
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from stellarhml.flags import InferenceFlag
 from stellarhml.inference._bayesian_stellar_regressor import BayesianStellarRegressor, infer_or_report
 from stellarhml.inference._inference_result import NO_FRAME, rows_to_frame
 from stellarhml.inference.best_generator import check_settings, infer_best_or_report
+from stellarhml.inference.survey import check_survey, few_of, is_survey
 from stellarhml.inference.telluric_frame import as_tellurics
 from stellarhml.spectra.reading import read_spectrum
 from stellarhml.spectra.tellurics import divide_standard, divide_tellurics, mask_tellurics
@@ -41,6 +43,8 @@ DIED = (
     "left. Give it more memory, or leave the file out"
 )
 """Message of a file whose worker died twice."""
+
+_BATCH = 8  # files of a survey that a worker takes at once: sending the generator takes as long as a star
 
 _NO_POWER = (
     "the file states no resolving power. Give --resolving-power R, or --resolving-power grid for spectra at the "
@@ -94,6 +98,7 @@ def predict_files(
     veiling=None,
     components="auto",
     line_errors="auto",
+    survey="auto",
     figures=None,
     tellurics=None,
     tellurics_mode="mask",
@@ -135,6 +140,9 @@ def predict_files(
     line_errors : bool or "auto", default="auto"
         Whether the lines of the grid are taken as uncertain, and abundances and microturbulence are fitted with them,
         see :meth:`stellarhml.BayesianStellarRegressor.infer`.
+    survey : bool or "auto", default="auto"
+        Whether stars on the same pixels share a table of model spectra, as in
+        :meth:`stellarhml.BayesianStellarRegressor.infer_many`; not with several generators.
     figures : str or path-like, default=None
         Folder for a figure of each fit, ``NAME.png``.
     tellurics, tellurics_limit : object
@@ -205,15 +213,24 @@ def predict_files(
     versions = [__version__, np.__version__, scipy.__version__]
     limit = 0.3 if tellurics_limit is None else tellurics_limit
     identity = digest(versions, generator_digest, settings, air, None if out_spectra is None else limit)
+    read = make_reader(**reading)
+    check_survey(survey)
+    batch = 1
+    if not several and is_survey(len(paths), survey):
+        few = _read_few([paths[k] for k in few_of(len(paths))], read, resolving_power)
+        regressors[""], found = regressors[""].with_survey(few, settings | fitted | {"resolving_power": None})
+        if found is not None:
+            identity = digest(identity, "survey", found.wavelengths, found.resolving_powers)
+            batch = _BATCH
     fit = partial(infer_best_or_report, regressors) if several else partial(infer_or_report, regressors[""])
-    task = _FitFile(fit, make_reader(**reading), resolving_power, settings | fitted, store, identity, limit)
+    task = _FitFile(fit, read, resolving_power, settings | fitted, store, identity, limit)
     before = set() if store is None else store.keys()
     nothing = [None] * len(paths)
     drawn = nothing if figures is None else figure_paths(paths, figures)
     clean = nothing if out_spectra is None else spectrum_paths(paths, out_spectra)
     stars = list(zip(paths, drawn, clean, strict=True))
-    # one file a batch: joblib would learn from rows that are read to send hundreds of files at once to one worker
-    options = {"n_jobs": n_jobs, "batch_size": 1, "on_death": lambda *_: _Outcome(message=DIED)}
+    # a number of its own: joblib would learn from rows that are read to send hundreds of files at once to one worker
+    options = {"n_jobs": n_jobs, "batch_size": batch, "on_death": lambda *_: _Outcome(message=DIED)}
     outcomes = progress(
         survive_deaths(task, stars, **options), total=len(stars), verbose=verbose, description="Inferring stars"
     )
@@ -346,6 +363,16 @@ def make_reader(
         wavelength, transmission = read_transmission(tellurics)
         limits |= {"wavelength": wavelength, "transmission": transmission}
     return partial(_read_corrected, read, orders, standard, None if tellurics is None else partial(correct, **limits))
+
+
+def _read_few(paths, read, resolving_power):
+    """Spectra of some files that can be read, each with the resolving power of its orders."""
+    few = []
+    for path in paths:
+        with suppress(Exception):  # of any kind, as for a file that fails
+            spectrum = read(path)
+            few.append((spectrum, [power_of(spectrum, resolving_power)] * len(spectrum.orders)))
+    return few
 
 
 def _read_corrected(read, orders, standard, correct, path):

@@ -8,7 +8,7 @@ from numpy.polynomial import legendre
 
 from stellarhml.forward.stages import Parameter, Rows
 from stellarhml.inference.fit_data import FitData
-from stellarhml.inference.likelihood import Likelihood, minimise
+from stellarhml.inference.likelihood import Likelihood, descend, minimise
 from stellarhml.inference.parameter_set import ParameterSet
 from stellarhml.inference.uncertainty import covariance_of, generator_covariance, inflation_by_groups
 
@@ -125,6 +125,29 @@ def test_fit_and_covariance():
     # scatter of 40 draws, known to 11 %: three times that
     np.testing.assert_allclose(np.std(found, axis=0, ddof=1), np.sqrt(np.diag(covariance)), rtol=0.34)
     assert np.all(np.abs(np.mean(found, axis=0) - list(TRUTH.values())) < 4 * np.sqrt(np.diag(covariance) / 40))
+
+
+@pytest.mark.parametrize("priors", [None, {"b": (0.5, 0.1)}])
+def test_a_descent_ends_at_the_minimum_of_least_squares(priors):
+    likelihood, _, _ = make(priors=priors)
+    expected = minimise(likelihood, [{"a": 0.8, "b": 0.3}], tolerance=1e-14)
+    found = descend(likelihood, {"a": 1.9, "b": 0.1}, max_evaluations=30, settled=1e-4)
+    assert found.converged
+    sigma = np.sqrt(np.diag(covariance_of(likelihood.jacobian(expected.variables))))
+    assert (np.abs(found.variables - expected.variables) < 1e-5 * sigma).all()
+    assert not descend(likelihood, {"a": 1.9, "b": 0.1}, max_evaluations=2, settled=1e-4).converged
+
+
+def test_a_descent_stops_at_a_bound_and_moves_along_it():
+    likelihood, _, _ = make()
+    parameters = ParameterSet(ToyChain.parameters, bounds={"a": (0.5, 2.0)})
+    bounded = Likelihood(ToyChain(), parameters, likelihood.pieces)
+    held = Likelihood(ToyChain(), ParameterSet(ToyChain.parameters, fixed={"a": 0.5}), likelihood.pieces)
+    found = descend(bounded, {"a": 1.5, "b": 1.5}, max_evaluations=30, settled=1e-4)
+    expected = minimise(held, [{"a": 0.5, "b": 0.3}], tolerance=1e-14)
+    values = parameters.values(found.variables)
+    assert values["a"] == 0.5
+    assert values["b"] == pytest.approx(held.parameters.values(expected.variables)["b"], abs=1e-6)
 
 
 def test_the_generators_error_is_diagonal_plus_low_rank():

@@ -181,3 +181,41 @@ def test_chosen_orders():
     assert predicting.choose_orders(spectrum, [15, 11]).meta["order_numbers"] == [11, 15]
     with pytest.raises(ValueError, match=r"star\.fits has no order 1, 13: its 3 orders have the numbers 11 to 15"):
         predicting.choose_orders(spectrum, [13, 12, 1])
+
+
+@pytest.fixture(scope="module")
+def survey_files(generator, tmp_path_factory):
+    """Three stars on the same pixels, the last of four on others."""
+    folder = tmp_path_factory.mktemp("survey")
+    rng = np.random.default_rng(5)
+    for k, teff in enumerate((5150.0, 5310.0, 5420.0, 5260.0)):
+        pixels = WAVE + 0.007 * (k == 3)
+        (flux,) = generator.observe([[teff, 3.9, -0.2]], pixels, resolving_power=POWER, rv=RV - 9 * k, vsini=VSINI)
+        error = np.full(len(pixels), 1 / 300)
+        spectrum = ObservedSpectrum([(pixels, flux + error * rng.normal(size=len(pixels)), error)], {})
+        spectrum.write(folder / f"star{k}.fits")
+    return [folder / f"star{k}.fits" for k in range(4)]
+
+
+def test_files_on_the_same_pixels_are_a_survey(generator, survey_files):
+    options = {"resolving_power": POWER}
+    alone = predicting.predict_files(generator, survey_files, survey=False, **options).table
+    found = predicting.predict_files(generator, survey_files, survey=True, **options).table
+    assert found["status"].tolist() == alone["status"].tolist()
+    for name in ("teff", "logg", "feh", "rv", "vsini"):
+        assert (np.abs(found[name] - alone[name]) <= 0.05 * alone[f"{name}_std"]).all(), name
+    assert (found["teff"] == alone["teff"]).tolist() == [False, False, False, True]
+    assert predicting.predict_files(generator, survey_files, **options).table["teff"].equals(alone["teff"])
+    with pytest.raises(ValueError, match="`survey` is 'no'"):
+        predicting.predict_files(generator, survey_files, survey="no")
+
+
+def test_a_survey_goes_on_where_it_was_interrupted(generator, survey_files, tmp_path):
+    options = {"store": ResultStore(tmp_path / "store"), "generator_digest": "a generator", "resolving_power": POWER}
+    first = predicting.predict_files(generator, survey_files[:2], survey=True, **options)
+    found = predicting.predict_files(generator, survey_files[:3], survey=True, n_jobs=2, **options)
+    assert (first.n_read, found.n_read) == (0, 2)
+    fresh = predicting.predict_files(generator, survey_files[:3], survey=True, resolving_power=POWER)
+    columns = [column for column in fresh.table if column != "seconds"]
+    pd.testing.assert_frame_equal(found.table[columns], fresh.table[columns], check_exact=True)
+    assert predicting.predict_files(generator, survey_files[:2], survey=False, **options).n_read == 0
