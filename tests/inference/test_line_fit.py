@@ -264,7 +264,7 @@ def test_messages_say_what_is_wrong(generator, regressor):
     for name, value in (("line_errors", "yes"), ("microturbulence", "no"), ("damping", "auto"), ("abundances", 7)):
         with pytest.raises(ValueError, match=f"`{name}` is {value!r}; it needs"):
             infer(regressor, spectrum, **{name: value})
-    with pytest.raises(ValueError, match=r"names 'Eu', but the tagged lines are of Ca, Si \(iron is \[Fe/H\]\)"):
+    with pytest.raises(ValueError, match=r"names 'Eu', but the tagged lines are of Ca, Si \(iron is \[Fe/H\], and"):
         infer(regressor, spectrum, abundances=["Si", "Eu"])
     with pytest.raises(ValueError, match="names 'Fe'"):
         infer(regressor, spectrum, abundances=["Fe"])
